@@ -1,0 +1,1 @@
+//! Hand-written, dynamically loaded binding to the CUDA driver API.

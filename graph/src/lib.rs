@@ -1,0 +1,1 @@
+//! Backend-agnostic tensor graph: shape inference, passes, memory planning, executor.

@@ -1,0 +1,1 @@
+//! Tensor element types and GGUF block formats: geometry, quantisation, dot products.

@@ -1,0 +1,1 @@
+//! PTX kernel emitters for transformer decoding, each with a reference.

@@ -1,0 +1,1 @@
+//! Typed PTX IR in pure Rust: build, print, parse and verify.

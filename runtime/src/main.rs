@@ -1,0 +1,2 @@
+//! The `warpsmith` program.
+fn main() {}
