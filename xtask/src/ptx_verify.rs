@@ -1,0 +1,162 @@
+//! `cargo xtask ptx-verify`: ptxas over the catalogue for every supported target.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use kernels::Kernel;
+use ptx_builder::Target;
+use rayon::prelude::*;
+
+use crate::budgets::Budgets;
+use crate::error::{Error, Result};
+use crate::tools;
+
+#[derive(clap::Args, Default)]
+pub struct Args {
+    /// Only kernels whose name contains this.
+    #[arg(long)]
+    filter: Option<String>,
+    /// Record the registers that were found as the new budgets.
+    #[arg(long, conflicts_with = "filter")]
+    bless: bool,
+}
+
+/// What `ptxas -v` reports of one kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Resources {
+    /// Registers of a thread.
+    pub registers: u32,
+    /// Bytes of local memory of a thread: arrays that could not stay in registers.
+    pub stack_bytes: u32,
+    /// Bytes that a thread spills.
+    pub spill_bytes: u32,
+}
+
+pub fn run(args: &Args) -> Result<()> {
+    let ptxas = tools::cuda_tool("ptxas")?;
+    let folder = tempfile::tempdir().map_err(Error::io("temporary folder"))?;
+    let catalogue = selected(kernels::catalogue(), args.filter.as_deref());
+    if catalogue.is_empty() {
+        return Err(Error::Message("no kernel of the catalogue was selected".into()));
+    }
+    let results: Vec<Assembled> =
+        catalogue.par_iter().map(|kernel| assemble_all(&ptxas, folder.path(), kernel.as_ref())).collect();
+
+    let mut budgets = if args.bless { Budgets::default() } else { Budgets::load()? };
+    let mut problems = Vec::new();
+    let mut assembled = 0;
+    for Assembled { name, most_registers, count, failures } in results {
+        assembled += count;
+        problems.extend(failures);
+        if args.bless {
+            budgets.0.insert(name, most_registers);
+            continue;
+        }
+        match budgets.0.get(&name) {
+            None => problems.push(format!("{name}: no budget recorded")),
+            Some(&budget) if most_registers > budget => {
+                problems.push(format!("{name}: {most_registers} registers, the budget is {budget}"));
+            }
+            Some(_) => {}
+        }
+    }
+    if args.filter.is_none() {
+        let known: std::collections::BTreeSet<_> = catalogue.iter().map(|kernel| kernel.name()).collect();
+        problems.extend(
+            budgets
+                .0
+                .keys()
+                .filter(|name| !known.contains(*name))
+                .map(|name| format!("{name}: budget without kernel")),
+        );
+    }
+    if !problems.is_empty() {
+        return Err(Error::Message(format!("{} problems\n  {}", problems.len(), problems.join("\n  "))));
+    }
+    if args.bless {
+        budgets.save()?;
+    }
+    println!("{} kernels, {assembled} assemblies, no spills, within the register budgets", catalogue.len());
+    Ok(())
+}
+
+fn selected(catalogue: Vec<Box<dyn Kernel>>, filter: Option<&str>) -> Vec<Box<dyn Kernel>> {
+    catalogue.into_iter().filter(|kernel| filter.is_none_or(|part| kernel.name().contains(part))).collect()
+}
+
+struct Assembled {
+    name: String,
+    most_registers: u32,
+    count: usize,
+    failures: Vec<String>,
+}
+
+/// Assembles a kernel for every target that can run it.
+fn assemble_all(ptxas: &Path, folder: &Path, kernel: &dyn Kernel) -> Assembled {
+    let name = kernel.name();
+    let mut assembled = Assembled { name: name.clone(), most_registers: 0, count: 0, failures: Vec::new() };
+    for target in Target::all() {
+        if !target.supports(kernel.min_target()) {
+            continue;
+        }
+        match assemble(ptxas, folder, kernel, target) {
+            Ok(found) => {
+                assembled.count += 1;
+                assembled.most_registers = assembled.most_registers.max(found.registers);
+                if found.spill_bytes > 0 || found.stack_bytes > 0 {
+                    assembled.failures.push(format!(
+                        "{name} for {target}: {} bytes of spills, {} bytes of local memory",
+                        found.spill_bytes, found.stack_bytes
+                    ));
+                }
+            }
+            Err(error) => assembled.failures.push(format!("{name} for {target}: {error}")),
+        }
+    }
+    if assembled.count == 0 {
+        assembled.failures.push(format!("{name}: no supported target"));
+    }
+    assembled
+}
+
+/// Assembles one kernel for one target and reads what ptxas says of it.
+pub fn assemble(ptxas: &Path, folder: &Path, kernel: &dyn Kernel, target: Target) -> Result<Resources> {
+    let stem = folder.join(format!("{}.{target}", kernel.name()));
+    let (source, binary) = (stem.with_added_extension("ptx"), stem.with_added_extension("cubin"));
+    fs::write(&source, kernel.emit(target)?.to_string()).map_err(Error::io(&source))?;
+    let output = tools::capture(
+        Command::new(ptxas).arg("-v").arg(format!("-arch={target}")).arg(&source).arg("-o").arg(&binary),
+    )?;
+    let report =
+        String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
+    parse_report(&report).ok_or_else(|| Error::Message(format!("ptxas -v printed no resources: {report}")))
+}
+
+/// Reads the registers, stack frame and spills out of `ptxas -v`.
+fn parse_report(report: &str) -> Option<Resources> {
+    let number_before = |what: &str| -> Option<u32> {
+        let end = report.find(what)?;
+        report[..end].trim_end().rsplit(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+    };
+    Some(Resources {
+        registers: number_before(" registers")?,
+        stack_bytes: number_before(" bytes stack frame")?,
+        spill_bytes: number_before(" bytes spill stores")? + number_before(" bytes spill loads")?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_report_of_ptxas_is_read() {
+        let report = "ptxas info    : 0 bytes gmem\nptxas info    : Compiling entry function 'k' for 'sm_90a'\n\
+             ptxas info    : Function properties for k\n    16 bytes stack frame, 8 bytes spill stores, 4 bytes spill loads\n\
+             ptxas info    : Used 42 registers, used 1 barriers, 128 bytes smem\n";
+        let found = parse_report(report).unwrap();
+        assert_eq!(found, Resources { registers: 42, stack_bytes: 16, spill_bytes: 12 });
+        assert_eq!(parse_report("nothing"), None);
+    }
+}
