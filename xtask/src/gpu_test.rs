@@ -116,7 +116,7 @@ fn bundle(folder: &Path) -> Result<()> {
     if folder.exists() {
         fs::remove_dir_all(folder).map_err(Error::io(folder))?;
     }
-    for path in [&tests, &bin, &data] {
+    for path in [&tests, &bin] {
         create(path)?;
     }
     for program in build(&["test", "--workspace", "--test", "gpu_*", "--no-run"])? {
@@ -127,11 +127,7 @@ fn bundle(folder: &Path) -> Result<()> {
     for program in build(&["build", "--package", "xtask", "--package", "runtime", "--bins"])? {
         copy(&program.path, bin.join(&program.name))?;
     }
-    let source = tools::workspace_root().join("tests/data");
-    for entry in fs::read_dir(&source).map_err(Error::io(&source))? {
-        let entry = entry.map_err(Error::io(&source))?;
-        copy(&entry.path(), data.join(entry.file_name()))?;
-    }
+    copy_folder(&tools::workspace_root().join("tests/data"), &data)?;
     let script = folder.join("run");
     let text = "#!/bin/sh\n# Runs the GPU tests of this folder; arguments are those of `cargo xtask gpu-test`.\n\
                 here=$(cd \"$(dirname \"$0\")\" && pwd)\n\
@@ -143,6 +139,20 @@ fn bundle(folder: &Path) -> Result<()> {
         fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).map_err(Error::io(&script))?;
     }
     println!("bundle: {} (start it with {})", folder.display(), script.display());
+    Ok(())
+}
+
+fn copy_folder(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir_all(to).map_err(Error::io(to))?;
+    for entry in fs::read_dir(from).map_err(Error::io(from))? {
+        let source = entry.map_err(Error::io(from))?.path();
+        let target = to.join(source.file_name().unwrap_or_default());
+        if source.is_dir() {
+            copy_folder(&source, &target)?;
+        } else {
+            fs::copy(&source, &target).map_err(Error::io(&target))?;
+        }
+    }
     Ok(())
 }
 
@@ -185,7 +195,9 @@ fn run_program(program: &Program, args: &Args) -> Result<Counts> {
     };
     command.args(["--ignored", "--test-threads=1"]).args(&args.filter);
     if let Some(folder) = &args.from_bundle {
-        command.env("WARPSMITH_TEST_DATA", folder.join("data"));
+        if std::env::var_os("WARPSMITH_TEST_DATA").is_none() {
+            command.env("WARPSMITH_TEST_DATA", folder.join("data"));
+        }
         command.env("WARPSMITH_TEST_PROGRAM", folder.join("bin/warpsmith"));
     }
     let output = command

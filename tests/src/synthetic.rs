@@ -1,0 +1,101 @@
+//! Models with random weights and the logits that an exact f64 implementation gives for them
+//! (`tests/data/synthetic`, described in `tests/data/README.md`).
+
+use runtime::decoder::Decoder;
+
+use crate::{data, golden};
+
+/// A model and the logits at every position of [`tokens`].
+#[derive(Debug, Clone, Copy)]
+pub struct Synthetic {
+    /// The stem of its files.
+    pub name: &'static str,
+    /// Whether its matrices are quantised.
+    pub quantised: bool,
+}
+
+/// The models: llama (interleaved RoPE, frequency factors) and qwen2 (NeoX RoPE, biases, tied embeddings).
+pub const ALL: [Synthetic; 6] = [
+    Synthetic { name: "tiny-f32", quantised: false },
+    Synthetic { name: "tiny-q8_0", quantised: true },
+    Synthetic { name: "tiny-q4_k_m", quantised: true },
+    Synthetic { name: "tiny-qwen2-f32", quantised: false },
+    Synthetic { name: "tiny-qwen2-q8_0", quantised: true },
+    Synthetic { name: "tiny-qwen2-q4_k_m", quantised: true },
+];
+
+impl Synthetic {
+    /// The model's file within the test data.
+    pub fn file(&self) -> String {
+        format!("synthetic/{}.gguf", self.name)
+    }
+
+    /// The exact logits, `[tokens, n_vocab]`.
+    pub fn expected(&self) -> Vec<f32> {
+        data::read(&format!("synthetic/{}.logits", self.name))
+            .chunks_exact(4)
+            .map(|bytes| f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
+            .collect()
+    }
+
+    /// How far a decoder's logits are from the exact ones.
+    pub fn compare(&self, decoder: &mut dyn Decoder) -> Distance {
+        let logits = golden::all_logits(decoder, &tokens());
+        Distance::between(&logits, &self.expected(), decoder.config().n_vocab)
+    }
+}
+
+/// The tokens whose logits are recorded.
+///
+/// # Panics
+/// If the file of the test data is damaged.
+pub fn tokens() -> Vec<u32> {
+    let text = String::from_utf8(data::read("synthetic/tokens.txt")).expect("tokens.txt is text");
+    text.split(',').map(|word| word.trim().parse().expect("tokens.txt holds numbers")).collect()
+}
+
+/// The difference of two sets of logits.
+#[derive(Debug, Clone, Copy)]
+pub struct Distance {
+    /// Root mean square of the differences over that of the expected logits.
+    pub relative_rms: f64,
+    /// Mean Kullback-Leibler divergence of the next-token distributions, in nats.
+    pub kl: f64,
+    /// Share of positions with the same most likely token.
+    pub same_top: f64,
+}
+
+impl Distance {
+    /// Compares logits `[positions, n_vocab]`.
+    ///
+    /// # Panics
+    /// If the lengths differ.
+    pub fn between(got: &[f32], want: &[f32], n_vocab: usize) -> Self {
+        assert_eq!(got.len(), want.len(), "numbers of logits");
+        let square = |x: f64| x * x;
+        let error: f64 = got.iter().zip(want).map(|(&a, &b)| square(a as f64 - b as f64)).sum();
+        let size: f64 = want.iter().map(|&b| square(b as f64)).sum();
+        let (mut kl, mut same, mut rows) = (0.0, 0, 0);
+        for (a, b) in got.chunks_exact(n_vocab).zip(want.chunks_exact(n_vocab)) {
+            let (la, lb) = (log_softmax(a), log_softmax(b));
+            kl += lb.iter().zip(&la).map(|(b, a)| b.exp() * (b - a)).sum::<f64>();
+            same += usize::from(top(a) == top(b));
+            rows += 1;
+        }
+        Distance {
+            relative_rms: (error / size).sqrt(),
+            kl: kl / rows as f64,
+            same_top: same as f64 / rows as f64,
+        }
+    }
+}
+
+fn log_softmax(row: &[f32]) -> Vec<f64> {
+    let most = row.iter().copied().fold(f32::NEG_INFINITY, f32::max) as f64;
+    let sum: f64 = row.iter().map(|&x| (x as f64 - most).exp()).sum();
+    row.iter().map(|&x| x as f64 - most - sum.ln()).collect()
+}
+
+fn top(row: &[f32]) -> Option<usize> {
+    (0..row.len()).max_by(|&a, &b| row[a].total_cmp(&row[b]))
+}
