@@ -1,6 +1,7 @@
 //! The one interface of both engines: rows of tokens in, logits or the next tokens out.
 
-use crate::error::Error;
+use crate::engine::EngineOptions;
+use crate::error::{Error, StepError};
 use crate::model::ModelConfig;
 
 /// One row of a step: a token at a position of a sequence.
@@ -80,4 +81,123 @@ pub trait Decoder: Send {
 
     /// What the decoder runs on and how, for people: device name, number of graph nodes and the like.
     fn describe(&self) -> String;
+}
+
+/// What a decoder refuses before anything runs, and how far each sequence's cache is filled.
+///
+/// Both engines hold one: [`check`](Self::check) before a step, [`commit`](Self::commit) after it.
+#[derive(Debug, Clone)]
+pub struct StepGuard {
+    n_vocab: usize,
+    max_seq: usize,
+    max_rows: usize,
+    /// Positions decoded so far, by sequence.
+    decoded: Vec<u32>,
+}
+
+impl StepGuard {
+    /// The limits of a decoder made with `options`.
+    pub fn new(config: &ModelConfig, options: &EngineOptions) -> Self {
+        let decoded = vec![0; options.n_sequences];
+        Self { n_vocab: config.n_vocab, max_seq: options.max_seq, max_rows: options.max_rows, decoded }
+    }
+
+    /// Checks that a step can run: everything in range, and no row attends to a position that was never decoded.
+    ///
+    /// A position that was decoded before may be decoded again; that takes the sequence back to there.
+    ///
+    /// # Errors
+    /// The first row that cannot run, and why.
+    pub fn check(&self, rows: &[Row]) -> Result<(), StepError> {
+        if rows.is_empty() {
+            return Err(StepError::Empty);
+        }
+        if rows.len() > self.max_rows {
+            return Err(StepError::TooManyRows { rows: rows.len(), limit: self.max_rows });
+        }
+        for (index, row) in rows.iter().enumerate() {
+            let Row { token, position, sequence } = *row;
+            if token as usize >= self.n_vocab {
+                return Err(StepError::Token { row: index, token, n_vocab: self.n_vocab });
+            }
+            if position as usize >= self.max_seq {
+                return Err(StepError::Position { row: index, position, max_seq: self.max_seq });
+            }
+            let Some(&decoded) = self.decoded.get(sequence as usize) else {
+                let n_sequences = self.decoded.len();
+                return Err(StepError::Sequence { row: index, sequence, n_sequences });
+            };
+            match rows[..index].iter().rev().find(|earlier| earlier.sequence == sequence) {
+                Some(earlier) if position == earlier.position + 1 => {}
+                Some(earlier) => {
+                    let previous = earlier.position;
+                    return Err(StepError::Order { row: index, position, sequence, previous });
+                }
+                None if position <= decoded => {}
+                None => return Err(StepError::Gap { row: index, position, sequence, decoded }),
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes that a checked step has run.
+    pub fn commit(&mut self, rows: &[Row]) {
+        for row in rows {
+            if let Some(decoded) = self.decoded.get_mut(row.sequence as usize) {
+                *decoded = row.position + 1;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn guard() -> StepGuard {
+        StepGuard { n_vocab: 10, max_seq: 4, max_rows: 3, decoded: vec![0; 2] }
+    }
+
+    fn row(token: u32, position: u32, sequence: u32) -> Row {
+        Row { token, position, sequence }
+    }
+
+    #[test]
+    fn a_step_in_range_passes() {
+        let mut guard = guard();
+        let prompt = [row(1, 0, 0), row(9, 1, 0), row(3, 0, 1)];
+        assert_eq!(guard.check(&prompt), Ok(()));
+        guard.commit(&prompt);
+        assert_eq!(guard.check(&[row(1, 1, 1), row(1, 2, 0)]), Ok(()));
+    }
+
+    #[test]
+    fn every_limit_is_kept() {
+        let guard = guard();
+        let cases: [(&[Row], StepError); 7] = [
+            (&[], StepError::Empty),
+            (&[row(0, 0, 0); 4], StepError::TooManyRows { rows: 4, limit: 3 }),
+            (&[row(10, 0, 0)], StepError::Token { row: 0, token: 10, n_vocab: 10 }),
+            (&[row(0, 4, 0)], StepError::Position { row: 0, position: 4, max_seq: 4 }),
+            (&[row(0, 0, 0), row(0, 0, 2)], StepError::Sequence { row: 1, sequence: 2, n_sequences: 2 }),
+            (
+                &[row(0, 0, 0), row(0, 2, 0)],
+                StepError::Order { row: 1, position: 2, sequence: 0, previous: 0 },
+            ),
+            (&[row(0, 0, 0), row(0, 1, 1)], StepError::Gap { row: 1, position: 1, sequence: 1, decoded: 0 }),
+        ];
+        for (rows, expected) in cases {
+            assert_eq!(guard.check(rows), Err(expected));
+        }
+    }
+
+    #[test]
+    fn going_back_forgets_what_came_after() {
+        let mut guard = guard();
+        guard.commit(&[row(0, 0, 0), row(0, 1, 0), row(0, 2, 0)]);
+        assert_eq!(guard.check(&[row(0, 3, 0)]), Ok(()));
+        guard.commit(&[row(0, 1, 0)]);
+        let gap = StepError::Gap { row: 0, position: 3, sequence: 0, decoded: 2 };
+        assert_eq!(guard.check(&[row(0, 3, 0)]), Err(gap));
+    }
 }

@@ -1,1 +1,22 @@
 //! Language models from GGUF files on NVIDIA GPUs and CPUs.
+//!
+//! ```text
+//! gguf ─> model ─> (build_step) ─> cpu::CpuDecoder   ┐
+//!   └───> tokenizer                cuda::CudaDecoder ┴─ decoder::Decoder ─> generate, evaluate, bench
+//! ```
+//!
+//! A [`model::Model`] is a checked GGUF file. An engine makes a [`decoder::Decoder`] of it: rows of tokens in, logits
+//! or next tokens out. Everything above is the same for both engines.
+
+pub mod cpu;
+pub mod cuda;
+pub mod decoder;
+pub mod engine;
+pub mod error;
+pub mod gguf;
+pub mod model;
+pub mod tokenizer;
+
+pub use engine::{Activations, EngineOptions};
+pub use error::Error;
+pub use model::Model;

@@ -1,0 +1,1 @@
+//! The CPU engine: quantised weights used in place from the memory map, rayon over rows.

@@ -1,0 +1,88 @@
+//! What both engines are built with.
+
+use crate::error::{Error, OptionError};
+use crate::model::ModelConfig;
+
+/// How matrix products read their activations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Activations {
+    /// Quantised once per activation to signed bytes, 32 to a scale, for weights that are themselves quantised.
+    /// Weights in F32, F16 and BF16 still read f32.
+    #[default]
+    Q8,
+    /// Always f32: slower, and the yardstick for the other.
+    F32,
+}
+
+/// The size and the manner of an engine. Start from [`EngineOptions::for_model`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EngineOptions {
+    /// Positions of each KV cache.
+    pub max_seq: usize,
+    /// Number of KV caches, that is of sequences decoded side by side.
+    pub n_sequences: usize,
+    /// Most rows of one step: the chunk in which prompts are processed, and the limit of a batch.
+    pub max_rows: usize,
+    /// How matrix products read their activations.
+    pub activations: Activations,
+    /// CUDA: launch kernel by kernel instead of replaying a graph. The CPU engine has no graph to skip.
+    pub eager: bool,
+    /// CPU: worker threads; `None` takes the machine's cores.
+    pub threads: Option<usize>,
+    /// CUDA: the device's ordinal.
+    pub device: usize,
+}
+
+impl EngineOptions {
+    /// The cache length taken for models that were trained on more, so that a KV cache stays of moderate size.
+    pub const DEFAULT_MAX_SEQ: usize = 4096;
+
+    /// One sequence, the model's context up to [`DEFAULT_MAX_SEQ`](Self::DEFAULT_MAX_SEQ), prompts in chunks of 8.
+    pub fn for_model(config: &ModelConfig) -> Self {
+        Self {
+            max_seq: config.context_length.min(Self::DEFAULT_MAX_SEQ),
+            n_sequences: 1,
+            max_rows: 8,
+            activations: Activations::default(),
+            eager: false,
+            threads: None,
+            device: 0,
+        }
+    }
+
+    /// Checks the options against the model. Both engines call this first.
+    ///
+    /// # Errors
+    /// A count of zero, a cache longer than the model's context, more rows than the caches can take, or counts whose
+    /// product does not fit the 32 bits of a device index.
+    pub fn check(&self, config: &ModelConfig) -> Result<(), Error> {
+        let counts = [
+            ("max_seq", self.max_seq),
+            ("n_sequences", self.n_sequences),
+            ("max_rows", self.max_rows),
+            ("threads", self.threads.unwrap_or(1)),
+        ];
+        for (option, value) in counts {
+            if value == 0 {
+                return Err(OptionError::Zero { option }.into());
+            }
+            if u32::try_from(value).is_err() {
+                return Err(OptionError::TooLarge { option, value, limit: u32::MAX as usize }.into());
+            }
+        }
+        if self.max_seq > config.context_length {
+            return Err(OptionError::TooLarge {
+                option: "max_seq",
+                value: self.max_seq,
+                limit: config.context_length,
+            }
+            .into());
+        }
+        let positions = self.max_seq.saturating_mul(self.n_sequences);
+        if self.max_rows > positions {
+            let (option, value) = ("max_rows", self.max_rows);
+            return Err(OptionError::TooLarge { option, value, limit: positions }.into());
+        }
+        Ok(())
+    }
+}

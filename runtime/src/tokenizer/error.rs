@@ -1,0 +1,95 @@
+//! Why a file's tokenizer cannot be used.
+
+use crate::error::Cause;
+use crate::gguf::GgufError;
+
+/// Why a file's tokenizer cannot be used, or a text or token not be translated.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TokenizerError {
+    /// The tokenizer's metadata.
+    #[error("the model's tokenizer")]
+    Metadata(#[from] GgufError),
+    /// A file without a tokenizer.
+    #[error("the model has no tokenizer (tokenizer.ggml.model = \"none\"): it can only be run on token ids")]
+    None,
+    /// A kind of tokenizer that is not built here.
+    #[error("tokenizer model {found:?} is not supported (gpt2, byte-level BPE, is)")]
+    Model {
+        /// The value of `tokenizer.ggml.model`.
+        found: String,
+    },
+    /// A pre-tokenizer that is not built here.
+    #[error("pre-tokenizer {found:?} is not supported (tokenizer.ggml.pre: {})", supported.join(", "))]
+    Pre {
+        /// The value of `tokenizer.ggml.pre`.
+        found: String,
+        /// Those that are.
+        supported: &'static [&'static str],
+    },
+    /// A token that is not written in the byte-level alphabet.
+    #[error("token {id} {text:?} is not in the byte-level alphabet")]
+    Alphabet {
+        /// The token.
+        id: usize,
+        /// Its text.
+        text: String,
+    },
+    /// A merge that is not two tokens.
+    #[error("merge {index} {text:?}: {reason}")]
+    Merge {
+        /// Which merge.
+        index: usize,
+        /// Its text.
+        text: String,
+        /// What is wrong.
+        reason: &'static str,
+    },
+    /// Lists of the metadata that do not fit together.
+    #[error("{key} has {found} entries, {expected} are needed")]
+    Length {
+        /// The list's key.
+        key: &'static str,
+        /// Its length.
+        found: usize,
+        /// The length needed.
+        expected: usize,
+    },
+    /// A special token outside the vocabulary.
+    #[error("{key} = {id} is outside the vocabulary of {n_vocab}")]
+    Special {
+        /// The metadata key.
+        key: String,
+        /// The token.
+        id: u32,
+        /// The size of the vocabulary.
+        n_vocab: usize,
+    },
+    /// A vocabulary with fewer or more tokens than the model.
+    #[error("the tokenizer has {tokens} tokens, the model {n_vocab}")]
+    Vocabulary {
+        /// Tokens of the tokenizer.
+        tokens: usize,
+        /// Rows of the embedding table.
+        n_vocab: usize,
+    },
+    /// A start token that is asked for and not given.
+    #[error("tokenizer.ggml.add_bos_token is set, but tokenizer.ggml.bos_token_id is missing")]
+    NoBos,
+    /// A token id outside the vocabulary.
+    #[error("token {id} is outside the vocabulary of {n_vocab}")]
+    Token {
+        /// The token.
+        id: u32,
+        /// The size of the vocabulary.
+        n_vocab: usize,
+    },
+    /// A failure of the tokenizer library.
+    #[error("tokenizer: {action}")]
+    Library {
+        /// What it was doing.
+        action: &'static str,
+        /// Why it failed.
+        source: Cause,
+    },
+}
