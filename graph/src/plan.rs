@@ -1,0 +1,237 @@
+//! Memory planning: an offset in one workspace for every intermediate.
+
+use crate::graph::ALIGNMENT;
+use crate::view::{BufferId, TensorView};
+use crate::{ComputeGraph, TensorId};
+
+/// How [`ComputeGraph::plan_with`] lays out the workspace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PlanOptions {
+    /// Give the memory of dead tensors to later ones.
+    pub reuse: bool,
+    /// Write results over a dying operand where the operation allows it.
+    pub in_place: bool,
+    /// Bytes left free before and after every tensor, rounded up to the alignment; without `reuse` nothing is ever
+    /// placed there, so a test can see writes past the end of a tensor.
+    pub guard_bytes: u64,
+}
+
+impl Default for PlanOptions {
+    /// Reuse and in-place results, no guards.
+    fn default() -> Self {
+        Self { reuse: true, in_place: true, guard_bytes: 0 }
+    }
+}
+
+/// Where every tensor of one graph lies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MemoryPlan {
+    /// Bytes of the workspace that the backend provides, aligned to [`ALIGNMENT`]; 0 if none is needed.
+    pub workspace_bytes: u64,
+    views: Vec<TensorView>,
+    in_place: Vec<Option<TensorId>>,
+    fingerprint: u64,
+}
+
+impl MemoryPlan {
+    /// Where `id` lies, or `None` if the plan's graph has no such tensor.
+    pub fn view(&self, id: TensorId) -> Option<TensorView> {
+        self.views.get(id.index()).copied()
+    }
+
+    /// The views of all tensors, by [`TensorId::index`].
+    pub fn views(&self) -> &[TensorView] {
+        &self.views
+    }
+
+    /// The operand that the result `id` is written over, if it is.
+    pub fn in_place_of(&self, id: TensorId) -> Option<TensorId> {
+        self.in_place.get(id.index()).copied().flatten()
+    }
+
+    /// Whether this plan was made for a graph equal to `graph`, names apart.
+    pub fn fits(&self, graph: &ComputeGraph) -> bool {
+        self.fingerprint == graph.fingerprint() && self.views.len() == graph.nodes().len()
+    }
+}
+
+impl ComputeGraph {
+    /// Assigns memory by liveness: a tensor's bytes are reused once its last reader is done, best fit first, and an
+    /// elementwise result replaces a dying operand of the same extent. Outputs stay alive to the end.
+    pub fn plan(&self) -> MemoryPlan {
+        self.plan_with(PlanOptions::default())
+    }
+
+    /// [`plan`](Self::plan) with choices.
+    pub fn plan_with(&self, options: PlanOptions) -> MemoryPlan {
+        Planner::new(self, options).run()
+    }
+}
+
+/// State of one planning run. All tables are by node index.
+struct Planner<'a> {
+    graph: &'a ComputeGraph,
+    options: PlanOptions,
+    /// The index of the last node that reads the memory of a root; `usize::MAX` for outputs.
+    last_use: Vec<usize>,
+    offset: Vec<u64>,
+    in_place: Vec<Option<TensorId>>,
+    free: FreeList,
+}
+
+impl<'a> Planner<'a> {
+    fn new(graph: &'a ComputeGraph, options: PlanOptions) -> Self {
+        let n = graph.nodes().len();
+        let mut last_use: Vec<usize> = (0..n).collect();
+        for (i, node) in graph.nodes().iter().enumerate() {
+            for input in node.inputs() {
+                last_use[graph.node(*input).root().index()] = i;
+            }
+        }
+        for &output in graph.outputs() {
+            last_use[graph.node(output).root().index()] = usize::MAX;
+        }
+        let options = PlanOptions { guard_bytes: options.guard_bytes.next_multiple_of(ALIGNMENT), ..options };
+        Self {
+            graph,
+            options,
+            last_use,
+            offset: vec![0; n],
+            in_place: vec![None; n],
+            free: FreeList::default(),
+        }
+    }
+
+    fn run(mut self) -> MemoryPlan {
+        let nodes = self.graph.nodes();
+        // dying[i]: the blocks that nothing reads after node i. A chain of in-place results moves its block along.
+        let mut dying: Vec<Vec<usize>> = vec![Vec::new(); nodes.len()];
+        for (i, node) in nodes.iter().enumerate() {
+            if !node.is_leaf() && node.root().index() == i {
+                if let Some(operand) = self.dying_operand(i) {
+                    let root = self.graph.node(operand).root().index();
+                    self.in_place[i] = Some(operand);
+                    self.offset[i] = self.offset[root];
+                } else {
+                    self.offset[i] = self.allocate(node.bytes());
+                }
+                if self.last_use[i] != usize::MAX {
+                    dying[self.last_use[i]].push(i);
+                }
+            }
+            for root in std::mem::take(&mut dying[i]) {
+                // Not if the node just planned has taken the block over.
+                let taken = self.in_place[i].is_some_and(|by| self.graph.node(by).root().index() == root);
+                if self.options.reuse && !taken {
+                    self.free.release(self.padded(nodes[root].bytes(), self.offset[root]));
+                }
+            }
+        }
+        self.finish()
+    }
+
+    /// The operand that node `i` may be written over: `i` is its last reader, it fills its block exactly, it has the
+    /// result's shape, and no other operand reads the same memory in a way that the operation does not allow.
+    fn dying_operand(&self, i: usize) -> Option<TensorId> {
+        let node = &self.graph.nodes()[i];
+        let allowed = node.op().in_place_operands();
+        let fills_block = |id: TensorId| {
+            let tensor = self.graph.node(id);
+            tensor.root_offset() == 0 && tensor.bytes() == self.graph.node(tensor.root()).bytes()
+        };
+        let root = |id: TensorId| self.graph.node(id).root();
+        let dies = |id: TensorId| {
+            self.last_use[root(id).index()] == i
+                && !self.graph.node(root(id)).is_leaf()
+                && self.graph.node(id).shape() == node.shape()
+                && self.graph.node(id).dtype() == node.dtype()
+                && fills_block(id)
+                && node.inputs().iter().enumerate().all(|(operand, &other)| {
+                    root(other) != root(id) || (allowed.contains(&operand) && fills_block(other))
+                })
+        };
+        let mut candidates = allowed.iter().map(|&operand| node.inputs()[operand]);
+        candidates.find(|&id| self.options.in_place && dies(id))
+    }
+
+    fn allocate(&mut self, bytes: u64) -> u64 {
+        let padded = bytes.next_multiple_of(ALIGNMENT) + 2 * self.options.guard_bytes;
+        self.free.take(padded) + self.options.guard_bytes
+    }
+
+    /// The span that `allocate` took for a tensor.
+    fn padded(&self, bytes: u64, offset: u64) -> Span {
+        let guard = self.options.guard_bytes;
+        Span { start: offset - guard, end: offset + bytes.next_multiple_of(ALIGNMENT) + guard }
+    }
+
+    fn finish(self) -> MemoryPlan {
+        let view = |node: &crate::TensorNode| {
+            let root = node.root();
+            let (buffer, base) = if self.graph.node(root).is_leaf() {
+                (BufferId::Leaf(root), 0)
+            } else {
+                (BufferId::Workspace, self.offset[root.index()])
+            };
+            let offset = base + node.root_offset();
+            TensorView { buffer, offset, shape: node.shape(), dtype: node.dtype() }
+        };
+        MemoryPlan {
+            workspace_bytes: self.free.end,
+            views: self.graph.nodes().iter().map(view).collect(),
+            in_place: self.in_place,
+            fingerprint: self.graph.fingerprint(),
+        }
+    }
+}
+
+/// A range of bytes of the workspace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Span {
+    start: u64,
+    end: u64,
+}
+
+/// The free spans below `end`, sorted, never touching one another.
+#[derive(Debug, Default)]
+struct FreeList {
+    spans: Vec<Span>,
+    end: u64,
+}
+
+impl FreeList {
+    /// The start of `bytes` free bytes: from the smallest span that holds them, else by growing the workspace.
+    fn take(&mut self, bytes: u64) -> u64 {
+        let fits = self.spans.iter().enumerate().filter(|(_, s)| s.end - s.start >= bytes);
+        if let Some((i, _)) = fits.min_by_key(|(_, s)| s.end - s.start) {
+            let start = self.spans[i].start;
+            self.spans[i].start += bytes;
+            if self.spans[i].start == self.spans[i].end {
+                self.spans.remove(i);
+            }
+            return start;
+        }
+        // A free span at the very end is extended rather than left behind.
+        let start = match self.spans.last() {
+            Some(last) if last.end == self.end => {
+                let start = last.start;
+                self.spans.pop();
+                start
+            }
+            _ => self.end,
+        };
+        self.end = start + bytes;
+        start
+    }
+
+    fn release(&mut self, span: Span) {
+        let at = self.spans.partition_point(|s| s.start < span.start);
+        self.spans.insert(at, span);
+        if self.spans.get(at + 1).is_some_and(|next| next.start == span.end) {
+            self.spans[at].end = self.spans.remove(at + 1).end;
+        }
+        if at > 0 && self.spans[at - 1].end == self.spans[at].start {
+            self.spans[at - 1].end = self.spans.remove(at).end;
+        }
+    }
+}
