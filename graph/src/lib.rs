@@ -3,12 +3,14 @@
 mod build;
 mod counting;
 pub mod dispatch;
+mod display;
 mod error;
 mod execute;
 mod graph;
 mod id;
 mod infer;
 mod op;
+pub mod passes;
 mod plan;
 pub mod rope;
 mod shape;

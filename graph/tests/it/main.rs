@@ -1,0 +1,8 @@
+//! Tests of the graph crate through its public interface.
+
+mod construct;
+mod display;
+mod execute;
+mod passes;
+mod plan;
+mod support;
