@@ -48,6 +48,14 @@ pub enum FormatError {
         /// The length it has.
         actual: usize,
     },
+    /// A value that is not finite, or too large for the format's scales.
+    #[error("value {index} is not finite or too large for {ty}")]
+    NotRepresentable {
+        /// The format that was to hold it.
+        ty: ElementType,
+        /// Its index in the slice given.
+        index: usize,
+    },
     /// An operation that is not defined for a type.
     #[error("{operation} is not defined for {ty}")]
     NotDefined {

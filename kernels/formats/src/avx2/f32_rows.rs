@@ -1,0 +1,65 @@
+//! Rows times f32 activations: the decoders compiled for AVX2, and fused multiply-adds.
+
+use std::arch::x86_64::*;
+
+use super::{load_f32, load_half, store_f32};
+use crate::f32_rows::{self, PARTIALS, Partials};
+use crate::{ElementType, Matrix, bf16, f16, float32, q4_k, q6_k, q8_0};
+
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(crate) fn matmul(weights: Matrix<'_>, x: &[f32], out: &mut [f32]) {
+    // One instance for each type, so that its decoder is inlined and vectorised with the features of this function.
+    macro_rules! run {
+        ($decode:expr) => {
+            f32_rows::matmul(
+                weights,
+                x,
+                out,
+                |src, dst| $decode(src, dst),
+                |w, x, sums| accumulate(w, x, sums),
+            )
+        };
+    }
+    match weights.ty() {
+        ElementType::F32 => run!(float32::dequantize),
+        ElementType::F16 => run!(halves),
+        ElementType::BF16 => run!(bf16::dequantize),
+        ElementType::Q8_0 => run!(q8_0::dequantize),
+        ElementType::Q4_K => run!(q4_k::dequantize),
+        ElementType::Q6_K => run!(q6_k::dequantize),
+        // No `Matrix` has these types; a NaN would show if one had.
+        ElementType::Q8Act | ElementType::U32 => out.fill(f32::NAN),
+    }
+}
+
+/// F16 values, eight at a time.
+#[target_feature(enable = "avx2,f16c")]
+#[inline]
+fn halves(src: &[u8], dst: &mut [f32]) {
+    let (eights, rest) = src.as_chunks::<16>();
+    let (values, last) = dst.as_chunks_mut::<8>();
+    for (bytes, values) in eights.iter().zip(values) {
+        store_f32(values, _mm256_cvtph_ps(load_half(bytes)));
+    }
+    f16::dequantize(rest, last);
+}
+
+/// Adds products to the partial sums, in four registers.
+#[target_feature(enable = "avx2,fma")]
+#[inline]
+fn accumulate(w: &[f32], x: &[f32], sums: &mut Partials) {
+    let (sums, _) = sums.0.as_chunks_mut::<8>();
+    let mut registers = [_mm256_setzero_ps(); 4];
+    for (register, sums) in registers.iter_mut().zip(&*sums) {
+        *register = load_f32(sums);
+    }
+    for (w, x) in w.as_chunks::<PARTIALS>().0.iter().zip(x.as_chunks::<PARTIALS>().0) {
+        let (w, x) = (w.as_chunks::<8>().0, x.as_chunks::<8>().0);
+        for ((register, w), x) in registers.iter_mut().zip(w).zip(x) {
+            *register = _mm256_fmadd_ps(load_f32(w), load_f32(x), *register);
+        }
+    }
+    for (sums, register) in sums.iter_mut().zip(registers) {
+        store_f32(sums, register);
+    }
+}
