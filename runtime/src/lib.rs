@@ -11,6 +11,7 @@
 pub mod cpu;
 pub mod cuda;
 pub mod decoder;
+pub mod embedded;
 pub mod engine;
 pub mod error;
 pub mod gguf;

@@ -194,7 +194,7 @@ pub enum GgufError {
         required: usize,
     },
     /// A metadata key that is not there.
-    #[error("metadata key {key:?} is missing (a {expected} is needed)")]
+    #[error("metadata key {key:?} is missing (type {expected})")]
     MissingKey {
         /// The key.
         key: String,
@@ -202,7 +202,7 @@ pub enum GgufError {
         expected: &'static str,
     },
     /// A metadata value of another type.
-    #[error("metadata key {key:?} is a {found}, a {expected} is needed")]
+    #[error("metadata key {key:?} has the type {found}, {expected} is needed")]
     WrongType {
         /// The key.
         key: String,

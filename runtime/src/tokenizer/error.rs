@@ -27,23 +27,19 @@ pub enum TokenizerError {
         /// Those that are.
         supported: &'static [&'static str],
     },
-    /// A token that is not written in the byte-level alphabet.
-    #[error("token {id} {text:?} is not in the byte-level alphabet")]
-    Alphabet {
-        /// The token.
-        id: usize,
-        /// Its text.
-        text: String,
+    /// A byte that no token stands for: text with it could not be encoded.
+    #[error("no token stands for the byte {byte:#04x}")]
+    Byte {
+        /// The byte.
+        byte: u8,
     },
     /// A merge that is not two tokens.
-    #[error("merge {index} {text:?}: {reason}")]
+    #[error("merge {index}, {text:?}, is not two tokens with a space between them")]
     Merge {
         /// Which merge.
         index: usize,
         /// Its text.
         text: String,
-        /// What is wrong.
-        reason: &'static str,
     },
     /// Lists of the metadata that do not fit together.
     #[error("{key} has {found} entries, {expected} are needed")]

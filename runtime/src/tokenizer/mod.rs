@@ -1,5 +1,246 @@
-//! Text to token ids and back.
+//! Text to token ids and back: byte-level BPE from a file's metadata.
+//!
+//! ```
+//! use runtime::{Model, tokenizer::Tokenizer};
+//!
+//! let model = Model::embedded()?;
+//! let tokenizer = Tokenizer::for_model(&model)?;
+//! let ids = tokenizer.encode("Once upon a time")?;
+//! assert_eq!(ids, [0, 694, 693, 260, 454]);
+//! assert_eq!(tokenizer.decode(&ids)?, "Once upon a time");
+//! # Ok::<(), runtime::Error>(())
+//! ```
 
+mod alphabet;
 mod error;
+mod pre;
+mod stream;
+mod vocabulary;
+
+#[cfg(test)]
+mod tests;
 
 pub use error::TokenizerError;
+pub use stream::TextStream;
+use tokenizers::models::bpe::{BPE, BpeBuilder};
+use tokenizers::pre_tokenizers::sequence::Sequence;
+use tokenizers::{AddedToken, DecoderWrapper, NormalizerWrapper, PostProcessorWrapper, TokenizerImpl};
+pub use vocabulary::TokenKind;
+use vocabulary::Vocabulary;
+
+use self::pre::Pre;
+use crate::error::Error;
+use crate::gguf::Metadata;
+use crate::model::Model;
+
+type Library = TokenizerImpl<BPE, NormalizerWrapper, Sequence, PostProcessorWrapper, DecoderWrapper>;
+
+/// Names that models give to tokens which end a turn or a text, beside those that the metadata names.
+const END_NAMES: [&str; 9] = [
+    "<|eot_id|>",
+    "<|eom_id|>",
+    "<|im_end|>",
+    "<|end|>",
+    "<|endoftext|>",
+    "<|end_of_text|>",
+    "<end_of_turn>",
+    "<|EOT|>",
+    "</s>",
+];
+
+/// A byte-level BPE tokenizer.
+///
+/// The names of control tokens and user-defined tokens in a text count as these tokens.
+#[derive(Debug, Clone)]
+pub struct Tokenizer {
+    library: Library,
+    vocabulary: Vocabulary,
+    bos: Option<u32>,
+    add_bos: bool,
+    end_tokens: Vec<u32>,
+}
+
+impl Tokenizer {
+    /// The tokenizer of a model's file.
+    ///
+    /// # Errors
+    /// As [`from_metadata`](Self::from_metadata), and a vocabulary of another size than the model's.
+    pub fn for_model(model: &Model) -> Result<Self, Error> {
+        let tokenizer = Self::from_metadata(model.gguf().metadata())?;
+        let (tokens, n_vocab) = (tokenizer.n_vocab(), model.config().n_vocab);
+        if tokens != n_vocab {
+            return Err(TokenizerError::Vocabulary { tokens, n_vocab }.into());
+        }
+        Ok(tokenizer)
+    }
+
+    /// The tokenizer that metadata describes.
+    ///
+    /// # Errors
+    /// No tokenizer, one of a kind or with a pre-tokenizer that is not supported, or one that is damaged.
+    pub fn from_metadata(metadata: &Metadata) -> Result<Self, TokenizerError> {
+        match metadata.str("tokenizer.ggml.model")? {
+            "gpt2" => {}
+            "none" | "no_vocab" => return Err(TokenizerError::None),
+            other => return Err(TokenizerError::Model { found: other.to_owned() }),
+        }
+        let pre = match metadata.opt_str("tokenizer.ggml.pre")? {
+            Some(name) => Pre::by_name(name)?,
+            None => {
+                tracing::warn!("tokenizer.ggml.pre is missing, the default pre-tokenizer is used");
+                Pre::by_name("default")?
+            }
+        };
+        let tokens = metadata.strings("tokenizer.ggml.tokens")?;
+        let vocabulary = Vocabulary::read(metadata, &tokens)?;
+        let bos = special_id(metadata, "bos", tokens.len())?;
+        let add_bos =
+            metadata.opt_bool("tokenizer.ggml.add_bos_token")?.unwrap_or(pre.add_bos && bos.is_some());
+        if add_bos && bos.is_none() {
+            return Err(TokenizerError::NoBos);
+        }
+        let end_tokens = end_tokens(metadata, &tokens, &vocabulary)?;
+        let library = build(metadata, &tokens, &vocabulary, pre)?;
+        Ok(Self { library, vocabulary, bos, add_bos, end_tokens })
+    }
+
+    /// Number of tokens.
+    pub fn n_vocab(&self) -> usize {
+        self.vocabulary.len()
+    }
+
+    /// The token that starts a text.
+    pub fn bos(&self) -> Option<u32> {
+        self.bos
+    }
+
+    /// Whether [`encode`](Self::encode) puts the start token first.
+    pub fn adds_bos(&self) -> bool {
+        self.add_bos
+    }
+
+    /// The tokens that end a text or a turn.
+    pub fn end_tokens(&self) -> &[u32] {
+        &self.end_tokens
+    }
+
+    /// What token `id` is.
+    ///
+    /// # Errors
+    /// [`TokenizerError::Token`] for an id outside the vocabulary.
+    pub fn kind(&self, id: u32) -> Result<TokenKind, TokenizerError> {
+        self.vocabulary.kind(id).ok_or(TokenizerError::Token { id, n_vocab: self.n_vocab() })
+    }
+
+    /// The bytes of token `id`: not always whole characters.
+    ///
+    /// # Errors
+    /// [`TokenizerError::Token`] for an id outside the vocabulary.
+    pub fn token_bytes(&self, id: u32) -> Result<&[u8], TokenizerError> {
+        self.vocabulary.bytes(id).ok_or(TokenizerError::Token { id, n_vocab: self.n_vocab() })
+    }
+
+    /// The tokens of `text`, after the start token where the model has it so.
+    ///
+    /// # Errors
+    /// [`TokenizerError::Library`].
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {
+        let encoding = self
+            .library
+            .encode_fast(text, false)
+            .map_err(|source| TokenizerError::Library { action: "encoding a text", source })?;
+        let start = self.bos.filter(|_| self.add_bos);
+        Ok(start.into_iter().chain(encoding.get_ids().iter().copied()).collect())
+    }
+
+    /// The text of `ids`. Control tokens are nothing; bytes that are no characters come out as U+FFFD.
+    ///
+    /// # Errors
+    /// [`TokenizerError::Token`] for an id outside the vocabulary.
+    pub fn decode(&self, ids: &[u32]) -> Result<String, TokenizerError> {
+        let mut stream = self.stream();
+        let mut text = String::new();
+        for &id in ids {
+            stream.push(id, &mut text)?;
+        }
+        stream.finish(&mut text);
+        Ok(text)
+    }
+
+    /// Decodes tokens as they come.
+    pub fn stream(&self) -> TextStream<'_> {
+        TextStream::new(self)
+    }
+}
+
+fn build(
+    metadata: &Metadata,
+    tokens: &[&str],
+    vocabulary: &Vocabulary,
+    pre: Pre,
+) -> Result<Library, TokenizerError> {
+    let fail = |action| move |source| TokenizerError::Library { action, source };
+    // Where a text occurs twice, its first token is the one to encode to.
+    let vocab: tokenizers::models::bpe::Vocab =
+        tokens.iter().enumerate().rev().map(|(id, &token)| (token.to_owned(), id as u32)).collect();
+    // The library would drop a byte that is no token without a word.
+    if let Some(byte) =
+        (0..=255).find(|&byte| !vocab.contains_key(alphabet::char_of(byte).to_string().as_str()))
+    {
+        return Err(TokenizerError::Byte { byte });
+    }
+    let bpe = BpeBuilder::new()
+        .vocab_and_merges(vocab, merges(metadata)?)
+        .ignore_merges(pre.ignore_merges)
+        .build()
+        .map_err(fail("building the merges"))?;
+    let mut library = Library::new(bpe);
+    library.with_pre_tokenizer(Some(pre.build().map_err(fail("building the pre-tokenizer"))?));
+    let added = |kind: TokenKind| {
+        let of_kind =
+            tokens.iter().enumerate().filter(move |&(id, _)| vocabulary.kind(id as u32) == Some(kind));
+        let special = kind == TokenKind::Control;
+        of_kind.map(move |(_, &text)| AddedToken::from(text, special).normalized(false)).collect::<Vec<_>>()
+    };
+    library.add_tokens(&[added(TokenKind::Control), added(TokenKind::UserDefined)].concat());
+    Ok(library)
+}
+
+/// The merges, each two tokens with a space between them.
+fn merges(metadata: &Metadata) -> Result<Vec<(String, String)>, TokenizerError> {
+    let merges = metadata.strings("tokenizer.ggml.merges")?;
+    let parse = |(index, merge): (usize, &&str)| match merge.split_once(' ') {
+        Some((left, right)) if !left.is_empty() && !right.is_empty() && !right.contains(' ') => {
+            Ok((left.to_owned(), right.to_owned()))
+        }
+        _ => Err(TokenizerError::Merge { index, text: (*merge).to_owned() }),
+    };
+    merges.iter().enumerate().map(parse).collect()
+}
+
+/// `tokenizer.ggml.{name}_token_id`, checked against the vocabulary.
+fn special_id(metadata: &Metadata, name: &str, n_vocab: usize) -> Result<Option<u32>, TokenizerError> {
+    let key = format!("tokenizer.ggml.{name}_token_id");
+    match metadata.opt_u32(&key)? {
+        Some(id) if id as usize >= n_vocab => Err(TokenizerError::Special { key, id, n_vocab }),
+        id => Ok(id),
+    }
+}
+
+/// The end tokens that the metadata names, and control tokens of well-known names, ascending.
+fn end_tokens(
+    metadata: &Metadata,
+    tokens: &[&str],
+    vocabulary: &Vocabulary,
+) -> Result<Vec<u32>, TokenizerError> {
+    let mut ids = Vec::new();
+    for name in ["eos", "eot", "eom"] {
+        ids.extend(special_id(metadata, name, tokens.len())?);
+    }
+    let control = |id: &usize| vocabulary.kind(*id as u32) == Some(TokenKind::Control);
+    let named = (0..tokens.len()).filter(control).filter(|&id| END_NAMES.contains(&tokens[id]));
+    ids.extend(named.map(|id| id as u32));
+    ids.sort_unstable();
+    ids.dedup();
+    Ok(ids)
+}

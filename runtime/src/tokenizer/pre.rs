@@ -1,0 +1,119 @@
+//! Pre-tokenizers: how text is cut into words before pairs are merged within them.
+//!
+//! GGUF names them in `tokenizer.ggml.pre`. The patterns are those of the models' own tokenizer files, or where a
+//! model has none, of llama.cpp's table of the same names.
+
+use tokenizers::pre_tokenizers::PreTokenizerWrapper;
+use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+use tokenizers::pre_tokenizers::sequence::Sequence;
+use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
+use tokenizers::tokenizer::SplitDelimiterBehavior;
+
+use super::TokenizerError;
+
+const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
+const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+const QWEN2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+
+/// A pre-tokenizer and what comes with its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Pre {
+    /// Applied in order, each to the pieces that the one before left.
+    patterns: &'static [&'static str],
+    /// Whether a word that is a token is taken as such, whatever the merges would make of it.
+    pub ignore_merges: bool,
+    /// Whether a start token comes first when the metadata does not say.
+    pub add_bos: bool,
+}
+
+/// Every name that is understood, for the error message.
+pub(super) const SUPPORTED: &[&str] = &[
+    "default",
+    "gpt-2",
+    "phi-2",
+    "olmo",
+    "llama-bpe",
+    "llama3",
+    "llama-v3",
+    "dbrx",
+    "smaug-bpe",
+    "qwen2",
+    "deepseek-r1-qwen",
+    "stablelm2",
+    "smollm",
+    "starcoder",
+    "refact",
+    "command-r",
+];
+
+impl Pre {
+    pub fn by_name(name: &str) -> Result<Self, TokenizerError> {
+        let plain = |patterns| Self { patterns, ignore_merges: false, add_bos: false };
+        Ok(match name {
+            "default" => plain(&[r"[\p{P}\$\+<=>\^~\|]+", GPT2, r"\p{N}+", r"[0-9][0-9][0-9]"]),
+            "gpt-2" | "phi-2" | "olmo" => plain(&[GPT2]),
+            "llama-bpe" | "llama3" | "llama-v3" => {
+                Self { ignore_merges: true, add_bos: true, ..plain(&[LLAMA3]) }
+            }
+            "dbrx" | "smaug-bpe" => plain(&[LLAMA3]),
+            "qwen2" | "deepseek-r1-qwen" | "stablelm2" => plain(&[QWEN2]),
+            "smollm" | "starcoder" | "refact" | "command-r" => plain(&[r"\p{N}", GPT2]),
+            other => return Err(TokenizerError::Pre { found: other.to_owned(), supported: SUPPORTED }),
+        })
+    }
+
+    /// The splits, and the byte-level alphabet after them.
+    pub fn build(self) -> tokenizers::Result<Sequence> {
+        let mut steps: Vec<PreTokenizerWrapper> = Vec::with_capacity(self.patterns.len() + 1);
+        for pattern in self.patterns {
+            let pattern = SplitPattern::Regex((*pattern).to_owned());
+            steps.push(Split::new(pattern, SplitDelimiterBehavior::Isolated, false)?.into());
+        }
+        steps.push(ByteLevel::new(false, false, false).into());
+        Ok(Sequence::new(steps))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokenizers::{OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer};
+
+    use super::*;
+
+    fn words(name: &str, text: &str) -> Vec<String> {
+        let pre = Pre::by_name(name).unwrap().build().unwrap();
+        let mut string = PreTokenizedString::from(text);
+        pre.pre_tokenize(&mut string).unwrap();
+        let splits = string.get_splits(OffsetReferential::Original, OffsetType::Byte);
+        splits.into_iter().map(|(_, (start, end), _)| text[start..end].to_owned()).collect()
+    }
+
+    #[test]
+    fn every_supported_name_builds() {
+        for name in SUPPORTED {
+            assert_eq!(words(name, "don't panic").concat(), "don't panic", "{name}");
+        }
+    }
+
+    #[test]
+    fn numbers_are_cut_as_each_model_cuts_them() {
+        assert_eq!(words("llama-bpe", "12345 x"), ["123", "45", " x"]);
+        assert_eq!(words("qwen2", "123 x"), ["1", "2", "3", " x"]);
+        assert_eq!(words("gpt-2", "a 12345"), ["a", " 12345"]);
+        assert_eq!(words("smollm", "a 12"), ["a", " ", "1", "2"]);
+        assert_eq!(words("default", "a 12345=b"), ["a", " ", "123", "45", "=", "b"]);
+    }
+
+    #[test]
+    fn contractions_and_spaces() {
+        assert_eq!(words("llama-bpe", "WE'VE  two\n\n x"), ["WE", "'VE", " ", " two", "\n\n", " x"]);
+        assert_eq!(words("gpt-2", "WE'VE we've"), ["WE", "'", "VE", " we", "'ve"]);
+    }
+
+    #[test]
+    fn an_unknown_name_is_refused_with_the_known_ones() {
+        let message = Pre::by_name("klingon").unwrap_err().to_string();
+        assert!(message.starts_with("pre-tokenizer \"klingon\" is not supported"), "{message}");
+        assert!(message.contains("llama-bpe"), "{message}");
+    }
+}
