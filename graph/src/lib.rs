@@ -12,6 +12,7 @@ mod infer;
 mod op;
 pub mod passes;
 mod plan;
+pub mod reference;
 pub mod rope;
 mod shape;
 mod view;
