@@ -1,0 +1,549 @@
+//! The definition of a graph.
+
+use super::KeepAlive;
+use super::dot::to_dot;
+use super::edge::{Dependency, Edge, EdgeKind};
+use super::exec::GraphExec;
+use super::node::{KernelNode, MemsetValue, NodeId, NodeType, memcpy_params, memset_params};
+use super::region::Region;
+use crate::context::Context;
+use crate::error::DriverError;
+use crate::launch::Dim3;
+use crate::module::c_string;
+use crate::sys::table::call;
+use crate::sys::{
+    CU_GRAPH_DEBUG_DOT_FLAGS_VERBOSE, CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION, CUgraph, CUgraphEdgeData,
+    CUgraphNode, CUlaunchAttributeValue, DriverTable,
+};
+use parking_lot::Mutex;
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::ptr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The definition of a graph. See the [module](crate::graph) for who owns what.
+pub struct Graph {
+    pub(super) inner: Arc<GraphHandle>,
+    pub(super) nodes: Vec<Node>,
+    edges: Vec<Edge>,
+    /// Why the driver's graph may differ from `nodes` and `edges`, once it may.
+    broken: Option<String>,
+}
+
+/// The driver's graph. The instantiated graph shares it, because updates name nodes of the definition.
+pub(super) struct GraphHandle {
+    pub(super) id: u64,
+    pub(super) context: Context,
+    raw: CUgraph,
+    /// The driver does not synchronise access to a graph from several threads.
+    turn: Mutex<()>,
+}
+
+pub(super) struct Node {
+    pub(super) handle: CUgraphNode,
+    pub(super) kind: NodeType,
+    pub(super) label: String,
+    pub(super) keep: Arc<Owned>,
+}
+
+/// What a node owns: kept for its `Drop`s.
+pub(super) struct Owned {
+    kernel: Option<KernelNode>,
+    _others: Vec<KeepAlive>,
+}
+
+impl Owned {
+    pub(super) fn kernel(node: KernelNode) -> Arc<Self> {
+        Arc::new(Self { kernel: Some(node), _others: Vec::new() })
+    }
+
+    pub(super) fn others(others: Vec<KeepAlive>) -> Arc<Self> {
+        Arc::new(Self { kernel: None, _others: others })
+    }
+
+    /// The cluster size of a kernel node.
+    pub(super) fn cluster(&self) -> Option<Dim3> {
+        self.kernel.as_ref().and_then(|kernel| kernel.config.cluster)
+    }
+}
+
+impl GraphHandle {
+    /// Runs driver calls on the graph, one thread at a time.
+    pub(super) fn with<T>(
+        &self,
+        f: impl FnOnce(&DriverTable, CUgraph) -> Result<T, DriverError>,
+    ) -> Result<T, DriverError> {
+        let _turn = self.turn.lock();
+        self.context.run(|t| f(t, self.raw))
+    }
+}
+
+impl Drop for GraphHandle {
+    fn drop(&mut self) {
+        let raw = self.raw;
+        // SAFETY: the handle is owned by this value and not used again; instantiated graphs are independent of it but
+        // for updates, and those that could make one share this value.
+        self.context.release(|| "Graph".to_owned(), |t| unsafe { call!(t, graph_destroy(raw)) });
+    }
+}
+
+impl Graph {
+    /// Makes an empty graph.
+    ///
+    /// # Errors
+    ///
+    /// [`DriverError::Poisoned`], [`DriverError::SymbolMissing`] before CUDA 10, or the driver's failure.
+    pub fn new(context: &Context) -> Result<Self, DriverError> {
+        // Identity of graphs, so that a node of one is not taken for a node of another.
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let mut raw = CUgraph::NULL;
+        // SAFETY: the graph goes to a local; the flags must be zero.
+        context.run(|t| unsafe { call!(t, graph_create(&mut raw, 0)) })?;
+        let id = NEXT.fetch_add(1, Ordering::Relaxed);
+        let inner = Arc::new(GraphHandle { id, context: context.clone(), raw, turn: Mutex::new(()) });
+        Ok(Self { inner, nodes: Vec::new(), edges: Vec::new(), broken: None })
+    }
+
+    /// Its context.
+    pub fn context(&self) -> &Context {
+        &self.inner.context
+    }
+
+    /// Number of nodes.
+    pub fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Whether it has no nodes.
+    pub fn is_empty(&self) -> bool {
+        self.nodes.is_empty()
+    }
+
+    /// Its nodes in the order in which they were added: identity, type, label.
+    pub fn nodes(&self) -> impl ExactSizeIterator<Item = (NodeId, NodeType, &str)> + '_ {
+        self.nodes.iter().enumerate().map(|(i, node)| (self.id_of(i), node.kind, node.label.as_str()))
+    }
+
+    /// The edges that were asked for, in that order. [`Graph::driver_edges`] reads them from the driver.
+    pub fn edges(&self) -> &[Edge] {
+        &self.edges
+    }
+
+    /// Adds a kernel. Geometry and arguments are checked as [`Function::launch`](crate::Function::launch) checks them.
+    ///
+    /// # Errors
+    ///
+    /// [`DriverError::Launch`]; [`DriverError::Graph`] for dependencies that do not fit;
+    /// [`DriverError::SymbolMissing`] for a programmatic dependency before CUDA 12.3; [`DriverError::ContextMismatch`];
+    /// [`DriverError::Poisoned`], or the driver's failure.
+    ///
+    /// # Safety
+    ///
+    /// The promises of [`Function::launch`](crate::Function::launch) must hold at every launch of every graph that is
+    /// instantiated or updated from this one or from one that embeds it. In particular, what the arguments point to must
+    /// stay allocated as long as those graphs exist; [`KernelNode::keep`] makes the node own it. Ordering against other
+    /// nodes is by dependencies only. A programmatic dependency orders nothing before the kernel's
+    /// `griddepcontrol.wait`.
+    pub unsafe fn add_kernel(
+        &mut self,
+        node: KernelNode,
+        after: &[Dependency],
+    ) -> Result<NodeId, DriverError> {
+        self.context().expect_same(node.function.context(), "kernel node")?;
+        node.check()?;
+        let cluster = node.config.cluster;
+        let label = node.label.clone().unwrap_or_else(|| node.function.name().to_owned());
+        let id = self.add(NodeType::Kernel, label, after, |t, out, graph, deps| {
+            node.with_params(|params| {
+                // SAFETY: graph, dependencies and function are alive and of the current context; there is one pointer
+                // per parameter, and the driver copies the arguments. The rest is the caller's promise.
+                unsafe { call!(t, graph_add_kernel_node(out, graph, deps.as_ptr(), deps.len(), params)) }
+            })
+        })?;
+        self.nodes[id.index()].keep = Owned::kernel(node);
+        if let Some(cluster) = cluster {
+            let handle = self.nodes[id.index()].handle;
+            let value = CUlaunchAttributeValue { cluster_dim: cluster.to_array() };
+            let set = self.inner.with(|t, _| {
+                let attribute = CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION;
+                // SAFETY: the node is alive; the value lives during the call and has the attribute's member set.
+                unsafe { call!(t, graph_kernel_node_set_attribute(handle, attribute, &value)) }
+            });
+            self.or_break(set, || format!("node {id} lacks its cluster dimension"))?;
+        }
+        Ok(id)
+    }
+
+    /// Adds a copy of `src` to `dst`: within the device, or between device and pinned memory.
+    ///
+    /// # Errors
+    ///
+    /// [`DriverError::LengthMismatch`]; [`DriverError::Graph`] for a copy of no bytes, from host to host, or with
+    /// dependencies that do not fit; [`DriverError::ContextMismatch`]; [`DriverError::Poisoned`], or the driver's
+    /// failure.
+    pub fn add_memcpy(
+        &mut self,
+        dst: &Region,
+        src: &Region,
+        after: &[Dependency],
+    ) -> Result<NodeId, DriverError> {
+        self.expect_region(dst)?;
+        self.expect_region(src)?;
+        let params = memcpy_params(dst, src)?;
+        let label = format!("memcpy {} bytes", dst.bytes());
+        let context = self.context().handle();
+        let id = self.add(NodeType::Memcpy, label, after, |t, out, graph, deps| {
+            // SAFETY: graph and dependencies are alive; both ranges hold the bytes to copy, and the node owns them.
+            unsafe {
+                call!(t, graph_add_memcpy_node(out, graph, deps.as_ptr(), deps.len(), &params, context))
+            }
+        })?;
+        self.nodes[id.index()].keep = Owned::others(vec![dst.owner(), src.owner()]);
+        Ok(id)
+    }
+
+    /// Adds a fill of device memory.
+    ///
+    /// # Errors
+    ///
+    /// [`DriverError::Graph`] for host memory, for bytes that are no multiple of the value's unit, or for dependencies
+    /// that do not fit; [`DriverError::ContextMismatch`]; [`DriverError::Poisoned`], or the driver's failure.
+    pub fn add_memset(
+        &mut self,
+        dst: &Region,
+        value: MemsetValue,
+        after: &[Dependency],
+    ) -> Result<NodeId, DriverError> {
+        self.expect_region(dst)?;
+        let params = memset_params(dst, value)?;
+        let label = format!("memset {} bytes", dst.bytes());
+        let context = self.context().handle();
+        let id = self.add(NodeType::Memset, label, after, |t, out, graph, deps| {
+            // SAFETY: graph and dependencies are alive; the range holds the bytes to fill, and the node owns it.
+            unsafe {
+                call!(t, graph_add_memset_node(out, graph, deps.as_ptr(), deps.len(), &params, context))
+            }
+        })?;
+        self.nodes[id.index()].keep = Owned::others(vec![dst.owner()]);
+        Ok(id)
+    }
+
+    /// Adds a node that does nothing, at which dependencies can meet.
+    ///
+    /// # Errors
+    ///
+    /// [`DriverError::Graph`] for dependencies that do not fit; [`DriverError::Poisoned`], or the driver's failure.
+    pub fn add_empty(&mut self, after: &[Dependency]) -> Result<NodeId, DriverError> {
+        self.add(NodeType::Empty, "empty".to_owned(), after, |t, out, graph, deps| {
+            // SAFETY: graph and dependencies are alive.
+            unsafe { call!(t, graph_add_empty_node(out, graph, deps.as_ptr(), deps.len())) }
+        })
+    }
+
+    /// Adds a copy of `child` as one node. Later changes to `child` do not affect it; it owns what `child` owns now.
+    ///
+    /// # Errors
+    ///
+    /// [`DriverError::Graph`] for dependencies that do not fit or a `child` that is incomplete;
+    /// [`DriverError::ContextMismatch`]; [`DriverError::Poisoned`], or the driver's failure.
+    pub fn add_child(&mut self, child: &Graph, after: &[Dependency]) -> Result<NodeId, DriverError> {
+        self.context().expect_same(child.context(), "child graph node")?;
+        child.expect_whole()?;
+        let label = format!("child graph of {} nodes", child.len());
+        let id = self.add(NodeType::Child, label, after, |t, out, graph, deps| {
+            child.inner.with(|_, inner| {
+                // SAFETY: both graphs and the dependencies are alive; the driver copies the child.
+                unsafe { call!(t, graph_add_child_graph_node(out, graph, deps.as_ptr(), deps.len(), inner)) }
+            })
+        })?;
+        self.nodes[id.index()].keep = Owned::others(child.owners());
+        Ok(id)
+    }
+
+    /// Adds a dependency between two nodes that exist. `to` must have been added after `from`.
+    ///
+    /// # Errors
+    ///
+    /// [`DriverError::Graph`] for a node of another graph, a dependency on a later node, one that exists already, or a
+    /// programmatic one that is not between kernels; [`DriverError::SymbolMissing`] for a programmatic one before
+    /// CUDA 12.3; [`DriverError::Poisoned`], or the driver's failure.
+    pub fn add_dependency(&mut self, from: NodeId, to: NodeId, kind: EdgeKind) -> Result<(), DriverError> {
+        let to_kind = self.node(to)?.kind;
+        self.check_dependency(Dependency { on: from, kind }, to.index, to_kind)?;
+        if self.edges.iter().any(|e| e.from == from && e.to == to) {
+            return Err(refused(format!("{to} depends on {from} already")));
+        }
+        self.connect(from, to, kind)
+    }
+
+    /// The edges as the driver holds them, in the driver's order.
+    ///
+    /// # Errors
+    ///
+    /// [`DriverError::Poisoned`], or the driver's failure; `CUDA_ERROR_LOSSY_QUERY` never, because a driver that knows
+    /// programmatic edges is asked for them.
+    pub fn driver_edges(&self) -> Result<Vec<Edge>, DriverError> {
+        let by_handle: HashMap<CUgraphNode, usize> =
+            self.nodes.iter().enumerate().map(|(i, node)| (node.handle, i)).collect();
+        let raw = self.inner.with(read_edges)?;
+        raw.into_iter()
+            .map(|(from, to, data)| match (by_handle.get(&from), by_handle.get(&to)) {
+                (Some(&from), Some(&to)) => {
+                    Ok(Edge { from: self.id_of(from), to: self.id_of(to), kind: EdgeKind::from_data(data) })
+                }
+                _ => Err(refused(
+                    "the driver's graph has an edge of a node that was not added here".to_owned(),
+                )),
+            })
+            .collect()
+    }
+
+    /// The types of the nodes as the driver holds them, in the driver's order.
+    ///
+    /// # Errors
+    ///
+    /// [`DriverError::Poisoned`], or the driver's failure.
+    pub fn driver_node_types(&self) -> Result<Vec<NodeType>, DriverError> {
+        self.inner.with(|t, graph| {
+            let mut n = 0usize;
+            // SAFETY: with a null array the driver only writes the count, to a local.
+            unsafe { call!(t, graph_get_nodes(graph, ptr::null_mut(), &mut n)) }?;
+            let mut handles = vec![CUgraphNode::NULL; n];
+            // SAFETY: the array has `n` entries, and the driver writes no more than `n`.
+            unsafe { call!(t, graph_get_nodes(graph, handles.as_mut_ptr(), &mut n)) }?;
+            handles.truncate(n);
+            let mut types = Vec::with_capacity(n);
+            for handle in handles {
+                let mut kind = 0u32;
+                // SAFETY: the type goes to a local; the node is the driver's own.
+                unsafe { call!(t, graph_node_get_type(handle, &mut kind)) }?;
+                types.push(NodeType::from_driver(kind));
+            }
+            Ok(types)
+        })
+    }
+
+    /// Makes a graph that can be launched. If the definition has programmatic edges, they are read back from the
+    /// driver first: some drivers apply other data than they are given.
+    ///
+    /// # Errors
+    ///
+    /// [`DriverError::Graph`] if the definition is incomplete because adding to it failed half-way, if the driver's
+    /// edges are not those asked for, or if the driver names a node that it cannot instantiate;
+    /// [`DriverError::Poisoned`], or the driver's failure.
+    pub fn instantiate(&self) -> Result<GraphExec, DriverError> {
+        self.expect_whole()?;
+        if self.edges.iter().any(|e| e.kind != EdgeKind::Full) {
+            self.check_edges()?;
+        }
+        GraphExec::new(self)
+    }
+
+    /// Compares the driver's edges with those asked for.
+    fn check_edges(&self) -> Result<(), DriverError> {
+        let held: HashSet<Edge> = self.driver_edges()?.into_iter().collect();
+        match self.edges.iter().find(|edge| !held.contains(edge)) {
+            None if held.len() == self.edges.len() => Ok(()),
+            None => {
+                Err(refused(format!("{} edges were added, the driver has {}", self.edges.len(), held.len())))
+            }
+            Some(Edge { from, to, kind }) => {
+                let other = held.iter().find(|e| e.from == *from && e.to == *to);
+                Err(refused(format!(
+                    "the edge {from} -> {to} was added as {kind:?}, the driver has {}",
+                    other.map_or_else(|| "none".to_owned(), |e| format!("{:?}", e.kind))
+                )))
+            }
+        }
+    }
+
+    /// The graph as DOT, drawn from what was added: dashed edges are programmatic.
+    pub fn to_dot(&self) -> String {
+        to_dot(self)
+    }
+
+    /// The graph as DOT, as the driver writes it: with every parameter it knows.
+    ///
+    /// # Errors
+    ///
+    /// [`DriverError::SymbolMissing`] before CUDA 11.3; [`DriverError::Io`] for the temporary file;
+    /// [`DriverError::Poisoned`], or the driver's failure.
+    pub fn driver_dot(&self) -> Result<String, DriverError> {
+        const WHAT: &str = "DOT output of the driver";
+        let io = |e: std::io::Error| DriverError::Io { what: WHAT, message: e.to_string() };
+        let folder = tempfile::tempdir().map_err(io)?;
+        let file = folder.path().join("graph.dot");
+        let path = c_string("path of a temporary file", &file.to_string_lossy())?;
+        // SAFETY: the path is a NUL-terminated string; the graph is alive.
+        self.inner.with(|t, graph| unsafe {
+            call!(t, graph_debug_dot_print(graph, path.as_ptr(), CU_GRAPH_DEBUG_DOT_FLAGS_VERBOSE))
+        })?;
+        std::fs::read_to_string(&file).map_err(io)
+    }
+
+    /// Everything that its nodes own.
+    pub(super) fn owners(&self) -> Vec<KeepAlive> {
+        self.nodes.iter().map(|node| -> KeepAlive { Arc::<Owned>::clone(&node.keep) }).collect()
+    }
+
+    pub(super) fn expect_whole(&self) -> Result<(), DriverError> {
+        match &self.broken {
+            None => Ok(()),
+            Some(reason) => Err(refused(format!("the definition is incomplete: {reason}"))),
+        }
+    }
+
+    /// The node behind an identity.
+    pub(super) fn node(&self, id: NodeId) -> Result<&Node, DriverError> {
+        self.nodes
+            .get(id.index())
+            .filter(|_| id.graph == self.inner.id)
+            .ok_or_else(|| refused(format!("node {id} is of another graph")))
+    }
+
+    fn id_of(&self, index: usize) -> NodeId {
+        // `add` refuses more nodes than fit.
+        NodeId { graph: self.inner.id, index: index as u32 }
+    }
+
+    fn expect_region(&self, region: &Region) -> Result<(), DriverError> {
+        self.context().expect_same(region.context(), "graph node")
+    }
+
+    /// Adds a node. Full dependencies go with the node, so that they exist if it does; programmatic ones follow, one
+    /// call each.
+    fn add(
+        &mut self,
+        kind: NodeType,
+        label: String,
+        after: &[Dependency],
+        f: impl FnOnce(&DriverTable, *mut CUgraphNode, CUgraph, &[CUgraphNode]) -> Result<(), DriverError>,
+    ) -> Result<NodeId, DriverError> {
+        let Ok(index) = u32::try_from(self.nodes.len()) else {
+            return Err(refused("more nodes than 32 bits can number".to_owned()));
+        };
+        let mut seen = HashSet::new();
+        for &dependency in after {
+            self.check_dependency(dependency, index, kind)?;
+            if !seen.insert(dependency.on) {
+                return Err(refused(format!("{} appears twice among the dependencies", dependency.on)));
+            }
+        }
+        let handles: Vec<CUgraphNode> = after
+            .iter()
+            .filter(|d| d.kind == EdgeKind::Full)
+            .map(|d| self.node(d.on).map(|node| node.handle))
+            .collect::<Result<_, _>>()?;
+        let mut handle = CUgraphNode::NULL;
+        self.inner.with(|t, graph| f(t, &mut handle, graph, &handles))?;
+        self.nodes.push(Node { handle, kind, label, keep: Owned::others(Vec::new()) });
+        let id = self.id_of(index as usize);
+        for &Dependency { on, kind } in after {
+            if kind == EdgeKind::Full {
+                self.edges.push(Edge { from: on, to: id, kind });
+            } else {
+                let connected = self.connect(on, id, kind);
+                self.or_break(connected, || format!("node {id} lacks its dependency on {on}"))?;
+            }
+        }
+        Ok(id)
+    }
+
+    fn check_dependency(
+        &self,
+        dependency: Dependency,
+        to: u32,
+        to_kind: NodeType,
+    ) -> Result<(), DriverError> {
+        let Dependency { on, kind } = dependency;
+        let from_kind = self.node(on)?.kind;
+        if on.index >= to {
+            return Err(refused(format!("n{to} cannot depend on {on}, which is not an earlier node")));
+        }
+        match kind {
+            EdgeKind::Full => Ok(()),
+            EdgeKind::Programmatic if from_kind == NodeType::Kernel && to_kind == NodeType::Kernel => {
+                if self.context().table().graph_add_dependencies_v2.is_none() {
+                    // The error names the symbol and the version that has it.
+                    self.context().table().graph_add_dependencies_v2().map(|_| ())?;
+                }
+                Ok(())
+            }
+            EdgeKind::Programmatic => Err(refused(format!(
+                "a programmatic dependency joins two kernels, but {on} is a {from_kind} node and n{to} a {to_kind} node"
+            ))),
+            EdgeKind::Other { .. } => Err(refused(format!("a dependency of kind {kind:?} cannot be added"))),
+        }
+    }
+
+    /// Adds one edge, in a call of its own.
+    fn connect(&mut self, from: NodeId, to: NodeId, kind: EdgeKind) -> Result<(), DriverError> {
+        let (a, b) = (self.node(from)?.handle, self.node(to)?.handle);
+        self.inner.with(|t, graph| {
+            if kind == EdgeKind::Full && t.graph_add_dependencies_v2.is_none() {
+                // SAFETY: both nodes are alive and of this graph; one edge is passed.
+                return unsafe { call!(t, graph_add_dependencies(graph, &a, &b, 1)) };
+            }
+            let data = kind.to_data();
+            // SAFETY: both nodes are alive and of this graph; one edge with its data is passed.
+            unsafe { call!(t, graph_add_dependencies_v2(graph, &a, &b, &data, 1)) }
+        })?;
+        self.edges.push(Edge { from, to, kind });
+        Ok(())
+    }
+
+    /// Remembers that the driver's graph is no longer what was asked for.
+    fn or_break<T>(
+        &mut self,
+        result: Result<T, DriverError>,
+        what: impl FnOnce() -> String,
+    ) -> Result<T, DriverError> {
+        result.inspect_err(|e| self.broken = Some(format!("{} ({e})", what())))
+    }
+}
+
+fn read_edges(
+    t: &DriverTable,
+    graph: CUgraph,
+) -> Result<Vec<(CUgraphNode, CUgraphNode, CUgraphEdgeData)>, DriverError> {
+    let with_data = t.graph_get_edges_v2.is_some();
+    let mut n = 0usize;
+    let null = ptr::null_mut();
+    if with_data {
+        // SAFETY: with null arrays the driver only writes the count, to a local.
+        unsafe { call!(t, graph_get_edges_v2(graph, null, null, ptr::null_mut(), &mut n)) }?;
+    } else {
+        // SAFETY: with null arrays the driver only writes the count, to a local.
+        unsafe { call!(t, graph_get_edges(graph, null, null, &mut n)) }?;
+    }
+    if n == 0 {
+        return Ok(Vec::new());
+    }
+    let (mut from, mut to) = (vec![CUgraphNode::NULL; n], vec![CUgraphNode::NULL; n]);
+    let mut data = vec![CUgraphEdgeData::default(); n];
+    if with_data {
+        // SAFETY: each array has `n` entries, and the driver writes no more than `n`.
+        unsafe {
+            call!(t, graph_get_edges_v2(graph, from.as_mut_ptr(), to.as_mut_ptr(), data.as_mut_ptr(), &mut n))
+        }?;
+    } else {
+        // SAFETY: each array has `n` entries, and the driver writes no more than `n`.
+        unsafe { call!(t, graph_get_edges(graph, from.as_mut_ptr(), to.as_mut_ptr(), &mut n)) }?;
+    }
+    Ok(from.into_iter().zip(to).zip(data).map(|((from, to), data)| (from, to, data)).take(n).collect())
+}
+
+pub(super) fn refused(reason: String) -> DriverError {
+    DriverError::Graph { reason }
+}
+
+impl fmt::Debug for Graph {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Graph")
+            .field("nodes", &self.nodes.len())
+            .field("edges", &self.edges.len())
+            .field("broken", &self.broken)
+            .finish_non_exhaustive()
+    }
+}
