@@ -1,0 +1,155 @@
+//! Barriers, fences, programmatic launch, special registers.
+
+use super::{B32, KernelBuilder, Pred, Reg, U32, U64, Val};
+use crate::inst::{Operand, Scope, SpecialReg};
+use crate::ops::Op;
+
+impl KernelBuilder {
+    /// All threads of the block meet: barrier 0.
+    pub fn barrier(&mut self) {
+        self.bar_sync(0u32);
+    }
+
+    /// All threads of the block meet at a numbered barrier.
+    pub fn bar_sync(&mut self, barrier: impl Val<U32>) {
+        self.effect(Op::BarSync, [barrier.operand()]);
+    }
+
+    /// `threads` threads (a multiple of 32) meet at a numbered barrier.
+    pub fn bar_sync_count(&mut self, barrier: impl Val<U32>, threads: impl Val<U32>) {
+        self.effect(Op::BarSync, [barrier.operand(), threads.operand()]);
+    }
+
+    /// Arrives at a numbered barrier of `threads` threads without waiting.
+    pub fn bar_arrive(&mut self, barrier: impl Val<U32>, threads: impl Val<U32>) {
+        self.effect(Op::BarArrive, [barrier.operand(), threads.operand()]);
+    }
+
+    /// All threads of the block meet; gives the number of those where `p` holds.
+    pub fn bar_count(&mut self, barrier: impl Val<U32>, p: Pred) -> Reg<U32> {
+        self.untyped(Op::BarRedPopc, [barrier.operand(), Self::negatable(p)])
+    }
+
+    /// All threads of the block meet; does `p` hold in all of them?
+    pub fn bar_all(&mut self, barrier: impl Val<U32>, p: Pred) -> Pred {
+        self.regular_pred(Op::BarRedAnd, None, [barrier.operand(), Self::negatable(p)])
+    }
+
+    /// All threads of the block meet; does `p` hold in one of them?
+    pub fn bar_any(&mut self, barrier: impl Val<U32>, p: Pred) -> Pred {
+        self.regular_pred(Op::BarRedOr, None, [barrier.operand(), Self::negatable(p)])
+    }
+
+    /// The lanes of `mask` meet, and see each other's earlier writes.
+    pub fn warp_sync(&mut self, mask: impl Val<B32>) {
+        self.effect(Op::BarWarpSync, [mask.operand()]);
+    }
+
+    /// Orders this thread's accesses for the threads of `scope`, acquire and release.
+    pub fn fence(&mut self, scope: Scope) {
+        let op = match scope {
+            Scope::Cta => Op::FenceAcqRelCta,
+            Scope::Cluster => Op::FenceAcqRelCluster,
+            Scope::Gpu => Op::FenceAcqRelGpu,
+            Scope::Sys => Op::FenceAcqRelSys,
+        };
+        self.effect(op, []);
+    }
+
+    /// Orders this thread's accesses for the threads of `scope`, sequentially consistent.
+    pub fn fence_sc(&mut self, scope: Scope) {
+        let op = match scope {
+            Scope::Cta => Op::FenceScCta,
+            Scope::Cluster => Op::FenceScCluster,
+            Scope::Gpu => Op::FenceScGpu,
+            Scope::Sys => Op::FenceScSys,
+        };
+        self.effect(op, []);
+    }
+
+    /// Waits for the grids that this one depends on by programmatic edges. Needs sm_90.
+    pub fn grid_dependency_wait(&mut self) {
+        self.effect(Op::GridDepWait, []);
+    }
+
+    /// Lets grids start that depend on this one by programmatic edges. Needs sm_90.
+    pub fn grid_launch_dependents(&mut self) {
+        self.effect(Op::GridDepLaunch, []);
+    }
+
+    /// Suspends the thread for about that many nanoseconds.
+    pub fn nanosleep(&mut self, nanoseconds: impl Val<U32>) {
+        self.effect(Op::Nanosleep, [nanoseconds.operand()]);
+    }
+
+    /// More registers per thread for this warp group, in multiples of 8. Needs sm_90a.
+    pub fn setmaxnreg_inc(&mut self, registers: u32) {
+        self.effect(Op::SetMaxNRegInc, [Operand::Int(i64::from(registers))]);
+    }
+
+    /// Fewer registers per thread for this warp group, in multiples of 8. Needs sm_90a.
+    pub fn setmaxnreg_dec(&mut self, registers: u32) {
+        self.effect(Op::SetMaxNRegDec, [Operand::Int(i64::from(registers))]);
+    }
+
+    /// The nanosecond timer.
+    pub fn globaltimer(&mut self) -> Reg<U64> {
+        self.special64(SpecialReg::GlobalTimer)
+    }
+
+    /// The cycle counter.
+    pub fn clock64(&mut self) -> Reg<U64> {
+        self.special64(SpecialReg::Clock64)
+    }
+}
+
+macro_rules! special_registers {
+    ($($(#[$doc:meta])* $name:ident $special:ident;)*) => {
+        impl KernelBuilder { $(
+            $(#[$doc])*
+            pub fn $name(&mut self) -> Reg<U32> {
+                let value = self.special(SpecialReg::$special);
+                self.name(value, stringify!($name))
+            }
+        )* }
+    };
+}
+
+special_registers! {
+    /// Thread index in the block, x.
+    tid_x TidX;
+    /// Thread index in the block, y.
+    tid_y TidY;
+    /// Thread index in the block, z.
+    tid_z TidZ;
+    /// Block size, x.
+    ntid_x NtidX;
+    /// Block size, y.
+    ntid_y NtidY;
+    /// Block size, z.
+    ntid_z NtidZ;
+    /// Block index, x.
+    ctaid_x CtaidX;
+    /// Block index, y.
+    ctaid_y CtaidY;
+    /// Block index, z.
+    ctaid_z CtaidZ;
+    /// Grid size, x.
+    nctaid_x NctaidX;
+    /// Grid size, y.
+    nctaid_y NctaidY;
+    /// Grid size, z.
+    nctaid_z NctaidZ;
+    /// Lane in the warp.
+    laneid LaneId;
+    /// The multiprocessor.
+    smid SmId;
+}
+
+impl KernelBuilder {
+    /// `ctaid.x * ntid.x + tid.x`.
+    pub fn global_tid_x(&mut self) -> Reg<U32> {
+        let [block, size, thread] = [self.ctaid_x(), self.ntid_x(), self.tid_x()];
+        self.mad::<U32>(block, size, thread)
+    }
+}

@@ -1,0 +1,121 @@
+//! Tensor-core instructions of a warp: `mma.sync`, `ldmatrix`, `stmatrix`.
+
+use super::memory::Space;
+use super::{Arg, Role, Signature, What, Words};
+use crate::target::Requires;
+use crate::ty::Ty;
+use std::fmt;
+
+macro_rules! mma_shapes {
+    ($( $shape:ident $name:literal: $d:ident x $nd:literal, a x $na:literal, b x $nb:literal, ($($req:literal)*); )*) => {
+        /// A shape of `mma.sync.aligned`: D = A * B + C with A row-major and B column-major.
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+        pub enum MmaShape { $( #[doc = concat!("`", $name, "`")] $shape, )* }
+
+        impl MmaShape {
+            /// Every shape.
+            pub const ALL: &'static [Self] = &[$(Self::$shape),*];
+
+            /// The part of the mnemonic after `mma.sync.aligned.`.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$shape => $name,)* }
+            }
+
+            /// The type of an accumulator register and the registers per thread of D (and C), A and B.
+            pub const fn fragments(self) -> (Ty, u8, u8, u8) {
+                match self { $(Self::$shape => (Ty::$d, $nd, $na, $nb),)* }
+            }
+
+            pub(super) fn requires(self) -> Requires {
+                match self { $(Self::$shape => mma_shapes!(@req $($req)*),)* }
+            }
+        }
+    };
+    (@req $major:literal $minor:literal $sm:literal) => { Requires::new($major, $minor, $sm) };
+}
+
+mma_shapes! {
+    M16N8K8F16 "m16n8k8.row.col.f32.f16.f16.f32": F32 x 4, a x 2, b x 1, (6 5 75);
+    M16N8K16F16 "m16n8k16.row.col.f32.f16.f16.f32": F32 x 4, a x 4, b x 2, (7 0 80);
+    M16N8K16BF16 "m16n8k16.row.col.f32.bf16.bf16.f32": F32 x 4, a x 4, b x 2, (7 0 80);
+    M16N8K8TF32 "m16n8k8.row.col.f32.tf32.tf32.f32": F32 x 4, a x 4, b x 2, (7 0 80);
+    M16N8K16S8 "m16n8k16.row.col.s32.s8.s8.s32": S32 x 4, a x 2, b x 1, (7 0 80);
+    M16N8K32S8 "m16n8k32.row.col.s32.s8.s8.s32": S32 x 4, a x 4, b x 2, (7 0 80);
+    M16N8K32U8S8 "m16n8k32.row.col.s32.u8.s8.s32": S32 x 4, a x 4, b x 2, (7 0 80);
+    M16N8K32S8U8 "m16n8k32.row.col.s32.s8.u8.s32": S32 x 4, a x 4, b x 2, (7 0 80);
+    M16N8K32E4M3 "m16n8k32.row.col.f32.e4m3.e4m3.f32": F32 x 4, a x 4, b x 2, (8 4 89);
+    M16N8K32E5M2 "m16n8k32.row.col.f32.e5m2.e5m2.f32": F32 x 4, a x 4, b x 2, (8 4 89);
+}
+
+impl MmaShape {
+    pub(super) fn signature(self) -> Signature {
+        let (ty, nd, na, nb) = self.fragments();
+        let reg = |ty, n| Arg::one(What::Reg(ty)).vector(n);
+        Signature::new(&[Arg::def(ty).vector(nd), reg(Ty::B32, na), reg(Ty::B32, nb), reg(ty, nd)])
+    }
+
+    pub(super) fn parse(words: &mut Words<'_>) -> Result<Self, String> {
+        words.expect("sync")?;
+        words.expect("aligned")?;
+        let mut name = String::new();
+        while let Some(word) = words.take(|w| Some(w.to_owned())) {
+            if !name.is_empty() {
+                name.push('.');
+            }
+            name.push_str(&word);
+        }
+        let found = Self::ALL.iter().copied().find(|shape| shape.name() == name);
+        found.ok_or_else(|| format!("unknown matrix shape `{name}`"))
+    }
+}
+
+/// `ldmatrix` or `stmatrix` of 8x8 matrices of 16-bit elements in shared memory: one 32-bit register per
+/// thread and matrix; the address operand of lane `i` is row `i` (16 bytes, aligned).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct MatrixMove {
+    /// 1, 2 or 4 matrices.
+    pub count: u8,
+    /// Transposed.
+    pub trans: bool,
+}
+
+impl MatrixMove {
+    pub(super) fn load_signature(self) -> Signature {
+        let dest = Arg { role: Role::Def, ..Arg::one(What::Reg(Ty::B32)) };
+        Signature::new(&[dest.vector(self.count), Arg::one(What::Address(Space::Shared))])
+    }
+
+    pub(super) fn store_signature(self) -> Signature {
+        let value = Arg::one(What::Reg(Ty::B32)).vector(self.count);
+        Signature::new(&[Arg::one(What::Address(Space::Shared)), value])
+    }
+
+    pub(super) fn problems(self, report: &mut dyn FnMut(String)) {
+        if !matches!(self.count, 1 | 2 | 4) {
+            report(format!("a warp moves 1, 2 or 4 matrices, not {}", self.count));
+        }
+    }
+
+    pub(super) fn parse(words: &mut Words<'_>) -> Result<Self, String> {
+        for word in ["sync", "aligned", "m8n8"] {
+            words.expect(word)?;
+        }
+        let count = words.need("a matrix count", |word| match word {
+            "x1" => Some(1),
+            "x2" => Some(2),
+            "x4" => Some(4),
+            _ => None,
+        })?;
+        let trans = words.eat("trans");
+        words.expect("shared")?;
+        words.expect("b16")?;
+        Ok(Self { count, trans })
+    }
+}
+
+impl fmt::Display for MatrixMove {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let trans = if self.trans { ".trans" } else { "" };
+        write!(f, ".sync.aligned.m8n8.x{}{trans}.shared.b16", self.count)
+    }
+}

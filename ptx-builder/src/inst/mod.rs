@@ -1,0 +1,435 @@
+//! Instructions: a [`Kind`] (what is computed), its operands, a guard and a comment.
+//!
+//! Everything that walks instructions (printer, parser, uses and defs, verifier, interpreters) goes
+//! through two queries: [`Kind::signature`] says what each operand must be and how operands are grouped
+//! in the text, and `Display` of [`Kind`] is the full mnemonic. Regular instructions answer from the table
+//! of [`crate::ops`]; each irregular family answers in its own file.
+
+mod convert;
+mod matrix;
+mod memory;
+mod operand;
+mod regular;
+mod signature;
+mod special;
+mod warp;
+
+pub use convert::{Cmp, Combine, Cvt, CvtRound, Setp};
+pub use matrix::{MatrixMove, MmaShape};
+pub use memory::{
+    Atom, AtomOp, AtomOrder, Cache, Ld, LevelOneEviction, LevelTwoPrefetch, MemOrder, Red, Scope, Space, St,
+    Width,
+};
+pub use operand::{Address, Base, Operand};
+pub use regular::Regular;
+pub use signature::{Arg, Form, Role, Signature, What};
+pub use special::SpecialReg;
+pub use warp::ShflMode;
+
+use crate::ids::{BlockId, RegId};
+use crate::ops::{Effects, Op};
+use crate::target::Requires;
+use crate::ty::Ty;
+use std::fmt;
+
+/// `@%p0` or `@!%p0` before an instruction: it happens only in threads whose predicate says so.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Guard {
+    /// The predicate register.
+    pub pred: RegId,
+    /// Whether the instruction happens where the predicate is false.
+    pub negated: bool,
+}
+
+/// What an instruction computes, without its operands.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Kind {
+    /// A row of the table.
+    Regular(Regular),
+    /// `mov.ty d, a`: a register, literal, special register or symbol address.
+    Mov(Ty),
+    /// `mov.ty d, {a, b, ..}`: `parts` registers into one, the first in the lowest bits.
+    Pack {
+        /// `b32` or `b64`.
+        ty: Ty,
+        /// 2 or 4.
+        parts: u8,
+    },
+    /// `mov.ty {d, e, ..}, a`: one register into `parts`, the lowest bits first.
+    Unpack {
+        /// `b32` or `b64`.
+        ty: Ty,
+        /// 2 or 4.
+        parts: u8,
+    },
+    /// Comparison.
+    Setp(Setp),
+    /// Conversion.
+    Cvt(Cvt),
+    /// Load.
+    Ld(Ld),
+    /// Store.
+    St(St),
+    /// Atomic read-modify-write that returns the old value.
+    Atom(Atom),
+    /// Atomic read-modify-write without a result.
+    Red(Red),
+    /// `shfl.sync.mode.b32 d|p, a, b, c, mask`.
+    Shfl(ShflMode),
+    /// `match.all.sync.ty d|p, a, mask`.
+    MatchAll(Ty),
+    /// `ldmatrix`.
+    LdMatrix(MatrixMove),
+    /// `stmatrix`.
+    StMatrix(MatrixMove),
+    /// `mma.sync`.
+    Mma(MmaShape),
+    /// Jump; with a guard, conditional.
+    Bra {
+        /// All threads that reach it agree.
+        uni: bool,
+    },
+    /// Text that the IR does not understand. The operands are its `defs` results, then its inputs; in the
+    /// text registers are written by number (`%r3`), whatever their names.
+    Inline {
+        /// The PTX text, one or several statements.
+        text: Box<str>,
+        /// How many of the operands it defines.
+        defs: u8,
+    },
+}
+
+/// An instruction.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Inst {
+    /// In which threads it happens; `None` for all.
+    pub guard: Option<Guard>,
+    /// What it computes.
+    pub kind: Kind,
+    /// Results first, then operands, in the order of the text.
+    pub operands: Vec<Operand>,
+    /// Printed as `//` lines above the instruction.
+    pub comment: Option<Box<str>>,
+}
+
+impl Inst {
+    /// An unguarded instruction without a comment.
+    pub fn new(kind: Kind, operands: Vec<Operand>) -> Self {
+        Self { guard: None, kind, operands, comment: None }
+    }
+
+    /// The operation.
+    pub fn op(&self) -> Op {
+        self.kind.op()
+    }
+
+    /// The registers that it assigns.
+    pub fn defs(&self) -> impl Iterator<Item = RegId> + '_ {
+        let defs = self.kind.signature(&self.operands).def_operands();
+        self.operands.iter().take(defs).filter_map(|operand| match operand {
+            Operand::Reg(reg) => Some(*reg),
+            _ => None,
+        })
+    }
+
+    /// The registers that it reads: operands, address bases and the guard.
+    pub fn uses(&self) -> impl Iterator<Item = RegId> + '_ {
+        let defs = self.kind.signature(&self.operands).def_operands();
+        self.operands.iter().skip(defs).filter_map(Operand::register).chain(self.guard.map(|g| g.pred))
+    }
+
+    /// Replaces every register that it reads or assigns.
+    pub fn map_registers(&mut self, mut replace: impl FnMut(Role, RegId) -> RegId) {
+        let defs = self.kind.signature(&self.operands).def_operands();
+        for (i, operand) in self.operands.iter_mut().enumerate() {
+            let role = if i < defs { Role::Def } else { Role::Use };
+            if let Some(reg) = operand.register_mut() {
+                *reg = replace(role, *reg);
+            }
+        }
+        if let Some(guard) = &mut self.guard {
+            guard.pred = replace(Role::Use, guard.pred);
+        }
+    }
+
+    /// The PTX ISA version and target that it needs.
+    pub fn requires(&self) -> Requires {
+        self.operands.iter().fold(self.kind.requires(), |requires, operand| match operand {
+            Operand::Special(special) => requires.and(special.requires()),
+            _ => requires,
+        })
+    }
+
+    /// The target of a jump.
+    pub fn target(&self) -> Option<BlockId> {
+        self.operands.iter().find_map(|operand| match operand {
+            Operand::Label(block) => Some(*block),
+            _ => None,
+        })
+    }
+
+    /// Does it end its block? Guarded jumps and exits do too: control goes on in the next block.
+    pub fn is_terminator(&self) -> bool {
+        self.kind.effects().terminates
+    }
+
+    /// After it, can control go on to the next block?
+    pub fn falls_through(&self) -> bool {
+        !self.is_terminator() || self.guard.is_some()
+    }
+}
+
+impl Kind {
+    /// The operation.
+    pub fn op(&self) -> Op {
+        match self {
+            Self::Regular(regular) => regular.op,
+            Self::Mov(_) => Op::Mov,
+            Self::Pack { .. } => Op::Pack,
+            Self::Unpack { .. } => Op::Unpack,
+            Self::Setp(_) => Op::Setp,
+            Self::Cvt(_) => Op::Cvt,
+            Self::Ld(_) => Op::Ld,
+            Self::St(_) => Op::St,
+            Self::Atom(_) => Op::Atom,
+            Self::Red(_) => Op::Red,
+            Self::Shfl(_) => Op::Shfl,
+            Self::MatchAll(_) => Op::MatchAll,
+            Self::LdMatrix(_) => Op::LdMatrix,
+            Self::StMatrix(_) => Op::StMatrix,
+            Self::Mma(_) => Op::Mma,
+            Self::Bra { .. } => Op::Bra,
+            Self::Inline { .. } => Op::Inline,
+        }
+    }
+
+    /// What each operand must be. Only inline text, whose operands are free, looks at `operands`.
+    pub fn signature(&self, operands: &[Operand]) -> Signature {
+        match self {
+            Self::Regular(regular) => regular.signature(),
+            Self::Mov(ty) => Signature::new(&[Arg::def(*ty), Arg::one(What::MovSource(*ty))]),
+            Self::Pack { ty, parts } => convert::pack_signature(*ty, *parts),
+            Self::Unpack { ty, parts } => convert::unpack_signature(*ty, *parts),
+            Self::Setp(setp) => setp.signature(),
+            Self::Cvt(cvt) => cvt.signature(),
+            Self::Ld(ld) => ld.signature(),
+            Self::St(st) => st.signature(),
+            Self::Atom(atom) => atom.signature(),
+            Self::Red(red) => red.signature(),
+            Self::Shfl(_) => warp::shfl_signature(),
+            Self::MatchAll(ty) => warp::match_all_signature(*ty),
+            Self::LdMatrix(matrix) => matrix.load_signature(),
+            Self::StMatrix(matrix) => matrix.store_signature(),
+            Self::Mma(shape) => shape.signature(),
+            Self::Bra { .. } => Signature::new(&[Arg::one(What::Label)]),
+            Self::Inline { defs, .. } => special::inline_signature(*defs, operands.len()),
+        }
+    }
+
+    /// The PTX ISA version and target that it needs.
+    pub fn requires(&self) -> Requires {
+        match self {
+            Self::Regular(regular) => regular.requires(),
+            Self::Mov(_)
+            | Self::Pack { .. }
+            | Self::Unpack { .. }
+            | Self::Bra { .. }
+            | Self::Inline { .. } => Requires::BASE,
+            Self::Setp(setp) => setp.requires(),
+            Self::Cvt(cvt) => cvt.requires(),
+            Self::Ld(ld) => ld.requires(),
+            Self::St(st) => st.requires(),
+            Self::Atom(atom) => atom.requires(),
+            Self::Red(red) => red.requires(),
+            Self::Shfl(_) => Requires::new(6, 0, 50),
+            Self::MatchAll(_) => Requires::new(6, 0, 70),
+            Self::LdMatrix(_) => Requires::new(6, 5, 75),
+            Self::StMatrix(_) => Requires::new(7, 8, 90),
+            Self::Mma(shape) => shape.requires(),
+        }
+    }
+
+    /// Side effects.
+    pub fn effects(&self) -> Effects {
+        match self {
+            Self::Regular(regular) => regular.info().effects,
+            Self::Mov(_) | Self::Pack { .. } | Self::Unpack { .. } | Self::Setp(_) | Self::Cvt(_) => {
+                Effects::PURE
+            }
+            Self::Ld(ld) => ld.effects(),
+            Self::St(_) => Effects::WRITE,
+            Self::Atom(_) => Effects::ATOMIC,
+            Self::Red(_) => Effects { varies: false, ..Effects::ATOMIC },
+            Self::Shfl(_) | Self::MatchAll(_) | Self::Mma(_) => Effects::EXCHANGE,
+            Self::LdMatrix(_) => Effects { reads: true, ..Effects::EXCHANGE },
+            Self::StMatrix(_) => Effects { writes: true, ..Effects::SYNC },
+            Self::Bra { .. } => Effects::END,
+            Self::Inline { .. } => Effects::UNKNOWN,
+        }
+    }
+
+    /// What is wrong with the instruction beyond the types of its operands, one message each.
+    pub(crate) fn problems(&self, operands: &[Operand], report: &mut dyn FnMut(String)) {
+        match self {
+            Self::Regular(regular) => regular.problems(operands, report),
+            Self::Mov(ty) => convert::mov_problems(*ty, report),
+            Self::Pack { ty, parts } | Self::Unpack { ty, parts } => {
+                convert::pack_problems(*ty, *parts, report)
+            }
+            Self::Setp(setp) => setp.problems(report),
+            Self::Cvt(cvt) => cvt.problems(report),
+            Self::Ld(ld) => ld.problems(report),
+            Self::St(st) => st.problems(report),
+            Self::Atom(atom) => atom.problems(report),
+            Self::Red(red) => red.problems(report),
+            Self::MatchAll(ty) => warp::match_all_problems(*ty, report),
+            Self::LdMatrix(matrix) | Self::StMatrix(matrix) => matrix.problems(report),
+            Self::Inline { text, .. } => special::inline_problems(text, report),
+            Self::Shfl(_) | Self::Mma(_) | Self::Bra { .. } => {}
+        }
+    }
+
+    /// The kind that a mnemonic and the shape of the operand list stand for; the error says why none does.
+    pub(crate) fn parse(mnemonic: &str, shapes: &[Shape]) -> Result<Self, String> {
+        let mut parts = mnemonic.split('.');
+        let head = parts.next().unwrap_or_default();
+        let mut words = Words::new(parts.clone().collect());
+        let special = match head {
+            "mov" => Some(convert::parse_mov(&mut words, shapes)),
+            "setp" => Some(Setp::parse(&mut words).map(Self::Setp)),
+            "cvt" => Some(Cvt::parse(&mut words).map(Self::Cvt)),
+            "ld" => Some(Ld::parse(&mut words).map(Self::Ld)),
+            "st" => Some(St::parse(&mut words).map(Self::St)),
+            "atom" => Some(Atom::parse(&mut words).map(Self::Atom)),
+            "red" => Some(Red::parse(&mut words).map(Self::Red)),
+            "shfl" => Some(warp::parse_shfl(&mut words)),
+            "match" if words.peek() == Some("all") => Some(warp::parse_match_all(&mut words)),
+            "ldmatrix" => Some(MatrixMove::parse(&mut words).map(Self::LdMatrix)),
+            "stmatrix" => Some(MatrixMove::parse(&mut words).map(Self::StMatrix)),
+            "mma" => Some(MmaShape::parse(&mut words).map(Self::Mma)),
+            "bra" => Some(Ok(Self::Bra { uni: words.eat("uni") })),
+            _ => None,
+        };
+        match special {
+            Some(kind) => {
+                let kind = kind?;
+                words.finish()?;
+                Ok(kind)
+            }
+            None => Regular::parse(mnemonic).map(Self::Regular),
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Regular(regular) => fmt::Display::fmt(regular, f),
+            Self::Mov(ty) | Self::Pack { ty, .. } | Self::Unpack { ty, .. } => write!(f, "mov.{ty}"),
+            Self::Setp(setp) => fmt::Display::fmt(setp, f),
+            Self::Cvt(cvt) => fmt::Display::fmt(cvt, f),
+            Self::Ld(ld) => fmt::Display::fmt(ld, f),
+            Self::St(st) => fmt::Display::fmt(st, f),
+            Self::Atom(atom) => fmt::Display::fmt(atom, f),
+            Self::Red(red) => fmt::Display::fmt(red, f),
+            Self::Shfl(mode) => write!(f, "shfl.sync.{}.b32", mode.name()),
+            Self::MatchAll(ty) => write!(f, "match.all.sync.{ty}"),
+            Self::LdMatrix(matrix) => write!(f, "ldmatrix{matrix}"),
+            Self::StMatrix(matrix) => write!(f, "stmatrix{matrix}"),
+            Self::Mma(shape) => write!(f, "mma.sync.aligned.{}", shape.name()),
+            Self::Bra { uni } => f.write_str(if *uni { "bra.uni" } else { "bra" }),
+            Self::Inline { text, .. } => f.write_str(text),
+        }
+    }
+}
+
+/// How one argument of an operand list is written, which is all that decoding a mnemonic needs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Shape {
+    /// `a`, `[a]` or `a|b`.
+    One,
+    /// `{a, b}` with that many elements.
+    Vector(usize),
+}
+
+/// The dot-separated words of a mnemonic, read from the left.
+pub(crate) struct Words<'a> {
+    words: Vec<&'a str>,
+    next: usize,
+}
+
+impl<'a> Words<'a> {
+    fn new(words: Vec<&'a str>) -> Self {
+        Self { words, next: 0 }
+    }
+
+    pub(crate) fn peek(&self) -> Option<&'a str> {
+        self.words.get(self.next).copied()
+    }
+
+    /// Takes the next word if it is `word`.
+    pub(crate) fn eat(&mut self, word: &str) -> bool {
+        let found = self.peek() == Some(word);
+        self.next += usize::from(found);
+        found
+    }
+
+    /// Takes the next word if the lookup knows it.
+    pub(crate) fn take<T>(&mut self, lookup: impl FnOnce(&str) -> Option<T>) -> Option<T> {
+        let found = lookup(self.peek()?)?;
+        self.next += 1;
+        Some(found)
+    }
+
+    /// Takes the next word, which must be what the lookup knows.
+    pub(crate) fn need<T>(
+        &mut self,
+        what: &str,
+        lookup: impl FnOnce(&str) -> Option<T>,
+    ) -> Result<T, String> {
+        let word = self.peek();
+        self.take(lookup).ok_or_else(|| match word {
+            Some(word) => format!("expected {what}, found `.{word}`"),
+            None => format!("expected {what} at the end of the mnemonic"),
+        })
+    }
+
+    pub(crate) fn expect(&mut self, word: &str) -> Result<(), String> {
+        self.need(&format!("`.{word}`"), |w| (w == word).then_some(()))
+    }
+
+    pub(crate) fn ty(&mut self) -> Result<Ty, String> {
+        self.need("a type", Ty::parse)
+    }
+
+    fn finish(&self) -> Result<(), String> {
+        match self.peek() {
+            None => Ok(()),
+            Some(word) => Err(format!("unexpected `.{word}`")),
+        }
+    }
+}
+
+/// A fieldless enum whose variants have names in mnemonics.
+macro_rules! named {
+    ($(#[$doc:meta])* $name:ident { $( $(#[$vdoc:meta])* $variant:ident = $text:literal, )* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+        pub enum $name { $( $(#[$vdoc])* $variant, )* }
+
+        impl $name {
+            /// Every variant.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),*];
+
+            /// The name in PTX text, without its dot.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $text,)* }
+            }
+
+            pub(crate) fn parse_name(text: &str) -> Option<Self> {
+                match text { $($text => Some(Self::$variant),)* _ => None }
+            }
+        }
+    };
+}
+pub(crate) use named;

@@ -1,0 +1,193 @@
+//! Instructions that a row of the table describes completely.
+
+use super::memory::Space;
+use super::{Arg, Form, Operand, Role, Signature, What};
+use crate::ops::{Mods, Op, RegularInfo, Rounding, Spec};
+use crate::target::Requires;
+use crate::ty::Ty;
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::OnceLock;
+
+/// A regular instruction without its operands.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Regular {
+    /// The row of the table. An irregular operation here is rejected by the verifier.
+    pub op: Op,
+    /// The type suffix, for rows that have types.
+    pub ty: Option<Ty>,
+    /// Modifiers.
+    pub mods: Mods,
+}
+
+/// What an irregular operation in the place of a regular one is taken for.
+const NO_ROW: RegularInfo = RegularInfo {
+    mods: &[],
+    types: &[],
+    defs: &[],
+    uses: &[],
+    requires: Requires::BASE,
+    effects: crate::ops::Effects::UNKNOWN,
+};
+
+impl Regular {
+    /// An instruction without modifiers.
+    pub const fn new(op: Op, ty: Option<Ty>) -> Self {
+        Self { op, ty, mods: Mods::NONE }
+    }
+
+    pub(crate) fn info(&self) -> &'static RegularInfo {
+        self.op.regular().unwrap_or(&NO_ROW)
+    }
+
+    pub(super) fn signature(&self) -> Signature {
+        let info = self.info();
+        // A row with types always has one in a verified module.
+        let ty = self.ty.unwrap_or(Ty::B32);
+        let wide = ty.widened().unwrap_or(ty);
+        let mut signature = Signature::new(&[]);
+        for spec in info.defs {
+            let what = match spec {
+                Spec::T => What::Reg(ty),
+                Spec::W => What::Reg(wide),
+                Spec::U32 | Spec::OptU32 => What::Reg(Ty::U32),
+                Spec::S32 => What::Reg(Ty::S32),
+                Spec::B32 => What::Reg(Ty::B32),
+                Spec::U64 => What::Reg(Ty::U64),
+                Spec::P | Spec::PN => What::Pred(false),
+                Spec::Imm => What::Literal,
+                Spec::Global => What::Address(Space::Global),
+                Spec::Shared => What::Address(Space::Shared),
+            };
+            signature.push(Arg { role: Role::Def, what, form: Form::One });
+        }
+        for spec in info.uses {
+            let what = match spec {
+                Spec::T if ty == Ty::Pred => What::Pred(false),
+                Spec::T => What::Value(ty),
+                Spec::W => What::Value(wide),
+                Spec::U32 | Spec::OptU32 => What::Value(Ty::U32),
+                Spec::S32 => What::Value(Ty::S32),
+                Spec::B32 => What::Value(Ty::B32),
+                Spec::U64 => What::Value(Ty::U64),
+                Spec::P => What::Pred(false),
+                Spec::PN => What::Pred(true),
+                Spec::Imm => What::Literal,
+                Spec::Global => What::Address(Space::Global),
+                Spec::Shared => What::Address(Space::Shared),
+            };
+            let form = if *spec == Spec::OptU32 { Form::Optional } else { Form::One };
+            signature.push(Arg::one(what).form(form));
+        }
+        signature
+    }
+
+    pub(super) fn requires(&self) -> Requires {
+        self.info().requires
+    }
+
+    pub(super) fn problems(&self, operands: &[Operand], report: &mut dyn FnMut(String)) {
+        let Some(info) = self.op.regular() else {
+            report(format!("{:?} is not a regular instruction", self.op));
+            return;
+        };
+        if !info.allows_type(self.ty) {
+            match self.ty {
+                Some(ty) => report(format!("`{}` has no form for .{ty}", self.op.mnemonic())),
+                None => report(format!("`{}` needs a type", self.op.mnemonic())),
+            }
+        }
+        if !info.allows(self.mods) {
+            report(format!("`{}` does not take the modifiers `{}`", self.op.mnemonic(), self.mods));
+        }
+        let literal = |i: usize| match operands.get(i) {
+            Some(Operand::Int(value)) => Some(*value),
+            _ => None,
+        };
+        match self.op {
+            Op::Lop3 if literal(4).is_some_and(|v| !(0..=0xFF).contains(&v)) => {
+                report("the truth table of lop3 has 8 bits".to_owned());
+            }
+            Op::CpAsyncCa | Op::CpAsyncCaL2 if literal(2).is_some_and(|v| ![4, 8, 16].contains(&v)) => {
+                report("cp.async.ca copies 4, 8 or 16 bytes".to_owned());
+            }
+            Op::CpAsyncCg | Op::CpAsyncCgL2 if literal(2).is_some_and(|v| v != 16) => {
+                report("cp.async.cg copies 16 bytes".to_owned());
+            }
+            Op::CpAsyncWait if literal(0).is_some_and(|v| !(0..=63).contains(&v)) => {
+                report("the number of pending groups must be between 0 and 63".to_owned());
+            }
+            Op::BarSync | Op::BarArrive | Op::BarRedPopc | Op::BarRedAnd | Op::BarRedOr => {
+                let first = usize::from(!info.defs.is_empty());
+                if literal(first).is_some_and(|v| !(0..16).contains(&v)) {
+                    report("barriers are numbered 0 to 15".to_owned());
+                }
+                if literal(first + 1).is_some_and(|v| v <= 0 || v % 32 != 0 || v > 1024) {
+                    report("the thread count of a barrier is a multiple of 32, at most 1024".to_owned());
+                }
+            }
+            Op::SetMaxNRegInc | Op::SetMaxNRegDec => {
+                if literal(0).is_some_and(|v| !(24..=256).contains(&v) || v % 8 != 0) {
+                    report("setmaxnreg takes a multiple of 8 between 24 and 256".to_owned());
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Reads a whole mnemonic. The row with the longest fixed part that explains all of it wins.
+    pub(super) fn parse(mnemonic: &str) -> Result<Self, String> {
+        let rows = rows_by_head();
+        let head = mnemonic.split('.').next().unwrap_or_default();
+        let Some(candidates) = rows.get(head) else {
+            return Err(format!("unknown instruction `{mnemonic}`"));
+        };
+        candidates
+            .iter()
+            .filter_map(|op| Self::parse_as(*op, mnemonic).map(|found| (op.mnemonic().len(), found)))
+            .max_by_key(|(length, _)| *length)
+            .map(|(_, found)| found)
+            .ok_or_else(|| format!("unknown instruction `{mnemonic}`"))
+    }
+
+    fn parse_as(op: Op, mnemonic: &str) -> Option<Self> {
+        let info = op.regular()?;
+        let rest = mnemonic.strip_prefix(op.mnemonic())?;
+        if !rest.is_empty() && !rest.starts_with('.') {
+            return None;
+        }
+        let mut words: Vec<&str> = rest.split('.').skip(1).collect();
+        let ty = if info.types.is_empty() { None } else { Some(Ty::parse(words.pop()?)?) };
+        let mut words = words.into_iter().peekable();
+        let rounding = words.peek().and_then(|word| Rounding::ALL.into_iter().find(|r| r.name() == *word));
+        if rounding.is_some() {
+            words.next();
+        }
+        let mut eat = |word: &str| words.next_if_eq(&word).is_some();
+        let mods = Mods { rounding, ftz: eat("ftz"), sat: eat("sat") };
+        let complete = words.next().is_none();
+        (complete && info.allows_type(ty) && info.allows(mods)).then_some(Self { op, ty, mods })
+    }
+}
+
+fn rows_by_head() -> &'static HashMap<&'static str, Vec<Op>> {
+    static ROWS: OnceLock<HashMap<&'static str, Vec<Op>>> = OnceLock::new();
+    ROWS.get_or_init(|| {
+        let mut rows: HashMap<&'static str, Vec<Op>> = HashMap::new();
+        for op in Op::ALL.iter().filter(|op| op.regular().is_some()) {
+            let head = op.mnemonic().split('.').next().unwrap_or_default();
+            rows.entry(head).or_default().push(*op);
+        }
+        rows
+    })
+}
+
+impl fmt::Display for Regular {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.op.mnemonic(), self.mods)?;
+        match self.ty {
+            Some(ty) => write!(f, ".{ty}"),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,259 @@
+//! Modules, functions, blocks: the containers of the IR.
+
+use crate::ids::{ArrayId, BlockId, InstId, ParamId, RegClass, RegId};
+use crate::inst::{Inst, Space};
+use crate::ops::Op;
+use crate::target::{PtxVersion, Target};
+use crate::ty::Ty;
+use std::collections::BTreeMap;
+
+/// The name under which the dynamic shared memory is declared.
+pub const DYNAMIC_SHARED: &str = "dynamic_smem";
+
+/// A PTX module: kernels for one target.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Module {
+    /// The target.
+    pub target: Target,
+    /// The alignment in bytes of the dynamic shared memory, if any kernel uses it.
+    pub dynamic_shared: Option<u32>,
+    /// The kernels, in order.
+    pub functions: Vec<Function>,
+}
+
+/// A kernel.
+///
+/// Blocks are stored in layout order, and a block's id is its position: the last instruction of a block
+/// jumps, exits, or lets control fall into the next one.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Function {
+    /// The symbol.
+    pub name: String,
+    /// Parameters in order; [`ParamId`] indexes them.
+    pub params: Vec<Param>,
+    /// The exact block size.
+    pub reqntid: Option<[u32; 3]>,
+    /// The largest block size.
+    pub maxntid: Option<[u32; 3]>,
+    /// Blocks per multiprocessor that the compiler should make possible.
+    pub minnctapersm: Option<u32>,
+    /// The most registers per thread.
+    pub maxnreg: Option<u32>,
+    /// Shared and local arrays; [`ArrayId`] indexes them.
+    pub arrays: Vec<Array>,
+    /// How many registers each class has, indexed by [`RegClass`].
+    pub registers: [u32; 6],
+    /// Names of registers, for the reader: `%f3` named `acc` is printed `%f3_acc`.
+    pub names: BTreeMap<RegId, String>,
+    /// Blocks in layout order; [`BlockId`] indexes them.
+    pub blocks: Vec<Block>,
+}
+
+/// A kernel parameter.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Param {
+    /// The symbol, local to the kernel.
+    pub name: String,
+    /// What it holds.
+    pub ty: ParamTy,
+}
+
+/// What a parameter holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ParamTy {
+    /// A scalar.
+    Scalar(Ty),
+    /// A 64-bit pointer into global memory whose target is aligned to `align` bytes.
+    Pointer {
+        /// Alignment of what it points to, in bytes.
+        align: u32,
+    },
+    /// A structure of `len` bytes.
+    Bytes {
+        /// Size in bytes.
+        len: u32,
+        /// Alignment in bytes.
+        align: u32,
+    },
+}
+
+impl ParamTy {
+    /// Size in bytes.
+    pub const fn bytes(self) -> u32 {
+        match self {
+            Self::Scalar(ty) => ty.bytes(),
+            Self::Pointer { .. } => 8,
+            Self::Bytes { len, .. } => len,
+        }
+    }
+
+    /// Alignment in bytes of the parameter itself.
+    pub const fn align(self) -> u32 {
+        match self {
+            Self::Scalar(ty) => ty.bytes(),
+            Self::Pointer { .. } => 8,
+            Self::Bytes { align, .. } => align,
+        }
+    }
+}
+
+/// An array in shared or local memory.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Array {
+    /// The symbol, local to the kernel.
+    pub name: String,
+    /// [`Space::Shared`] or [`Space::Local`].
+    pub space: Space,
+    /// Element type.
+    pub ty: Ty,
+    /// Number of elements.
+    pub len: u32,
+    /// Alignment in bytes.
+    pub align: u32,
+}
+
+impl Array {
+    /// Size in bytes.
+    pub const fn bytes(&self) -> u64 {
+        self.ty.bytes() as u64 * self.len as u64
+    }
+}
+
+/// A basic block.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Block {
+    /// What the label says after its number: `loop` gives `L3_loop`.
+    pub name: Option<String>,
+    /// Instructions; jumps and exits are last.
+    pub insts: Vec<Inst>,
+}
+
+impl Module {
+    /// An empty module.
+    pub const fn new(target: Target) -> Self {
+        Self { target, dynamic_shared: None, functions: Vec::new() }
+    }
+
+    /// The lowest PTX ISA version that has the target and everything that is used.
+    pub fn version(&self) -> PtxVersion {
+        let used = self.functions.iter().flat_map(Function::insts).map(|(_, inst)| inst.requires().ptx);
+        // `.ptr` attributes and 64-bit addresses are older than any target here.
+        used.fold(self.target.ptx_version(), PtxVersion::max)
+    }
+
+    /// The function of that name.
+    pub fn function(&self, name: &str) -> Option<&Function> {
+        self.functions.iter().find(|function| function.name == name)
+    }
+}
+
+impl Function {
+    /// An empty kernel; a valid one has at least one block.
+    pub fn new(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            params: Vec::new(),
+            reqntid: None,
+            maxntid: None,
+            minnctapersm: None,
+            maxnreg: None,
+            arrays: Vec::new(),
+            registers: [0; 6],
+            names: BTreeMap::new(),
+            blocks: Vec::new(),
+        }
+    }
+
+    /// A new register of `class`.
+    pub fn new_register(&mut self, class: RegClass) -> RegId {
+        let count = &mut self.registers[class as usize];
+        let reg = RegId::new(class, *count);
+        *count += 1;
+        reg
+    }
+
+    /// The number of registers of all classes.
+    pub fn register_count(&self) -> usize {
+        self.registers.iter().map(|n| *n as usize).sum()
+    }
+
+    /// A dense index over all registers of the function, for side tables. `None` for a register that the
+    /// function does not have.
+    pub fn register_index(&self, reg: RegId) -> Option<usize> {
+        let class = reg.class() as usize;
+        let before: usize = self.registers[..class].iter().map(|n| *n as usize).sum();
+        (reg.index() < self.registers[class]).then(|| before + reg.index() as usize)
+    }
+
+    /// Every instruction with its place, in layout order.
+    pub fn insts(&self) -> impl Iterator<Item = (InstId, &Inst)> {
+        self.blocks.iter().zip(0..).flat_map(|(block, b)| {
+            block.insts.iter().zip(0..).map(move |(inst, index)| (InstId { block: BlockId(b), index }, inst))
+        })
+    }
+
+    /// The instruction at a place.
+    pub fn inst(&self, id: InstId) -> Option<&Inst> {
+        self.blocks.get(id.block.index())?.insts.get(id.index as usize)
+    }
+
+    /// The blocks that control can reach from the end of `block`, the jump target first. Targets that do
+    /// not exist are left out.
+    pub fn successors(&self, block: BlockId) -> impl Iterator<Item = BlockId> {
+        let last = self.blocks.get(block.index()).and_then(|b| b.insts.last());
+        let target = last.and_then(Inst::target);
+        let next = BlockId(block.0.saturating_add(1));
+        let next = last.is_none_or(Inst::falls_through).then_some(next);
+        let count = self.blocks.len();
+        target.into_iter().chain(next.filter(|next| target != Some(*next))).filter(move |b| b.index() < count)
+    }
+
+    /// Does the kernel wait for the grids that it depends on (`griddepcontrol.wait`) on every path to an
+    /// exit? Only then may an edge that leads to it be programmatic.
+    pub fn waits_on_grid_dependency(&self) -> bool {
+        // Blocks whose entry is reached without a wait so far.
+        let mut reached = vec![false; self.blocks.len()];
+        let mut work = vec![BlockId(0)];
+        while let Some(block) = work.pop() {
+            let Some(seen) = reached.get_mut(block.index()) else { return false };
+            if std::mem::replace(seen, true) {
+                continue;
+            }
+            let insts = &self.blocks[block.index()].insts;
+            if insts.iter().any(|inst| inst.op() == Op::GridDepWait && inst.guard.is_none()) {
+                continue;
+            }
+            let exits = insts.last().is_some_and(|inst| matches!(inst.op(), Op::Ret | Op::Exit));
+            let falls_off =
+                block.index() + 1 == self.blocks.len() && insts.last().is_none_or(Inst::falls_through);
+            if exits || falls_off {
+                return false;
+            }
+            work.extend(self.successors(block));
+        }
+        true
+    }
+
+    /// Does the kernel allow dependent grids to start early (`griddepcontrol.launch_dependents`)?
+    pub fn launches_dependents(&self) -> bool {
+        self.insts().any(|(_, inst)| inst.op() == Op::GridDepLaunch)
+    }
+
+    /// Bytes of static shared memory: arrays laid out in order, each at its alignment.
+    pub fn static_shared_bytes(&self) -> u64 {
+        self.arrays
+            .iter()
+            .filter(|array| array.space == Space::Shared)
+            .fold(0, |end, array| end.next_multiple_of(u64::from(array.align.max(1))) + array.bytes())
+    }
+
+    /// A parameter.
+    pub fn param(&self, id: ParamId) -> Option<&Param> {
+        self.params.get(id.index())
+    }
+
+    /// An array.
+    pub fn array(&self, id: ArrayId) -> Option<&Array> {
+        self.arrays.get(id.index())
+    }
+}

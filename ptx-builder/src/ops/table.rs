@@ -1,0 +1,279 @@
+//! The table itself. Versions and targets are those of the "PTX ISA Notes" and "Target ISA Notes" of each
+//! instruction in the PTX ISA manual; targets below sm_50 are written 50, as nothing older is targeted.
+
+use super::{Effects, Mod, OpInfo, RegularInfo, Spec};
+use crate::target::Requires;
+use crate::ty::Ty;
+
+macro_rules! requires {
+    ($major:literal $minor:literal $sm:literal) => {
+        Requires::new($major, $minor, $sm)
+    };
+    ($major:literal $minor:literal $sm:literal a) => {
+        Requires::specific($major, $minor, $sm)
+    };
+}
+
+macro_rules! ptx_ops {
+    (
+        regular { $(
+            $op:ident $mnemonic:literal [$($mods:ident)*] [$($ty:ident)*]
+            ($($def:ident)*) <- ($($u:ident)*), $major:literal $minor:literal $sm:literal $($a:ident)?, $effects:ident;
+        )* }
+        irregular { $( $(#[$doc:meta])* $iop:ident $imnemonic:literal; )* }
+    ) => {
+        /// An instruction, without its type, modifiers and operands.
+        ///
+        /// Instructions that share a mnemonic but compute something else, or came at another time, are
+        /// several operations: `add.s32` is [`Op::Add`], `add.rn.f32` is [`Op::FAdd`].
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+        #[repr(u8)]
+        pub enum Op {
+            $( #[doc = concat!("`", $mnemonic, "`, PTX ISA ", $major, ".", $minor, ", sm_", $sm $(, stringify!($a))?)] $op, )*
+            $( $(#[$doc])* $iop, )*
+        }
+
+        impl Op {
+            /// Every operation, in table order.
+            pub const ALL: &'static [Self] = &[$(Self::$op,)* $(Self::$iop,)*];
+
+            /// The row of the table.
+            pub const fn info(self) -> &'static OpInfo {
+                const ROWS: &[OpInfo] = &[
+                    $( OpInfo {
+                        op: Op::$op,
+                        name: stringify!($op),
+                        mnemonic: $mnemonic,
+                        regular: Some(RegularInfo {
+                            mods: &[$(Mod::$mods),*],
+                            types: &[$(Ty::$ty),*],
+                            defs: &[$(Spec::$def),*],
+                            uses: &[$(Spec::$u),*],
+                            requires: requires!($major $minor $sm $($a)?),
+                            effects: Effects::$effects,
+                        }),
+                    }, )*
+                    $( OpInfo { op: Op::$iop, name: stringify!($iop), mnemonic: $imnemonic, regular: None }, )*
+                ];
+                &ROWS[self as usize]
+            }
+        }
+    };
+}
+
+// op, fixed mnemonic, modifiers, types, (defs) <- (uses), PTX ISA version and sm, effects
+ptx_ops! {
+regular {
+    // Integer arithmetic
+    Add        "add"         [] [U16 U32 U64 S16 S32 S64] (T) <- (T T), 1 0 50, PURE;
+    AddSat     "add.sat"     [] [S32]                     (T) <- (T T), 1 0 50, PURE;
+    Sub        "sub"         [] [U16 U32 U64 S16 S32 S64] (T) <- (T T), 1 0 50, PURE;
+    SubSat     "sub.sat"     [] [S32]                     (T) <- (T T), 1 0 50, PURE;
+    MulLo      "mul.lo"      [] [U16 U32 U64 S16 S32 S64] (T) <- (T T), 1 0 50, PURE;
+    MulHi      "mul.hi"      [] [U16 U32 U64 S16 S32 S64] (T) <- (T T), 1 0 50, PURE;
+    MulWide    "mul.wide"    [] [U16 U32 S16 S32]         (W) <- (T T), 1 0 50, PURE;
+    MadLo      "mad.lo"      [] [U16 U32 U64 S16 S32 S64] (T) <- (T T T), 1 0 50, PURE;
+    MadHi      "mad.hi"      [] [U16 U32 U64 S16 S32 S64] (T) <- (T T T), 1 0 50, PURE;
+    MadWide    "mad.wide"    [] [U16 U32 S16 S32]         (W) <- (T T W), 1 0 50, PURE;
+    Div        "div"         [] [U16 U32 U64 S16 S32 S64] (T) <- (T T), 1 0 50, PURE;
+    Rem        "rem"         [] [U16 U32 U64 S16 S32 S64] (T) <- (T T), 1 0 50, PURE;
+    Min        "min"         [] [U16 U32 U64 S16 S32 S64] (T) <- (T T), 1 0 50, PURE;
+    Max        "max"         [] [U16 U32 U64 S16 S32 S64] (T) <- (T T), 1 0 50, PURE;
+    Neg        "neg"         [] [S16 S32 S64]             (T) <- (T), 1 0 50, PURE;
+    Abs        "abs"         [] [S16 S32 S64]             (T) <- (T), 1 0 50, PURE;
+    Sad        "sad"         [] [U16 U32 U64 S16 S32 S64] (T) <- (T T T), 1 0 50, PURE;
+    // Bits
+    And        "and"         [] [Pred B16 B32 B64]        (T) <- (T T), 1 0 50, PURE;
+    Or         "or"          [] [Pred B16 B32 B64]        (T) <- (T T), 1 0 50, PURE;
+    Xor        "xor"         [] [Pred B16 B32 B64]        (T) <- (T T), 1 0 50, PURE;
+    Not        "not"         [] [Pred B16 B32 B64]        (T) <- (T), 1 0 50, PURE;
+    Shl        "shl"         [] [B16 B32 B64]             (T) <- (T U32), 1 0 50, PURE;
+    Shr        "shr"         [] [B16 B32 B64 U16 U32 U64 S16 S32 S64] (T) <- (T U32), 1 0 50, PURE;
+    ShfLWrap   "shf.l.wrap"  [] [B32]                     (T) <- (T T U32), 3 1 50, PURE;
+    ShfRWrap   "shf.r.wrap"  [] [B32]                     (T) <- (T T U32), 3 1 50, PURE;
+    ShfLClamp  "shf.l.clamp" [] [B32]                     (T) <- (T T U32), 3 1 50, PURE;
+    ShfRClamp  "shf.r.clamp" [] [B32]                     (T) <- (T T U32), 3 1 50, PURE;
+    Popc       "popc"        [] [B32 B64]                 (U32) <- (T), 2 0 50, PURE;
+    Clz        "clz"         [] [B32 B64]                 (U32) <- (T), 2 0 50, PURE;
+    Brev       "brev"        [] [B32 B64]                 (T) <- (T), 2 0 50, PURE;
+    Bfind      "bfind"       [] [U32 U64 S32 S64]         (U32) <- (T), 2 0 50, PURE;
+    Bfe        "bfe"         [] [U32 U64 S32 S64]         (T) <- (T U32 U32), 2 0 50, PURE;
+    Bfi        "bfi"         [] [B32 B64]                 (T) <- (T T U32 U32), 2 0 50, PURE;
+    Lop3       "lop3"        [] [B32]                     (T) <- (T T T Imm), 4 3 50, PURE;
+    Prmt       "prmt"        [] [B32]                     (T) <- (T T T), 2 0 50, PURE;
+    // Dot products of bytes and of halves with bytes
+    Dp4aUU     "dp4a.u32.u32"    [] [] (U32) <- (B32 B32 U32), 5 0 61, PURE;
+    Dp4aUS     "dp4a.u32.s32"    [] [] (S32) <- (B32 B32 S32), 5 0 61, PURE;
+    Dp4aSU     "dp4a.s32.u32"    [] [] (S32) <- (B32 B32 S32), 5 0 61, PURE;
+    Dp4aSS     "dp4a.s32.s32"    [] [] (S32) <- (B32 B32 S32), 5 0 61, PURE;
+    Dp2aLoUU   "dp2a.lo.u32.u32" [] [] (U32) <- (B32 B32 U32), 5 0 61, PURE;
+    Dp2aLoUS   "dp2a.lo.u32.s32" [] [] (S32) <- (B32 B32 S32), 5 0 61, PURE;
+    Dp2aLoSU   "dp2a.lo.s32.u32" [] [] (S32) <- (B32 B32 S32), 5 0 61, PURE;
+    Dp2aLoSS   "dp2a.lo.s32.s32" [] [] (S32) <- (B32 B32 S32), 5 0 61, PURE;
+    Dp2aHiUU   "dp2a.hi.u32.u32" [] [] (U32) <- (B32 B32 U32), 5 0 61, PURE;
+    Dp2aHiUS   "dp2a.hi.u32.s32" [] [] (S32) <- (B32 B32 S32), 5 0 61, PURE;
+    Dp2aHiSU   "dp2a.hi.s32.u32" [] [] (S32) <- (B32 B32 S32), 5 0 61, PURE;
+    Dp2aHiSS   "dp2a.hi.s32.s32" [] [] (S32) <- (B32 B32 S32), 5 0 61, PURE;
+    // Single and double precision
+    FAdd       "add"         [Rnd Ftz Sat] [F32]          (T) <- (T T), 1 0 50, PURE;
+    DAdd       "add"         [Rnd] [F64]                  (T) <- (T T), 1 0 50, PURE;
+    FSub       "sub"         [Rnd Ftz Sat] [F32]          (T) <- (T T), 1 0 50, PURE;
+    DSub       "sub"         [Rnd] [F64]                  (T) <- (T T), 1 0 50, PURE;
+    FMul       "mul"         [Rnd Ftz Sat] [F32]          (T) <- (T T), 1 0 50, PURE;
+    DMul       "mul"         [Rnd] [F64]                  (T) <- (T T), 1 0 50, PURE;
+    FFma       "fma"         [RndReq Ftz Sat] [F32]       (T) <- (T T T), 2 0 50, PURE;
+    DFma       "fma"         [RndReq] [F64]               (T) <- (T T T), 1 4 50, PURE;
+    FDiv       "div"         [RndReq Ftz] [F32]           (T) <- (T T), 1 4 50, PURE;
+    DDiv       "div"         [RndReq] [F64]               (T) <- (T T), 1 4 50, PURE;
+    DivApprox  "div.approx"  [Ftz] [F32]                  (T) <- (T T), 1 4 50, PURE;
+    DivFull    "div.full"    [Ftz] [F32]                  (T) <- (T T), 1 4 50, PURE;
+    FRcp       "rcp"         [RndReq Ftz] [F32]           (T) <- (T), 1 4 50, PURE;
+    DRcp       "rcp"         [RndReq] [F64]               (T) <- (T), 1 4 50, PURE;
+    RcpApprox  "rcp.approx"  [Ftz] [F32]                  (T) <- (T), 1 4 50, PURE;
+    FSqrt      "sqrt"        [RndReq Ftz] [F32]           (T) <- (T), 1 4 50, PURE;
+    DSqrt      "sqrt"        [RndReq] [F64]               (T) <- (T), 1 4 50, PURE;
+    SqrtApprox "sqrt.approx" [Ftz] [F32]                  (T) <- (T), 1 4 50, PURE;
+    RsqrtApprox "rsqrt.approx" [Ftz] [F32]                (T) <- (T), 1 4 50, PURE;
+    DRsqrtApprox "rsqrt.approx" [] [F64]                  (T) <- (T), 1 4 50, PURE;
+    Ex2Approx  "ex2.approx"  [Ftz] [F32]                  (T) <- (T), 1 4 50, PURE;
+    Lg2Approx  "lg2.approx"  [Ftz] [F32]                  (T) <- (T), 1 4 50, PURE;
+    SinApprox  "sin.approx"  [Ftz] [F32]                  (T) <- (T), 1 4 50, PURE;
+    CosApprox  "cos.approx"  [Ftz] [F32]                  (T) <- (T), 1 4 50, PURE;
+    TanhApprox "tanh.approx" [] [F32]                     (T) <- (T), 7 0 75, PURE;
+    FMin       "min"         [Ftz] [F32]                  (T) <- (T T), 1 0 50, PURE;
+    FMax       "max"         [Ftz] [F32]                  (T) <- (T T), 1 0 50, PURE;
+    DMin       "min"         [] [F64]                     (T) <- (T T), 1 0 50, PURE;
+    DMax       "max"         [] [F64]                     (T) <- (T T), 1 0 50, PURE;
+    FMinNan    "min.NaN"     [] [F32]                     (T) <- (T T), 7 0 80, PURE;
+    FMaxNan    "max.NaN"     [] [F32]                     (T) <- (T T), 7 0 80, PURE;
+    FNeg       "neg"         [Ftz] [F32]                  (T) <- (T), 1 0 50, PURE;
+    DNeg       "neg"         [] [F64]                     (T) <- (T), 1 0 50, PURE;
+    FAbs       "abs"         [Ftz] [F32]                  (T) <- (T), 1 0 50, PURE;
+    DAbs       "abs"         [] [F64]                     (T) <- (T), 1 0 50, PURE;
+    Copysign   "copysign"    [] [F32 F64]                 (T) <- (T T), 2 0 50, PURE;
+    TestpFinite "testp.finite" [] [F32 F64]               (P) <- (T), 2 0 50, PURE;
+    TestpNan   "testp.notanumber" [] [F32 F64]            (P) <- (T), 2 0 50, PURE;
+    // Half precision and bfloat16
+    HAdd       "add"         [Rn Ftz Sat] [F16 F16x2]     (T) <- (T T), 4 2 53, PURE;
+    HSub       "sub"         [Rn Ftz Sat] [F16 F16x2]     (T) <- (T T), 4 2 53, PURE;
+    HMul       "mul"         [Rn Ftz Sat] [F16 F16x2]     (T) <- (T T), 4 2 53, PURE;
+    HFma       "fma.rn"      [Ftz Sat] [F16 F16x2]        (T) <- (T T T), 4 2 53, PURE;
+    HNeg       "neg"         [Ftz] [F16 F16x2]            (T) <- (T), 6 0 53, PURE;
+    HAbs       "abs"         [Ftz] [F16 F16x2]            (T) <- (T), 6 5 53, PURE;
+    HMin       "min"         [Ftz] [F16 F16x2]            (T) <- (T T), 7 0 80, PURE;
+    HMax       "max"         [Ftz] [F16 F16x2]            (T) <- (T T), 7 0 80, PURE;
+    HEx2Approx "ex2.approx"  [] [F16 F16x2]               (T) <- (T), 7 0 75, PURE;
+    HTanhApprox "tanh.approx" [] [F16 F16x2]              (T) <- (T), 7 0 75, PURE;
+    BAdd       "add"         [Rn] [BF16 BF16x2]           (T) <- (T T), 7 8 90, PURE;
+    BSub       "sub"         [Rn] [BF16 BF16x2]           (T) <- (T T), 7 8 90, PURE;
+    BMul       "mul"         [Rn] [BF16 BF16x2]           (T) <- (T T), 7 8 90, PURE;
+    BFma       "fma.rn"      [] [BF16 BF16x2]             (T) <- (T T T), 7 0 80, PURE;
+    BNeg       "neg"         [] [BF16 BF16x2]             (T) <- (T), 7 0 80, PURE;
+    BAbs       "abs"         [] [BF16 BF16x2]             (T) <- (T), 7 0 80, PURE;
+    BMin       "min"         [] [BF16 BF16x2]             (T) <- (T T), 7 0 80, PURE;
+    BMax       "max"         [] [BF16 BF16x2]             (T) <- (T T), 7 0 80, PURE;
+    BEx2Approx "ex2.approx.ftz" [] [BF16 BF16x2]          (T) <- (T), 7 8 90, PURE;
+    BTanhApprox "tanh.approx" [] [BF16 BF16x2]            (T) <- (T), 7 8 90, PURE;
+    // Selection
+    Selp       "selp"        [] [B16 B32 B64 U16 U32 U64 S16 S32 S64 F32 F64] (T) <- (T T P), 1 0 50, PURE;
+    // Warp
+    VoteAll    "vote.sync.all.pred"   [] [] (P) <- (PN B32), 6 0 50, EXCHANGE;
+    VoteAny    "vote.sync.any.pred"   [] [] (P) <- (PN B32), 6 0 50, EXCHANGE;
+    VoteUni    "vote.sync.uni.pred"   [] [] (P) <- (PN B32), 6 0 50, EXCHANGE;
+    VoteBallot "vote.sync.ballot.b32" [] [] (B32) <- (PN B32), 6 0 50, EXCHANGE;
+    MatchAny   "match.any.sync"  [] [B32 B64]             (B32) <- (T B32), 6 0 70, EXCHANGE;
+    ReduxAdd   "redux.sync.add"  [] [U32 S32]             (T) <- (T B32), 7 0 80, EXCHANGE;
+    ReduxMin   "redux.sync.min"  [] [U32 S32]             (T) <- (T B32), 7 0 80, EXCHANGE;
+    ReduxMax   "redux.sync.max"  [] [U32 S32]             (T) <- (T B32), 7 0 80, EXCHANGE;
+    ReduxAnd   "redux.sync.and"  [] [B32]                 (T) <- (T B32), 7 0 80, EXCHANGE;
+    ReduxOr    "redux.sync.or"   [] [B32]                 (T) <- (T B32), 7 0 80, EXCHANGE;
+    ReduxXor   "redux.sync.xor"  [] [B32]                 (T) <- (T B32), 7 0 80, EXCHANGE;
+    FReduxMin  "redux.sync.min"  [] [F32]                 (T) <- (T B32), 8 6 100 a, EXCHANGE;
+    FReduxMax  "redux.sync.max"  [] [F32]                 (T) <- (T B32), 8 6 100 a, EXCHANGE;
+    ActiveMask "activemask.b32"  [] []                    (B32) <- (), 6 2 50, EXCHANGE;
+    BarWarpSync "bar.warp.sync"  [] []                    () <- (B32), 6 0 50, SYNC;
+    // Block barriers
+    BarSync    "bar.sync"        [] []                    () <- (U32 OptU32), 1 0 50, SYNC;
+    BarArrive  "bar.arrive"      [] []                    () <- (U32 U32), 2 0 50, SYNC;
+    BarRedPopc "bar.red.popc.u32" [] []                   (U32) <- (U32 PN), 2 0 50, EXCHANGE;
+    BarRedAnd  "bar.red.and.pred" [] []                   (P) <- (U32 PN), 2 0 50, EXCHANGE;
+    BarRedOr   "bar.red.or.pred"  [] []                   (P) <- (U32 PN), 2 0 50, EXCHANGE;
+    // Memory order
+    MembarCta  "membar.cta"      [] [] () <- (), 1 4 50, SYNC;
+    MembarGl   "membar.gl"       [] [] () <- (), 1 4 50, SYNC;
+    MembarSys  "membar.sys"      [] [] () <- (), 2 0 50, SYNC;
+    FenceAcqRelCta     "fence.acq_rel.cta"     [] [] () <- (), 6 0 70, SYNC;
+    FenceAcqRelCluster "fence.acq_rel.cluster" [] [] () <- (), 7 8 90, SYNC;
+    FenceAcqRelGpu     "fence.acq_rel.gpu"     [] [] () <- (), 6 0 70, SYNC;
+    FenceAcqRelSys     "fence.acq_rel.sys"     [] [] () <- (), 6 0 70, SYNC;
+    FenceScCta         "fence.sc.cta"          [] [] () <- (), 6 0 70, SYNC;
+    FenceScCluster     "fence.sc.cluster"      [] [] () <- (), 7 8 90, SYNC;
+    FenceScGpu         "fence.sc.gpu"          [] [] () <- (), 6 0 70, SYNC;
+    FenceScSys         "fence.sc.sys"          [] [] () <- (), 6 0 70, SYNC;
+    // Addresses
+    CvtaGlobal   "cvta.global"    [] [U64] (T) <- (T), 2 0 50, PURE;
+    CvtaShared   "cvta.shared"    [] [U64] (T) <- (T), 2 0 50, PURE;
+    CvtaLocal    "cvta.local"     [] [U64] (T) <- (T), 2 0 50, PURE;
+    CvtaConst    "cvta.const"     [] [U64] (T) <- (T), 3 1 50, PURE;
+    CvtaToGlobal "cvta.to.global" [] [U64] (T) <- (T), 2 0 50, PURE;
+    CvtaToShared "cvta.to.shared" [] [U64] (T) <- (T), 2 0 50, PURE;
+    CvtaToLocal  "cvta.to.local"  [] [U64] (T) <- (T), 2 0 50, PURE;
+    CvtaToConst  "cvta.to.const"  [] [U64] (T) <- (T), 3 1 50, PURE;
+    IsGlobal   "isspacep.global" [] [] (P) <- (U64), 2 0 50, PURE;
+    IsShared   "isspacep.shared" [] [] (P) <- (U64), 2 0 50, PURE;
+    IsLocal    "isspacep.local"  [] [] (P) <- (U64), 2 0 50, PURE;
+    // Asynchronous copies and prefetch
+    CpAsyncCa     "cp.async.ca.shared.global"          [] [] () <- (Shared Global Imm OptU32), 7 0 80, COPY;
+    CpAsyncCg     "cp.async.cg.shared.global"          [] [] () <- (Shared Global Imm OptU32), 7 0 80, COPY;
+    CpAsyncCaL2   "cp.async.ca.shared.global.L2::128B" [] [] () <- (Shared Global Imm OptU32), 7 4 80, COPY;
+    CpAsyncCgL2   "cp.async.cg.shared.global.L2::128B" [] [] () <- (Shared Global Imm OptU32), 7 4 80, COPY;
+    CpAsyncCommit "cp.async.commit_group" [] [] () <- (), 7 0 80, SYNC;
+    CpAsyncWait   "cp.async.wait_group"   [] [] () <- (Imm), 7 0 80, SYNC;
+    CpAsyncWaitAll "cp.async.wait_all"    [] [] () <- (), 7 0 80, SYNC;
+    PrefetchL1    "prefetch.global.L1"    [] [] () <- (Global), 2 0 50, READ;
+    PrefetchL2    "prefetch.global.L2"    [] [] () <- (Global), 2 0 50, READ;
+    // Grid and thread
+    GridDepWait   "griddepcontrol.wait" [] [] () <- (), 7 8 90, SYNC;
+    GridDepLaunch "griddepcontrol.launch_dependents" [] [] () <- (), 7 8 90, SYNC;
+    SetMaxNRegInc "setmaxnreg.inc.sync.aligned.u32" [] [] () <- (Imm), 8 0 90 a, SYNC;
+    SetMaxNRegDec "setmaxnreg.dec.sync.aligned.u32" [] [] () <- (Imm), 8 0 90 a, SYNC;
+    Nanosleep     "nanosleep.u32"       [] [] () <- (U32), 6 3 70, SYNC;
+    Ret           "ret"  [] [] () <- (), 1 0 50, END;
+    Exit          "exit" [] [] () <- (), 1 0 50, END;
+    Trap          "trap" [] [] () <- (), 1 0 50, END;
+}
+irregular {
+    /// `mov`: register, literal, special register or the address of a symbol.
+    Mov "mov";
+    /// `mov` of a vector into one wider register.
+    Pack "mov";
+    /// `mov` of a register into a vector of narrower ones.
+    Unpack "mov";
+    /// `setp`.
+    Setp "setp";
+    /// `cvt`.
+    Cvt "cvt";
+    /// `ld`.
+    Ld "ld";
+    /// `st`.
+    St "st";
+    /// `atom`.
+    Atom "atom";
+    /// `red`.
+    Red "red";
+    /// `shfl.sync`.
+    Shfl "shfl";
+    /// `match.all.sync`.
+    MatchAll "match";
+    /// `ldmatrix`.
+    LdMatrix "ldmatrix";
+    /// `stmatrix`.
+    StMatrix "stmatrix";
+    /// `mma.sync`.
+    Mma "mma";
+    /// `bra`.
+    Bra "bra";
+    /// Text that the IR does not understand.
+    Inline "";
+}
+}

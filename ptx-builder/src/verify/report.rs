@@ -1,0 +1,101 @@
+//! Findings: which rule, where, the printed instruction, what is wrong.
+
+use super::Place;
+use crate::inst::named;
+use std::fmt;
+
+named! {
+    /// A rule of the verifier.
+    Rule {
+        /// Each operand is of the kind that the instruction's signature asks for.
+        OperandKind = "operand-kind",
+        /// Registers agree with the types of the instruction.
+        OperandType = "operand-type",
+        /// Literals are in the range of their type.
+        LiteralRange = "literal-range",
+        /// Types and modifiers form an instruction that exists.
+        InstructionForm = "instruction-form",
+        /// The target has the instruction.
+        Target = "target",
+        /// Inline text is reported (a note, not an error).
+        InlineText = "inline-text",
+    }
+}
+
+/// What the verifier has to say about one place.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Finding {
+    /// The rule.
+    pub rule: Rule,
+    /// The entity: `kernel`, `kernel L3` or `kernel L3:4`.
+    pub entity: String,
+    /// The printed instruction, if it is about one.
+    pub inst: Option<String>,
+    /// What is wrong.
+    pub message: String,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {} [{}]", self.entity, self.message, self.rule.name())?;
+        match &self.inst {
+            Some(inst) => write!(f, "\n    {inst}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Everything that is wrong with a module.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct VerifyErrors {
+    /// The errors, in the order of the module.
+    pub errors: Vec<Finding>,
+}
+
+impl fmt::Display for VerifyErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the module is not valid, {} found", count(self.errors.len()))?;
+        for error in &self.errors {
+            write!(f, "\n{error}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for VerifyErrors {}
+
+fn count(n: usize) -> String {
+    if n == 1 { "1 error".to_owned() } else { format!("{n} errors") }
+}
+
+#[derive(Default)]
+pub(crate) struct Reporter {
+    errors: Vec<Finding>,
+    notes: Vec<Finding>,
+}
+
+impl Reporter {
+    pub(crate) fn error(&mut self, rule: Rule, place: Place<'_>, message: String) {
+        self.errors.push(finding(rule, place, message));
+    }
+
+    pub(crate) fn note(&mut self, rule: Rule, place: Place<'_>, message: String) {
+        self.notes.push(finding(rule, place, message));
+    }
+
+    pub(crate) fn finish(self) -> Result<Vec<Finding>, VerifyErrors> {
+        if self.errors.is_empty() { Ok(self.notes) } else { Err(VerifyErrors { errors: self.errors }) }
+    }
+}
+
+fn finding(rule: Rule, place: Place<'_>, message: String) -> Finding {
+    let (entity, inst) = match place {
+        Place::Function(function) => (function.name.clone(), None),
+        Place::Block(function, block) => (format!("{} {block}", function.name), None),
+        Place::Inst(function, id) => {
+            let inst = function.inst(id).map(|inst| function.display(inst).to_string());
+            (format!("{} {id}", function.name), inst)
+        }
+    };
+    Finding { rule, entity, inst, message }
+}
