@@ -165,7 +165,7 @@ pub fn greedy(decoder: &mut dyn Decoder, prompt: &[u32], n: usize) -> Vec<u32> {
     ids
 }
 
-/// The mean negative log-likelihood of `ids[1..]` in nats, over the whole and over `blocks` equal parts.
+/// The mean negative log-likelihood of `ids[1..]` in nats, over the whole and over `blocks` parts of the text.
 pub fn loss(decoder: &mut dyn Decoder, ids: &[u32], blocks: usize) -> (f64, Vec<f64>) {
     let logits = all_logits(decoder, &ids[..ids.len() - 1]);
     let n_vocab = decoder.config().n_vocab;
@@ -179,8 +179,8 @@ pub fn loss(decoder: &mut dyn Decoder, ids: &[u32], blocks: usize) -> (f64, Vec<
         })
         .collect();
     let mean = |part: &[f64]| part.iter().sum::<f64>() / part.len() as f64;
-    let part = |i: usize| &losses[i * losses.len() / blocks..(i + 1) * losses.len() / blocks];
-    (mean(&losses), (0..blocks).map(|i| mean(part(i))).collect())
+    let part = ids.len() / blocks;
+    (mean(&losses), losses.chunks(part).map(mean).collect())
 }
 
 /// The logits at every position of a text, `[ids.len(), n_vocab]`.

@@ -1,0 +1,94 @@
+//! The operations on rows of f32: plain functions on slices.
+
+use graph::RopeStyle;
+
+/// `out = x / sqrt(mean(x^2) + eps) * weight` (Zhang and Sennrich, arXiv:1910.07467), the mean square in f64.
+pub fn rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
+    // Eight sums, so that the additions do not wait for one another.
+    let mut sums = [0.0f64; 8];
+    let (whole, rest) = x.as_chunks::<8>();
+    for chunk in whole {
+        for (sum, &x) in sums.iter_mut().zip(chunk) {
+            *sum += f64::from(x) * f64::from(x);
+        }
+    }
+    let rest: f64 = rest.iter().map(|&x| f64::from(x) * f64::from(x)).sum();
+    let mean = (sums.iter().sum::<f64>() + rest) / x.len() as f64;
+    let scale = (1.0 / (mean + f64::from(eps)).sqrt()) as f32;
+    for ((out, &x), &weight) in out.iter_mut().zip(x).zip(weight) {
+        *out = x * scale * weight;
+    }
+}
+
+/// `x / (1 + exp(-x))`. For very negative `x` the exponential is infinite and the quotient -0.
+pub fn silu(x: f32) -> f32 {
+    x / (1.0 + (-x).exp())
+}
+
+/// Rotates the first `n_rot` features of one head in place; `angles` is the position's row of the RoPE table,
+/// `n_rot / 2` pairs of (cosine, sine).
+pub fn rope_head(head: &mut [f32], angles: &[f32], style: RopeStyle) {
+    let half = angles.len() / 2;
+    for (i, &[cos, sin]) in angles.as_chunks::<2>().0.iter().enumerate() {
+        let (a, b) = match style {
+            RopeStyle::Interleaved => (2 * i, 2 * i + 1),
+            RopeStyle::NeoX => (i, i + half),
+        };
+        let (x, y) = (head[a], head[b]);
+        head[a] = x * cos - y * sin;
+        head[b] = x * sin + y * cos;
+    }
+}
+
+/// `softmax(scale * x)` in place. A row that is minus infinity throughout gives NaN, as the formula does.
+pub fn soft_max(x: &mut [f32], scale: f32) {
+    let largest = x.iter().fold(f32::NEG_INFINITY, |most, &x| most.max(x * scale));
+    let mut sum = 0.0f64;
+    for x in x.iter_mut() {
+        *x = (*x * scale - largest).exp();
+        sum += f64::from(*x);
+    }
+    let factor = (1.0 / sum) as f32;
+    for x in x {
+        *x *= factor;
+    }
+}
+
+/// The index of the largest value: the lowest among equals; NaN never wins; 0 if there is nothing but NaN.
+pub fn argmax(x: &[f32]) -> u32 {
+    let mut best = None;
+    for (i, &x) in x.iter().enumerate() {
+        if !x.is_nan() && best.is_none_or(|(_, most)| x > most) {
+            best = Some((i, x));
+        }
+    }
+    best.map_or(0, |(i, _)| i as u32)
+}
+
+/// `out[i] += factor * x[i]`.
+pub fn add_scaled(out: &mut [f32], x: &[f32], factor: f32) {
+    for (out, &x) in out.iter_mut().zip(x) {
+        *out += factor * x;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn argmax_takes_the_first_of_equals_and_never_nan() {
+        assert_eq!(argmax(&[1.0, 3.0, 3.0, 2.0]), 1);
+        assert_eq!(argmax(&[f32::NAN, -1.0, f32::NAN]), 1);
+        assert_eq!(argmax(&[f32::NAN; 3]), 0);
+        assert_eq!(argmax(&[f32::NEG_INFINITY; 3]), 0);
+    }
+
+    #[test]
+    fn silu_is_right_far_from_zero() {
+        assert_eq!(silu(0.0), 0.0);
+        assert_eq!(silu(-1000.0), 0.0);
+        assert_eq!(silu(1000.0), 1000.0);
+        assert!((silu(1.0) - 0.731_058_6).abs() < 1e-6);
+    }
+}
