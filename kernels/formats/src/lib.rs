@@ -4,7 +4,7 @@
 //! [Q8Act](q8_act): signed bytes with an f32 scale for every 32 values.
 //!
 //! - [`ElementType`]: GGML numbers, names, block geometry.
-//! - [`f16`], [`bf16`], [`q8_0`], [`q4_k`], [`q6_k`], [`q8_act`]: one module a format, with its layout.
+//! - [`mod@f16`], [`bf16`], [`q8_0`], [`q4_k`], [`q6_k`], [`q8_act`]: one module a format, with its layout.
 //! - [`dequantize_row`], [`quantize_row`], [`quantize_q8`]: conversion of rows.
 //! - [`matmul_f32`], [`matmul_q8`]: [`Matrix`] times one or many activation rows; [`dot_f32`], [`dot_q8`] for one row.
 //! - [`Simd`]: the code path, chosen once at run time. Products with Q8 activations have the same bits on all of them.
@@ -57,6 +57,7 @@ mod lanes;
 mod matmul;
 mod matrix;
 mod portable;
+mod rounding;
 mod row;
 mod simd;
 

@@ -17,8 +17,9 @@
 //! `min[g]`; the two bits above come from the top of `s[g - 4]` and of `s[g]`.
 
 use crate::bytes::{u16_at, u32_at};
+use crate::fit::{self, Affine, Grid};
 use crate::lanes::{self, Lanes};
-use crate::{ElementType, FormatError, Q8Row, f16, fit};
+use crate::{ElementType, FormatError, Q8Row, f16};
 
 /// Values in a block.
 pub const ELEMENTS: usize = 256;
@@ -86,25 +87,28 @@ pub(crate) fn quantize(src: &[f32], dst: &mut [u8]) -> Result<(), FormatError> {
     Ok(())
 }
 
+/// The quants.
+const GRID: Grid = Grid { low: 0.0, high: 15.0 };
+
 fn quantize_block(values: &[f32; ELEMENTS], block: &mut [u8; BYTES]) {
     let groups = values.as_chunks::<32>().0;
-    let mut fits = [fit::Affine::default(); 8];
+    let mut fits = [Affine::default(); 8];
     for (fit, group) in fits.iter_mut().zip(groups) {
-        *fit = fit::affine(group, &fit::importance(group), 15);
+        *fit = fit::affine(group, &fit::importance(group), GRID);
     }
-    let largest = |of: fn(&fit::Affine) -> f32| fits.iter().map(of).fold(0.0, f32::max);
-    let d_bits = f16::scale_from_f32(largest(|f| f.scale) / 63.0);
-    let dmin_bits = f16::scale_from_f32(largest(|f| f.min) / 63.0);
+    let largest = |of: fn(&Affine) -> f32| fits.iter().map(of).fold(0.0, f32::max);
+    let d_bits = f16::scale_from_f32(largest(|fit| fit.scale) / 63.0);
+    let dmin_bits = f16::scale_from_f32(largest(|fit| fit.min) / 63.0);
     let (d, dmin) = (f16::to_f32(d_bits), f16::to_f32(dmin_bits));
 
     let (mut scales, mut mins) = ([0; 8], [0; 8]);
     for (g, group) in groups.iter().enumerate() {
         let (scale, min) = settle(group, fits[g], d, dmin);
         (scales[g], mins[g]) = (scale, min);
-        let quants = fit::affine_quants(group, d * f32::from(scale), dmin * f32::from(min), 15);
+        let stored = Affine { scale: d * f32::from(scale), min: dmin * f32::from(min) };
         let bytes = &mut block[QUANTS + 32 * (g / 2)..][..32];
-        for (byte, quant) in bytes.iter_mut().zip(quants) {
-            *byte = if g % 2 == 0 { quant } else { *byte | quant << 4 };
+        for (byte, quant) in bytes.iter_mut().zip(stored.quants(group, GRID)) {
+            *byte = if g % 2 == 0 { quant as u8 } else { *byte | (quant as u8) << 4 };
         }
     }
     block[..2].copy_from_slice(&d_bits.to_le_bytes());
@@ -113,17 +117,17 @@ fn quantize_block(values: &[f32; ELEMENTS], block: &mut [u8; BYTES]) {
 }
 
 /// The six-bit scale and minimum, near the rounded ones, with the least error in the end.
-fn settle(group: &[f32; 32], fit: fit::Affine, d: f32, dmin: f32) -> (u8, u8) {
+fn settle(group: &[f32; 32], ideal: Affine, d: f32, dmin: f32) -> (u8, u8) {
     let importance = fit::importance(group);
     let around = |ideal: f32, unit: f32| {
         let nearest = if unit == 0.0 { 0 } else { (ideal / unit).round_ties_even().min(63.0) as u8 };
         nearest.saturating_sub(1)..=(nearest + 1).min(63)
     };
     let mut best = (f32::INFINITY, 0, 0);
-    for scale in around(fit.scale, d) {
-        for min in around(fit.min, dmin) {
-            let error =
-                fit::affine_error(group, &importance, d * f32::from(scale), dmin * f32::from(min), 15);
+    for scale in around(ideal.scale, d) {
+        for min in around(ideal.min, dmin) {
+            let stored = Affine { scale: d * f32::from(scale), min: dmin * f32::from(min) };
+            let error = stored.error(group, &importance, GRID);
             if error < best.0 {
                 best = (error, scale, min);
             }

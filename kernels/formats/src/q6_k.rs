@@ -16,8 +16,9 @@
 //! six bits are an unsigned number, 32 more than the quant. A value is `d * scale * quant`.
 
 use crate::bytes::u16_at;
+use crate::fit::{self, Affine, Grid};
 use crate::lanes::{self, Lanes};
-use crate::{ElementType, FormatError, Q8Row, f16, fit};
+use crate::{ElementType, FormatError, Q8Row, f16};
 
 /// Values in a block.
 pub const ELEMENTS: usize = 256;
@@ -33,26 +34,34 @@ pub const D: usize = 208;
 /// The largest magnitude that the quantiser accepts: that of the largest scale times the largest positive quant.
 pub const LIMIT: f32 = 127.0 * 31.0 * f16::MAX;
 
-/// The quants of group `g` (0 to 7) of a block, -32 to 31.
+/// The quants of the eight groups of a block, -32 to 31.
 #[inline(always)]
-fn group(block: &[u8; BYTES], g: usize) -> [i8; 32] {
-    let (half, part) = (g / 4, g % 4);
-    let low = &block[64 * half + 32 * (part % 2)..][..32];
-    let high = &block[HIGH + 32 * half..][..32];
-    let (low_shift, high_shift) = (4 * (part / 2), 2 * part);
-    std::array::from_fn(|i| (((low[i] >> low_shift) & 15) | ((high[i] >> high_shift) & 3) << 4) as i8 - 32)
+fn groups(block: &[u8; BYTES]) -> [[i8; 32]; 8] {
+    let mut groups = [[0; 32]; 8];
+    for (half, [a, b, c, d]) in groups.as_chunks_mut::<4>().0.iter_mut().enumerate() {
+        let (first, second) = block[64 * half..][..64].split_at(32);
+        let high = &block[HIGH + 32 * half..][..32];
+        for i in 0..32 {
+            let quant = |low: u8, high: u8| (low | high << 4) as i8 - 32;
+            a[i] = quant(first[i] & 15, high[i] & 3);
+            b[i] = quant(second[i] & 15, (high[i] >> 2) & 3);
+            c[i] = quant(first[i] >> 4, (high[i] >> 4) & 3);
+            d[i] = quant(second[i] >> 4, high[i] >> 6);
+        }
+    }
+    groups
 }
 
 #[inline(always)]
 pub(crate) fn dequantize(src: &[u8], dst: &mut [f32]) {
     for (block, values) in src.as_chunks::<BYTES>().0.iter().zip(dst.as_chunks_mut::<ELEMENTS>().0) {
         let d = f16::to_f32(u16_at(block, D));
+        let groups = groups(block);
         for (g, values) in values.as_chunks_mut::<32>().0.iter_mut().enumerate() {
-            let quants = group(block, g);
             for (half, values) in values.as_chunks_mut::<16>().0.iter_mut().enumerate() {
                 // f16 times eight bits times six bits fits in an f32: nothing rounds.
                 let scale = d * f32::from(block[SCALES + 2 * g + half] as i8);
-                for (value, &quant) in values.iter_mut().zip(&quants[16 * half..]) {
+                for (value, &quant) in values.iter_mut().zip(&groups[g][16 * half..][..16]) {
                     *value = scale * f32::from(quant);
                 }
             }
@@ -68,26 +77,29 @@ pub(crate) fn quantize(src: &[f32], dst: &mut [u8]) -> Result<(), FormatError> {
     Ok(())
 }
 
+/// The quants.
+const GRID: Grid = Grid { low: -32.0, high: 31.0 };
+
 fn quantize_block(values: &[f32; ELEMENTS], block: &mut [u8; BYTES]) {
     let parts = values.as_chunks::<16>().0;
-    let mut fits = [0.0; 16];
-    for (fit, part) in fits.iter_mut().zip(parts) {
-        *fit = fit::symmetric(part, &fit::importance(part), -32, 31);
+    let mut ideals = [0.0; 16];
+    for (ideal, part) in ideals.iter_mut().zip(parts) {
+        *ideal = fit::symmetric(part, &fit::importance(part), GRID).scale;
     }
     // The scale of the largest magnitude becomes -128, the longer side of a signed byte.
-    let largest = fits.iter().fold(0.0f32, |a, &b| if b.abs() > a.abs() { b } else { a });
+    let largest = ideals.iter().fold(0.0f32, |a, &b| if b.abs() > a.abs() { b } else { a });
     let d_bits = f16::scale_from_f32(largest / -128.0);
     let d = f16::to_f32(d_bits);
 
     block.fill(0);
     for (p, part) in parts.iter().enumerate() {
-        let scale = settle(part, fits[p], d);
+        let scale = settle(part, ideals[p], d);
         block[SCALES + p] = scale as u8;
-        let quants = fit::symmetric_quants(part, d * f32::from(scale), -32, 31);
+        let stored = Affine { scale: d * f32::from(scale), min: 0.0 };
         let (g, first) = (p / 2, 16 * (p % 2));
         let (half, quarter) = (g / 4, g % 4);
-        for (i, quant) in quants.into_iter().enumerate() {
-            let bits = (quant + 32) as u8;
+        for (i, quant) in stored.quants(part, GRID).into_iter().enumerate() {
+            let bits = (quant + 32.0) as u8;
             block[64 * half + 32 * (quarter % 2) + first + i] |= (bits & 15) << (4 * (quarter / 2));
             block[HIGH + 32 * half + first + i] |= (bits >> 4) << (2 * quarter);
         }
@@ -102,7 +114,7 @@ fn settle(part: &[f32; 16], ideal: f32, d: f32) -> i8 {
     let mut best = (f32::INFINITY, 0);
     for step in [0.0, -1.0, 1.0] {
         let scale = (nearest + step).clamp(-128.0, 127.0);
-        let error = fit::symmetric_error(part, &importance, d * scale, -32, 31);
+        let error = Affine { scale: d * scale, min: 0.0 }.error(part, &importance, GRID);
         if error < best.0 {
             best = (error, scale as i8);
         }
@@ -117,8 +129,7 @@ pub(crate) fn dot_q8(row: &[u8], act: Q8Row<'_>) -> f32 {
     let mut lanes: Lanes = [0.0; 8];
     for (b, block) in row.as_chunks::<BYTES>().0.iter().enumerate() {
         let d = f16::to_f32(u16_at(block, D));
-        for (g, lane) in lanes.iter_mut().enumerate() {
-            let quants = group(block, g);
+        for (g, (lane, quants)) in lanes.iter_mut().zip(groups(block)).enumerate() {
             let act_quants = act.group(8 * b + g);
             let mut sum = 0;
             for half in 0..2 {

@@ -12,6 +12,7 @@
 
 use crate::bytes::u16_at;
 use crate::lanes::{self, Lanes};
+use crate::rounding::round_to_i32;
 use crate::{ElementType, FormatError, Q8Row, f16, fit};
 
 /// Values in a block.
@@ -41,7 +42,7 @@ pub(crate) fn quantize(src: &[f32], dst: &mut [u8]) -> Result<(), FormatError> {
         let inverse = if d == 0.0 { 0.0 } else { 1.0 / d };
         block[..2].copy_from_slice(&bits.to_le_bytes());
         for (value, quant) in values.iter().zip(&mut block[2..]) {
-            *quant = (value * inverse).round_ties_even().clamp(-127.0, 127.0) as i8 as u8;
+            *quant = round_to_i32((value * inverse).clamp(-127.0, 127.0)) as u8;
         }
     }
     Ok(())

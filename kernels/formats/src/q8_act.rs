@@ -26,6 +26,7 @@
 //! 5. `s = d * (sum of the quants, exact, converted to f32)`. (For `a` beyond 1e37 it can overflow to an infinity.)
 
 use crate::bytes::f32_at;
+use crate::rounding::round_to_i32;
 use crate::{ElementType, FormatError};
 
 /// Values that share a scale.
@@ -173,7 +174,7 @@ pub(crate) fn quantize(src: &[f32], dst: &mut [u8]) {
         if d > 0.0 {
             let inverse = 1.0 / d;
             for (value, quant) in values.iter().zip(quants) {
-                let rounded = round_half_even(value * inverse);
+                let rounded = round_to_i32(value * inverse);
                 *quant = rounded as u8;
                 sum += rounded;
             }
@@ -186,14 +187,6 @@ pub(crate) fn quantize(src: &[f32], dst: &mut [u8]) {
     }
 }
 
-/// The nearest integer, ties to even, of a value within 2^22: adding 1.5 * 2^23 rounds it into the lower bits of the
-/// sum. Unlike `f32::round_ties_even` it vectorises on every processor.
-#[inline(always)]
-fn round_half_even(value: f32) -> i32 {
-    const SHIFT: f32 = 12_582_912.0;
-    (value + SHIFT).to_bits().wrapping_sub(SHIFT.to_bits()) as i32
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -204,19 +197,6 @@ mod tests {
         let row = Q8Row::new(values.len(), &bytes).unwrap();
         let pairs = (0..values.len() / GROUP).map(|g| (row.scale(g), row.sum(g))).collect();
         (row.quants().iter().map(|&q| q as i8).collect(), pairs)
-    }
-
-    #[test]
-    fn rounding_is_half_to_even() {
-        for (value, rounded) in
-            [(0.5, 0), (1.5, 2), (2.5, 2), (-0.5, 0), (-1.5, -2), (-2.5, -2), (126.5, 126)]
-        {
-            assert_eq!(round_half_even(value), rounded, "{value}");
-        }
-        for i in -1270..=1270 {
-            let value = i as f32 / 10.0;
-            assert_eq!(round_half_even(value), value.round_ties_even() as i32, "{value}");
-        }
     }
 
     #[test]

@@ -1,10 +1,10 @@
-//! Rows times f32 activations: the decoders compiled for AVX2, and fused multiply-adds.
+//! Rows times f32 activations: decoded blocks and fused multiply-adds.
 
 use std::arch::x86_64::*;
 
-use super::{load_f32, load_half, store_f32};
+use super::{decode, load_f32, store_f32};
 use crate::f32_rows::{self, PARTIALS, Partials};
-use crate::{ElementType, Matrix, bf16, f16, float32, q4_k, q6_k, q8_0};
+use crate::{ElementType, Matrix, bf16, float32};
 
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(crate) fn matmul(weights: Matrix<'_>, x: &[f32], out: &mut [f32]) {
@@ -22,26 +22,14 @@ pub(crate) fn matmul(weights: Matrix<'_>, x: &[f32], out: &mut [f32]) {
     }
     match weights.ty() {
         ElementType::F32 => run!(float32::dequantize),
-        ElementType::F16 => run!(halves),
+        ElementType::F16 => run!(decode::f16),
         ElementType::BF16 => run!(bf16::dequantize),
-        ElementType::Q8_0 => run!(q8_0::dequantize),
-        ElementType::Q4_K => run!(q4_k::dequantize),
-        ElementType::Q6_K => run!(q6_k::dequantize),
+        ElementType::Q8_0 => run!(decode::q8_0),
+        ElementType::Q4_K => run!(decode::q4_k),
+        ElementType::Q6_K => run!(decode::q6_k),
         // No `Matrix` has these types; a NaN would show if one had.
         ElementType::Q8Act | ElementType::U32 => out.fill(f32::NAN),
     }
-}
-
-/// F16 values, eight at a time.
-#[target_feature(enable = "avx2,f16c")]
-#[inline]
-fn halves(src: &[u8], dst: &mut [f32]) {
-    let (eights, rest) = src.as_chunks::<16>();
-    let (values, last) = dst.as_chunks_mut::<8>();
-    for (bytes, values) in eights.iter().zip(values) {
-        store_f32(values, _mm256_cvtph_ps(load_half(bytes)));
-    }
-    f16::dequantize(rest, last);
 }
 
 /// Adds products to the partial sums, in four registers.

@@ -8,6 +8,7 @@ use std::arch::x86_64::*;
 
 use crate::{ElementType, Matrix, Q8Row, Q8Rows};
 
+mod decode;
 pub(crate) mod f32_rows;
 mod q4_k;
 mod q6_k;
@@ -75,6 +76,14 @@ fn bytes_at<const N: usize>(bytes: &[u8], at: usize) -> &[u8; N] {
 fn load(bytes: &[u8; 32]) -> __m256i {
     // SAFETY: the reference covers the 32 bytes that are read, and the load needs no alignment.
     unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) }
+}
+
+/// A register's 32 bytes in memory.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn store(bytes: &mut [u8; 32], register: __m256i) {
+    // SAFETY: the exclusive reference covers the 32 bytes that are written, and the store needs no alignment.
+    unsafe { _mm256_storeu_si256(bytes.as_mut_ptr().cast(), register) }
 }
 
 /// 16 bytes in a register.

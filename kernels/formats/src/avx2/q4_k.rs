@@ -31,19 +31,19 @@ pub(super) fn rows<const N: usize>(weights: Matrix<'_>, batch: Batch<'_, N>, out
 }
 
 /// A block in registers.
-struct Block {
+pub(super) struct Block {
     /// The quants of each group.
-    quants: [__m256i; 8],
+    pub(super) quants: [__m256i; 8],
     /// `d * scale` of each group.
-    scales: __m256,
+    pub(super) scales: __m256,
     /// `dmin * min` of each group.
-    mins: __m256,
+    pub(super) mins: __m256,
 }
 
 impl Block {
     #[target_feature(enable = "avx2,fma,f16c")]
     #[inline]
-    fn load(block: &[u8; BYTES]) -> Self {
+    pub(super) fn load(block: &[u8; BYTES]) -> Self {
         let nibble = _mm256_set1_epi8(15);
         let mut quants = [_mm256_setzero_si256(); 8];
         for pair in 0..4 {

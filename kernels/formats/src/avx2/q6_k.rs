@@ -42,21 +42,6 @@ impl Block {
     #[target_feature(enable = "avx2,fma,f16c")]
     #[inline]
     fn load(block: &[u8; BYTES]) -> Self {
-        let nibble = _mm256_set1_epi8(15);
-        let top = _mm256_set1_epi8(0x30);
-        let mut quants = [_mm256_setzero_si256(); 8];
-        for half in 0..2 {
-            let first = load(bytes_at(block, 64 * half));
-            let second = load(bytes_at(block, 64 * half + 32));
-            let high = load(bytes_at(block, HIGH + 32 * half));
-            let join = |low: __m256i, shifted: __m256i| {
-                _mm256_or_si256(_mm256_and_si256(low, nibble), _mm256_and_si256(shifted, top))
-            };
-            quants[4 * half] = join(first, _mm256_slli_epi16::<4>(high));
-            quants[4 * half + 1] = join(second, _mm256_slli_epi16::<2>(high));
-            quants[4 * half + 2] = join(_mm256_srli_epi16::<4>(first), high);
-            quants[4 * half + 3] = join(_mm256_srli_epi16::<4>(second), _mm256_srli_epi16::<2>(high));
-        }
         let bytes = load_half(bytes_at(block, SCALES));
         let two_eights = _mm_set_epi8(1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0);
         let mut scales = [_mm256_setzero_si256(); 8];
@@ -64,7 +49,7 @@ impl Block {
             let pick = _mm_add_epi8(two_eights, _mm_set1_epi8(2 * g as i8));
             *scales = _mm256_cvtepi8_epi16(_mm_shuffle_epi8(bytes, pick));
         }
-        Self { quants, scales, d: _mm256_set1_ps(half_to_f32(u16_at(block, D))) }
+        Self { quants: quants(block), scales, d: _mm256_set1_ps(half_to_f32(u16_at(block, D))) }
     }
 
     /// The sum of scaled products of each group.
@@ -84,4 +69,26 @@ impl Block {
         }
         sum_each(groups)
     }
+}
+
+/// The quants of each group of a block, plus 32.
+#[target_feature(enable = "avx2")]
+#[inline]
+pub(super) fn quants(block: &[u8; BYTES]) -> [__m256i; 8] {
+    let nibble = _mm256_set1_epi8(15);
+    let top = _mm256_set1_epi8(0x30);
+    let mut quants = [_mm256_setzero_si256(); 8];
+    for half in 0..2 {
+        let first = load(bytes_at(block, 64 * half));
+        let second = load(bytes_at(block, 64 * half + 32));
+        let high = load(bytes_at(block, HIGH + 32 * half));
+        let join = |low: __m256i, shifted: __m256i| {
+            _mm256_or_si256(_mm256_and_si256(low, nibble), _mm256_and_si256(shifted, top))
+        };
+        quants[4 * half] = join(first, _mm256_slli_epi16::<4>(high));
+        quants[4 * half + 1] = join(second, _mm256_slli_epi16::<2>(high));
+        quants[4 * half + 2] = join(_mm256_srli_epi16::<4>(first), high);
+        quants[4 * half + 3] = join(_mm256_srli_epi16::<4>(second), _mm256_srli_epi16::<2>(high));
+    }
+    quants
 }

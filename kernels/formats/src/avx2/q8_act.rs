@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::load_f32;
+use super::{load_f32, store};
 use crate::q8_act::{GROUP, group_scale};
 
 /// As the portable `quantize`, to the bit.
@@ -46,7 +46,6 @@ fn quantize_group(values: &[f32; GROUP], quants: &mut [u8; GROUP]) -> (f32, f32)
     // Packing works on 128-bit halves and leaves groups of four interleaved: a0 b0 c0 d0 a1 b1 c1 d1.
     let bytes = _mm256_packs_epi16(_mm256_packs_epi32(a, b), _mm256_packs_epi32(c, d));
     let bytes = _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
-    // SAFETY: the exclusive reference covers the 32 bytes that are written, and the store needs no alignment.
-    unsafe { _mm256_storeu_si256(quants.as_mut_ptr().cast(), bytes) };
+    store(quants, bytes);
     (scale, scale * _mm_cvtsi128_si32(sums) as f32)
 }
