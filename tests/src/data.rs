@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use runtime::Model;
+
 /// The path of a file of the test data. A bundle for another machine moves the folder and says so by
 /// `WARPSMITH_TEST_DATA`.
 pub fn path(file: &str) -> PathBuf {
@@ -19,4 +21,16 @@ pub fn path(file: &str) -> PathBuf {
 pub fn read(file: &str) -> Vec<u8> {
     let path = path(file);
     std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// A model of the test data; `tiny-q4_k_m.gguf` is the one that the program embeds.
+///
+/// # Panics
+/// If it cannot be loaded.
+pub fn model(file: &str) -> Model {
+    let model = match file {
+        "tiny-q4_k_m.gguf" => Model::embedded(),
+        file => Model::open(path(file)),
+    };
+    model.unwrap_or_else(|error| panic!("{file}: {error}"))
 }

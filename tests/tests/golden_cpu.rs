@@ -1,0 +1,79 @@
+//! The CPU engine reproduces the recorded outputs and the exact logits.
+
+use runtime::cpu::CpuDecoder;
+use runtime::tokenizer::Tokenizer;
+use runtime::{Activations, EngineOptions, Model};
+use tests::golden::{self, Golden};
+use tests::{data, synthetic};
+
+fn decoder(model: &Model, activations: Activations, max_rows: usize) -> CpuDecoder {
+    let options = EngineOptions { activations, max_rows, ..EngineOptions::for_model(model.config()) };
+    CpuDecoder::new(model, &options).unwrap()
+}
+
+fn check(file: &str, activations: Activations) {
+    let model = data::model(file);
+    let tokenizer = Tokenizer::for_model(&model).unwrap();
+    let engine = format!("the CPU, {activations:?} activations");
+    let mut decoder = decoder(&model, activations, 8);
+    let report = golden::check_file(&Golden::load(), file, &engine, &mut decoder, |ids| {
+        tokenizer.decode(ids).expect("generated tokens are in the vocabulary")
+    });
+    println!("{report}");
+}
+
+#[test]
+fn q4_k_m_with_q8_activations() {
+    check("tiny-q4_k_m.gguf", Activations::Q8);
+}
+
+#[test]
+fn q8_0_with_q8_activations() {
+    check("tiny-q8_0.gguf", Activations::Q8);
+}
+
+#[test]
+fn f16() {
+    check("tiny-f16.gguf", Activations::Q8);
+}
+
+#[test]
+fn q4_k_m_with_f32_activations() {
+    check("tiny-q4_k_m.gguf", Activations::F32);
+}
+
+#[test]
+fn every_recorded_text_has_the_recorded_tokens() {
+    let tokenizer = Tokenizer::for_model(&data::model("tiny-q8_0.gguf")).unwrap();
+    let golden = Golden::load();
+    assert!(golden.tokenizer.len() >= 20);
+    for recorded in &golden.tokenizer {
+        assert_eq!(tokenizer.encode(&recorded.text).unwrap(), recorded.ids, "{:?}", recorded.text);
+    }
+    for case in &golden.cases {
+        assert_eq!(tokenizer.encode(&case.prompt).unwrap(), case.prompt_ids, "{:?}", case.prompt);
+    }
+}
+
+#[test]
+fn logits_of_random_models_agree_with_the_exact_ones() {
+    for model in synthetic::ALL {
+        let loaded = Model::open(data::path(&model.file())).unwrap();
+        for activations in [Activations::F32, Activations::Q8] {
+            let distance = model.compare(&mut decoder(&loaded, activations, 8));
+            println!("{} {activations:?}: {distance:?}", model.name);
+            model.check(activations, distance);
+        }
+    }
+}
+
+#[test]
+fn logits_do_not_depend_on_the_chunks_of_a_prompt() {
+    let loaded = Model::open(data::path("synthetic/tiny-q4_k_m.gguf")).unwrap();
+    let tokens = synthetic::tokens();
+    let one_by_one = golden::all_logits(&mut decoder(&loaded, Activations::Q8, 1), &tokens);
+    for max_rows in [2, 5, 8, 9, 16] {
+        let chunked = golden::all_logits(&mut decoder(&loaded, Activations::Q8, max_rows), &tokens);
+        assert_eq!(chunked, one_by_one, "chunks of {max_rows}");
+    }
+}
