@@ -14,9 +14,17 @@ pub mod decoder;
 pub mod embedded;
 pub mod engine;
 pub mod error;
+pub mod evaluate;
+pub mod generate;
 pub mod gguf;
 pub mod model;
+pub mod random;
+pub mod sampling;
+pub mod synthetic;
 pub mod tokenizer;
+
+#[cfg(test)]
+mod fake;
 
 pub use engine::{Activations, EngineOptions};
 pub use error::Error;

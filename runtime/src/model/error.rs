@@ -87,14 +87,9 @@ pub enum ModelError {
         /// The tensors.
         names: Vec<String>,
     },
-    /// A RoPE frequency factor that is no positive number.
-    #[error("rope_freqs.weight[{index}] is {value}, must be a positive number")]
-    RopeFactor {
-        /// Which factor.
-        index: usize,
-        /// Its value.
-        value: f32,
-    },
+    /// RoPE parameters from which no table can be made, such as a frequency factor of zero.
+    #[error("RoPE")]
+    Rope(#[from] graph::rope::RopeTableError),
     /// A step that cannot be laid out.
     #[error(
         "a step of {rows} rows, {n_sequences} sequences, {max_seq} positions: each must be from 1 to 4294967295"

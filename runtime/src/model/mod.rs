@@ -100,9 +100,9 @@ impl Model {
     /// The RoPE table for the first `max_seq` positions, `[max_seq, n_rot / 2, 2]` of (cosine, sine).
     ///
     /// # Errors
-    /// A frequency factor of the file that is no positive number.
+    /// A frequency factor of the file that is no positive number, or a table beyond memory.
     pub fn rope_table(&self, max_seq: usize) -> Result<Vec<f32>, ModelError> {
-        rope::table(&self.config.rope, self.rope_factors()?.as_deref(), max_seq)
+        Ok(rope::table(&self.config.rope, self.rope_factors()?.as_deref(), max_seq)?)
     }
 
     /// Number of parameters.

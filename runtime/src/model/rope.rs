@@ -1,42 +1,23 @@
 //! The table of RoPE's cosines and sines.
 
-use super::{ModelError, Rope};
+use graph::rope::{RopeTableError, rope_table};
 
-/// The table `[max_seq, n_rot / 2, 2]` of (cosine, sine), for positions from 0: computed in f64 and rounded once, so
-/// that every engine turns by the same bits and none computes a sine.
-///
-/// `factors` is `rope_freqs.weight`, `[n_rot / 2]`.
-///
-/// # Errors
-/// [`ModelError::RopeFactor`].
-pub(super) fn table(rope: &Rope, factors: Option<&[f32]>, max_seq: usize) -> Result<Vec<f32>, ModelError> {
-    let frequencies = frequencies(rope, factors)?;
-    let mut table = Vec::with_capacity(max_seq * rope.n_rot);
-    for position in 0..max_seq {
-        let position = position as f64 / f64::from(rope.linear_scale);
-        for frequency in &frequencies {
-            let (sin, cos) = (position * frequency).sin_cos();
-            table.extend([cos as f32, sin as f32]);
-        }
-    }
-    Ok(table)
-}
+use super::Rope;
 
-/// Radians for each position, of every pair: `theta^(-2 i / n_rot) / factor_i`.
-fn frequencies(rope: &Rope, factors: Option<&[f32]>) -> Result<Vec<f64>, ModelError> {
-    let theta = f64::from(rope.theta);
-    (0..rope.n_rot / 2)
-        .map(|i| {
-            let frequency = theta.powf(-2.0 * i as f64 / rope.n_rot as f64);
-            match factors.and_then(|factors| factors.get(i)) {
-                Some(&value) if !(value.is_finite() && value > 0.0) => {
-                    Err(ModelError::RopeFactor { index: i, value })
-                }
-                Some(&value) => Ok(frequency / f64::from(value)),
-                None => Ok(frequency),
-            }
-        })
-        .collect()
+/// The table `[max_seq, n_rot / 2, 2]` of (cosine, sine), for positions from 0. `factors` is `rope_freqs.weight`,
+/// `[n_rot / 2]`. Linear scaling slows every pair down alike, so it is a factor of them all.
+pub(super) fn table(
+    rope: &Rope,
+    factors: Option<&[f32]>,
+    max_seq: usize,
+) -> Result<Vec<f32>, RopeTableError> {
+    let pairs = rope.n_rot / 2;
+    let scaled = match factors {
+        None if rope.linear_scale == 1.0 => None,
+        None => Some(vec![rope.linear_scale; pairs]),
+        Some(factors) => Some(factors.iter().map(|factor| factor * rope.linear_scale).collect::<Vec<_>>()),
+    };
+    rope_table(max_seq, rope.n_rot, rope.theta.into(), scaled.as_deref())
 }
 
 #[cfg(test)]
@@ -48,31 +29,30 @@ mod tests {
     const ROPE: Rope = Rope { style: RopeStyle::NeoX, n_rot: 4, theta: 100.0, linear_scale: 1.0 };
 
     #[test]
-    fn the_first_position_is_not_turned() {
-        assert_eq!(table(&ROPE, None, 1).unwrap(), [1.0, 0.0, 1.0, 0.0]);
-    }
-
-    #[test]
     fn angles_follow_the_formula() {
         let table = table(&ROPE, None, 3).unwrap();
+        assert_eq!(table[..4], [1.0, 0.0, 1.0, 0.0]);
         let angle: f64 = 2.0 * 100f64.powf(-0.5);
         assert_eq!(table[2 * 4 + 2..], [angle.cos() as f32, angle.sin() as f32]);
     }
 
     #[test]
     fn scaling_and_factors_slow_the_angles_down() {
+        let plain = table(&ROPE, None, 9).unwrap();
         let linear = Rope { linear_scale: 4.0, ..ROPE };
-        assert_eq!(table(&linear, None, 5).unwrap()[4 * 4..], table(&ROPE, None, 2).unwrap()[4..]);
+        assert_eq!(table(&linear, None, 5).unwrap()[4 * 4..], plain[4..8]);
         let slow = table(&ROPE, Some(&[4.0, 1.0]), 5).unwrap();
-        assert_eq!(slow[4 * 4..4 * 4 + 2], table(&ROPE, None, 2).unwrap()[4..6]);
-        assert_eq!(slow[4 * 4 + 2..], table(&ROPE, None, 5).unwrap()[4 * 4 + 2..]);
+        assert_eq!(slow[4 * 4..4 * 4 + 2], plain[4..6]);
+        assert_eq!(slow[4 * 4 + 2..], plain[4 * 4 + 2..5 * 4]);
+        let both = table(&linear, Some(&[2.0, 1.0]), 9).unwrap();
+        assert_eq!((&both[8 * 4..8 * 4 + 2], &both[8 * 4 + 2..]), (&plain[4..6], &plain[2 * 4 + 2..3 * 4]));
     }
 
     #[test]
     fn a_factor_that_is_no_positive_number_is_refused() {
-        for value in [0.0, -1.0, f32::INFINITY] {
-            let expected = Err(ModelError::RopeFactor { index: 1, value });
-            assert_eq!(table(&ROPE, Some(&[1.0, value]), 2), expected);
+        for factor in [0.0, -1.0, f32::INFINITY] {
+            let expected = Err(RopeTableError::Factor { index: 1, factor });
+            assert_eq!(table(&ROPE, Some(&[1.0, factor]), 2), expected);
         }
     }
 }
