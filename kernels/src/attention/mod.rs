@@ -1,0 +1,177 @@
+//! Grouped-query attention over the cache.
+
+mod conformance;
+mod emit;
+mod plan;
+
+use ptx_builder::{Module, Target};
+
+use self::plan::Plan;
+use crate::cache::Cache;
+use crate::support::{dim, extent, f32_param, refuse, u32_param};
+use crate::{Access, CacheShape, Cost, Kernel, KernelError, LaunchGeometry, Param};
+
+pub(crate) use conformance::{cases, catalogue, invariances};
+
+const FAMILY: &str = "attention";
+
+/// Row `r` attends to positions `0..=positions[r]` of sequence `sequences[r]`:
+/// `y[r, h] = sum_p softmax_p(scale * q[r, h] . k[p]) v[p]`, where head `h` reads the keys and values of head
+/// `h / (n_heads / n_kv_heads)`.
+///
+/// A block does one row and the query heads of one key head (eight at most), which share every key and value they
+/// read. Its warps take positions in turn, with an online softmax each (Milakov and Gimelshein, 2018), and are
+/// combined at the end in a fixed order, so the result of a row depends on nothing but that row.
+/// A position or sequence outside the cache gives a row of NaNs; nothing outside the cache is read.
+///
+/// Parameters: `q` `[rows, n_heads * head_dim]` f32, `k_cache` and `v_cache` (see [`CacheShape`]), `positions` and
+/// `sequences` `[rows]` u32, `y` like `q`; `y` may be `q`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Attention {
+    cache: Cache,
+    rows: u32,
+    n_heads: u32,
+    scale: f32,
+    plan: Plan,
+}
+
+impl Attention {
+    /// The largest `head_dim`.
+    pub const MAX_HEAD_DIM: usize = 256;
+
+    /// The kernel for `rows` rows of `n_heads` query heads. `scale` is usually `1 / sqrt(head_dim)`.
+    ///
+    /// # Errors
+    /// [`KernelError::Unsupported`] if `n_heads` is not a multiple of the cache's `n_kv_heads`, if `head_dim` is not a
+    /// multiple of 4 or exceeds [`MAX_HEAD_DIM`](Self::MAX_HEAD_DIM), if `scale` is not finite, or for a dimension of 0.
+    pub fn new(cache: CacheShape, rows: usize, n_heads: usize, scale: f32) -> Result<Self, KernelError> {
+        if cache.head_dim % 4 != 0 || cache.head_dim > Self::MAX_HEAD_DIM {
+            let (got, max) = (cache.head_dim, Self::MAX_HEAD_DIM);
+            return Err(refuse(FAMILY, format!("head_dim is {got}, it must be a multiple of 4 up to {max}")));
+        }
+        if !scale.is_finite() {
+            return Err(refuse(FAMILY, format!("scale is {scale}")));
+        }
+        let cache = Cache::new(FAMILY, cache)?;
+        let (rows, n_heads) = (dim(FAMILY, "rows", rows)?, dim(FAMILY, "n_heads", n_heads)?);
+        if !n_heads.is_multiple_of(cache.n_kv_heads) {
+            let reason = format!("{n_heads} heads do not share {} key heads evenly", cache.n_kv_heads);
+            return Err(refuse(FAMILY, reason));
+        }
+        extent(FAMILY, "q", &[rows, n_heads, cache.head_dim])?;
+        let plan = Plan::new(n_heads / cache.n_kv_heads, cache.head_dim);
+        let kernel = Self { cache, rows, n_heads, scale, plan };
+        if u64::from(rows) * u64::from(kernel.blocks_per_row()) >= 1 << 31 {
+            return Err(refuse(FAMILY, format!("{rows} rows of {n_heads} heads are too many blocks")));
+        }
+        Ok(kernel)
+    }
+
+    /// What the kernel computes, in f64.
+    ///
+    /// # Panics
+    /// If the slices do not have the lengths of the parameters.
+    pub fn reference(&self, inputs: AttentionInputs<'_>) -> Vec<f64> {
+        let AttentionInputs { q, k_cache, v_cache, positions, sequences } = inputs;
+        assert_eq!(q.len() as u64, self.elements());
+        assert_eq!(
+            (k_cache.len() as u64, v_cache.len() as u64),
+            (self.cache.elements(), self.cache.elements())
+        );
+        let (head_dim, n_heads) = (self.cache.head_dim as usize, self.n_heads as usize);
+        let mut y = Vec::with_capacity(q.len());
+        for (index, q) in q.chunks(head_dim).enumerate() {
+            let (row, head) = (index / n_heads, (index % n_heads) as u32);
+            let kv_head = head / (self.n_heads / self.cache.n_kv_heads);
+            let last = self.cache.index(sequences[row], kv_head, positions[row]);
+            let first = self.cache.index(sequences[row], kv_head, 0);
+            let (Some(first), Some(last)) = (first, last) else {
+                y.extend(std::iter::repeat_n(f64::NAN, head_dim));
+                continue;
+            };
+            let keys = k_cache[first..last + head_dim].chunks(head_dim);
+            let dot = |k: &[f32]| q.iter().zip(k).map(|(&q, &k)| f64::from(q) * f64::from(k)).sum::<f64>();
+            let scores: Vec<f64> = keys.map(|k| f64::from(self.scale) * dot(k)).collect();
+            let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            let weights: Vec<f64> = scores.iter().map(|s| (s - max).exp()).collect();
+            let sum: f64 = weights.iter().sum();
+            let mut out = vec![0.0; head_dim];
+            for (weight, v) in weights.iter().zip(v_cache[first..].chunks(head_dim)) {
+                for (out, &v) in out.iter_mut().zip(v) {
+                    *out += weight / sum * f64::from(v);
+                }
+            }
+            y.extend(out);
+        }
+        y
+    }
+
+    /// Blocks that share a row: one for each set of heads that a block does together.
+    fn blocks_per_row(&self) -> u32 {
+        self.n_heads / self.plan.heads
+    }
+
+    fn elements(&self) -> u64 {
+        u64::from(self.rows) * u64::from(self.n_heads) * u64::from(self.cache.head_dim)
+    }
+}
+
+/// What [`Attention::reference`] reads: the kernel's parameters.
+#[derive(Debug, Clone, Copy)]
+pub struct AttentionInputs<'a> {
+    /// Queries `[rows, n_heads * head_dim]`.
+    pub q: &'a [f32],
+    /// The key cache.
+    pub k_cache: &'a [f32],
+    /// The value cache.
+    pub v_cache: &'a [f32],
+    /// The last position that each row attends to.
+    pub positions: &'a [u32],
+    /// The sequence of each row.
+    pub sequences: &'a [u32],
+}
+
+impl Kernel for Attention {
+    fn name(&self) -> String {
+        let (heads, scale) = (self.n_heads, self.scale.to_bits());
+        format!("attention_f32_h{heads}_{}_b{}_s{scale:08x}", self.cache.name(), self.rows)
+    }
+
+    fn params(&self) -> Vec<Param> {
+        let rows = self.rows.into();
+        vec![
+            f32_param("q", Access::Read, self.elements(), 16),
+            f32_param("k_cache", Access::Read, self.cache.elements(), 16),
+            f32_param("v_cache", Access::Read, self.cache.elements(), 16),
+            u32_param("positions", rows),
+            u32_param("sequences", rows),
+            f32_param("y", Access::Write, self.elements(), 16),
+        ]
+    }
+
+    fn geometry(&self) -> LaunchGeometry {
+        LaunchGeometry {
+            grid: [self.rows * self.blocks_per_row(), 1, 1],
+            block: [Plan::THREADS, 1, 1],
+            dynamic_shared: 0,
+        }
+    }
+
+    fn cost(&self, context: u64) -> Cost {
+        let rows = u64::from(self.rows);
+        let context = context.min(self.cache.max_seq.into());
+        let head_dim = u64::from(self.cache.head_dim);
+        let cached = 2 * rows * context * self.cache.row() * 4;
+        // Two multiply-adds for each feature; scale, maximum, exponential and sum for each score.
+        let per_head = context * (4 * head_dim + 4) + head_dim;
+        Cost {
+            bytes_read: self.elements() * 4 + rows * 8 + cached,
+            bytes_written: self.elements() * 4,
+            operations: rows * u64::from(self.n_heads) * per_head,
+        }
+    }
+
+    fn emit(&self, target: Target) -> Result<Module, KernelError> {
+        emit::emit(self, target)
+    }
+}

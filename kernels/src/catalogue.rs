@@ -1,0 +1,22 @@
+//! The kernels that tools iterate over.
+
+use crate::Kernel;
+
+/// Every kernel variant at a small shape, and the common ones at the shapes of real models: what `ptx-dump` lists,
+/// what ptxas checks and what the benches emit. Names are unique.
+pub fn catalogue() -> Vec<Box<dyn Kernel>> {
+    let families: [fn() -> Vec<Box<dyn Kernel>>; 11] = [
+        crate::embed::catalogue,
+        crate::rms_norm::catalogue,
+        crate::gemv::catalogue,
+        crate::quantize::catalogue,
+        crate::elementwise::catalogue,
+        crate::copy::catalogue,
+        crate::rope::catalogue,
+        crate::kv_scatter::catalogue,
+        crate::attention::catalogue,
+        crate::soft_max::catalogue,
+        crate::argmax::catalogue,
+    ];
+    families.into_iter().flat_map(|family| family()).collect()
+}

@@ -1,0 +1,79 @@
+//! What holds for every kernel of the catalogue.
+
+use std::collections::HashSet;
+
+use kernels::catalogue;
+use ptx_builder::Target;
+
+#[test]
+fn names_are_distinct_identifiers() {
+    let mut names = HashSet::new();
+    for kernel in catalogue() {
+        let name = kernel.name();
+        assert!(name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_'), "{name}");
+        assert!(name.starts_with(|c: char| c.is_ascii_alphabetic()), "{name}");
+        assert!(names.insert(name.clone()), "{name} is there twice");
+    }
+}
+
+#[test]
+fn every_kernel_emits_the_same_verified_text_twice_for_every_target() {
+    for kernel in catalogue() {
+        let name = kernel.name();
+        for &target in Target::all().iter().filter(|&&target| target >= kernel.min_target()) {
+            let text = match kernel.emit(target) {
+                Ok(module) => ptx_builder::print(&module),
+                Err(error) => panic!("{name} for {target}: {error}"),
+            };
+            let again = kernel.emit(target).expect("it emitted before");
+            assert_eq!(text, ptx_builder::print(&again), "{name}");
+            assert!(text.contains(&format!(".target {target}\n")), "{name}");
+            let [x, y, z] = kernel.geometry().block;
+            let contract = text.split(".reqntid ").nth(1).and_then(|rest| rest.lines().next());
+            let numbers =
+                contract.map(|c| c.split(|c: char| !c.is_ascii_digit()).filter_map(|n| n.parse().ok()));
+            let mut numbers: Vec<u32> = numbers.into_iter().flatten().collect();
+            numbers.resize(3, 1);
+            assert_eq!(numbers, [x, y, z], "{name}: {contract:?}");
+        }
+    }
+}
+
+#[test]
+fn parameters_are_the_signature() {
+    for kernel in catalogue() {
+        let module = kernel.emit(Target::SM_90).expect("every kernel runs on Hopper");
+        let text = ptx_builder::print(&module);
+        let head =
+            text.split(&format!(".entry {}", kernel.name())).nth(1).and_then(|rest| rest.split(')').next());
+        let head = head.unwrap_or_else(|| panic!("{} is not its own entry", kernel.name()));
+        assert_eq!(head.matches(".param").count(), kernel.params().len(), "{}", kernel.name());
+        assert_eq!(head.matches(".u64").count(), kernel.params().len(), "{}", kernel.name());
+        for param in kernel.params() {
+            assert!(param.bytes > 0 && param.align.is_power_of_two(), "{}: {param:?}", kernel.name());
+            assert!(head.contains(param.name), "{}: {param:?}", kernel.name());
+        }
+    }
+}
+
+#[test]
+fn launches_are_within_the_limits_of_every_device() {
+    for kernel in catalogue() {
+        let geometry = kernel.geometry();
+        let threads: u32 = geometry.block.iter().product();
+        assert!((1..=1024).contains(&threads), "{}: {geometry:?}", kernel.name());
+        assert!(geometry.grid.iter().all(|&blocks| blocks > 0), "{}: {geometry:?}", kernel.name());
+        assert!(geometry.grid[1] < 1 << 16 && geometry.grid[2] < 1 << 16, "{}: {geometry:?}", kernel.name());
+    }
+}
+
+#[test]
+fn a_launch_moves_no_more_than_its_parameters_hold() {
+    for kernel in catalogue() {
+        let cost = kernel.cost(16);
+        let params = kernel.params();
+        let written: u64 = params.iter().filter(|p| p.access.writes()).map(|p| p.bytes).sum();
+        assert!(cost.bytes_written > 0 && cost.bytes_written <= written, "{}: {cost:?}", kernel.name());
+        assert!(cost.bytes_read > 0, "{}: {cost:?}", kernel.name());
+    }
+}

@@ -1,0 +1,166 @@
+//! Properties of the references, which everything else is compared with.
+
+use kernels::argmax::Argmax;
+use kernels::attention::{Attention, AttentionInputs};
+use kernels::elementwise::{Elementwise, ElementwiseOp};
+use kernels::kv_scatter::KvScatter;
+use kernels::random::Random;
+use kernels::rms_norm::RmsNorm;
+use kernels::rope::{Rope, RopeShape, RopeStyle};
+use kernels::soft_max::SoftMax;
+use kernels::{CacheShape, KernelError};
+use proptest::prelude::*;
+
+fn norm(values: &[f64]) -> f64 {
+    values.iter().map(|v| v * v).sum::<f64>().sqrt()
+}
+
+fn near(a: f64, b: f64) -> bool {
+    (a - b).abs() <= 1e-9 * (1.0 + a.abs().max(b.abs()))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn a_normalised_row_has_unit_mean_square(rows in 1usize..4, n in 1usize..300, seed: u64) {
+        let kernel = RmsNorm::new(rows, n, 0.0)?;
+        let y = kernel.reference(&Random::new(seed).f32s(rows * n), &vec![1.0; n]);
+        for row in y.chunks(n) {
+            prop_assert!(near(norm(row), (n as f64).sqrt()));
+        }
+    }
+
+    #[test]
+    fn soft_max_sums_to_one_and_keeps_order(n in 1usize..200, scale in 0.01f32..4.0, seed: u64) {
+        let x = Random::new(seed).f32s(n);
+        let y = SoftMax::new(1, n, scale)?.reference(&x);
+        prop_assert!(near(y.iter().sum(), 1.0));
+        for i in 1..n {
+            prop_assert_eq!(x[i - 1] < x[i], y[i - 1] < y[i]);
+        }
+    }
+
+    #[test]
+    fn argmax_is_the_first_of_the_largest(rows in 1usize..4, n in 1usize..50, seed: u64) {
+        let mut random = Random::new(seed);
+        let x: Vec<f32> = (0..rows * n)
+            .map(|_| match random.below(8) { 0 => f32::NAN, v => v as f32 })
+            .collect();
+        for (row, at) in x.chunks(n).zip(Argmax::new(rows, n)?.reference(&x)) {
+            let at = at as usize;
+            if row.iter().all(|v| v.is_nan()) {
+                prop_assert_eq!(at, 0);
+            } else {
+                prop_assert!(row.iter().all(|&v| v.is_nan() || v <= row[at]));
+                prop_assert!(row[..at].iter().all(|&v| v.is_nan() || v < row[at]));
+            }
+        }
+    }
+
+    #[test]
+    fn swiglu_is_silu_times_up(n in 1usize..50, seed: u64) {
+        let mut random = Random::new(seed);
+        let (gate, up) = (random.f32s(n), random.f32s(n));
+        let fused = Elementwise::new(ElementwiseOp::SwiGlu, 1, n)?.reference(&gate, &up);
+        let silu = Elementwise::new(ElementwiseOp::Silu, 1, n)?.reference(&gate, &[]);
+        for i in 0..n {
+            prop_assert!(near(fused[i], silu[i] * f64::from(up[i])));
+            // x sigmoid(x) - (-x) sigmoid(-x) = x (sigmoid(x) + sigmoid(-x)) = x
+            let negated = Elementwise::new(ElementwiseOp::Silu, 1, 1)?.reference(&[-gate[i]], &[]);
+            prop_assert!(near(silu[i] - negated[0], gate[i].into()));
+        }
+    }
+
+    #[test]
+    fn rotations_keep_the_norm_and_the_rest(
+        heads in 1usize..4, pairs in 1usize..40, rest in 0usize..5, neox: bool, seed: u64,
+    ) {
+        let style = if neox { RopeStyle::NeoX } else { RopeStyle::Interleaved };
+        let (n_rot, head_dim) = (2 * pairs, 2 * pairs + rest);
+        let kernel = Rope::new(style, RopeShape { rows: 1, heads, head_dim, n_rot, max_seq: 3 })?;
+        let mut random = Random::new(seed);
+        let x = random.f32s(heads * head_dim);
+        let table: Vec<f32> = (0..3 * pairs).flat_map(|_| { let a = random.normal(); [a.cos(), a.sin()] }).collect();
+        let y = kernel.reference(&x, &[2], &table);
+        for (x, y) in x.chunks(head_dim).zip(y.chunks(head_dim)) {
+            let x: Vec<f64> = x.iter().map(|&v| v.into()).collect();
+            prop_assert!((norm(&x) - norm(y)).abs() < 1e-5 * norm(&x));
+            prop_assert_eq!(&x[n_rot..], &y[n_rot..]);
+            let a = if neox { (0, pairs) } else { (0, 1) };
+            let (cos, sin) = (f64::from(table[4 * pairs]), f64::from(table[4 * pairs + 1]));
+            prop_assert!(near(y[a.0], x[a.0] * cos - x[a.1] * sin));
+            prop_assert!(near(y[a.1], x[a.0] * sin + x[a.1] * cos));
+        }
+    }
+
+    #[test]
+    fn what_was_scattered_is_attended_to(
+        group in 1usize..4, n_kv_heads in 1usize..4, quarter in 1usize..20, length in 1usize..9, seed: u64,
+    ) {
+        let cache = CacheShape { n_sequences: 2, n_kv_heads, max_seq: 8, head_dim: 4 * quarter };
+        let (width, n_heads) = (n_kv_heads * cache.head_dim, group * n_kv_heads);
+        let mut random = Random::new(seed);
+        let (keys, values) = (random.f32s(length * width), random.f32s(length * width));
+        let mut k_cache = vec![f32::NAN; 2 * 8 * width];
+        let mut v_cache = k_cache.clone();
+        let (positions, sequences): (Vec<u32>, Vec<u32>) = (0..length as u32).map(|p| (p, 1)).unzip();
+        let scatter = KvScatter::new(cache, length)?;
+        scatter.reference(&mut k_cache, &keys, &positions, &sequences);
+        scatter.reference(&mut v_cache, &values, &positions, &sequences);
+
+        let q = random.f32s(n_heads * cache.head_dim);
+        let kernel = Attention::new(cache, 1, n_heads, 0.3)?;
+        let y = kernel.reference(AttentionInputs {
+            q: &q,
+            k_cache: &k_cache,
+            v_cache: &v_cache,
+            positions: &[length as u32 - 1],
+            sequences: &[1],
+        });
+        for (h, (q, y)) in q.chunks(cache.head_dim).zip(y.chunks(cache.head_dim)).enumerate() {
+            // The same, from the rows that were scattered and through the softmax kernel's reference.
+            let head = h / group * cache.head_dim..(h / group + 1) * cache.head_dim;
+            let score = |k: &[f32]| k.iter().zip(q).map(|(&k, &q)| f64::from(k) * f64::from(q)).sum::<f64>() as f32;
+            let scores: Vec<f32> = keys.chunks(width).map(|k| score(&k[head.clone()])).collect();
+            let weights = SoftMax::new(1, length, 0.3)?.reference(&scores);
+            for i in 0..cache.head_dim {
+                let want: f64 = weights.iter().zip(values.chunks(width)).map(|(w, v)| w * f64::from(v[head.start + i])).sum();
+                prop_assert!((want - y[i]).abs() < 1e-5, "{} {}", want, y[i]);
+            }
+        }
+    }
+}
+
+fn message<K: std::fmt::Debug>(kernel: Result<K, KernelError>) -> String {
+    match kernel {
+        Err(error) => error.to_string(),
+        Ok(kernel) => panic!("{kernel:?} is not refused"),
+    }
+}
+
+#[test]
+fn what_does_not_fit_is_refused_with_the_numbers() {
+    let cache = CacheShape { n_sequences: 1, n_kv_heads: 3, max_seq: 8, head_dim: 64 };
+    assert_eq!(
+        message(Attention::new(cache, 1, 8, 0.1)),
+        "attention: 8 heads do not share 3 key heads evenly"
+    );
+    let odd = CacheShape { head_dim: 66, ..cache };
+    assert_eq!(
+        message(Attention::new(odd, 1, 3, 0.1)),
+        "attention: head_dim is 66, it must be a multiple of 4 up to 256"
+    );
+    let wide = CacheShape { head_dim: 260, ..cache };
+    assert!(message(Attention::new(wide, 1, 3, 0.1)).contains("260"));
+    assert!(message(Attention::new(cache, 1, 3, f32::NAN)).contains("NaN"));
+    assert_eq!(message(KvScatter::new(cache, 0)), "kv_scatter: rows is 0, it must be in 1..2^31");
+    let huge = CacheShape { n_sequences: 1 << 20, max_seq: 1 << 30, ..cache };
+    assert!(message(KvScatter::new(huge, 1)).contains("exceeds"));
+    let rope = RopeShape { rows: 1, heads: 1, head_dim: 64, n_rot: 66, max_seq: 8 };
+    assert!(message(Rope::new(RopeStyle::NeoX, rope)).contains("n_rot is 66"));
+    assert!(message(Rope::new(RopeStyle::NeoX, RopeShape { n_rot: 3, ..rope })).contains("n_rot is 3"));
+    assert!(message(RmsNorm::new(1, 64, -1.0)).contains("eps is -1"));
+    assert!(message(RmsNorm::new(1 << 40, 64, 0.0)).contains("rows is 1099511627776"));
+    assert!(message(SoftMax::new(1, 64, 0.0)).contains("scale is 0"));
+}

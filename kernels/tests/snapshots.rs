@@ -1,0 +1,54 @@
+//! The PTX of one small shape of every variant, as a reader sees it. A snapshot that changes without its kernel means
+//! that emission is not deterministic.
+
+use kernels::catalogue;
+use ptx_builder::Target;
+
+/// One small shape of each variant of the kernels that are not matrix products.
+const NAMES: [&str; 34] = [
+    "add_f32_n64_b1",
+    "add_f32_n77_b2",
+    "add_row_f32_n64_b1",
+    "add_row_f32_n77_b2",
+    "argmax_f32_n64_b1",
+    "argmax_f32_n77_b2",
+    "argmax_f32_n32000_b1",
+    "attention_f32_h4_s2_kv2_m64_d128_b2_s3db504f3",
+    "attention_f32_h8_s1_kv2_m64_d80_b1_s3de4f92e",
+    "copy_f16_n33_b3",
+    "copy_f32_n64_b1",
+    "copy_f32_n77_b2",
+    "copy_f32_n78_b2",
+    "embed_rows_bf16_v10_n256_b2",
+    "embed_rows_f16_v10_n256_b2",
+    "embed_rows_f32_v10_n256_b2",
+    "embed_rows_q4_k_v10_n256_b2",
+    "embed_rows_q6_k_v10_n256_b2",
+    "embed_rows_q8_0_v10_n256_b2",
+    "kv_scatter_f32_s2_kv2_m16_d33_b2",
+    "kv_scatter_f32_s2_kv2_m16_d64_b2",
+    "mul_f32_n77_b2",
+    "rms_norm_f32_n40000_b1_eps3727c5ac",
+    "rms_norm_f32_n64_b1_eps3727c5ac",
+    "rms_norm_f32_n77_b2_eps3727c5ac",
+    "rope_interleaved_f32_h3_d33_r32_m32_b1",
+    "rope_interleaved_f32_h3_d64_r64_m32_b2",
+    "rope_neox_f32_h3_d80_r32_m32_b2",
+    "rope_neox_f32_h3_d64_r64_m32_b2",
+    "silu_f32_n64_b1",
+    "soft_max_f32_n151936_b1_s3f800000",
+    "soft_max_f32_n64_b1_s3f800000",
+    "soft_max_f32_n77_b2_s3f800000",
+    "swiglu_f32_n64_b1",
+];
+
+#[test]
+fn text_of_small_shapes() {
+    let catalogue = catalogue();
+    for name in NAMES {
+        let kernel = catalogue.iter().find(|kernel| kernel.name() == name);
+        let kernel = kernel.unwrap_or_else(|| panic!("{name} is not in the catalogue"));
+        let module = kernel.emit(Target::SM_80).unwrap_or_else(|error| panic!("{error}"));
+        insta::assert_snapshot!(name, ptx_builder::print(&module));
+    }
+}
