@@ -153,9 +153,7 @@ pub fn attention(inputs: AttentionInputs<'_>) -> Result<Vec<f64>, ReferenceError
             let start = (row * n_heads + head) * dims.head_dim;
             let query = &query[start..][..dims.head_dim];
             let at = |position| dims.index(sequence, head / group, position);
-            let score = |position| {
-                super::ops::mul_mat(&keys[at(position)..][..dims.head_dim], query, dims.head_dim)[0]
-            };
+            let score = |position| super::ops::dot(&keys[at(position)..][..dims.head_dim], query);
             let scores: Vec<f64> = (0..=position).map(score).collect();
             for (position, weight) in
                 super::ops::soft_max(&scores, scores.len(), scale).into_iter().enumerate()

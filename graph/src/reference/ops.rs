@@ -33,8 +33,13 @@ pub fn rms_norm(x: &[f64], weight: &[f64], eps: f32) -> Vec<f64> {
 
 /// `x * weight^T`: the dot product of every row of `x` with every row of `weight`, both of `cols` values.
 pub fn mul_mat(weight: &[f64], x: &[f64], cols: usize) -> Vec<f64> {
-    let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
     x.chunks_exact(cols).flat_map(|x| weight.chunks_exact(cols).map(move |w| dot(w, x))).collect()
+}
+
+/// The dot product of two slices of one length.
+pub fn dot(a: &[f64], b: &[f64]) -> f64 {
+    assert_eq!(a.len(), b.len());
+    a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 
 /// `a + b`, `b` repeated for every row of `a` if it is shorter.

@@ -1,5 +1,6 @@
 //! Tests of the graph crate through its public interface.
 
+mod conformance;
 mod construct;
 mod display;
 mod execute;
