@@ -247,8 +247,10 @@ fn open(name: &OsStr) -> Result<Library, String> {
     }
 }
 
+/// The loader's own message: libloading's outer error only says which call failed.
 fn cause_of(error: &libloading::Error) -> String {
-    error.to_string()
+    use std::error::Error;
+    error.source().map_or_else(|| error.to_string(), ToString::to_string)
 }
 
 /// Symbol lookup in a library: through `cuGetProcAddress` where it has that, else by exported name.

@@ -107,10 +107,12 @@ impl Stream {
         let done = std::mem::take(&mut self.0.parked.lock().waiting);
         // SAFETY: the stream is alive and of the current context.
         let waited = self.context().run(|t| unsafe { call!(t, stream_synchronize(self.handle())) });
-        let mut parked = self.0.parked.lock();
         if waited.is_ok() {
-            parked.spare_events.extend(done.into_iter().map(|(event, _)| event));
+            let (events, values): (Vec<_>, Vec<_>) = done.into_iter().unzip();
+            drop(values);
+            self.0.parked.lock().spare_events.extend(events);
         } else {
+            let mut parked = self.0.parked.lock();
             for entry in done.into_iter().rev() {
                 parked.waiting.push_front(entry);
             }
@@ -153,11 +155,11 @@ impl Stream {
     /// Keeps `value` alive until everything queued so far has finished. It is dropped by a later call on this stream
     /// or with the stream, never before.
     pub fn keep_until_done(&self, value: Box<dyn Any + Send>) {
-        let spare = {
+        let (finished, spare) = {
             let mut parked = self.0.parked.lock();
-            parked.reap();
-            parked.spare_events.pop()
+            (parked.reap(), parked.spare_events.pop())
         };
+        drop(finished);
         let event = spare.map_or_else(|| Event::new(self.context(), EventKind::Ordering), Ok);
         let recorded = event.and_then(|event| event.record(self).map(|()| event));
         match recorded {
@@ -174,23 +176,30 @@ impl Stream {
 
     /// Number of values that [`Stream::keep_until_done`] still holds.
     pub fn parked(&self) -> usize {
-        let mut parked = self.0.parked.lock();
-        parked.reap();
-        parked.waiting.len()
+        let (finished, waiting) = {
+            let mut parked = self.0.parked.lock();
+            (parked.reap(), parked.waiting.len())
+        };
+        drop(finished);
+        waiting
     }
 }
 
 impl Parked {
-    /// Drops what the stream has finished with. Values are in stream order, so the first unfinished one ends the walk.
-    fn reap(&mut self) {
+    /// Takes out what the stream has finished with, for the caller to drop without the lock: those drops are foreign
+    /// code. Values are in stream order, so the first unfinished one ends the walk.
+    fn reap(&mut self) -> Vec<Box<dyn Any + Send>> {
+        let mut finished = Vec::new();
         while let Some((event, _)) = self.waiting.front() {
             if !matches!(event.is_complete(), Ok(true)) {
                 break;
             }
-            if let Some((event, _)) = self.waiting.pop_front() {
+            if let Some((event, value)) = self.waiting.pop_front() {
                 self.spare_events.push(event);
+                finished.push(value);
             }
         }
+        finished
     }
 }
 

@@ -12,11 +12,11 @@ use crate::launch::Dim3;
 use crate::module::c_string;
 use crate::sys::table::call;
 use crate::sys::{
-    CU_GRAPH_DEBUG_DOT_FLAGS_VERBOSE, CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION, CUgraph, CUgraphEdgeData,
-    CUgraphNode, CUlaunchAttributeValue, DriverTable,
+    CU_GRAPH_DEBUG_DOT_FLAGS_VERBOSE, CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION, CUgraph, CUgraphNode,
+    CUlaunchAttributeValue, DriverTable,
 };
 use parking_lot::Mutex;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::fmt;
 use std::ptr;
 use std::sync::Arc;
@@ -26,9 +26,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub struct Graph {
     pub(super) inner: Arc<GraphHandle>,
     pub(super) nodes: Vec<Node>,
-    edges: Vec<Edge>,
+    pub(super) edges: Vec<Edge>,
     /// Why the driver's graph may differ from `nodes` and `edges`, once it may.
-    broken: Option<String>,
+    pub(super) broken: Option<String>,
 }
 
 /// The driver's graph. The instantiated graph shares it, because updates name nodes of the definition.
@@ -249,7 +249,7 @@ impl Graph {
     /// [`DriverError::ContextMismatch`]; [`DriverError::Poisoned`], or the driver's failure.
     pub fn add_child(&mut self, child: &Graph, after: &[Dependency]) -> Result<NodeId, DriverError> {
         self.context().expect_same(child.context(), "child graph node")?;
-        child.expect_whole()?;
+        child.expect_sound()?;
         let label = format!("child graph of {} nodes", child.len());
         let id = self.add(NodeType::Child, label, after, |t, out, graph, deps| {
             child.inner.with(|_, inner| {
@@ -259,44 +259,6 @@ impl Graph {
         })?;
         self.nodes[id.index()].keep = Owned::others(child.owners());
         Ok(id)
-    }
-
-    /// Adds a dependency between two nodes that exist. `to` must have been added after `from`.
-    ///
-    /// # Errors
-    ///
-    /// [`DriverError::Graph`] for a node of another graph, a dependency on a later node, one that exists already, or a
-    /// programmatic one that is not between kernels; [`DriverError::SymbolMissing`] for a programmatic one before
-    /// CUDA 12.3; [`DriverError::Poisoned`], or the driver's failure.
-    pub fn add_dependency(&mut self, from: NodeId, to: NodeId, kind: EdgeKind) -> Result<(), DriverError> {
-        let to_kind = self.node(to)?.kind;
-        self.check_dependency(Dependency { on: from, kind }, to.index, to_kind)?;
-        if self.edges.iter().any(|e| e.from == from && e.to == to) {
-            return Err(refused(format!("{to} depends on {from} already")));
-        }
-        self.connect(from, to, kind)
-    }
-
-    /// The edges as the driver holds them, in the driver's order.
-    ///
-    /// # Errors
-    ///
-    /// [`DriverError::Poisoned`], or the driver's failure; `CUDA_ERROR_LOSSY_QUERY` never, because a driver that knows
-    /// programmatic edges is asked for them.
-    pub fn driver_edges(&self) -> Result<Vec<Edge>, DriverError> {
-        let by_handle: HashMap<CUgraphNode, usize> =
-            self.nodes.iter().enumerate().map(|(i, node)| (node.handle, i)).collect();
-        let raw = self.inner.with(read_edges)?;
-        raw.into_iter()
-            .map(|(from, to, data)| match (by_handle.get(&from), by_handle.get(&to)) {
-                (Some(&from), Some(&to)) => {
-                    Ok(Edge { from: self.id_of(from), to: self.id_of(to), kind: EdgeKind::from_data(data) })
-                }
-                _ => Err(refused(
-                    "the driver's graph has an edge of a node that was not added here".to_owned(),
-                )),
-            })
-            .collect()
     }
 
     /// The types of the nodes as the driver holds them, in the driver's order.
@@ -333,29 +295,8 @@ impl Graph {
     /// edges are not those asked for, or if the driver names a node that it cannot instantiate;
     /// [`DriverError::Poisoned`], or the driver's failure.
     pub fn instantiate(&self) -> Result<GraphExec, DriverError> {
-        self.expect_whole()?;
-        if self.edges.iter().any(|e| e.kind != EdgeKind::Full) {
-            self.check_edges()?;
-        }
+        self.expect_sound()?;
         GraphExec::new(self)
-    }
-
-    /// Compares the driver's edges with those asked for.
-    fn check_edges(&self) -> Result<(), DriverError> {
-        let held: HashSet<Edge> = self.driver_edges()?.into_iter().collect();
-        match self.edges.iter().find(|edge| !held.contains(edge)) {
-            None if held.len() == self.edges.len() => Ok(()),
-            None => {
-                Err(refused(format!("{} edges were added, the driver has {}", self.edges.len(), held.len())))
-            }
-            Some(Edge { from, to, kind }) => {
-                let other = held.iter().find(|e| e.from == *from && e.to == *to);
-                Err(refused(format!(
-                    "the edge {from} -> {to} was added as {kind:?}, the driver has {}",
-                    other.map_or_else(|| "none".to_owned(), |e| format!("{:?}", e.kind))
-                )))
-            }
-        }
     }
 
     /// The graph as DOT, drawn from what was added: dashed edges are programmatic.
@@ -387,13 +328,6 @@ impl Graph {
         self.nodes.iter().map(|node| -> KeepAlive { Arc::<Owned>::clone(&node.keep) }).collect()
     }
 
-    pub(super) fn expect_whole(&self) -> Result<(), DriverError> {
-        match &self.broken {
-            None => Ok(()),
-            Some(reason) => Err(refused(format!("the definition is incomplete: {reason}"))),
-        }
-    }
-
     /// The node behind an identity.
     pub(super) fn node(&self, id: NodeId) -> Result<&Node, DriverError> {
         self.nodes
@@ -402,7 +336,7 @@ impl Graph {
             .ok_or_else(|| refused(format!("node {id} is of another graph")))
     }
 
-    fn id_of(&self, index: usize) -> NodeId {
+    pub(super) fn id_of(&self, index: usize) -> NodeId {
         // `add` refuses more nodes than fit.
         NodeId { graph: self.inner.id, index: index as u32 }
     }
@@ -450,49 +384,6 @@ impl Graph {
         Ok(id)
     }
 
-    fn check_dependency(
-        &self,
-        dependency: Dependency,
-        to: u32,
-        to_kind: NodeType,
-    ) -> Result<(), DriverError> {
-        let Dependency { on, kind } = dependency;
-        let from_kind = self.node(on)?.kind;
-        if on.index >= to {
-            return Err(refused(format!("n{to} cannot depend on {on}, which is not an earlier node")));
-        }
-        match kind {
-            EdgeKind::Full => Ok(()),
-            EdgeKind::Programmatic if from_kind == NodeType::Kernel && to_kind == NodeType::Kernel => {
-                if self.context().table().graph_add_dependencies_v2.is_none() {
-                    // The error names the symbol and the version that has it.
-                    self.context().table().graph_add_dependencies_v2().map(|_| ())?;
-                }
-                Ok(())
-            }
-            EdgeKind::Programmatic => Err(refused(format!(
-                "a programmatic dependency joins two kernels, but {on} is a {from_kind} node and n{to} a {to_kind} node"
-            ))),
-            EdgeKind::Other { .. } => Err(refused(format!("a dependency of kind {kind:?} cannot be added"))),
-        }
-    }
-
-    /// Adds one edge, in a call of its own.
-    fn connect(&mut self, from: NodeId, to: NodeId, kind: EdgeKind) -> Result<(), DriverError> {
-        let (a, b) = (self.node(from)?.handle, self.node(to)?.handle);
-        self.inner.with(|t, graph| {
-            if kind == EdgeKind::Full && t.graph_add_dependencies_v2.is_none() {
-                // SAFETY: both nodes are alive and of this graph; one edge is passed.
-                return unsafe { call!(t, graph_add_dependencies(graph, &a, &b, 1)) };
-            }
-            let data = kind.to_data();
-            // SAFETY: both nodes are alive and of this graph; one edge with its data is passed.
-            unsafe { call!(t, graph_add_dependencies_v2(graph, &a, &b, &data, 1)) }
-        })?;
-        self.edges.push(Edge { from, to, kind });
-        Ok(())
-    }
-
     /// Remembers that the driver's graph is no longer what was asked for.
     fn or_break<T>(
         &mut self,
@@ -501,37 +392,6 @@ impl Graph {
     ) -> Result<T, DriverError> {
         result.inspect_err(|e| self.broken = Some(format!("{} ({e})", what())))
     }
-}
-
-fn read_edges(
-    t: &DriverTable,
-    graph: CUgraph,
-) -> Result<Vec<(CUgraphNode, CUgraphNode, CUgraphEdgeData)>, DriverError> {
-    let with_data = t.graph_get_edges_v2.is_some();
-    let mut n = 0usize;
-    let null = ptr::null_mut();
-    if with_data {
-        // SAFETY: with null arrays the driver only writes the count, to a local.
-        unsafe { call!(t, graph_get_edges_v2(graph, null, null, ptr::null_mut(), &mut n)) }?;
-    } else {
-        // SAFETY: with null arrays the driver only writes the count, to a local.
-        unsafe { call!(t, graph_get_edges(graph, null, null, &mut n)) }?;
-    }
-    if n == 0 {
-        return Ok(Vec::new());
-    }
-    let (mut from, mut to) = (vec![CUgraphNode::NULL; n], vec![CUgraphNode::NULL; n]);
-    let mut data = vec![CUgraphEdgeData::default(); n];
-    if with_data {
-        // SAFETY: each array has `n` entries, and the driver writes no more than `n`.
-        unsafe {
-            call!(t, graph_get_edges_v2(graph, from.as_mut_ptr(), to.as_mut_ptr(), data.as_mut_ptr(), &mut n))
-        }?;
-    } else {
-        // SAFETY: each array has `n` entries, and the driver writes no more than `n`.
-        unsafe { call!(t, graph_get_edges(graph, from.as_mut_ptr(), to.as_mut_ptr(), &mut n)) }?;
-    }
-    Ok(from.into_iter().zip(to).zip(data).map(|((from, to), data)| (from, to, data)).take(n).collect())
 }
 
 pub(super) fn refused(reason: String) -> DriverError {

@@ -257,15 +257,15 @@ impl GraphExec {
     /// [`DriverError::ContextMismatch`]; [`DriverError::Poisoned`], or the driver's failure.
     pub fn update(&mut self, graph: &Graph) -> Result<(), DriverError> {
         self.context().expect_same(graph.context(), "graph update")?;
-        graph.expect_whole()?;
+        graph.expect_sound()?;
         self.expect_idle()?;
         let mut info = CUgraphExecUpdateResultInfo {
             result: 0,
             error_node: CUgraphNode::NULL,
             error_from_node: CUgraphNode::NULL,
         };
-        // The old owners stay if this fails half-way, and the new ones are added before: nothing that either version
-        // of the graph may use is freed.
+        // Until the outcome is known the graph may be of either version, so it owns what both use.
+        let before = self.updated.len();
         self.updated.extend(graph.owners());
         let updated = graph.inner.with(|t, raw| {
             // SAFETY: the graph is idle; both graphs are alive; the outcome goes to a local.
@@ -274,18 +274,20 @@ impl GraphExec {
         match updated {
             Ok(()) => {
                 self.updated = graph.owners();
-                for node in &mut self.nodes {
+                for (node, new) in self.nodes.iter_mut().zip(&graph.nodes) {
                     node.keep = Owned::others(Vec::new());
+                    node.cluster = new.keep.cluster();
                 }
                 Ok(())
             }
             Err(e) if e.code() == Some(CUresult::ERROR_GRAPH_EXEC_UPDATE_FAILURE) => {
-                let label =
-                    |n: CUgraphNode| graph.nodes.iter().find(|m| m.handle == n).map(|m| m.label.clone());
+                // The driver documents that the update was then not performed.
+                self.updated.truncate(before);
+                let node = graph.nodes.iter().find(|node| node.handle == info.error_node);
                 Err(DriverError::GraphUpdate {
                     result: update_result_name(info.result),
                     code: info.result,
-                    node: label(info.error_node),
+                    node: node.map(|node| node.label.clone()),
                 })
             }
             Err(e) => Err(e),

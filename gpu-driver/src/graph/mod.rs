@@ -15,6 +15,7 @@
 //! data to all edges of a call, and [`Graph::instantiate`] reads them back before it trusts them.
 
 mod definition;
+mod dependencies;
 mod dot;
 mod edge;
 mod exec;
