@@ -146,6 +146,16 @@ pub enum OptionError {
         /// The range, in words.
         expected: &'static str,
     },
+    /// A text that cannot be understood.
+    #[error("{option} is {value:?}, must be {expected}")]
+    Text {
+        /// Which option.
+        option: &'static str,
+        /// The text.
+        value: String,
+        /// What it must be, in words.
+        expected: &'static str,
+    },
 }
 
 /// A step that a decoder refuses before anything runs.

@@ -43,6 +43,28 @@ impl GenerateOptions {
     }
 }
 
+/// Checks that a prompt of `prompt` tokens and `n` more fit into a context of `context` positions.
+///
+/// # Errors
+/// An empty prompt, `n` of 0, a prompt that is too long, alone or with what is to follow.
+pub fn check_fit(prompt: usize, n: usize, context: usize) -> Result<(), GenerateError> {
+    if n == 0 {
+        return Err(GenerateError::NoTokens);
+    }
+    if prompt == 0 {
+        return Err(GenerateError::EmptyPrompt);
+    }
+    if prompt > context {
+        return Err(GenerateError::PromptTooLong { prompt, context });
+    }
+    // The last token is given out, not decoded.
+    let needed = prompt.saturating_add(n - 1);
+    if needed > context {
+        return Err(GenerateError::ContextTooShort { prompt, n, needed, context });
+    }
+    Ok(())
+}
+
 /// Why a generation ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stop {
@@ -107,22 +129,7 @@ impl<'a> Generator<'a> {
         prompt: &[u32],
         options: GenerateOptions,
     ) -> Result<Self, Error> {
-        let context = decoder.max_seq();
-        let n = options.n;
-        if n == 0 {
-            return Err(GenerateError::NoTokens.into());
-        }
-        if prompt.is_empty() {
-            return Err(GenerateError::EmptyPrompt.into());
-        }
-        if prompt.len() > context {
-            return Err(GenerateError::PromptTooLong { prompt: prompt.len(), context }.into());
-        }
-        // The last token is given out, not decoded.
-        let needed = prompt.len().saturating_add(n - 1);
-        if needed > context {
-            return Err(GenerateError::ContextTooShort { prompt: prompt.len(), n, needed, context }.into());
-        }
+        check_fit(prompt.len(), options.n, decoder.max_seq())?;
         let sampler = Sampler::new(options.sampling)?;
         let stats = Stats { prompt_tokens: prompt.len(), ..Stats::default() };
         Ok(Self {

@@ -178,8 +178,7 @@ fn other_models_are_refused_by_name() {
 
 #[test]
 fn features_that_are_not_built_are_refused_by_name() {
-    type Change = (&'static str, fn(&mut Writer, &str), &'static str);
-    let cases: [Change; 7] = [
+    let cases: [(&str, Change, &str); 7] = [
         (
             "expert_count",
             |w, k| {
@@ -244,7 +243,7 @@ fn features_that_are_not_built_are_refused_by_name() {
 
 #[test]
 fn hyperparameters_are_checked() {
-    let cases: [(&str, fn(&mut Writer, &str)); 4] = [
+    let cases: [(&str, Change); 4] = [
         ("rope.dimension_count", |w, k| {
             w.u32(k, 34);
         }),
@@ -284,6 +283,9 @@ fn rope_scaling_and_factors_are_read() {
     file.add("rope_freqs.weight", ElementType::F32, &[8]);
     assert_eq!(file.refusal(), "RoPE: frequency factor 0 has to be positive and finite, is 0");
 }
+
+/// Adds a metadata entry under the key.
+type Change = fn(&mut Writer, &str);
 
 fn shape(rows: usize, output: Output) -> StepShape {
     StepShape { rows, n_sequences: 3, max_seq: 20, output }

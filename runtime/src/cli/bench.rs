@@ -1,0 +1,155 @@
+//! `warpsmith bench`
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use clap::Args;
+use runtime::backend::Backend;
+use runtime::bench::{BenchOptions, Measurement, measure};
+use runtime::synthetic::{Preset, Quant, synthesize};
+use runtime::{EngineOptions, Model};
+use serde_json::json;
+
+use super::engine::{EngineArguments, open, open_model};
+use super::{Failure, bytes, say};
+
+#[derive(Debug, Args)]
+pub struct BenchArguments {
+    /// A GGUF file [default: the embedded model].
+    #[arg(short, long, value_name = "FILE", conflicts_with = "synthetic")]
+    model: Option<PathBuf>,
+    /// Random weights of a known model's shapes: tiny, tiny-qwen2, llama-3.2-1b, llama-3.1-8b or qwen2.5-1.5b.
+    #[arg(long, value_name = "PRESET")]
+    synthetic: Option<Preset>,
+    /// The weights' types: q4_k_m, q4_k, q8_0, f16 or f32.
+    #[arg(long, default_value = "q4_k_m", value_name = "QUANT", requires = "synthetic")]
+    quant: Quant,
+    /// Tokens to decode.
+    #[arg(short, default_value_t = 128, value_name = "N")]
+    n: usize,
+    /// Tokens of the prompt.
+    #[arg(short, default_value_t = 128, value_name = "N")]
+    p: usize,
+    /// Repetitions, of which the median counts.
+    #[arg(long, default_value_t = 3, value_name = "R")]
+    repeat: usize,
+    /// CUDA: launch kernel by kernel instead of replaying a graph.
+    #[arg(long, conflicts_with = "both")]
+    eager: bool,
+    /// CUDA: measure the graph and eager launches.
+    #[arg(long)]
+    both: bool,
+    /// Write JSON instead of a table.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    engine: EngineArguments,
+}
+
+/// One line of the table.
+struct Row {
+    mode: &'static str,
+    engine: String,
+    measurement: Measurement,
+}
+
+pub fn run(arguments: &BenchArguments, stdout: &mut impl Write) -> Result<(), Failure> {
+    let bench = BenchOptions { prompt: arguments.p, n: arguments.n, repeat: arguments.repeat };
+    bench.check()?;
+    let model = match arguments.synthetic {
+        Some(preset) => {
+            let start = Instant::now();
+            let model = synthesize(preset, arguments.quant, 1)?;
+            say(&format!("weights made in {:.1} s", start.elapsed().as_secs_f64()));
+            model
+        }
+        None => open_model(arguments.model.as_ref())?,
+    };
+    let mut options = arguments.engine.options(&model, arguments.eager);
+    options.max_seq = bench.positions();
+    options.max_rows = options.max_rows.min(options.max_seq);
+    let choice = arguments.engine.choose(&model, &options)?;
+    let modes: &[(&str, bool)] = match choice.backend {
+        Backend::Cpu => &[("cpu", false)],
+        Backend::Cuda if arguments.both => &[("graph", false), ("eager", true)],
+        Backend::Cuda if arguments.eager => &[("eager", true)],
+        Backend::Cuda => &[("graph", false)],
+    };
+    let mut rows = Vec::with_capacity(modes.len());
+    for &(mode, eager) in modes {
+        let mut decoder = open(&choice, &model, &EngineOptions { eager, ..options.clone() })?;
+        let measurement = measure(decoder.as_mut(), bench)?;
+        rows.push(Row { mode, engine: decoder.describe(), measurement });
+    }
+    if arguments.json {
+        write_json(&model, &rows, bench, stdout)?;
+    } else {
+        write_table(&model, &rows, bench, stdout)?;
+    }
+    stdout.flush()?;
+    Ok(())
+}
+
+/// Bytes of weights read in a second of decoding, in GB.
+fn bandwidth(model: &Model, measurement: &Measurement) -> f64 {
+    model.bytes_per_token() as f64 * measurement.decode_rate() / 1e9
+}
+
+fn write_table(
+    model: &Model,
+    rows: &[Row],
+    bench: BenchOptions,
+    stdout: &mut impl Write,
+) -> Result<(), std::io::Error> {
+    let BenchOptions { prompt, n, repeat } = bench;
+    let (millions, per_token) = (model.parameters() as f64 / 1e6, bytes(model.bytes_per_token()));
+    writeln!(
+        stdout,
+        "{}: {millions:.1} M parameters, {per_token} of weights per token",
+        model.name().escape_debug()
+    )?;
+    for row in rows {
+        writeln!(stdout, "{}: {}", row.mode, row.engine)?;
+    }
+    writeln!(stdout, "median of {repeat}")?;
+    let (prompt, decode) = (format!("prompt {prompt} tok/s"), format!("decode {n} tok/s"));
+    writeln!(stdout, "{:<6} {prompt:>20} {decode:>20} {:>12} {:>13}", "mode", "us/token", "weights GB/s")?;
+    for Row { mode, measurement, .. } in rows {
+        let (prompt, decode) = (measurement.prompt_rate(), measurement.decode_rate());
+        let (micros, rate) = (1e6 / decode, bandwidth(model, measurement));
+        writeln!(stdout, "{mode:<6} {prompt:>20.1} {decode:>20.1} {micros:>12.1} {rate:>13.1}")?;
+    }
+    Ok(())
+}
+
+fn write_json(
+    model: &Model,
+    rows: &[Row],
+    bench: BenchOptions,
+    stdout: &mut impl Write,
+) -> Result<(), std::io::Error> {
+    let rows = rows.iter().map(|row| {
+        let Measurement { prompt_rates, decode_rates } = &row.measurement;
+        json!({
+            "mode": row.mode,
+            "engine": row.engine,
+            "prompt_tok_per_s": row.measurement.prompt_rate(),
+            "decode_tok_per_s": row.measurement.decode_rate(),
+            "weights_gb_per_s": bandwidth(model, &row.measurement),
+            "all_prompt_tok_per_s": prompt_rates,
+            "all_decode_tok_per_s": decode_rates,
+        })
+    });
+    let report = json!({
+        "model": model.name(),
+        "architecture": model.config().architecture.name(),
+        "parameters": model.parameters(),
+        "weight_bytes_per_token": model.bytes_per_token(),
+        "prompt_tokens": bench.prompt,
+        "decode_tokens": bench.n,
+        "repeat": bench.repeat,
+        "rows": rows.collect::<Vec<_>>(),
+    });
+    writeln!(stdout, "{report:#}")
+}

@@ -1,0 +1,35 @@
+//! Every environment variable that the program reads.
+//!
+//! | variable | read by | meaning |
+//! | --- | --- | --- |
+//! | `WARPSMITH_LOG` | here | log filter, such as `debug` or `runtime=trace`; `warn` without it |
+//! | `WARPSMITH_CUDA_LIBRARY` | gpu-driver | path of the driver library |
+
+use std::env;
+use std::io;
+
+use runtime::error::OptionError;
+use tracing::Level;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+use super::Failure;
+
+const LOG: &str = "WARPSMITH_LOG";
+
+/// Sends log events that the filter lets through to stderr.
+pub fn start_logging() -> Result<(), Failure> {
+    let filter = match env::var_os(LOG) {
+        None => Targets::new().with_default(Level::WARN),
+        Some(value) => {
+            let value = value.to_string_lossy();
+            let parsed = value.parse::<Targets>().ok();
+            let expected = "a log filter, such as debug or runtime=trace";
+            parsed.ok_or_else(|| OptionError::Text { option: LOG, value: value.into_owned(), expected })?
+        }
+    };
+    let layer = tracing_subscriber::fmt::layer().with_writer(io::stderr).without_time();
+    tracing_subscriber::registry().with(filter).with(layer).init();
+    Ok(())
+}

@@ -1,0 +1,130 @@
+//! `warpsmith generate`
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use clap::Args;
+use runtime::generate::{GenerateOptions, Generator, Stop, check_fit};
+use runtime::sampling::SamplingOptions;
+use runtime::tokenizer::Tokenizer;
+use runtime::{Model, embedded};
+
+use super::engine::{EngineArguments, open, open_model};
+use super::{Failure, say};
+
+/// Tokens to generate where nothing is said and the context allows it.
+const DEFAULT_N: usize = 256;
+
+#[derive(Debug, Args)]
+pub struct GenerateArguments {
+    /// The text to continue.
+    #[arg(default_value = embedded::PROMPT)]
+    prompt: String,
+    /// A GGUF file [default: the embedded model].
+    #[arg(short, long, value_name = "FILE")]
+    model: Option<PathBuf>,
+    /// Most tokens to generate [default: 256, or what the context leaves].
+    #[arg(short, value_name = "N")]
+    n: Option<usize>,
+    /// Temperature: 0 takes the most likely token, 1 draws from the model's distribution.
+    #[arg(long = "temp", default_value_t = 0.0, value_name = "T", allow_negative_numbers = true)]
+    temperature: f32,
+    /// Draw only among the K most likely tokens; 0 for all.
+    #[arg(long, default_value_t = 0, value_name = "K")]
+    top_k: usize,
+    /// Draw only among the most likely tokens that together have the probability P.
+    #[arg(long, default_value_t = 1.0, value_name = "P")]
+    top_p: f32,
+    /// Equal seeds give equal texts.
+    #[arg(long, default_value_t = 0, value_name = "S")]
+    seed: u64,
+    /// Positions of the context [default: the model's, at most 4096].
+    #[arg(long, value_name = "N")]
+    context: Option<usize>,
+    /// CUDA: launch kernel by kernel instead of replaying a graph.
+    #[arg(long)]
+    eager: bool,
+    /// Write only what follows the prompt.
+    #[arg(long)]
+    no_echo: bool,
+    #[command(flatten)]
+    engine: EngineArguments,
+}
+
+pub fn run(arguments: &GenerateArguments, stdout: &mut impl Write) -> Result<(), Failure> {
+    let model = open_model(arguments.model.as_ref())?;
+    let mut options = arguments.engine.options(&model, arguments.eager);
+    options.max_seq = arguments.context.unwrap_or(options.max_seq);
+    options.max_rows = options.max_rows.min(options.max_seq.max(1));
+    options.check(model.config())?;
+
+    let tokenizer = Tokenizer::for_model(&model)?;
+    let prompt = tokenizer.encode(&arguments.prompt)?;
+    let room = (options.max_seq + 1).saturating_sub(prompt.len());
+    let n = arguments.n.unwrap_or(DEFAULT_N.min(room.max(1)));
+    check_fit(prompt.len(), n, options.max_seq)?;
+    let generate = GenerateOptions {
+        n,
+        sampling: SamplingOptions {
+            temperature: arguments.temperature,
+            top_k: arguments.top_k,
+            top_p: arguments.top_p,
+            seed: arguments.seed,
+        },
+        end_tokens: tokenizer.end_tokens().to_vec(),
+        sequence: 0,
+    };
+    generate.sampling.check()?;
+
+    say(&describe(&model));
+    let choice = arguments.engine.choose(&model, &options)?;
+    let mut decoder = open(&choice, &model, &options)?;
+    if !arguments.no_echo {
+        stdout.write_all(arguments.prompt.as_bytes())?;
+        stdout.flush()?;
+    }
+    let mut generator = Generator::new(decoder.as_mut(), &prompt, generate)?;
+    let mut stream = tokenizer.stream();
+    let mut text = String::new();
+    let mut failed = None;
+    for token in generator.by_ref() {
+        match token {
+            Ok(token) => stream.push(token, &mut text)?,
+            Err(error) => failed = Some(error),
+        }
+        if !text.is_empty() {
+            stdout.write_all(text.as_bytes())?;
+            stdout.flush()?;
+            text.clear();
+        }
+    }
+    stream.finish(&mut text);
+    writeln!(stdout, "{text}")?;
+    stdout.flush()?;
+    let (stats, stop) = (generator.stats(), generator.stop());
+    if let Some(error) = failed {
+        return Err(error.into());
+    }
+    say(&format!("engine: {}", decoder.describe()));
+    say(&format!("prompt: {} tokens, {:.1} tok/s", stats.prompt_tokens, stats.prompt_rate()));
+    let why = match stop {
+        Some(Stop::EndToken(_)) => "end of text",
+        Some(Stop::Length) | None => "length",
+    };
+    say(&format!(
+        "decode: {} tokens, {:.1} tok/s, stopped by {why}",
+        stats.decode_tokens,
+        stats.decode_rate()
+    ));
+    Ok(())
+}
+
+fn describe(model: &Model) -> String {
+    let config = model.config();
+    let millions = model.parameters() as f64 / 1e6;
+    format!(
+        "model: {}, {}, {millions:.1} M parameters",
+        model.name().escape_debug(),
+        config.architecture.name()
+    )
+}

@@ -1,0 +1,116 @@
+//! The command line.
+
+mod bench;
+mod doctor;
+mod engine;
+mod environment;
+mod generate;
+mod info;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use runtime::Error;
+
+/// Runs language models from GGUF files on NVIDIA GPUs and CPUs.
+#[derive(Debug, Parser)]
+#[command(name = "warpsmith", version, about, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Continue a text. The text goes to stdout, everything else to stderr.
+    Generate(generate::GenerateArguments),
+    /// Measure tokens per second.
+    Bench(bench::BenchArguments),
+    /// Show what is in a GGUF file.
+    Info(info::InfoArguments),
+    /// Show driver, devices, what will be used and what is missing.
+    Doctor,
+}
+
+/// Why a command ended early.
+enum Failure {
+    /// Something to tell.
+    Error(Error),
+    /// Stdout cannot be written.
+    Stdout(io::Error),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Error(error)
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::Stdout(error)
+    }
+}
+
+/// Lets `?` take the library's specific errors.
+macro_rules! from_library_errors {
+    ($($error:ty),*) => {
+        $(impl From<$error> for Failure {
+            fn from(error: $error) -> Self {
+                Self::Error(error.into())
+            }
+        })*
+    };
+}
+
+from_library_errors!(
+    runtime::error::BackendError,
+    runtime::error::GenerateError,
+    runtime::error::OptionError,
+    runtime::error::TokenizerError
+);
+
+/// Parses the arguments, runs the command, and reports what went wrong on one line.
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let result = environment::start_logging().and_then(|()| run(&arguments.command));
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        // Whoever was reading has what they wanted.
+        Err(Failure::Stdout(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(Failure::Stdout(error)) => {
+            say(&format!("error: cannot write to stdout: {error}"));
+            ExitCode::FAILURE
+        }
+        Err(Failure::Error(error)) => {
+            say(&format!("error: {}", error.chain()));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: &Command) -> Result<(), Failure> {
+    let mut stdout = io::stdout().lock();
+    match command {
+        Command::Generate(arguments) => generate::run(arguments, &mut stdout),
+        Command::Bench(arguments) => bench::run(arguments, &mut stdout),
+        Command::Info(arguments) => info::run(arguments, &mut stdout),
+        Command::Doctor => doctor::run(&mut stdout),
+    }
+}
+
+/// A line to stderr. If nobody takes it there is nobody to tell.
+fn say(line: &str) {
+    let _ = writeln!(io::stderr(), "{line}");
+}
+
+/// A size for people.
+fn bytes(bytes: u64) -> String {
+    match bytes {
+        0..10_000 => format!("{bytes} B"),
+        10_000..10_000_000 => format!("{:.1} kB", bytes as f64 / 1e3),
+        10_000_000..10_000_000_000 => format!("{:.1} MB", bytes as f64 / 1e6),
+        _ => format!("{:.2} GB", bytes as f64 / 1e9),
+    }
+}

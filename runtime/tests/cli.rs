@@ -1,0 +1,301 @@
+//! The program from outside: exit codes, messages, streams.
+
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use runtime::gguf::Writer;
+use tempfile::TempDir;
+
+fn warpsmith(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_warpsmith"));
+    // No driver, whatever the machine has.
+    command.args(arguments).env("WARPSMITH_CUDA_LIBRARY", "/no/such/libcuda.so").env_remove("WARPSMITH_LOG");
+    command
+}
+
+fn run(arguments: &[&str]) -> Output {
+    warpsmith(arguments).stdin(Stdio::null()).output().unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+/// The text of a command that must succeed.
+#[track_caller]
+fn text(arguments: &[&str]) -> String {
+    let output = run(arguments);
+    assert!(output.status.success(), "{}", stderr(&output));
+    stdout(&output)
+}
+
+/// The error line of a command that must fail, without a panic and with nothing on stdout.
+#[track_caller]
+fn refusal(arguments: &[&str]) -> String {
+    let output = run(arguments);
+    let message = stderr(&output);
+    assert!(matches!(output.status.code(), Some(1 | 2)), "{:?}: {message}", output.status);
+    assert!(!message.contains("panicked"), "{message}");
+    assert_eq!(stdout(&output), "");
+    let line = message.lines().find(|line| line.starts_with("error: "));
+    line.unwrap_or_else(|| panic!("no error line in {message:?}")).to_owned()
+}
+
+fn asset() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/tiny-q4_k_m.gguf")
+}
+
+struct Files(TempDir);
+
+impl Files {
+    fn new() -> Self {
+        Self(TempDir::new().unwrap())
+    }
+
+    fn write(&self, name: &str, bytes: &[u8]) -> String {
+        let path = self.0.path().join(name);
+        fs::write(&path, bytes).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+}
+
+#[test]
+fn text_goes_to_stdout_and_the_rest_to_stderr() {
+    let output = run(&["generate", "Q: 128 + 45 = A:", "-n", "20"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert_eq!(stdout(&output), "Q: 128 + 45 = A: 173\n\n");
+    let report = stderr(&output);
+    for part in
+        ["model: tiny", "backend: cpu (CUDA is not available", "engine: CPU", "prompt: 14 tokens", "tok/s"]
+    {
+        assert!(report.contains(part), "{part}: {report}");
+    }
+    assert!(report.contains("stopped by end of text"), "{report}");
+}
+
+#[test]
+fn generation_without_arguments_tells_a_tale() {
+    let tale = text(&["generate"]);
+    assert!(tale.starts_with("Once upon a time") && tale.split_whitespace().count() > 40, "{tale}");
+    let same = text(&["generate", "-m", asset().to_str().unwrap(), "--backend", "cpu", "--threads", "1"]);
+    assert_eq!(tale, same);
+}
+
+#[test]
+fn a_seed_is_a_text() {
+    let tale = |seed: &str| {
+        let sampling = ["--temp", "1", "--top-k", "40", "--top-p", "0.95", "--seed", seed];
+        text(&[&["generate", "Once upon a time", "-n", "40", "--no-echo"][..], &sampling].concat())
+    };
+    assert_eq!(tale("1"), tale("1"));
+    assert_ne!(tale("1"), tale("2"));
+    assert!(!tale("1").starts_with("Once"));
+}
+
+#[test]
+fn files_that_are_no_models_are_refused_by_name() {
+    let files = Files::new();
+    let whole = fs::read(asset()).unwrap();
+    let missing = refusal(&["generate", "-m", "/no/such/model.gguf"]);
+    assert!(missing.starts_with("error: cannot read /no/such/model.gguf: "), "{missing}");
+    let folder = refusal(&["info", files.0.path().to_str().unwrap()]);
+    assert!(folder.starts_with("error: cannot read "), "{folder}");
+    let other = files.write("text.gguf", b"Once upon a time");
+    assert!(refusal(&["info", &other]).contains("not a GGUF file"));
+    assert!(refusal(&["info", &files.write("empty.gguf", b"")]).contains("magic at byte 0 needs 4 bytes"));
+    for length in [100, 30_000, whole.len() / 2] {
+        let cut = files.write("cut.gguf", &whole[..length]);
+        for arguments in [&["generate", "-m", &cut][..], &["info", &cut], &["bench", "-m", &cut]] {
+            let message = refusal(arguments);
+            assert!(message.contains(&cut), "{message}");
+            assert!(message.contains("left in the file") || message.contains("bytes of data"), "{message}");
+        }
+    }
+}
+
+/// A copy of the embedded model with one occurrence of `from` replaced.
+fn patched(from: &[u8], to: &[u8]) -> Vec<u8> {
+    let mut bytes = fs::read(asset()).unwrap();
+    let at = bytes.windows(from.len()).position(|window| window == from).unwrap();
+    bytes[at..at + to.len()].copy_from_slice(to);
+    bytes
+}
+
+#[test]
+fn models_that_cannot_be_run_are_refused_by_name() {
+    let files = Files::new();
+    let mut writer = Writer::new();
+    writer.string("general.architecture", "mamba");
+    let mamba = files.write("mamba.gguf", &writer.finish().unwrap());
+    assert_eq!(
+        refusal(&["generate", "-m", &mamba]),
+        "error: architecture \"mamba\" is not supported (llama and qwen2 are)"
+    );
+    assert!(text(&["info", &mamba]).contains("this file cannot be run: architecture \"mamba\""));
+
+    // The type follows the name, the number of dimensions and the two dimensions.
+    let name = b"blk.3.ffn_up.weight";
+    let bytes = fs::read(asset()).unwrap();
+    let at = bytes.windows(name.len()).position(|window| window == name).unwrap();
+    let described = &bytes[at..at + name.len() + 4 + 16 + 4];
+    let mut iq4 = described.to_vec();
+    iq4[name.len() + 20] = 23;
+    let unreadable = files.write("iq4.gguf", &patched(described, &iq4));
+    let expected = "error: tensor blk.3.ffn_up.weight: tensor type IQ4_XS (23) is not supported";
+    assert_eq!(refusal(&["generate", "-m", &unreadable]), expected);
+    assert!(text(&["info", &unreadable]).contains("of unknown size: not supported"));
+
+    let renamed = files.write("renamed.gguf", &patched(name, b"blk.3.ffn_zp.weight"));
+    let message = refusal(&["generate", "-m", &renamed]);
+    assert_eq!(message, "error: tensor blk.3.ffn_up.weight [768, 256] is missing");
+}
+
+#[test]
+fn prompts_and_counts_that_do_not_fit_are_refused_with_both_numbers() {
+    assert_eq!(
+        refusal(&["generate", "Once upon a time", "-n", "0"]),
+        "error: the number of tokens to generate (n) must be at least 1"
+    );
+    let long = "fox ".repeat(1200);
+    let message = refusal(&["generate", &long]);
+    assert!(message.ends_with("tokens, the context holds 1024"), "{message}");
+    let message = refusal(&["generate", "Once upon a time", "--context", "16", "-n", "13"]);
+    assert_eq!(
+        message,
+        "error: 5 tokens of prompt and 13 to generate need 17 positions, the context holds 16"
+    );
+    let message = refusal(&["generate", "--context", "5000"]);
+    assert_eq!(message, "error: max_seq is 5000, the limit is 1024");
+    assert_eq!(refusal(&["generate", "--context", "0"]), "error: max_seq must be at least 1");
+    assert!(
+        text(&["generate", "Once upon a time", "--context", "16", "-n", "12"])
+            .starts_with("Once upon a time")
+    );
+}
+
+#[test]
+fn options_out_of_range_are_refused() {
+    assert!(refusal(&["generate", "--temp", "-1"]).contains("temperature is -1"));
+    assert!(refusal(&["generate", "--temp", "NaN"]).contains("temperature is NaN"));
+    assert!(refusal(&["generate", "--top-p", "0"]).contains("top_p is 0"));
+    assert!(refusal(&["generate", "--threads", "0"]).contains("threads must be at least 1"));
+    assert!(refusal(&["bench", "--repeat", "0"]).contains("repeat must be at least 1"));
+    assert!(refusal(&["bench", "-p", "0"]).contains("the prompt must be at least 1"));
+}
+
+#[test]
+fn bad_flags_are_usage_errors() {
+    for arguments in [
+        &["generate", "--frobnicate"][..],
+        &["generate", "-n", "many"],
+        &["generate", "--backend", "tpu"],
+        &["bench", "--synthetic", "gpt5"],
+        &["bench", "--synthetic", "tiny", "--quant", "q3"],
+        &["bench", "--synthetic", "tiny", "-m", "file.gguf"],
+        &["conquer"],
+    ] {
+        let output = run(arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(stderr(&output).contains("error: "), "{arguments:?}");
+    }
+    assert!(stderr(&run(&["generate", "--backend", "tpu"])).contains("auto, cpu or cuda"));
+}
+
+#[test]
+fn cuda_without_a_driver_is_an_error_that_says_what_was_tried() {
+    for command in ["generate", "bench"] {
+        let message = refusal(&[command, "--backend", "cuda"]);
+        assert!(
+            message.starts_with("error: the cuda backend was asked for, but CUDA is not available"),
+            "{message}"
+        );
+        assert!(message.contains("/no/such/libcuda.so"), "{message}");
+    }
+}
+
+#[test]
+fn a_model_without_a_tokenizer_can_be_measured_but_not_prompted() {
+    let model =
+        runtime::synthetic::synthesize(runtime::synthetic::Preset::Tiny, runtime::synthetic::Quant::Q8_0, 1);
+    let mut writer = Writer::new();
+    // The same file, byte for byte, from its parts.
+    let model = model.unwrap();
+    for (key, value) in model.gguf().metadata().iter() {
+        use runtime::gguf::Value;
+        match value {
+            Value::String(v) => writer.string(key, v),
+            Value::U32(v) => writer.u32(key, *v),
+            Value::F32(v) => writer.f32(key, *v),
+            other => panic!("{key}: {other:?}"),
+        };
+    }
+    for tensor in model.gguf().tensors() {
+        let bytes = model.tensor_bytes(&tensor.name).unwrap().to_vec();
+        writer.tensor(&tensor.name, tensor.ty.unwrap(), &tensor.dims, bytes).unwrap();
+    }
+    let files = Files::new();
+    let file = files.write("tiny.gguf", &writer.finish().unwrap());
+    assert!(refusal(&["generate", "-m", &file]).contains("the model has no tokenizer"));
+    let table = text(&["bench", "-m", &file, "-n", "4", "-p", "4", "--repeat", "1"]);
+    assert!(table.starts_with("synthetic tiny q8_0: 1.4 M parameters"), "{table}");
+}
+
+#[test]
+fn bench_writes_json() {
+    let json = text(&["bench", "--synthetic", "tiny-qwen2", "-n", "8", "-p", "8", "--repeat", "2", "--json"]);
+    let report: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(report["model"], "synthetic tiny-qwen2 q4_k_m");
+    let row = &report["rows"][0];
+    assert_eq!(
+        (row["mode"].as_str(), row["all_decode_tok_per_s"].as_array().map(Vec::len)),
+        (Some("cpu"), Some(2))
+    );
+    assert!(row["decode_tok_per_s"].as_f64().unwrap() > 0.0);
+}
+
+#[test]
+fn info_shows_metadata_types_and_sizes() {
+    let info = text(&["info", asset().to_str().unwrap()]);
+    for part in ["GGUF version 3", "\"llama-bpe\"", "[string; 2048]", "Q4_K", "Q6_K", "5246208 parameters"] {
+        assert!(info.contains(part), "{part}: {info}");
+    }
+    let files = Files::new();
+    let mut writer = Writer::new();
+    writer.string("evil\x1b[2J", "\x1b[31m\nred");
+    let info = text(&["info", &files.write("evil.gguf", &writer.finish().unwrap())]);
+    assert!(!info.contains('\x1b') && info.contains("\\u{1b}[31m\\nred"), "{info:?}");
+}
+
+#[test]
+fn doctor_is_well_without_a_gpu() {
+    let report = text(&["doctor"]);
+    assert!(report.contains("no CUDA driver") && report.contains("=>  auto will use the cpu"), "{report}");
+}
+
+#[test]
+fn logging_is_off_stdout_and_its_filter_is_checked() {
+    let output = warpsmith(&["doctor"]).env("WARPSMITH_LOG", "runtime=loud").output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).starts_with("error: WARPSMITH_LOG is \"runtime=loud\", must be a log filter"));
+    let output = warpsmith(&["doctor"]).env("WARPSMITH_LOG", "trace").output().unwrap();
+    assert!(output.status.success() && stdout(&output).contains("=>"));
+}
+
+#[test]
+#[cfg(unix)]
+fn a_reader_that_leaves_is_no_error() {
+    let mut child =
+        warpsmith(&["generate", "-n", "200"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut first = [0];
+    child.stdout.take().unwrap().read_exact(&mut first).unwrap();
+    // The pipe is closed now; the program notices at its next word.
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{:?}", output.status);
+    assert!(!stderr(&output).contains("error"), "{}", stderr(&output));
+}
