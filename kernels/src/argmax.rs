@@ -114,14 +114,14 @@ impl Argmax {
     fn body(&self, k: &mut KernelBuilder, x: Reg<U64>, y: Reg<U64>) {
         let plan = self.plan();
         let thread = k.tid_x();
-        let row = plan.row(k, x);
+        let [row] = plan.rows(k, [x]);
         let value = k.named_var::<F32>("best", f32::NEG_INFINITY);
         let index = k.named_var::<U32>("best_index", 0);
         // A thread sees its elements in ascending order, so that "greater" keeps the first of equals.
         let consider = |k: &mut KernelBuilder, unit: Reg<U32>, values: &[Reg<F32>]| {
             for (lane, &v) in (0..).zip(values) {
                 let better = k.gt(v, value);
-                let here = k.mad(unit, plan.vector, lane);
+                let here = if plan.vector == 1 { unit } else { k.mad(unit, plan.vector, lane) };
                 k.update(value, |k, best| k.selp(better, v, best));
                 k.update(index, |k, best| k.selp(better, here, best));
             }
@@ -144,7 +144,7 @@ impl Argmax {
                 .collect();
             units.iter().zip(&loads).for_each(|(&unit, values)| consider(k, unit, values));
         });
-        let start = k.add(thread, unrolled);
+        let start = if unrolled == 0 { thread } else { k.add(thread, unrolled) };
         k.for_range(start, plan.units, plan.threads, |k, unit| {
             let at = k.ptr_index(row, unit, plan.vector * 4);
             let values = emit::load(k, at, plan.vector);

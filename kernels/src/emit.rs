@@ -114,10 +114,10 @@ impl RowPlan {
         self.steps * self.vector <= 32
     }
 
-    /// The address of this block's row: row `ctaid.x` of `base`.
-    pub fn row(&self, k: &mut KernelBuilder, base: Reg<U64>) -> Reg<U64> {
+    /// The addresses of this block's row, row `ctaid.x`, of each of `bases`.
+    pub fn rows<const N: usize>(&self, k: &mut KernelBuilder, bases: [Reg<U64>; N]) -> [Reg<U64>; N] {
         let row = k.ctaid_x();
-        k.ptr_index(base, row, self.units * self.vector * 4)
+        bases.map(|base| k.ptr_index(base, row, self.units * self.vector * 4))
     }
 
     /// The address of this thread's first unit of a row.
@@ -235,6 +235,13 @@ pub(crate) fn block_reduce(
             _ => parts.push(k.ld_shared::<F32>(at)),
         }
     }
-    let first = parts.remove(0);
-    parts.into_iter().fold(first, |sum, part| combine(k, sum, part))
+    k.comment("combine the warps");
+    while parts.len() > 1 {
+        let combine_pair = |pair: &[Reg<F32>]| match *pair {
+            [a, b] => combine(k, a, b),
+            _ => pair[0],
+        };
+        parts = parts.chunks(2).map(combine_pair).collect();
+    }
+    parts[0]
 }

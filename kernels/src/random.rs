@@ -31,10 +31,11 @@ impl Random {
         ((u128::from(self.bits()) * u128::from(bound)) >> 64) as u32
     }
 
-    /// A value near a standard normal: mean 0, variance 1, within ±6.
+    /// A value near a standard normal: mean 0, variance 1, within ±3.5, the scaled sum of four uniform ones.
     pub fn normal(&mut self) -> f32 {
-        let sum: f64 = (0..12).map(|_| (self.bits() >> 11) as f64 / (1u64 << 53) as f64).sum();
-        (sum - 6.0) as f32
+        let bits = self.bits();
+        let sum: f64 = (0..4).map(|i| (bits >> (16 * i) & 0xffff) as f64 / 65_536.0).sum();
+        ((sum - 2.0) * 3f64.sqrt()) as f32
     }
 
     /// `n` values of [`normal`](Self::normal).
@@ -45,5 +46,26 @@ impl Random {
     /// `n` uniform bytes.
     pub fn bytes(&mut self, n: usize) -> Vec<u8> {
         (0..n).map(|_| self.bits() as u8).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_have_the_moments_of_a_standard_normal() {
+        let values = Random::new(1).f32s(100_000);
+        let mean = values.iter().map(|&v| f64::from(v)).sum::<f64>() / 1e5;
+        let variance = values.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>() / 1e5;
+        assert!(mean.abs() < 0.02 && (variance - 1.0).abs() < 0.02, "{mean} {variance}");
+    }
+
+    #[test]
+    fn bounded_numbers_reach_both_ends() {
+        let mut random = Random::new(2);
+        let seen: Vec<u32> = (0..100).map(|_| random.below(3)).collect();
+        assert!((0..3).all(|v| seen.contains(&v)) && seen.iter().all(|&v| v < 3));
+        assert_eq!(random.below(0), 0);
     }
 }

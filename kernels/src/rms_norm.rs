@@ -96,7 +96,7 @@ impl RmsNorm {
     fn body(&self, k: &mut KernelBuilder, x: Reg<U64>, w: Reg<U64>, y: Reg<U64>) {
         let plan = self.plan();
         let thread = k.tid_x();
-        let [x_row, y_row] = [x, y].map(|base| plan.row(k, base));
+        let [x_row, y_row] = plan.rows(k, [x, y]);
         let squares = k.named_var::<F32>("squares", 0.0);
         let add_squares = |k: &mut KernelBuilder, values: &[Reg<F32>]| {
             for &v in values {

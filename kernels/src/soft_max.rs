@@ -87,7 +87,7 @@ impl SoftMax {
     fn body(&self, k: &mut KernelBuilder, x: Reg<U64>, y: Reg<U64>) {
         let plan = self.plan();
         let thread = k.tid_x();
-        let [x_row, y_row] = [x, y].map(|base| plan.row(k, base));
+        let [x_row, y_row] = plan.rows(k, [x, y]);
         let x_first = plan.first(k, thread, x_row);
         let block = |array| Block { thread, threads: plan.threads, array };
 

@@ -1,5 +1,6 @@
 //! Grouped-query attention over the cache.
 
+mod combine;
 mod conformance;
 mod emit;
 mod plan;
@@ -45,7 +46,7 @@ impl Attention {
     /// [`KernelError::Unsupported`] if `n_heads` is not a multiple of the cache's `n_kv_heads`, if `head_dim` is not a
     /// multiple of 4 or exceeds [`MAX_HEAD_DIM`](Self::MAX_HEAD_DIM), if `scale` is not finite, or for a dimension of 0.
     pub fn new(cache: CacheShape, rows: usize, n_heads: usize, scale: f32) -> Result<Self, KernelError> {
-        if cache.head_dim % 4 != 0 || cache.head_dim > Self::MAX_HEAD_DIM {
+        if !cache.head_dim.is_multiple_of(4) || cache.head_dim > Self::MAX_HEAD_DIM {
             let (got, max) = (cache.head_dim, Self::MAX_HEAD_DIM);
             return Err(refuse(FAMILY, format!("head_dim is {got}, it must be a multiple of 4 up to {max}")));
         }
