@@ -1,0 +1,220 @@
+//! The weight formats behind one face: what the emitters of matrix products ask of a format.
+
+use ptx_builder::{
+    Addr, B32, B64, F16, F32, KernelBuilder, Load, Pred, Reg, S8, S32, Space, U16, U32, U64,
+};
+use tensor_formats::ElementType;
+
+use super::partition::Partition;
+use super::{q4_k, q6_k, q8_0, scalar};
+
+/// A format that weights come in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum WeightFormat {
+    F32,
+    F16,
+    Bf16,
+    Q8_0,
+    Q4K,
+    Q6K,
+}
+
+/// The bytes of a part, as they were loaded. Loads of 4 bytes and more fill `words`, of 2 `halves`, of 1 `bytes`, each in
+/// the order of [`Partition::loads`].
+#[derive(Debug, Default)]
+pub(crate) struct Raw {
+    pub(crate) words: Vec<Reg<B32>>,
+    pub(crate) halves: Vec<Reg<U16>>,
+    /// Sign-extended.
+    pub(crate) bytes: Vec<Reg<S32>>,
+}
+
+impl Raw {
+    /// Halves `first` and `first + 1` as a word.
+    pub(super) fn word_of_halves(&self, k: &mut KernelBuilder, first: usize) -> Reg<B32> {
+        k.pack32(self.halves[first], self.halves[first + 1])
+    }
+
+    /// Half `index` as an IEEE half, widened.
+    pub(super) fn f16(&self, k: &mut KernelBuilder, index: usize) -> Reg<F32> {
+        k.f16_to_f32(self.halves[index].cast::<F16>())
+    }
+}
+
+/// What a thread knows of its part before it loads anything.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum PartState {
+    None,
+    Q4K(q4_k::SubBlocks),
+}
+
+/// A part whose scales are decoded and whose quants are words of four signed bytes, in the order of the runs.
+#[derive(Debug)]
+pub(crate) struct Q8Part {
+    pub(super) words: Vec<Reg<B32>>,
+    pub(super) scales: Vec<Reg<F32>>,
+    pub(super) integer_scales: Vec<Reg<S32>>,
+}
+
+/// Activations for a part: quants as words in the order of the runs, and what [`WeightFormat::load_groups`] gave.
+#[derive(Debug)]
+pub(crate) struct Q8Activations {
+    pub(crate) words: Vec<Reg<B32>>,
+    pub(crate) groups: Vec<Reg<F32>>,
+}
+
+impl WeightFormat {
+    /// The format of weights of type `element`; `None` if it is no weight type.
+    pub(crate) const fn of(element: ElementType) -> Option<Self> {
+        match element {
+            ElementType::F32 => Some(Self::F32),
+            ElementType::F16 => Some(Self::F16),
+            ElementType::BF16 => Some(Self::Bf16),
+            ElementType::Q8_0 => Some(Self::Q8_0),
+            ElementType::Q4_K => Some(Self::Q4K),
+            ElementType::Q6_K => Some(Self::Q6K),
+            ElementType::Q8Act | ElementType::U32 => None,
+        }
+    }
+
+    /// Whether the weights are bytes that `dp4a` can multiply.
+    pub(crate) const fn has_bytes(self) -> bool {
+        matches!(self, Self::Q8_0 | Self::Q4K | Self::Q6K)
+    }
+
+    /// How rows of `cols` columns are divided.
+    pub(crate) fn partition(self, cols: u32) -> Partition {
+        match self {
+            Self::F32 => scalar::partition(4, cols),
+            Self::F16 | Self::Bf16 => scalar::partition(2, cols),
+            Self::Q8_0 => q8_0::partition(),
+            Self::Q4K => q4_k::partition(),
+            Self::Q6K => q6_k::partition(),
+        }
+    }
+
+    /// Emits what depends on the part's number alone.
+    pub(crate) fn part_state(self, k: &mut KernelBuilder, part: Reg<U32>) -> PartState {
+        match self {
+            Self::Q4K => PartState::Q4K(q4_k::SubBlocks::new(k, part)),
+            _ => PartState::None,
+        }
+    }
+
+    /// Emits the factors that [`values`](Self::values) needs of each part, once a part.
+    pub(crate) fn factors(self, k: &mut KernelBuilder, state: PartState, raw: &Raw) -> Vec<Reg<F32>> {
+        match (self, state) {
+            (Self::F32 | Self::F16 | Self::Bf16, _) => Vec::new(),
+            (Self::Q8_0, _) => vec![raw.f16(k, 2)],
+            (Self::Q6K, _) => q6_k::factors(k, raw),
+            (Self::Q4K, PartState::Q4K(sub_blocks)) => q4_k::factors(k, sub_blocks, raw, -1.0).to_vec(),
+            (Self::Q4K, PartState::None) => unreachable!("part_state made the state"),
+        }
+    }
+
+    /// Emits four weights of run `run` as f32, from its column `4 * quad` on; fewer if the run is shorter.
+    pub(crate) fn values(
+        self,
+        k: &mut KernelBuilder,
+        raw: &Raw,
+        factors: &[Reg<F32>],
+        run: usize,
+        quad: usize,
+    ) -> Vec<Reg<F32>> {
+        match self {
+            Self::F32 => scalar::f32_values(k, raw),
+            Self::F16 => scalar::f16_values(k, raw, quad),
+            Self::Bf16 => scalar::bf16_values(k, raw, quad),
+            Self::Q8_0 => q8_0::values(k, raw, factors),
+            Self::Q4K => q4_k::values(k, raw, factors, run, quad),
+            Self::Q6K => q6_k::values(k, raw, factors, run),
+        }
+    }
+
+    /// Emits the decoding of a part for [`dot_q8`](Self::dot_q8).
+    pub(crate) fn q8_part(self, k: &mut KernelBuilder, state: PartState, raw: &Raw) -> Q8Part {
+        match (self, state) {
+            (Self::Q8_0, _) => q8_0::q8_part(k, raw),
+            (Self::Q6K, _) => q6_k::q8_part(k, raw),
+            (Self::Q4K, PartState::Q4K(sub_blocks)) => q4_k::q8_part(k, sub_blocks, raw),
+            _ => unreachable!("the kernel's constructor asks has_bytes"),
+        }
+    }
+
+    /// Emits the loads of the scales of activations for a part whose first group's pair is at `groups`.
+    pub(crate) fn load_groups(self, k: &mut KernelBuilder, groups: Addr<U64>) -> Vec<Reg<F32>> {
+        match self {
+            Self::Q4K => k.ld_global_v4::<F32>(groups).to_vec(),
+            Self::Q6K => (0..4).map(|run| k.ld_global::<F32>(groups + 8 * run)).collect(),
+            _ => vec![k.ld_global::<F32>(groups)],
+        }
+    }
+
+    /// Emits the dot product of a part with activations, added to `sum`.
+    pub(crate) fn dot_q8(
+        self,
+        k: &mut KernelBuilder,
+        part: &Q8Part,
+        x: &Q8Activations,
+        sum: Reg<F32>,
+    ) -> Reg<F32> {
+        match self {
+            Self::Q4K => q4_k::dot_q8(k, part, x, sum),
+            Self::Q6K => q6_k::dot_q8(k, part, x, sum),
+            _ => q8_0::dot_q8(k, part, x, sum),
+        }
+    }
+}
+
+impl Partition {
+    /// Emits the loads of a part, `offset` bytes from the pointers of its streams; only where `guard` holds.
+    pub(crate) fn load(
+        &self,
+        k: &mut KernelBuilder,
+        streams: &[Reg<U64>],
+        offset: i32,
+        guard: Option<Pred>,
+    ) -> Raw {
+        let mut raw = Raw::default();
+        for load in &self.loads {
+            let at = streams[load.stream] + (offset + load.offset as i32);
+            match load.bytes {
+                16 => raw.words.extend(match guard {
+                    Some(p) => k.load_v4_or::<B32>(p, Space::Global, Load::NC, at, 0u32),
+                    None => k.load_v4::<B32>(Space::Global, Load::NC, at),
+                }),
+                8 => {
+                    let both = match guard {
+                        Some(p) => k.load_or::<B64>(p, Space::Global, Load::NC, at, 0u64),
+                        None => k.load::<B64>(Space::Global, Load::NC, at),
+                    };
+                    raw.words.extend(k.unpack64::<B32>(both));
+                }
+                4 => raw.words.push(match guard {
+                    Some(p) => k.load_or::<B32>(p, Space::Global, Load::NC, at, 0u32),
+                    None => k.load::<B32>(Space::Global, Load::NC, at),
+                }),
+                2 => raw.halves.push(match guard {
+                    Some(p) => k.load_or::<U16>(p, Space::Global, Load::NC, at, 0u16),
+                    None => k.load::<U16>(Space::Global, Load::NC, at),
+                }),
+                _ => raw.bytes.push(match guard {
+                    Some(p) => k.load_or::<S8>(p, Space::Global, Load::NC, at, 0i32),
+                    None => k.load::<S8>(Space::Global, Load::NC, at),
+                }),
+            }
+        }
+        raw
+    }
+}
+
+/// Byte `index` of a word, minus `bias`, as f32: exact for a bias that is a byte or 128.
+///
+/// The byte becomes the last of the significand of a float in 2^23..2^24, where neighbours are 1 apart: a permutation
+/// and a subtraction, both cheaper than the conversion of an integer.
+pub(super) fn biased_byte(k: &mut KernelBuilder, word: Reg<B32>, index: u32, bias: u8) -> Reg<F32> {
+    const TWO_TO_23: f32 = 8_388_608.0;
+    let float = k.prmt::<B32>(word, TWO_TO_23.to_bits(), 0x7440 + index);
+    let float = k.bits_to_f32(float);
+    k.sub::<F32>(float, TWO_TO_23 + f32::from(bias))
+}

@@ -1,0 +1,164 @@
+//! The arithmetic of the kernels in plain Rust, operation for operation, in f32 and in the kernels' order.
+//!
+//! IEEE arithmetic leaves no room: a kernel that does what it says gives exactly these bits. The cases therefore ask
+//! for them, and since the order here knows nothing of the batch, they also prove that the batch does not matter.
+
+use tensor_formats::f16;
+
+use super::Matrix;
+use crate::blocks::WeightFormat;
+use crate::blocks::partition::Partition;
+use crate::support::WARP;
+
+/// The order in which a row of a matrix is summed.
+pub(super) struct Replay {
+    format: WeightFormat,
+    partition: Partition,
+    threads_per_row: u32,
+    cols: usize,
+}
+
+impl Replay {
+    pub(super) fn new(matrix: &Matrix) -> Self {
+        Self {
+            format: matrix.format,
+            partition: matrix.partition(),
+            threads_per_row: matrix.spread().threads_per_row,
+            cols: matrix.cols as usize,
+        }
+    }
+
+    /// A row given as its values times f32 activations.
+    pub(super) fn row_f32(&self, weights: &[f32], x: &[f32]) -> f32 {
+        self.sum(|acc, block, part| {
+            let first = block * self.partition.block_cols as usize + self.partition.col.of(part) as usize;
+            let runs = self.partition.runs.iter();
+            let cols = runs.flat_map(|run| first + run.col as usize..first + (run.col + run.len) as usize);
+            cols.fold(acc, |acc, col| weights[col].mul_add(x[col], acc))
+        })
+    }
+
+    /// A row of GGUF blocks times a Q8Act row.
+    pub(super) fn row_q8(&self, row: &[u8], x: &[u8]) -> f32 {
+        let (quants, groups) = x.split_at(self.cols);
+        let activation = Activation { quants, groups };
+        let bytes = self.partition.block_bytes as usize;
+        self.sum(|acc, block, part| {
+            let unit = Unit {
+                block: &row[block * bytes..][..bytes],
+                part: part as usize,
+                col: block * self.partition.block_cols as usize + self.partition.col.of(part) as usize,
+            };
+            match self.format {
+                WeightFormat::Q4K => unit.q4_k(&activation, acc),
+                WeightFormat::Q6K => unit.q6_k(&activation, acc),
+                _ => unit.q8_0(&activation, acc),
+            }
+        })
+    }
+
+    /// Every thread folds its parts in ascending order, then the threads' sums are added as a tree in each warp and
+    /// one after the other across warps.
+    fn sum(&self, fold: impl Fn(f32, usize, u32) -> f32) -> f32 {
+        let (threads, parts) = (self.threads_per_row, self.partition.parts_of_row(self.cols as u32));
+        let thread = |t| {
+            let own = (t..parts).step_by(threads as usize);
+            own.fold(0.0, |acc, p| {
+                fold(acc, (p / self.partition.parts) as usize, p % self.partition.parts)
+            })
+        };
+        let sums: Vec<f32> = (0..threads).map(thread).collect();
+        let warps = sums.chunks(WARP as usize).map(|lanes| {
+            let mut lanes = lanes.to_vec();
+            while lanes.len() > 1 {
+                let (low, high) = lanes.split_at(lanes.len() / 2);
+                lanes = low.iter().zip(high).map(|(a, b)| a + b).collect();
+            }
+            lanes[0]
+        });
+        warps.reduce(|a, b| a + b).unwrap_or(0.0)
+    }
+}
+
+struct Activation<'a> {
+    quants: &'a [u8],
+    groups: &'a [u8],
+}
+
+impl Activation<'_> {
+    fn quant(&self, col: usize) -> i32 {
+        i32::from(self.quants[col] as i8)
+    }
+
+    /// `d` and `d * sum` of the group that `col` is in.
+    fn group(&self, col: usize) -> (f32, f32) {
+        let at = |byte: usize| f32::from_le_bytes(std::array::from_fn(|i| self.groups[byte + i]));
+        (at(col / 32 * 8), at(col / 32 * 8 + 4))
+    }
+
+    /// The integer dot product of the columns from `col` on with `weights`.
+    fn dot(&self, col: usize, weights: impl Iterator<Item = i32>) -> i32 {
+        weights.enumerate().map(|(i, w)| w * self.quant(col + i)).sum()
+    }
+}
+
+/// One part of one block, and its first column.
+struct Unit<'a> {
+    block: &'a [u8],
+    part: usize,
+    col: usize,
+}
+
+impl Unit<'_> {
+    fn half(&self, byte: usize) -> f32 {
+        f16::to_f32(u16::from_le_bytes([self.block[byte], self.block[byte + 1]]))
+    }
+
+    fn q8_0(&self, x: &Activation, acc: f32) -> f32 {
+        let quants = self.block[2 + 4 * self.part..][..4].iter();
+        let dot = x.dot(self.col, quants.map(|&q| i32::from(q as i8)));
+        (self.half(0) * x.group(self.col).0).mul_add(dot as f32, acc)
+    }
+
+    fn q4_k(&self, x: &Activation, acc: f32) -> f32 {
+        let (d, half_dmin) = (self.half(0), self.half(2) * -0.5);
+        let quants = &self.block[16 + 16 * self.part..][..16];
+        let mut acc = acc;
+        for high in 0..2 {
+            let col = self.col + 32 * high;
+            let (scale, min) = q4_k_scale(&self.block[4..16], self.part / 2 * 2 + high);
+            let dot = x.dot(col, quants.iter().map(|&q| i32::from(q >> (4 * high) & 15)));
+            let (group_d, group_sum) = x.group(col);
+            acc = (d * f32::from(scale)).mul_add(group_d * dot as f32, acc);
+            acc = (half_dmin * f32::from(min)).mul_add(group_sum, acc);
+        }
+        acc
+    }
+
+    fn q6_k(&self, x: &Activation, acc: f32) -> f32 {
+        let (half, l) = (self.part / 8, self.part % 8 * 4);
+        let mut sum = 0.0f32;
+        for run in 0..4 {
+            let ql = &self.block[64 * half + l + run % 2 * 32..][..4];
+            let qh = &self.block[128 + 32 * half + l..][..4];
+            let quants = ql.iter().zip(qh).map(|(&low, &high)| {
+                i32::from(low >> (run / 2 * 4) & 15 | (high >> (2 * run) & 3) << 4) - 32
+            });
+            let scale = i32::from(self.block[192 + 8 * half + l / 16 + 2 * run] as i8);
+            let col = self.col + 32 * run;
+            let (group_d, scaled) = (x.group(col).0, (x.dot(col, quants) * scale) as f32);
+            sum = if run == 0 { group_d * scaled } else { group_d.mul_add(scaled, sum) };
+        }
+        self.half(208).mul_add(sum, acc)
+    }
+}
+
+/// Scale and minimum of sub-block `index` of a Q4_K block: `get_scale_min_k4` of ggml, six bits each.
+fn q4_k_scale(scales: &[u8], index: usize) -> (u8, u8) {
+    if index < 4 {
+        (scales[index] & 63, scales[index + 4] & 63)
+    } else {
+        let (low, high) = (scales[index + 4], (scales[index - 4] >> 6, scales[index] >> 6));
+        (low & 15 | high.0 << 4, low >> 4 | high.1 << 4)
+    }
+}
