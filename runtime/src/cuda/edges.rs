@@ -20,7 +20,9 @@ impl Accesses {
     /// Whether the two cannot change places.
     pub fn conflicts_with(&self, other: &Accesses) -> bool {
         let meet = |a: &[Span], b: &[Span]| a.iter().any(|x| b.iter().any(|y| x.overlaps(*y)));
-        meet(&self.writes, &other.reads) || meet(&self.reads, &other.writes) || meet(&self.writes, &other.writes)
+        meet(&self.writes, &other.reads)
+            || meet(&self.reads, &other.writes)
+            || meet(&self.writes, &other.writes)
     }
 }
 
@@ -136,7 +138,9 @@ mod tests {
     fn regions(n: usize) -> Vec<RegionId> {
         let mut map = MemoryMap::new();
         (0..n)
-            .map(|i| map.add(Region { name: i.to_string(), kind: RegionKind::State, base: 0, bytes: 1 << 20 }))
+            .map(|i| {
+                map.add(Region { name: i.to_string(), kind: RegionKind::State, base: 0, bytes: 1 << 20 })
+            })
             .collect()
     }
 
@@ -220,8 +224,11 @@ mod tests {
     }
 
     fn accesses() -> impl Strategy<Value = Vec<Accesses>> {
-        let span = (0..3usize, 0..24u64, 0..10u64)
-            .prop_map(|(region, offset, bytes)| Span { region: regions(3)[region], offset, bytes });
+        let span = (0..3usize, 0..24u64, 0..10u64).prop_map(|(region, offset, bytes)| Span {
+            region: regions(3)[region],
+            offset,
+            bytes,
+        });
         let spans = |most| prop::collection::vec(span.clone(), 0..most);
         let step = (spans(4), spans(3)).prop_map(|(reads, writes)| Accesses { reads, writes });
         prop::collection::vec(step, 0..24)

@@ -61,8 +61,7 @@ impl Span {
 
     /// Whether the two share a byte.
     pub fn overlaps(self, other: Span) -> bool {
-        self.region == other.region
-            && self.offset.max(other.offset) < self.end().min(other.end())
+        self.region == other.region && self.offset.max(other.offset) < self.end().min(other.end())
     }
 
     /// Whether every byte of `other` is a byte of `self`.
@@ -159,7 +158,8 @@ mod tests {
     #[test]
     fn addresses_beyond_four_gib_do_not_wrap() {
         let mut map = MemoryMap::new();
-        let big = Region { name: "weights".into(), kind: RegionKind::Constant, base: 1 << 40, bytes: 6 << 30 };
+        let big =
+            Region { name: "weights".into(), kind: RegionKind::Constant, base: 1 << 40, bytes: 6 << 30 };
         let id = map.add(big);
         let last = Span { region: id, offset: (6 << 30) - 4, bytes: 4 };
         assert_eq!(map.address(last), Some((1 << 40) + (6 << 30) - 4));

@@ -1,1 +1,67 @@
 //! The CUDA engine: a launch plan over emitted PTX, run eagerly or as an explicit CUDA graph.
+//!
+//! ```text
+//! ComputeGraph ── CudaExecutor ──> LaunchPlan ── ModuleCache ──> LoadedPlan ──> run on a stream
+//!  (graph)        (lower)          plain data    (PTX, JIT)          ├────────> PlanGraph (CUDA graph)
+//!                                  edges                             └────────> profile
+//! ```
+//!
+//! | file | what |
+//! |---|---|
+//! | [`memory_map`] | regions and byte ranges, the language of plans |
+//! | [`edges`] | which steps must wait for which |
+//! | [`plan`] | the launch plan and what it refuses |
+//! | `lower` | operations to kernels |
+//! | [`executor`] | [`graph::KernelDispatch`] that appends to a plan |
+//! | [`module_cache`] | PTX emitted and compiled once |
+//! | [`memory`], [`upload`] | allocations behind a memory map, and filling them |
+//! | [`loaded`], [`plan_graph`], [`profile`](mod@profile) | the three ways to run a plan |
+//! | [`engine_layout`], [`step_plan`] | the plan of a decoding step |
+//! | [`decoder`] | [`Decoder`](crate::decoder::Decoder) on a GPU |
+//! | [`attention_ops`] | attention and KV scatter as plain functions |
+//! | [`runner`] | conformance cases and jobs on a GPU |
+//!
+//! Plans know no device and are tested without one. Nothing here captures a stream: graphs are built node by node, from
+//! the same plan that runs eagerly.
+
+pub mod attention_ops;
+mod byte_set;
+pub mod decoder;
+pub mod edges;
+pub mod engine_layout;
+pub mod error;
+pub mod executor;
+#[cfg(test)]
+mod executor_tests;
+pub mod layout;
+pub mod loaded;
+mod lower;
+pub mod memory;
+pub mod memory_map;
+pub mod module_cache;
+pub mod plan;
+pub mod plan_error;
+pub mod plan_graph;
+pub mod profile;
+mod row_chunks;
+pub mod runner;
+pub mod step_plan;
+#[cfg(test)]
+mod step_plan_tests;
+#[cfg(test)]
+mod testing;
+pub mod upload;
+
+pub use decoder::{CudaDecoder, DecoderStats};
+pub use edges::{Accesses, Edge, dependencies};
+pub use error::CudaError;
+pub use executor::{Bindings, CudaExecutor};
+pub use loaded::LoadedPlan;
+pub use memory::DeviceMemory;
+pub use memory_map::{MemoryMap, Region, RegionId, RegionKind, Span};
+pub use module_cache::{CacheStats, ModuleCache};
+pub use plan::{Argument, Launch, LaunchPlan, Step};
+pub use plan_error::PlanError;
+pub use plan_graph::PlanGraph;
+pub use profile::{StepTime, profile};
+pub use upload::Uploader;

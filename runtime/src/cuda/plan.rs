@@ -257,7 +257,12 @@ impl LaunchPlan {
         Listing { plan: self, context }
     }
 
-    fn check_argument(&self, kernel: &str, param: &Param, argument: &Argument) -> Result<(Span, u64), PlanError> {
+    fn check_argument(
+        &self,
+        kernel: &str,
+        param: &Param,
+        argument: &Argument,
+    ) -> Result<(Span, u64), PlanError> {
         let region_kind = self.check_inside(kernel, argument.span)?;
         let show = || self.memory.display(argument.span).to_string();
         let (kernel, parameter) = (kernel.to_owned(), param.name);
@@ -278,7 +283,13 @@ impl LaunchPlan {
             return Err(PlanError::Outside { step: kernel, span: show() });
         };
         if !address.is_multiple_of(u64::from(param.align.max(1))) {
-            return Err(PlanError::Alignment { kernel, parameter, span: show(), address, align: param.align });
+            return Err(PlanError::Alignment {
+                kernel,
+                parameter,
+                span: show(),
+                address,
+                align: param.align,
+            });
         }
         Ok((touched, address))
     }
@@ -323,17 +334,28 @@ fn check_geometry(kernel: &str, geometry: LaunchGeometry) -> Result<(), PlanErro
     let [bx, by, bz] = geometry.block.map(u64::from);
     let [gx, gy, gz] = geometry.grid;
     let block_fits = (1..=1024).contains(&(bx * by * bz)) && bz <= 64;
-    let grid_fits = (1..=0x7FFF_FFFF).contains(&gx) && (1..=65_535).contains(&gy) && (1..=65_535).contains(&gz);
-    if block_fits && grid_fits { Ok(()) } else { Err(PlanError::Geometry { kernel: kernel.into(), geometry }) }
+    let grid_fits =
+        (1..=0x7FFF_FFFF).contains(&gx) && (1..=65_535).contains(&gy) && (1..=65_535).contains(&gz);
+    if block_fits && grid_fits {
+        Ok(())
+    } else {
+        Err(PlanError::Geometry { kernel: kernel.into(), geometry })
+    }
 }
 
 /// Two parameters may share memory if neither is written, or if they are the very same bytes (an operation in place).
-fn check_aliases(memory: &MemoryMap, kernel: &str, params: &[Param], touched: &[Span]) -> Result<(), PlanError> {
+fn check_aliases(
+    memory: &MemoryMap,
+    kernel: &str,
+    params: &[Param],
+    touched: &[Span],
+) -> Result<(), PlanError> {
     for (i, a) in touched.iter().enumerate() {
         for (j, b) in touched.iter().enumerate().skip(i + 1) {
             let writes = params[i].access.writes() || params[j].access.writes();
             if writes && a.overlaps(*b) && a != b {
-                let show = |index: usize, span: Span| format!("{} = {}", params[index].name, memory.display(span));
+                let show =
+                    |index: usize, span: Span| format!("{} = {}", params[index].name, memory.display(span));
                 return Err(PlanError::Alias { kernel: kernel.into(), a: show(i, *a), b: show(j, *b) });
             }
         }
@@ -381,7 +403,11 @@ impl fmt::Display for Listing<'_> {
                 Step::Fill { target, value } => write!(f, "  {value} -> {}", plan.memory.display(*target))?,
             }
             let cost = step.cost(self.context);
-            write!(f, "  read {} B, written {} B, {} op", cost.bytes_read, cost.bytes_written, cost.operations)?;
+            write!(
+                f,
+                "  read {} B, written {} B, {} op",
+                cost.bytes_read, cost.bytes_written, cost.operations
+            )?;
             let after: Vec<_> =
                 edges.iter().filter(|edge| edge.to == index).map(|edge| edge.from.to_string()).collect();
             if after.is_empty() { writeln!(f)? } else { writeln!(f, "  after {}", after.join(" "))? }
@@ -576,7 +602,9 @@ mod tests {
     #[test]
     fn impossible_launches_are_refused() {
         let mut f = fixture();
-        for (grid, block) in [([0, 1, 1], [32, 1, 1]), ([1, 1, 1], [1025, 1, 1]), ([1, 65_536, 1], [32, 1, 1])] {
+        for (grid, block) in
+            [([0, 1, 1], [32, 1, 1]), ([1, 1, 1], [1025, 1, 1]), ([1, 65_536, 1], [32, 1, 1])]
+        {
             let mut kernel = FakeKernel::new("fake", &[]);
             kernel.geometry = LaunchGeometry { grid, block, dynamic_shared: 0 };
             let error = f.plan.launch(Arc::new(kernel), &[]).unwrap_err();

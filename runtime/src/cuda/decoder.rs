@@ -1,0 +1,387 @@
+//! [`CudaDecoder`]: the engine on a GPU.
+
+use std::collections::BTreeMap;
+
+use gpu_driver::{Context, Driver, DriverError, Stream};
+
+use super::engine_layout::{EngineLayout, StepTensors};
+use super::error::CudaError;
+use super::loaded::LoadedPlan;
+use super::memory::DeviceMemory;
+use super::memory_map::{RegionKind, Span};
+use super::module_cache::{CacheStats, ModuleCache};
+use super::plan_graph::PlanGraph;
+use super::profile::{StepTime, profile};
+use super::step_plan::{EngineRegions, StepPlan, step_plan};
+use super::upload::Uploader;
+use crate::decoder::{Decoder, Output, Row, StepGuard, StepOutput};
+use crate::engine::EngineOptions;
+use crate::error::{BackendError, Error};
+use crate::model::{Model, ModelConfig};
+
+/// A model on one GPU.
+///
+/// For each number of rows and each [`Output`] the decoder makes one launch plan, the first time that it is asked for.
+/// The plan is built into a CUDA graph, node by node, and replayed: tokens, positions and sequences are in device
+/// memory, so nothing about the graph changes from step to step. If a graph cannot be built, or the options ask for
+/// it, the same plan is launched kernel by kernel, with the same results.
+#[derive(Debug)]
+pub struct CudaDecoder {
+    config: ModelConfig,
+    options: EngineOptions,
+    guard: StepGuard,
+    layout: EngineLayout,
+    regions: EngineRegions,
+    steps: BTreeMap<StepKey, PreparedStep>,
+    memory: DeviceMemory,
+    cache: ModuleCache,
+    stream: Stream,
+    device: String,
+    /// Why graphs are not used, if they are not.
+    eager: Option<String>,
+    stats: Counts,
+    results: Vec<u32>,
+}
+
+/// Rows, and what they are for.
+type StepKey = (usize, u8);
+
+/// A plan that is loaded, and its graph unless steps run eagerly.
+#[derive(Debug)]
+struct PreparedStep {
+    graph: Option<PlanGraph>,
+    plan: LoadedPlan,
+    result_words: usize,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Counts {
+    graph_steps: u64,
+    eager_steps: u64,
+}
+
+/// How a decoder has worked so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DecoderStats {
+    /// Steps that were one graph launch.
+    pub graph_steps: u64,
+    /// Steps that were launched kernel by kernel.
+    pub eager_steps: u64,
+    /// Plans made, one for each number of rows and output.
+    pub plans: usize,
+    /// Graphs built from them.
+    pub graphs: usize,
+    /// Nodes of the graph for one row and its most likely next token; 0 if there is none.
+    pub nodes: usize,
+    /// Edges of that graph.
+    pub edges: usize,
+    /// What the kernel cache did.
+    pub kernels: CacheStats,
+}
+
+impl CudaDecoder {
+    /// Puts `model` on the device that the options name, and compiles what decoding one row needs.
+    ///
+    /// # Errors
+    /// [`BackendError::NoCuda`] without a driver or a device; [`CudaError::DoesNotFit`] as the source of
+    /// [`Error::Device`] if weights, caches and workspace exceed the free memory; options out of range; a model with
+    /// an operation that has no kernel; the driver's failures.
+    pub fn new(model: &Model, options: &EngineOptions) -> Result<Self, Error> {
+        options.check(model.config())?;
+        let context = open(options.device)?;
+        Self::with_context(model, options, &context)
+    }
+
+    /// [`new`](Self::new) on a given context, whatever device the options name.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn with_context(model: &Model, options: &EngineOptions, context: &Context) -> Result<Self, Error> {
+        options.check(model.config())?;
+        let config = model.config().clone();
+        let layout = EngineLayout::new(&config, options)?;
+        let (memory, regions) = load(model, options, &layout, context)?;
+        let cache = ModuleCache::new(context).map_err(failed("preparing the device"))?;
+        let stream = Stream::new(context).map_err(driver_failed("making the stream"))?;
+        let name = context.device().name().map_err(driver_failed("asking for the device's name"))?;
+        let mut decoder = Self {
+            guard: StepGuard::new(&config, options),
+            device: format!("{name}, compute capability {}", context.limits().compute_capability),
+            eager: options.eager.then(|| "as asked for".to_owned()),
+            options: options.clone(),
+            config,
+            layout,
+            regions,
+            steps: BTreeMap::new(),
+            memory,
+            cache,
+            stream,
+            stats: Counts::default(),
+            results: Vec::new(),
+        };
+        decoder.prepare(1, Output::LastArgmax)?;
+        Ok(decoder)
+    }
+
+    /// How the decoder has worked so far.
+    pub fn stats(&self) -> DecoderStats {
+        let decode = self.steps.get(&key(1, Output::LastArgmax)).and_then(|step| step.graph.as_ref());
+        DecoderStats {
+            graph_steps: self.stats.graph_steps,
+            eager_steps: self.stats.eager_steps,
+            plans: self.steps.len(),
+            graphs: self.steps.values().filter(|step| step.graph.is_some()).count(),
+            nodes: decode.map_or(0, PlanGraph::n_nodes),
+            edges: decode.map_or(0, PlanGraph::n_edges),
+            kernels: self.cache.stats(),
+        }
+    }
+
+    /// Why steps are launched kernel by kernel, if they are.
+    pub fn eager_reason(&self) -> Option<&str> {
+        self.eager.as_deref()
+    }
+
+    /// Launches steps kernel by kernel from now on, as after a failed graph, and drops the graphs.
+    pub fn go_eager(&mut self, reason: impl Into<String>) {
+        self.eager = Some(reason.into());
+        self.steps.values_mut().for_each(|step| step.graph = None);
+    }
+
+    /// Replays graphs from now on; they are built when next needed.
+    pub fn use_graphs(&mut self) {
+        self.eager = None;
+        // A step without a graph is prepared anew. Its kernels are in the cache.
+        self.steps.retain(|_, step| step.graph.is_some());
+    }
+
+    /// The device's time for each step of the plan for these rows, over `runs` runs kernel by kernel.
+    ///
+    /// # Errors
+    /// As [`step`](Decoder::step).
+    pub fn profile(&mut self, rows: &[Row], output: Output, runs: usize) -> Result<Vec<StepTime>, Error> {
+        self.guard.check(rows)?;
+        self.prepare(rows.len(), output)?;
+        self.write_state(rows)?;
+        let context = rows.iter().map(|row| u64::from(row.position) + 1).max().unwrap_or(0);
+        let times = profile(&self.prepared(rows.len(), output)?.plan, &self.stream, runs, context)
+            .map_err(failed("profiling a step"))?;
+        self.guard.commit(rows);
+        Ok(times)
+    }
+
+    /// The launch plan for `rows` rows as text, with costs when every row attends to `context` positions.
+    ///
+    /// # Errors
+    /// If the plan cannot be made.
+    pub fn listing(&mut self, rows: usize, output: Output, context: u64) -> Result<String, Error> {
+        self.prepare(rows, output)?;
+        Ok(self.prepared(rows, output)?.plan.plan().listing(context).to_string())
+    }
+
+    /// Makes the plan and the graph for a kind of step, unless they are there.
+    fn prepare(&mut self, rows: usize, output: Output) -> Result<(), Error> {
+        if self.steps.contains_key(&key(rows, output)) {
+            return Ok(());
+        }
+        let tensors = StepTensors::new(&self.config, &self.options, rows, output)?;
+        self.make_room(&tensors)?;
+        let map = self.memory.map();
+        let StepPlan { plan, result_bytes } =
+            step_plan(&tensors, &self.layout, &self.regions, map, self.cache.target())?;
+        let plan = LoadedPlan::new(plan, &self.memory, &self.cache).map_err(failed("compiling kernels"))?;
+        let mut graph = None;
+        if self.eager.is_none() {
+            match PlanGraph::build(&plan, &self.stream) {
+                Ok(built) => graph = Some(built),
+                Err(error) => {
+                    let reason = crate::error::chain(&error);
+                    tracing::warn!(%reason, "no CUDA graph: steps are launched kernel by kernel");
+                    self.go_eager(reason);
+                }
+            }
+        }
+        let result_words = (result_bytes / 4) as usize;
+        self.steps.insert(key(rows, output), PreparedStep { graph, plan, result_words });
+        Ok(())
+    }
+
+    /// Sees to it that workspace and results are large enough. Growing them drops the plans made so far, whose
+    /// addresses are the old ones; they are made anew when next needed.
+    fn make_room(&mut self, tensors: &StepTensors) -> Result<(), Error> {
+        let result = tensors.result.and_then(|id| tensors.memory.view(id)).map_or(0, |view| view.bytes());
+        let wanted =
+            [(self.regions.workspace, tensors.memory.workspace_bytes), (self.regions.host_results, result)];
+        for (region, bytes) in wanted {
+            if self.memory.map().get(region).is_none_or(|region| region.bytes < bytes) {
+                self.steps.clear();
+                self.memory.replace(region, bytes).map_err(failed("making room for a step"))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn prepared(&self, rows: usize, output: Output) -> Result<&PreparedStep, Error> {
+        self.steps.get(&key(rows, output)).ok_or_else(|| {
+            let what = format!("the plan for {rows} rows");
+            Error::device("cuda", "finding a plan", CudaError::Overflow { what })
+        })
+    }
+
+    fn write_state(&self, rows: &[Row]) -> Result<(), Error> {
+        let state = self.memory.host(self.regions.host_state).map_err(failed("writing the step's state"))?;
+        let stride = (self.layout.state_stride / 4) as usize;
+        let columns: [fn(&Row) -> u32; 3] = [|row| row.token, |row| row.position, |row| row.sequence];
+        for (index, column) in columns.into_iter().enumerate() {
+            for (row, value) in rows.iter().map(column).enumerate() {
+                state
+                    .write(index * stride + row, value)
+                    .map_err(driver_failed("writing the step's state"))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Decoder for CudaDecoder {
+    fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    fn max_seq(&self) -> usize {
+        self.options.max_seq
+    }
+
+    fn n_sequences(&self) -> usize {
+        self.options.n_sequences
+    }
+
+    fn max_rows(&self) -> usize {
+        self.options.max_rows
+    }
+
+    fn step(&mut self, rows: &[Row], output: Output) -> Result<StepOutput<'_>, Error> {
+        self.guard.check(rows)?;
+        self.prepare(rows.len(), output)?;
+        // The last step has been waited for, so nothing reads the state that is overwritten here.
+        self.write_state(rows)?;
+        let step = self.prepared(rows.len(), output)?;
+        let (words, used_graph) = (step.result_words, step.graph.is_some());
+        match &step.graph {
+            Some(graph) => graph.launch(&self.stream),
+            None => step.plan.run(&self.stream),
+        }
+        .map_err(failed("running a step"))?;
+        self.stream.synchronize().map_err(driver_failed("running a step"))?;
+        if used_graph {
+            self.stats.graph_steps += 1;
+        } else {
+            self.stats.eager_steps += 1;
+        }
+        self.guard.commit(rows);
+        self.results.resize(words, 0);
+        if words > 0 {
+            let pinned = self.memory.host(self.regions.host_results).map_err(failed("reading results"))?;
+            pinned.read_range(0, &mut self.results).map_err(driver_failed("reading results"))?;
+        }
+        Ok(match output {
+            Output::Cache => StepOutput::Cache,
+            Output::LastArgmax | Output::AllArgmax => StepOutput::Argmax(&self.results),
+            Output::LastLogits | Output::AllLogits => StepOutput::Logits(bytemuck::cast_slice(&self.results)),
+        })
+    }
+
+    fn describe(&self) -> String {
+        let DecoderStats { nodes, edges, .. } = self.stats();
+        match &self.eager {
+            Some(reason) => format!("cuda: {}; kernel by kernel ({reason})", self.device),
+            None => format!("cuda: {}; graph of {nodes} nodes and {edges} edges", self.device),
+        }
+    }
+}
+
+/// A key with an order, which [`Output`] lacks.
+const fn key(rows: usize, output: Output) -> StepKey {
+    let output = match output {
+        Output::Cache => 0,
+        Output::LastArgmax => 1,
+        Output::LastLogits => 2,
+        Output::AllArgmax => 3,
+        Output::AllLogits => 4,
+    };
+    (rows, output)
+}
+
+fn open(ordinal: usize) -> Result<Context, Error> {
+    let opened = Driver::load().and_then(|driver| {
+        let ordinal = u32::try_from(ordinal).map_err(|_| DriverError::NoSuchDevice {
+            ordinal: u32::MAX,
+            count: driver.device_count().unwrap_or(0),
+        })?;
+        driver.device(ordinal)?.context()
+    });
+    opened.map_err(|error| {
+        if error.is_unavailable() {
+            let reason = "this machine has no usable NVIDIA driver or device".to_owned();
+            BackendError::NoCuda { reason, source: Some(Box::new(error)) }.into()
+        } else {
+            Error::device("cuda", "opening the device", error)
+        }
+    })
+}
+
+/// Allocates everything, after a look at whether it fits, and uploads weights and tables.
+fn load(
+    model: &Model,
+    options: &EngineOptions,
+    layout: &EngineLayout,
+    context: &Context,
+) -> Result<(DeviceMemory, EngineRegions), Error> {
+    let free = context.memory_info().map_err(driver_failed("asking for free memory"))?.free;
+    layout.need().check(free).map_err(failed("allocating memory"))?;
+    let mut memory = DeviceMemory::new(context);
+    let mut allocate = |name: &str, kind, bytes| memory.allocate(name, kind, bytes);
+    let mut device_regions = || {
+        Ok((
+            allocate("weights", RegionKind::Constant, layout.weight_bytes)?,
+            allocate("caches", RegionKind::State, layout.cache_bytes)?,
+            allocate("state", RegionKind::Scratch, layout.state_bytes())?,
+            allocate("workspace", RegionKind::Scratch, layout.workspace_bytes)?,
+        ))
+    };
+    let (weights, caches, state, workspace) = device_regions().map_err(failed("allocating memory"))?;
+    let mut host = |name, bytes| memory.allocate_host(name, bytes).map_err(failed("allocating memory"));
+    let host_state = host("host state", layout.state_bytes())?;
+    // Enough for the token ids of a step; logits take more, and get it when they are first asked for.
+    let host_results = host("host results", options.max_rows as u64 * 4)?;
+
+    let total = layout.weight_bytes;
+    let mut uploader = Uploader::new(context, total).map_err(failed("uploading weights"))?;
+    let mut send = |offset, bytes: &[u8], name: &str| {
+        let action = format!("uploading {name}");
+        let span = Span { region: weights, offset, bytes: bytes.len() as u64 };
+        uploader.send_to(&memory, span, bytes).map_err(failed(action))
+    };
+    for (name, place) in &layout.weights {
+        let bytes = model.tensor_bytes(name)?;
+        if bytes.len() as u64 != place.bytes {
+            let (expected, actual) = (place.bytes.to_string(), bytes.len().to_string());
+            let error = CudaError::InvalidParameter { what: "the size of a weight", expected, actual };
+            return Err(Error::device("cuda", format!("uploading {name}"), error));
+        }
+        send(place.offset, bytes, name)?;
+    }
+    let table = model.rope_table(options.max_seq)?;
+    send(layout.rope_table.offset, bytemuck::cast_slice(&table), "the rotation table")?;
+    uploader.finish().map_err(failed("uploading weights"))?;
+    let regions = EngineRegions { weights, caches, state, workspace, host_state, host_results };
+    Ok((memory, regions))
+}
+
+fn failed(action: impl Into<String>) -> impl FnOnce(CudaError) -> Error {
+    move |error| Error::device("cuda", action, error)
+}
+
+fn driver_failed(action: impl Into<String>) -> impl FnOnce(DriverError) -> Error {
+    move |error| Error::device("cuda", action, error)
+}

@@ -1,0 +1,175 @@
+//! Where an engine's weights, caches and step state go, before any of it is allocated.
+
+use std::collections::BTreeMap;
+
+use graph::passes::{self, Rewrite};
+use graph::{GraphError, MemoryPlan, TensorId};
+
+use super::layout::{ALIGNMENT, Layout, MemoryNeed};
+use crate::decoder::Output;
+use crate::engine::{Activations, EngineOptions};
+use crate::error::Error;
+use crate::model::{ModelConfig, StepGraph, StepShape, build_step};
+
+/// A tensor's place in its allocation, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// The first byte.
+    pub offset: u64,
+    /// The number of bytes.
+    pub bytes: u64,
+}
+
+/// The layout of an engine's allocations.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EngineLayout {
+    /// Each weight by the name of its tensor.
+    pub weights: BTreeMap<String, Place>,
+    /// The table of rotations, in the same allocation as the weights.
+    pub rope_table: Place,
+    /// Bytes of the weights' allocation.
+    pub weight_bytes: u64,
+    /// Keys and values of each layer.
+    pub caches: Vec<(Place, Place)>,
+    /// Bytes of the caches' allocation.
+    pub cache_bytes: u64,
+    /// Tokens, positions and sequences: three vectors of `max_rows` words, this many bytes apart.
+    pub state_stride: u64,
+    /// Bytes of the workspace that the largest of the usual steps needs.
+    pub workspace_bytes: u64,
+}
+
+impl EngineLayout {
+    /// The layout for a model with `options`.
+    ///
+    /// # Errors
+    /// If a step's graph cannot be built, or sizes overflow.
+    pub fn new(config: &ModelConfig, options: &EngineOptions) -> Result<Self, Error> {
+        let largest = StepTensors::new(config, options, options.max_rows, Output::AllLogits)?;
+        let overflow = |what: &str| {
+            let what = what.to_owned();
+            Error::device("cuda", "laying out memory", super::error::CudaError::Overflow { what })
+        };
+        let mut arena = Layout::default();
+        let place = |arena: &mut Layout, id: TensorId, name: &str| {
+            let bytes = largest.rewrite.graph.get(id).map_err(|error| Error::graph("step", error))?.bytes();
+            let offset = arena.place(bytes).ok_or_else(|| overflow(name))?;
+            Ok::<_, Error>(Place { offset, bytes })
+        };
+        let mut weights = BTreeMap::new();
+        for (id, name) in &largest.weights {
+            weights.insert(name.clone(), place(&mut arena, *id, name)?);
+        }
+        let rope_table = place(&mut arena, largest.rope_table, "rope_table")?;
+        let mut cache_arena = Layout::default();
+        let mut caches = Vec::with_capacity(largest.kv.len());
+        for (keys, values) in &largest.kv {
+            let keys = place(&mut cache_arena, *keys, "the KV cache")?;
+            caches.push((keys, place(&mut cache_arena, *values, "the KV cache")?));
+        }
+        let state_stride = (options.max_rows as u64 * 4).next_multiple_of(ALIGNMENT);
+        let mut workspace_bytes = largest.memory.workspace_bytes;
+        for output in [Output::LastArgmax, Output::LastLogits, Output::AllArgmax] {
+            let step = StepTensors::new(config, options, options.max_rows, output)?;
+            workspace_bytes = workspace_bytes.max(step.memory.workspace_bytes);
+        }
+        Ok(Self {
+            weights,
+            rope_table,
+            weight_bytes: arena.bytes(),
+            caches,
+            cache_bytes: cache_arena.bytes(),
+            state_stride,
+            workspace_bytes,
+        })
+    }
+
+    /// Bytes of the step state.
+    pub const fn state_bytes(&self) -> u64 {
+        3 * self.state_stride
+    }
+
+    /// What the engine needs on the device.
+    pub const fn need(&self) -> MemoryNeed {
+        let workspace = self.workspace_bytes.saturating_add(self.state_bytes());
+        MemoryNeed { weights: self.weight_bytes, caches: self.cache_bytes, workspace }
+    }
+}
+
+/// A step's graph after all passes, with the tensors that an engine binds or reads.
+#[derive(Debug, Clone)]
+pub struct StepTensors {
+    /// The graph as it is executed.
+    pub rewrite: Rewrite,
+    /// Where its tensors lie.
+    pub memory: MemoryPlan,
+    /// `[rows]` U32.
+    pub tokens: TensorId,
+    /// `[rows]` U32.
+    pub positions: TensorId,
+    /// `[rows]` U32.
+    pub sequences: TensorId,
+    /// `[max_seq, n_rot / 2, 2]` F32.
+    pub rope_table: TensorId,
+    /// Keys and values of each layer.
+    pub kv: Vec<(TensorId, TensorId)>,
+    /// Each weight with its tensor's name.
+    pub weights: Vec<(TensorId, String)>,
+    /// What goes back to the host: logits, or token ids; nothing if only the caches are filled.
+    pub result: Option<TensorId>,
+}
+
+impl StepTensors {
+    /// Builds the graph of a step of `rows` rows and applies the passes that this backend wants: SwiGLU fused, Q8
+    /// activations shared unless the options ask for f32.
+    ///
+    /// # Errors
+    /// A graph that cannot be built.
+    pub fn new(
+        config: &ModelConfig,
+        options: &EngineOptions,
+        rows: usize,
+        output: Output,
+    ) -> Result<Self, Error> {
+        let EngineOptions { n_sequences, max_seq, .. } = *options;
+        let step = build_step(config, &StepShape { rows, n_sequences, max_seq, output })?;
+        let rewrite = rewritten(&step, options.activations).map_err(|error| Error::graph("step", error))?;
+        let memory = rewrite.graph.plan();
+        // Leaves and outputs survive every pass.
+        let map = |id: TensorId| {
+            rewrite.map(id).ok_or_else(|| {
+                Error::graph("step", GraphError::NoSuchTensor { id, nodes: rewrite.graph.nodes().len() })
+            })
+        };
+        let kv = step.kv.iter().map(|(k, v)| Ok((map(*k)?, map(*v)?))).collect::<Result<_, Error>>()?;
+        let weights = step
+            .weights
+            .iter()
+            .map(|(id, name)| Ok((map(*id)?, name.clone())))
+            .collect::<Result<_, Error>>()?;
+        let result = match output {
+            Output::Cache => None,
+            Output::LastArgmax | Output::AllArgmax => step.argmax,
+            Output::LastLogits | Output::AllLogits => step.logits,
+        };
+        Ok(Self {
+            tokens: map(step.tokens)?,
+            positions: map(step.positions)?,
+            sequences: map(step.sequences)?,
+            rope_table: map(step.rope_table)?,
+            kv,
+            weights,
+            result: result.map(map).transpose()?,
+            memory,
+            rewrite,
+        })
+    }
+}
+
+fn rewritten(step: &StepGraph, activations: Activations) -> Result<Rewrite, GraphError> {
+    let rewrite = passes::fuse_swiglu(&step.graph)?;
+    match activations {
+        Activations::Q8 => rewrite.then(passes::share_q8_activations),
+        Activations::F32 => Ok(rewrite),
+    }
+}

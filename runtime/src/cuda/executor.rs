@@ -1,0 +1,161 @@
+//! [`CudaExecutor`]: turns a graph into a launch plan.
+
+use std::collections::BTreeMap;
+
+use graph::{
+    Add, Argmax, Attention, BufferId, CopyTensor, EmbedRows, KernelDispatch, KvScatter, Mul, MulMat, OpCall,
+    QuantizeQ8, RmsNorm, Rope, Silu, SoftMax, SwiGlu, TensorId, TensorView,
+};
+use ptx_builder::Target;
+
+use super::error::CudaError;
+use super::lower::{Lowered, lower};
+use super::memory_map::Span;
+use super::plan::{Argument, LaunchPlan};
+
+/// Where a graph's buffers are.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Bindings {
+    leaves: BTreeMap<TensorId, Span>,
+    workspace: Option<Span>,
+}
+
+impl Bindings {
+    /// Nothing bound.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The memory of leaf `id`.
+    pub fn bind(&mut self, id: TensorId, span: Span) {
+        self.leaves.insert(id, span);
+    }
+
+    /// The memory of intermediates.
+    pub fn bind_workspace(&mut self, span: Span) {
+        self.workspace = Some(span);
+    }
+
+    /// The bytes of a tensor.
+    ///
+    /// # Errors
+    /// [`CudaError::Unbound`] and [`CudaError::TooShort`].
+    pub fn span(&self, view: &TensorView) -> Result<Span, CudaError> {
+        let bound = match view.buffer {
+            BufferId::Leaf(id) => self.leaves.get(&id).copied(),
+            BufferId::Workspace => self.workspace,
+        };
+        let bound = bound.ok_or(CudaError::Unbound { buffer: view.buffer })?;
+        bound.slice(view.offset, view.bytes()).ok_or(CudaError::TooShort { view: *view, bytes: bound.bytes })
+    }
+}
+
+/// The CUDA backend of [`graph::execute_graph`]. It launches nothing: every operation appends to a [`LaunchPlan`],
+/// which is then run as often as wanted.
+///
+/// An operation that has no kernel, a shape or type that its kernel does not take, a tensor without memory: all are
+/// refused by [`check`](KernelDispatch::check), before anything is appended.
+#[derive(Debug)]
+pub struct CudaExecutor<'a> {
+    plan: LaunchPlan,
+    bindings: &'a Bindings,
+    target: Target,
+}
+
+impl<'a> CudaExecutor<'a> {
+    /// An executor that appends to `plan` kernels for `target`, with operands where `bindings` says.
+    pub fn new(plan: LaunchPlan, bindings: &'a Bindings, target: Target) -> Self {
+        Self { plan, bindings, target }
+    }
+
+    /// The plan with everything that was dispatched.
+    pub fn finish(self) -> LaunchPlan {
+        self.plan
+    }
+
+    fn append(&mut self, call: OpCall) -> Result<usize, CudaError> {
+        let launches = lower(&call)?;
+        let count = launches.len();
+        for Lowered { kernel, operands } in launches {
+            let argument = |view: &TensorView| {
+                Ok::<_, CudaError>(Argument { span: self.bindings.span(view)?, element: view.dtype })
+            };
+            let arguments = operands.iter().map(argument).collect::<Result<Vec<_>, _>>()?;
+            self.plan.launch(kernel, &arguments)?;
+        }
+        Ok(count)
+    }
+}
+
+impl KernelDispatch for CudaExecutor<'_> {
+    type Error = CudaError;
+
+    fn check(&self, call: &OpCall) -> Result<(), CudaError> {
+        for Lowered { kernel, operands } in lower(call)? {
+            let needs = kernel.min_target();
+            if needs > self.target {
+                return Err(CudaError::Target { kernel: kernel.name(), needs, target: self.target });
+            }
+            for view in &operands {
+                self.bindings.span(view)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn embed_rows(&mut self, a: EmbedRows) -> Result<usize, CudaError> {
+        self.append(OpCall::EmbedRows(a))
+    }
+
+    fn rms_norm(&mut self, a: RmsNorm) -> Result<usize, CudaError> {
+        self.append(OpCall::RmsNorm(a))
+    }
+
+    fn mul_mat(&mut self, a: MulMat) -> Result<usize, CudaError> {
+        self.append(OpCall::MulMat(a))
+    }
+
+    fn add(&mut self, a: Add) -> Result<usize, CudaError> {
+        self.append(OpCall::Add(a))
+    }
+
+    fn mul(&mut self, a: Mul) -> Result<usize, CudaError> {
+        self.append(OpCall::Mul(a))
+    }
+
+    fn silu(&mut self, a: Silu) -> Result<usize, CudaError> {
+        self.append(OpCall::Silu(a))
+    }
+
+    fn rope(&mut self, a: Rope) -> Result<usize, CudaError> {
+        self.append(OpCall::Rope(a))
+    }
+
+    fn kv_scatter(&mut self, a: KvScatter) -> Result<usize, CudaError> {
+        self.append(OpCall::KvScatter(a))
+    }
+
+    fn attention(&mut self, a: Attention) -> Result<usize, CudaError> {
+        self.append(OpCall::Attention(a))
+    }
+
+    fn soft_max(&mut self, a: SoftMax) -> Result<usize, CudaError> {
+        self.append(OpCall::SoftMax(a))
+    }
+
+    fn copy(&mut self, a: CopyTensor) -> Result<usize, CudaError> {
+        self.append(OpCall::Copy(a))
+    }
+
+    fn quantize_q8(&mut self, a: QuantizeQ8) -> Result<usize, CudaError> {
+        self.append(OpCall::QuantizeQ8(a))
+    }
+
+    fn argmax(&mut self, a: Argmax) -> Result<usize, CudaError> {
+        self.append(OpCall::Argmax(a))
+    }
+
+    fn swi_glu(&mut self, a: SwiGlu) -> Result<usize, CudaError> {
+        self.append(OpCall::SwiGlu(a))
+    }
+}

@@ -1,0 +1,130 @@
+//! Which kernels compute an operation, and on which tensors: the one place where operations meet kernels.
+
+use std::sync::Arc;
+
+use graph::{OpCall, Shape, TensorView};
+use kernels::argmax::Argmax;
+use kernels::attention::Attention;
+use kernels::copy::CopyRows;
+use kernels::elementwise::{Elementwise, ElementwiseOp};
+use kernels::embed::EmbedRows;
+use kernels::gemv::{Gemv, GemvQ8};
+use kernels::kv_scatter::KvScatter;
+use kernels::quantize::QuantizeQ8;
+use kernels::rms_norm::RmsNorm;
+use kernels::rope::{Rope, RopeShape, RopeStyle};
+use kernels::soft_max::SoftMax;
+use kernels::{CacheShape, Kernel, KernelError};
+use tensor_formats::ElementType;
+
+use super::error::CudaError;
+use super::row_chunks::row_chunks;
+
+/// A kernel and the tensors for its parameters.
+#[derive(Debug, Clone)]
+pub(crate) struct Lowered {
+    pub(crate) kernel: Arc<dyn Kernel>,
+    pub(crate) operands: Vec<TensorView>,
+}
+
+/// The launches that compute `call`, in order.
+///
+/// The weight's element type chooses the matrix kernel, the activation's type its variant; more rows than a
+/// matrix-vector kernel takes become several launches over views.
+///
+/// # Errors
+/// A type or size that no kernel takes.
+pub(crate) fn lower(call: &OpCall) -> Result<Vec<Lowered>, CudaError> {
+    Ok(vec![match *call {
+        OpCall::MulMat(a) => return mul_mat(&a),
+        OpCall::EmbedRows(a) => {
+            let (vocab, n) = (a.table.shape.rows(), a.table.shape.cols());
+            let kernel = EmbedRows::new(a.table.dtype, vocab, n, a.tokens.shape.elements());
+            one(kernel, &[a.table, a.tokens, a.output])?
+        }
+        OpCall::RmsNorm(a) => one(
+            RmsNorm::new(a.input.shape.rows(), a.input.shape.cols(), a.eps),
+            &[a.input, a.weight, a.output],
+        )?,
+        OpCall::Add(a) => {
+            let op = if a.is_broadcast() { ElementwiseOp::AddRow } else { ElementwiseOp::Add };
+            elementwise(op, &[a.a, a.b, a.output])?
+        }
+        OpCall::Mul(a) => elementwise(ElementwiseOp::Mul, &[a.a, a.b, a.output])?,
+        OpCall::Silu(a) => elementwise(ElementwiseOp::Silu, &[a.input, a.output])?,
+        OpCall::SwiGlu(a) => elementwise(ElementwiseOp::SwiGlu, &[a.gate, a.up, a.output])?,
+        OpCall::Rope(a) => {
+            let style = match a.style {
+                graph::RopeStyle::Interleaved => RopeStyle::Interleaved,
+                graph::RopeStyle::NeoX => RopeStyle::NeoX,
+            };
+            let (rows, heads) = (a.input.shape.rows(), a.n_heads);
+            let shape = RopeShape { rows, heads, head_dim: a.head_dim, n_rot: a.n_rot, max_seq: a.max_seq };
+            one(Rope::new(style, shape), &[a.input, a.positions, a.table, a.output])?
+        }
+        OpCall::KvScatter(a) => {
+            let graph::KvScatter { n_sequences, n_kv_heads, max_seq, head_dim, .. } = a;
+            let cache = CacheShape { n_sequences, n_kv_heads, max_seq, head_dim };
+            let kernel = KvScatter::new(cache, a.input.shape.rows());
+            one(kernel, &[a.cache, a.input, a.positions, a.sequences])?
+        }
+        OpCall::Attention(a) => {
+            let graph::Attention { n_sequences, n_kv_heads, max_seq, head_dim, .. } = a;
+            let cache = CacheShape { n_sequences, n_kv_heads, max_seq, head_dim };
+            let kernel = Attention::new(cache, a.query.shape.rows(), a.n_heads, a.scale);
+            one(kernel, &[a.query, a.keys, a.values, a.positions, a.sequences, a.output])?
+        }
+        OpCall::SoftMax(a) => {
+            one(SoftMax::new(a.input.shape.rows(), a.input.shape.cols(), a.scale), &[a.input, a.output])?
+        }
+        OpCall::Copy(a) => {
+            let kernel = CopyRows::new(a.input.dtype, a.input.shape.rows(), a.input.shape.cols());
+            one(kernel, &[a.input, a.output])?
+        }
+        OpCall::QuantizeQ8(a) => {
+            one(QuantizeQ8::new(a.input.shape.rows(), a.input.shape.cols()), &[a.input, a.output])?
+        }
+        OpCall::Argmax(a) => {
+            one(Argmax::new(a.input.shape.rows(), a.input.shape.cols()), &[a.input, a.output])?
+        }
+        _ => {
+            let reason = "no kernel computes it".into();
+            return Err(graph::DispatchError { backend: "cuda", op: call.op(), reason }.into());
+        }
+    }])
+}
+
+fn one<K: Kernel + 'static>(
+    kernel: Result<K, KernelError>,
+    operands: &[TensorView],
+) -> Result<Lowered, CudaError> {
+    Ok(Lowered { kernel: Arc::new(kernel?), operands: operands.to_vec() })
+}
+
+fn elementwise(op: ElementwiseOp, operands: &[TensorView]) -> Result<Lowered, CudaError> {
+    let shape = operands[0].shape;
+    one(Elementwise::new(op, shape.rows(), shape.cols()), operands)
+}
+
+fn mul_mat(a: &graph::MulMat) -> Result<Vec<Lowered>, CudaError> {
+    let (weight, out, cols) = (a.weight.dtype, a.weight.shape.rows(), a.weight.shape.cols());
+    let launch = |rows: std::ops::Range<usize>| {
+        let operands = [a.weight, rows_of(&a.input, &rows)?, rows_of(&a.output, &rows)?];
+        match a.input.dtype {
+            ElementType::F32 => one(Gemv::new(weight, out, cols, rows.len()), &operands),
+            ElementType::Q8Act => one(GemvQ8::new(weight, out, cols, rows.len()), &operands),
+            other => {
+                let reason = format!("activations of type {other}; F32 and Q8Act are supported");
+                Err(graph::DispatchError { backend: "cuda", op: graph::TensorOp::MulMat, reason }.into())
+            }
+        }
+    };
+    row_chunks(a.input.shape.rows()).map(launch).collect()
+}
+
+/// The rows `rows` of a matrix.
+fn rows_of(view: &TensorView, rows: &std::ops::Range<usize>) -> Result<TensorView, CudaError> {
+    let shape = Shape::new(&[rows.len(), view.shape.cols()])
+        .map_err(|error| CudaError::Overflow { what: error.to_string() })?;
+    Ok(TensorView { offset: view.offset + rows.start as u64 * view.row_bytes(), shape, ..*view })
+}

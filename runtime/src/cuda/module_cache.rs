@@ -1,0 +1,113 @@
+//! Kernels emitted and compiled once for a device.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use gpu_driver::{Context, Function, Module};
+use kernels::Kernel;
+use once_cell::sync::OnceCell;
+use parking_lot::Mutex;
+use ptx_builder::Target;
+use rayon::prelude::*;
+
+use super::error::CudaError;
+
+/// The compiled kernels of one context, by name.
+///
+/// A kernel's name and the target determine its PTX, so a kernel that was compiled before is found without emitting
+/// anything. A failure is not kept: the next request tries again.
+#[derive(Debug)]
+pub struct ModuleCache {
+    context: Context,
+    target: Target,
+    entries: Mutex<BTreeMap<String, Arc<OnceCell<Function>>>>,
+    hits: AtomicUsize,
+    compiled: AtomicUsize,
+}
+
+/// How often a [`ModuleCache`] was asked, and what it had to do.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CacheStats {
+    /// Requests for kernels that were there.
+    pub hits: usize,
+    /// Kernels emitted and compiled.
+    pub compiled: usize,
+}
+
+impl ModuleCache {
+    /// An empty cache that compiles for the device of `context`.
+    ///
+    /// # Errors
+    /// [`CudaError::OldDevice`].
+    pub fn new(context: &Context) -> Result<Self, CudaError> {
+        let capability = context.limits().compute_capability;
+        let Some(target) = Target::for_capability(capability.major, capability.minor) else {
+            let device =
+                context.device().name().map_err(CudaError::driver("asking for the device's name"))?;
+            return Err(CudaError::OldDevice { device, capability: capability.to_string() });
+        };
+        Ok(Self {
+            context: context.clone(),
+            target,
+            entries: Mutex::default(),
+            hits: AtomicUsize::new(0),
+            compiled: AtomicUsize::new(0),
+        })
+    }
+
+    /// The context that kernels are loaded into.
+    pub fn context(&self) -> &Context {
+        &self.context
+    }
+
+    /// The target that kernels are emitted for.
+    pub fn target(&self) -> Target {
+        self.target
+    }
+
+    /// What the cache has done so far.
+    pub fn stats(&self) -> CacheStats {
+        CacheStats {
+            hits: self.hits.load(Ordering::Relaxed),
+            compiled: self.compiled.load(Ordering::Relaxed),
+        }
+    }
+
+    /// The compiled `kernel`. Threads that ask for the same kernel at once wait for one compilation.
+    ///
+    /// # Errors
+    /// [`CudaError::Kernel`] if it cannot be emitted for the target; [`CudaError::Driver`], with the compiler's log, if
+    /// it cannot be compiled or lacks its entry.
+    pub fn get(&self, kernel: &dyn Kernel) -> Result<Function, CudaError> {
+        let name = kernel.name();
+        let entry = Arc::clone(self.entries.lock().entry(name.clone()).or_default());
+        if let Some(function) = entry.get() {
+            self.hits.fetch_add(1, Ordering::Relaxed);
+            return Ok(function.clone());
+        }
+        entry.get_or_try_init(|| self.compile(&name, kernel)).cloned()
+    }
+
+    /// Compiles those of `kernels` that are not there yet, on all cores.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get), for the first in order that fails.
+    pub fn get_all(&self, kernels: &[&dyn Kernel]) -> Result<Vec<Function>, CudaError> {
+        // Collected in order, so that which error is reported does not depend on the threads.
+        let results: Vec<_> = kernels.par_iter().map(|kernel| self.get(*kernel)).collect();
+        results.into_iter().collect()
+    }
+
+    fn compile(&self, name: &str, kernel: &dyn Kernel) -> Result<Function, CudaError> {
+        let ptx = kernel.emit(self.target)?.to_string();
+        let action = || format!("compiling {name}");
+        let module = Module::from_ptx(&self.context, &ptx).map_err(CudaError::driver(action()))?;
+        let function = module.function(name).map_err(CudaError::driver(action()))?;
+        let shared = kernel.geometry().dynamic_shared;
+        function.allow_dynamic_shared(shared).map_err(CudaError::driver(action()))?;
+        self.compiled.fetch_add(1, Ordering::Relaxed);
+        tracing::debug!(kernel = name, registers = function.attributes().registers, "compiled");
+        Ok(function)
+    }
+}

@@ -1,0 +1,128 @@
+//! A plan as a CUDA graph, built node by node.
+
+use std::any::Any;
+use std::sync::Arc;
+
+use gpu_driver::{
+    Dependency, DriverError, Graph, GraphExec, KernelNode, MemsetValue, NodeId, Region, Stream,
+};
+
+use super::error::CudaError;
+use super::loaded::{LoadedPlan, LoadedStep};
+use super::memory::{Allocation, DeviceMemory};
+use super::memory_map::Span;
+
+/// An instantiated CUDA graph with one node for each step of a plan, and the plan's edges.
+///
+/// Nothing is captured from a stream: kernels are added with `cuGraphAddKernelNode`, copies and fills with their
+/// counterparts, and the dependencies are those that [`LaunchPlan::edges`](super::plan::LaunchPlan::edges) derives. The
+/// nodes own the kernels' modules and the memory, so the graph can outlive the plan.
+#[derive(Debug)]
+pub struct PlanGraph {
+    exec: GraphExec,
+    graph: Graph,
+}
+
+impl PlanGraph {
+    /// Builds and instantiates the graph of `plan`, and moves it to the device in the order of `stream`.
+    ///
+    /// # Errors
+    /// The driver's, with the step that it was about.
+    pub fn build(plan: &LoadedPlan, stream: &Stream) -> Result<Self, CudaError> {
+        let mut graph = Graph::new(stream.context()).map_err(CudaError::driver("making a graph"))?;
+        let edges = plan.plan().edges();
+        // One owner for all kernels: the memory of the whole plan.
+        let owner: Arc<dyn Any + Send + Sync> = Arc::new(plan.memory.clone());
+        let mut nodes: Vec<NodeId> = Vec::with_capacity(plan.steps.len());
+        for (index, step) in plan.steps.iter().enumerate() {
+            // Edges are sorted by the waiting step.
+            let first = edges.partition_point(|edge| edge.to < index);
+            let incoming = edges[first..].iter().take_while(|edge| edge.to == index);
+            let after: Vec<Dependency> = incoming.map(|edge| Dependency::full(nodes[edge.from])).collect();
+            let action =
+                || format!("adding step {index}, {}, to the graph", plan.plan().steps()[index].name());
+            nodes.push(add_node(&mut graph, plan, step, &owner, &after, action)?);
+        }
+        let exec = graph.instantiate().map_err(CudaError::driver("instantiating the graph"))?;
+        exec.upload(stream).map_err(CudaError::driver("uploading the graph"))?;
+        Ok(Self { exec, graph })
+    }
+
+    /// Queues one run of the plan on `stream` and returns without waiting.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub fn launch(&self, stream: &Stream) -> Result<(), CudaError> {
+        self.exec.launch(stream).map_err(CudaError::driver("launching the graph"))
+    }
+
+    /// Number of nodes: the plan's steps.
+    pub fn n_nodes(&self) -> usize {
+        self.graph.len()
+    }
+
+    /// Number of edges: the plan's, none of which follows from the others.
+    pub fn n_edges(&self) -> usize {
+        self.graph.edges().len()
+    }
+
+    /// What was built, to draw it or to ask the driver for its nodes and edges.
+    pub fn definition(&self) -> &Graph {
+        &self.graph
+    }
+}
+
+fn add_node(
+    graph: &mut Graph,
+    plan: &LoadedPlan,
+    step: &LoadedStep,
+    owner: &Arc<dyn Any + Send + Sync>,
+    after: &[Dependency],
+    action: impl Fn() -> String,
+) -> Result<NodeId, CudaError> {
+    let fail = || CudaError::driver(action());
+    match step {
+        LoadedStep::Launch { function, config, args } => {
+            let node = KernelNode::new(function, *config, args.clone()).keep(Arc::clone(owner));
+            // SAFETY: as in `LoadedPlan::run_step`: the plan has checked every pointer's extent, alignment and access.
+            // The node owns the memory. Steps that touch a byte in common, one of them writing it, are joined by a
+            // path of full edges, which order them as the plan does.
+            unsafe { graph.add_kernel(node, after) }.map_err(fail())
+        }
+        LoadedStep::ToDevice { target, source, first, words } => {
+            let source = Region::pinned(source, *first..*first + *words).map_err(fail())?;
+            let target = device_region(&plan.memory, *target, action())?;
+            graph.add_memcpy(&target, &source, after).map_err(fail())
+        }
+        LoadedStep::ToHost { target, first, words, source } => {
+            let target = Region::pinned(target, *first..*first + *words).map_err(fail())?;
+            let source = device_region(&plan.memory, *source, action())?;
+            graph.add_memcpy(&target, &source, after).map_err(fail())
+        }
+        LoadedStep::OnDevice { target, source } => {
+            let target = device_region(&plan.memory, *target, action())?;
+            let source = device_region(&plan.memory, *source, action())?;
+            graph.add_memcpy(&target, &source, after).map_err(fail())
+        }
+        LoadedStep::Fill { target, value } => {
+            let target = device_region(&plan.memory, *target, action())?;
+            graph.add_memset(&target, MemsetValue::Byte(*value), after).map_err(fail())
+        }
+    }
+}
+
+fn device_region(memory: &DeviceMemory, span: Span, action: String) -> Result<Region, CudaError> {
+    let Allocation::Device(buffer) = memory.allocation(span.region)? else {
+        return Err(CudaError::InvalidParameter {
+            what: "a region of the graph",
+            expected: "device memory".into(),
+            actual: memory.map().display(span).to_string(),
+        });
+    };
+    let range = usize::try_from(span.offset).ok().zip(usize::try_from(span.end()).ok());
+    let Some((start, end)) = range else {
+        return Err(CudaError::Overflow { what: memory.map().display(span).to_string() });
+    };
+    let region: Result<Region, DriverError> = Region::device(buffer, start..end);
+    region.map_err(CudaError::driver(action))
+}

@@ -1,0 +1,188 @@
+//! Conformance on a GPU: the cases of single kernels, and the graph suite in every way that a plan can run.
+
+use std::collections::BTreeSet;
+
+use gpu_driver::{Context, DeviceBuffer, Driver, KernelArgs, LaunchConfig, Stream};
+use graph::conformance::{ConformanceBackend, Job, Run};
+use graph::{ComputeGraph, TensorId, TensorOp, TensorView, execute_graph};
+use kernels::Kernel;
+use kernels::cases::PtxRunner;
+use ptx_builder::Target;
+
+use super::error::CudaError;
+use super::executor::{Bindings, CudaExecutor};
+use super::loaded::LoadedPlan;
+use super::memory::DeviceMemory;
+use super::memory_map::{RegionId, RegionKind, Span};
+use super::module_cache::ModuleCache;
+use super::plan::LaunchPlan;
+use super::plan_graph::PlanGraph;
+
+/// How often a graph is launched before its results are read as those of the last replay.
+const REPLAYS: usize = 100;
+
+/// Runs kernels and graphs on one GPU, for tests.
+#[derive(Debug)]
+pub struct CudaRunner {
+    cache: ModuleCache,
+    stream: Stream,
+}
+
+impl CudaRunner {
+    /// A runner on the device with this ordinal.
+    ///
+    /// # Errors
+    /// No driver or device, or a device that is too old.
+    pub fn new(ordinal: u32) -> Result<Self, CudaError> {
+        let context = Driver::load()
+            .and_then(|driver| driver.context(ordinal))
+            .map_err(CudaError::driver("opening the device"))?;
+        Self::on(&context)
+    }
+
+    /// A runner in `context`.
+    ///
+    /// # Errors
+    /// A device that is too old, or the driver's failure.
+    pub fn on(context: &Context) -> Result<Self, CudaError> {
+        let stream = Stream::new(context).map_err(CudaError::driver("making the stream"))?;
+        Ok(Self { cache: ModuleCache::new(context)?, stream })
+    }
+
+    /// The compiled kernels. Compiling many at once on all cores saves most of a suite's time.
+    pub fn cache(&self) -> &ModuleCache {
+        &self.cache
+    }
+
+    /// The stream that everything runs on.
+    pub fn stream(&self) -> &Stream {
+        &self.stream
+    }
+}
+
+impl PtxRunner for CudaRunner {
+    type Error = CudaError;
+
+    fn target(&self) -> Target {
+        self.cache.target()
+    }
+
+    fn run(
+        &mut self,
+        kernel: &dyn Kernel,
+        buffers: &mut [&mut [u8]],
+        arguments: &[usize],
+    ) -> Result<(), CudaError> {
+        let (name, params, geometry) = (kernel.name(), kernel.params(), kernel.geometry());
+        let fail = || CudaError::driver(format!("running {name}"));
+        if params.len() != arguments.len() {
+            let (expected, actual) = (params.len().to_string(), arguments.len().to_string());
+            return Err(CudaError::InvalidParameter { what: "the number of arguments", expected, actual });
+        }
+        for (param, &index) in params.iter().zip(arguments) {
+            let bytes = buffers.get(index).map_or(0, |buffer| buffer.len() as u64);
+            if bytes < param.bytes {
+                let (expected, actual) = (format!("at least {} bytes", param.bytes), bytes.to_string());
+                return Err(CudaError::InvalidParameter { what: param.name, expected, actual });
+            }
+        }
+        let function = self.cache.get(kernel)?;
+        let device = buffers
+            .iter()
+            .map(|buffer| DeviceBuffer::from_slice(&self.stream, buffer))
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(fail())?;
+        let ([gx, gy, gz], [bx, by, bz]) = (geometry.grid, geometry.block);
+        let config =
+            LaunchConfig::new((gx, gy, gz), (bx, by, bz)).with_dynamic_shared(geometry.dynamic_shared);
+        let args = KernelArgs::from_pointers(arguments.iter().map(|&index| device[index].device_ptr()));
+        // SAFETY: there is one pointer for each parameter, and each buffer holds at least the extent that the kernel
+        // may touch from its pointer on; allocations are aligned to 256 bytes. The buffers live until the copies below
+        // have waited for the kernel. Two parameters share a buffer only where the case says that the kernel runs in
+        // place.
+        unsafe { function.launch(&self.stream, &config, &args) }.map_err(fail())?;
+        for (host, device) in buffers.iter_mut().zip(&device) {
+            self.stream.copy_to_host(host, &device.as_slice()).map_err(fail())?;
+        }
+        Ok(())
+    }
+}
+
+impl ConformanceBackend for CudaRunner {
+    type Error = String;
+
+    fn run(&mut self, job: &Job<'_>) -> Result<Vec<Run>, String> {
+        let fail = |error: CudaError| crate::error::chain(&error);
+        let memory = JobMemory::new(job, &self.stream).map_err(fail)?;
+        let plan = LaunchPlan::new(memory.device.map().clone());
+        let mut executor = CudaExecutor::new(plan, &memory.bindings, self.cache.target());
+        execute_graph(job.graph, job.plan, &mut executor).map_err(|error| crate::error::chain(&error))?;
+        let plan = LoadedPlan::new(executor.finish(), &memory.device, &self.cache).map_err(fail)?;
+        let graph = PlanGraph::build(&plan, &self.stream).map_err(fail)?;
+        let ways: [(&str, &dyn Fn() -> Result<(), CudaError>); 3] = [
+            ("eager", &|| plan.run(&self.stream)),
+            ("graph", &|| graph.launch(&self.stream)),
+            ("replay 100", &|| (0..REPLAYS).try_for_each(|_| graph.launch(&self.stream))),
+        ];
+        let run = |(label, way): (&str, &dyn Fn() -> Result<(), CudaError>)| {
+            memory.reset(job, &self.stream)?;
+            way()?;
+            Ok(Run { label: label.into(), buffers: memory.read(job, &self.stream)? })
+        };
+        ways.into_iter().map(run).collect::<Result<_, CudaError>>().map_err(fail)
+    }
+}
+
+/// A job's leaves and workspace on the device.
+struct JobMemory {
+    device: DeviceMemory,
+    bindings: Bindings,
+    /// By leaf, in the job's order.
+    leaves: Vec<RegionId>,
+    workspace: RegionId,
+}
+
+impl JobMemory {
+    fn new(job: &Job<'_>, stream: &Stream) -> Result<Self, CudaError> {
+        let mut device = DeviceMemory::new(stream.context());
+        let mut bindings = Bindings::new();
+        let written = scattered(job.graph);
+        let mut leaves = Vec::with_capacity(job.leaves.len());
+        for (id, bytes) in job.leaves {
+            let kind = if written.contains(id) { RegionKind::State } else { RegionKind::Constant };
+            let region = device.allocate(&format!("leaf {id}"), kind, bytes.len() as u64)?;
+            bindings.bind(*id, Span { region, offset: 0, bytes: bytes.len() as u64 });
+            leaves.push(region);
+        }
+        let bytes = job.plan.workspace_bytes;
+        let workspace = device.allocate("workspace", RegionKind::Scratch, bytes)?;
+        bindings.bind_workspace(Span { region: workspace, offset: 0, bytes });
+        Ok(Self { device, bindings, leaves, workspace })
+    }
+
+    /// The leaves as given, the workspace poisoned.
+    fn reset(&self, job: &Job<'_>, stream: &Stream) -> Result<(), CudaError> {
+        for ((_, bytes), region) in job.leaves.iter().zip(&self.leaves) {
+            let span = Span { region: *region, offset: 0, bytes: bytes.len() as u64 };
+            let mut target = self.device.device_slice_mut(span)?;
+            stream.copy_to_device(&mut target, bytes).map_err(CudaError::driver("uploading a leaf"))?;
+        }
+        let span = Span { region: self.workspace, offset: 0, bytes: job.plan.workspace_bytes };
+        let mut target = self.device.device_slice_mut(span)?;
+        stream.memset(&mut target, job.poison).map_err(CudaError::driver("poisoning the workspace"))
+    }
+
+    fn read(&self, job: &Job<'_>, stream: &Stream) -> Result<Vec<Vec<u8>>, CudaError> {
+        let read = |view: &TensorView| {
+            let source = self.device.device_slice(self.bindings.span(view)?)?;
+            stream.read_to_vec(&source).map_err(CudaError::driver("reading a result"))
+        };
+        job.read.iter().map(read).collect()
+    }
+}
+
+/// The leaves that a scatter writes to.
+fn scattered(graph: &ComputeGraph) -> BTreeSet<TensorId> {
+    let scatters = graph.nodes().iter().filter(|node| node.op() == TensorOp::KvScatter);
+    scatters.map(|node| node.root()).collect()
+}

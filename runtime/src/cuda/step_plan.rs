@@ -1,0 +1,101 @@
+//! The launch plan of one kind of step: state up, kernels, results down.
+
+use std::sync::Arc;
+
+use graph::execute_graph;
+use ptx_builder::Target;
+
+use super::engine_layout::{EngineLayout, Place, StepTensors};
+use super::error::CudaError;
+use super::executor::{Bindings, CudaExecutor};
+use super::memory_map::{MemoryMap, RegionId, Span};
+use super::plan::LaunchPlan;
+use crate::error::Error;
+
+/// An engine's regions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EngineRegions {
+    /// Weights and the table of rotations.
+    pub weights: RegionId,
+    /// KV caches.
+    pub caches: RegionId,
+    /// Tokens, positions and sequences on the device.
+    pub state: RegionId,
+    /// Intermediates.
+    pub workspace: RegionId,
+    /// The host's copy of the state.
+    pub host_state: RegionId,
+    /// The host's copy of the results.
+    pub host_results: RegionId,
+}
+
+/// A step's plan and what it leaves on the host.
+#[derive(Debug, Clone)]
+pub struct StepPlan {
+    /// The plan: one copy up, the graph's launches, one copy down if there are results.
+    pub plan: LaunchPlan,
+    /// Bytes of results, from the start of [`EngineRegions::host_results`] on.
+    pub result_bytes: u64,
+}
+
+/// Makes the plan of the step `tensors` over memory laid out as `layout`.
+///
+/// # Errors
+/// If an operation has no kernel, or memory is too small for the step.
+pub fn step_plan(
+    tensors: &StepTensors,
+    layout: &EngineLayout,
+    regions: &EngineRegions,
+    map: &Arc<MemoryMap>,
+    target: Target,
+) -> Result<StepPlan, Error> {
+    let fail = |error: CudaError| Error::device("cuda", "planning a step", error);
+    let bindings = bind(tensors, layout, regions, map).map_err(fail)?;
+    let mut plan = LaunchPlan::new(Arc::clone(map));
+    let bytes = layout.state_bytes();
+    let state = Span { region: regions.state, offset: 0, bytes };
+    let host_state = Span { region: regions.host_state, offset: 0, bytes };
+    plan.copy(state, host_state).map_err(|error| fail(error.into()))?;
+    let mut executor = CudaExecutor::new(plan, &bindings, target);
+    execute_graph(&tensors.rewrite.graph, &tensors.memory, &mut executor)
+        .map_err(|error| Error::device("cuda", "planning a step", error))?;
+    let mut plan = executor.finish();
+    let mut result_bytes = 0;
+    if let Some(view) = tensors.result.and_then(|id| tensors.memory.view(id)) {
+        let source = bindings.span(&view).map_err(fail)?;
+        result_bytes = source.bytes;
+        let target = Span { region: regions.host_results, offset: 0, bytes: result_bytes };
+        plan.copy(target, source).map_err(|error| fail(error.into()))?;
+    }
+    Ok(StepPlan { plan, result_bytes })
+}
+
+fn bind(
+    tensors: &StepTensors,
+    layout: &EngineLayout,
+    regions: &EngineRegions,
+    map: &MemoryMap,
+) -> Result<Bindings, CudaError> {
+    let span = |region, place: Place| Span { region, offset: place.offset, bytes: place.bytes };
+    let mut bindings = Bindings::new();
+    let state = [tensors.tokens, tensors.positions, tensors.sequences];
+    for (index, id) in (0..).zip(state) {
+        let place = Place { offset: index * layout.state_stride, bytes: layout.state_stride };
+        bindings.bind(id, span(regions.state, place));
+    }
+    for (id, name) in &tensors.weights {
+        // A weight without a place stays unbound, and is refused by name.
+        if let Some(place) = layout.weights.get(name) {
+            bindings.bind(*id, span(regions.weights, *place));
+        }
+    }
+    bindings.bind(tensors.rope_table, span(regions.weights, layout.rope_table));
+    for ((keys, values), (keys_at, values_at)) in tensors.kv.iter().zip(&layout.caches) {
+        bindings.bind(*keys, span(regions.caches, *keys_at));
+        bindings.bind(*values, span(regions.caches, *values_at));
+    }
+    let workspace =
+        map.whole(regions.workspace).ok_or(CudaError::Overflow { what: "the workspace".into() })?;
+    bindings.bind_workspace(workspace);
+    Ok(bindings)
+}

@@ -1,0 +1,219 @@
+//! The plans of whole steps of the embedded model, without a device.
+
+use std::sync::Arc;
+
+use ptx_builder::Target;
+
+use super::engine_layout::{EngineLayout, StepTensors};
+use super::layout::ALIGNMENT;
+use super::memory_map::{MemoryMap, Region, RegionKind};
+use super::plan::{LaunchPlan, Step};
+use super::step_plan::{EngineRegions, StepPlan, step_plan};
+use crate::decoder::Output;
+use crate::engine::{Activations, EngineOptions};
+use crate::error::chain;
+use crate::model::{Model, ModelConfig};
+
+const OUTPUTS: [Output; 5] =
+    [Output::Cache, Output::LastArgmax, Output::LastLogits, Output::AllArgmax, Output::AllLogits];
+
+struct Engine {
+    config: ModelConfig,
+    options: EngineOptions,
+    layout: EngineLayout,
+    regions: EngineRegions,
+    map: Arc<MemoryMap>,
+}
+
+fn engine(activations: Activations, max_rows: usize) -> Engine {
+    let config = Model::embedded().unwrap().config().clone();
+    let options = EngineOptions {
+        max_seq: 64,
+        n_sequences: 2,
+        max_rows,
+        activations,
+        ..EngineOptions::for_model(&config)
+    };
+    let layout = EngineLayout::new(&config, &options).unwrap();
+    let mut map = MemoryMap::new();
+    let mut add = |name: &str, kind, bytes| {
+        let base = 0x10_0000_0000 * (map.iter().count() as u64 + 1);
+        map.add(Region { name: name.into(), kind, base, bytes })
+    };
+    let regions = EngineRegions {
+        weights: add("weights", RegionKind::Constant, layout.weight_bytes),
+        caches: add("caches", RegionKind::State, layout.cache_bytes),
+        state: add("state", RegionKind::Scratch, layout.state_bytes()),
+        workspace: add("workspace", RegionKind::Scratch, layout.workspace_bytes),
+        host_state: add("host state", RegionKind::Host, layout.state_bytes()),
+        host_results: add("host results", RegionKind::Host, 1 << 20),
+    };
+    Engine { config, options, layout, regions, map: Arc::new(map) }
+}
+
+impl Engine {
+    fn plan(&self, rows: usize, output: Output) -> StepPlan {
+        let tensors = StepTensors::new(&self.config, &self.options, rows, output).unwrap();
+        step_plan(&tensors, &self.layout, &self.regions, &self.map, Target::SM_90A).unwrap()
+    }
+}
+
+fn count(plan: &LaunchPlan, prefix: &str) -> usize {
+    plan.launches().filter(|launch| launch.name.starts_with(prefix)).count()
+}
+
+#[test]
+fn tensors_have_places_of_their_own() {
+    let Engine { config, options, layout, .. } = engine(Activations::Q8, 8);
+    let mut places: Vec<_> = layout.weights.values().copied().chain([layout.rope_table]).collect();
+    places.sort_by_key(|place| place.offset);
+    for pair in places.windows(2) {
+        assert!(pair[0].offset + pair[0].bytes <= pair[1].offset, "{pair:?}");
+    }
+    assert!(places.iter().all(|place| place.offset.is_multiple_of(ALIGNMENT)));
+    let last = places.last().unwrap();
+    assert!(last.offset + last.bytes <= layout.weight_bytes);
+    assert_eq!(layout.rope_table.bytes, 64 * 64 * 4);
+    assert_eq!(layout.caches.len(), config.n_layers);
+    assert_eq!(layout.cache_bytes, config.kv_cache_bytes(options.n_sequences, options.max_seq));
+}
+
+#[test]
+fn every_weight_of_the_file_has_a_place_of_its_size() {
+    let model = Model::embedded().unwrap();
+    let layout = engine(Activations::Q8, 8).layout;
+    let weights: Vec<_> = model.config().weights.iter().collect();
+    assert_eq!(layout.weights.len(), weights.len());
+    for weight in weights {
+        let bytes = model.tensor_bytes(&weight.name).unwrap().len() as u64;
+        assert_eq!(layout.weights[&weight.name].bytes, bytes, "{}", weight.name);
+    }
+}
+
+#[test]
+fn a_step_starts_with_its_state_and_ends_with_its_results() {
+    let engine = engine(Activations::Q8, 8);
+    for rows in [1, 2, 5, 8] {
+        for output in OUTPUTS {
+            let StepPlan { plan, result_bytes } = engine.plan(rows, output);
+            let steps = plan.steps();
+            let copies: Vec<_> = steps
+                .iter()
+                .enumerate()
+                .filter_map(|(index, step)| match step {
+                    Step::Copy { target, source } => Some((index, *target, *source)),
+                    _ => None,
+                })
+                .collect();
+            assert_eq!((copies[0].0, copies[0].2.region), (0, engine.regions.host_state));
+            let results = output.result_rows(rows) as u64;
+            let each = if output.is_logits() { engine.config.n_vocab as u64 * 4 } else { 4 };
+            assert_eq!(result_bytes, results * each, "{rows} rows, {output:?}");
+            if output == Output::Cache {
+                assert_eq!(copies.len(), 1);
+            } else {
+                let (index, target, _) = copies[1];
+                assert_eq!((index, copies.len()), (steps.len() - 1, 2));
+                assert_eq!((target.region, target.bytes), (engine.regions.host_results, result_bytes));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_layer_has_the_launches_that_it_should() {
+    let engine = engine(Activations::Q8, 8);
+    let layers = engine.config.n_layers;
+    let plan = engine.plan(1, Output::LastArgmax).plan;
+    assert_eq!(count(&plan, "embed_rows"), 1);
+    assert_eq!(count(&plan, "rms_norm"), 2 * layers + 1);
+    assert_eq!(count(&plan, "gemv_q8"), 7 * layers + 1);
+    assert_eq!(count(&plan, "quantize"), 4 * layers + 1, "one for each tensor that is multiplied");
+    assert_eq!(count(&plan, "rope"), 2 * layers);
+    assert_eq!(count(&plan, "kv_scatter"), 2 * layers);
+    assert_eq!(count(&plan, "attention"), layers);
+    assert_eq!(count(&plan, "swiglu"), layers);
+    assert_eq!(count(&plan, "add"), 2 * layers);
+    assert_eq!(count(&plan, "argmax"), 1);
+    assert_eq!(plan.n_launches(), 21 * layers + 5);
+    assert_eq!(plan.n_launches() + 2, plan.steps().len());
+}
+
+#[test]
+fn f32_activations_are_not_quantised() {
+    let plan = engine(Activations::F32, 8).plan(2, Output::LastLogits).plan;
+    assert_eq!(count(&plan, "quantize"), 0);
+    assert_eq!(count(&plan, "gemv_q8"), 0);
+    assert!(count(&plan, "gemv_q4_k") > 0 && count(&plan, "gemv_q6_k") > 0, "{plan}");
+}
+
+#[test]
+fn chunks_of_a_prompt_fill_the_cache_without_a_head() {
+    let engine = engine(Activations::Q8, 12);
+    let (full, cache) = (engine.plan(12, Output::LastArgmax).plan, engine.plan(12, Output::Cache).plan);
+    assert_eq!(count(&cache, "kv_scatter"), 2 * engine.config.n_layers);
+    assert_eq!(count(&cache, "argmax"), 0);
+    assert!(cache.n_launches() < full.n_launches());
+    // Two launches for each product of 12 rows, one for the head, which only the last row goes through.
+    assert_eq!(count(&full, "gemv_q8"), 2 * 7 * engine.config.n_layers + 1);
+}
+
+#[test]
+fn nothing_of_a_step_is_unordered_with_its_ends() {
+    let plan = engine(Activations::Q8, 8).plan(3, Output::AllArgmax).plan;
+    let (n, edges) = (plan.steps().len(), plan.edges());
+    let mut from_start = vec![false; n];
+    from_start[0] = true;
+    let mut to_end = vec![false; n];
+    to_end[n - 1] = true;
+    for edge in &edges {
+        from_start[edge.to] |= from_start[edge.from];
+    }
+    for edge in edges.iter().rev() {
+        to_end[edge.from] |= to_end[edge.to];
+    }
+    assert_eq!(to_end.iter().position(|&reaches| !reaches), None, "{plan}");
+    // Every launch that depends on the step's rows waits for them.
+    assert_eq!(from_start.iter().position(|&waits| !waits), None, "{plan}");
+    assert!(edges.len() < 2 * n, "{} edges for {n} steps", edges.len());
+}
+
+#[test]
+fn plans_are_deterministic() {
+    let listing = || engine(Activations::Q8, 8).plan(2, Output::AllLogits).plan.to_string();
+    assert_eq!(listing(), listing());
+}
+
+#[test]
+fn a_workspace_that_is_too_small_is_refused() {
+    let mut engine = engine(Activations::Q8, 8);
+    let mut map = MemoryMap::new();
+    for (id, region) in engine.map.iter() {
+        let bytes = if id == engine.regions.workspace { 1024 } else { region.bytes };
+        map.add(Region { bytes, ..region.clone() });
+    }
+    engine.map = Arc::new(map);
+    let tensors = StepTensors::new(&engine.config, &engine.options, 8, Output::AllLogits).unwrap();
+    let error =
+        step_plan(&tensors, &engine.layout, &engine.regions, &engine.map, Target::SM_90A).unwrap_err();
+    assert!(chain(&error).contains("beyond the 1024 bytes bound"), "{}", chain(&error));
+}
+
+#[test]
+fn a_weight_without_a_place_is_refused_by_name() {
+    let mut engine = engine(Activations::Q8, 8);
+    engine.layout.weights.remove("blk.3.ffn_up.weight");
+    let tensors = StepTensors::new(&engine.config, &engine.options, 1, Output::LastArgmax).unwrap();
+    let error =
+        step_plan(&tensors, &engine.layout, &engine.regions, &engine.map, Target::SM_90A).unwrap_err();
+    assert!(chain(&error).contains("blk.3.ffn_up.weight"), "{}", chain(&error));
+}
+
+#[test]
+fn a_model_that_does_not_fit_is_refused_with_both_numbers() {
+    let need = engine(Activations::Q8, 8).layout.need();
+    assert!(need.check(need.total()).is_ok());
+    let error = need.check(need.total() - 1).unwrap_err().to_string();
+    assert!(error.contains(&need.total().to_string()), "{error}");
+    assert!(error.contains(&(need.total() - 1).to_string()), "{error}");
+}
