@@ -54,12 +54,12 @@ pub fn run(args: &Args) -> Result<()> {
 /// Names the driver and the devices; without them there is nothing to test, which is a failure and not a pass.
 fn probe() -> Result<()> {
     let found = Driver::load().and_then(|driver| {
-        let devices = driver.devices()?;
-        println!("driver: CUDA {}, {} device(s)", driver.version()?, devices.len());
-        for device in &devices {
-            println!("  {}", device.name()?);
+        let count = driver.device_count()?;
+        println!("CUDA driver {}, {count} device(s)", driver.version()?);
+        for ordinal in 0..count {
+            println!("  {}", driver.device(ordinal)?.name()?);
         }
-        Ok(devices.len())
+        Ok(count)
     });
     match found {
         Ok(0) => Err(Error::Message("the driver sees no device".into())),

@@ -67,7 +67,7 @@ fn no_such_kernel(wanted: &str, catalogue: &[Box<dyn Kernel>]) -> String {
 
 /// The PTX of a kernel, followed, as comments, by what was asked for besides.
 fn describe(kernel: &dyn Kernel, args: &Args) -> Result<String> {
-    let mut text = kernel.emit(args.target)?.to_string();
+    let mut text = ptx_builder::print(&kernel.emit(args.target)?);
     if args.stats {
         text += &stats(kernel, args.target)?;
     }

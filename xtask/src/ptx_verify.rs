@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use kernels::Kernel;
+use kernels::{Kernel, KernelError};
 use ptx_builder::Target;
 use rayon::prelude::*;
 
@@ -96,10 +96,7 @@ struct Assembled {
 fn assemble_all(ptxas: &Path, folder: &Path, kernel: &dyn Kernel) -> Assembled {
     let name = kernel.name();
     let mut assembled = Assembled { name: name.clone(), most_registers: 0, count: 0, failures: Vec::new() };
-    for target in Target::all() {
-        if !target.supports(kernel.min_target()) {
-            continue;
-        }
+    for &target in Target::all() {
         match assemble(ptxas, folder, kernel, target) {
             Ok(found) => {
                 assembled.count += 1;
@@ -111,6 +108,8 @@ fn assemble_all(ptxas: &Path, folder: &Path, kernel: &dyn Kernel) -> Assembled {
                     ));
                 }
             }
+            // The kernel says that it is not for this target.
+            Err(Error::Kernel(KernelError::Target { .. })) => {}
             Err(error) => assembled.failures.push(format!("{name} for {target}: {error}")),
         }
     }
@@ -124,7 +123,7 @@ fn assemble_all(ptxas: &Path, folder: &Path, kernel: &dyn Kernel) -> Assembled {
 pub fn assemble(ptxas: &Path, folder: &Path, kernel: &dyn Kernel, target: Target) -> Result<Resources> {
     let stem = folder.join(format!("{}.{target}", kernel.name()));
     let (source, binary) = (stem.with_added_extension("ptx"), stem.with_added_extension("cubin"));
-    fs::write(&source, kernel.emit(target)?.to_string()).map_err(Error::io(&source))?;
+    fs::write(&source, ptx_builder::print(&kernel.emit(target)?)).map_err(Error::io(&source))?;
     let output = tools::capture(
         Command::new(ptxas).arg("-v").arg(format!("-arch={target}")).arg(&source).arg("-o").arg(&binary),
     )?;
