@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use crate::{ComputeGraph, KernelDispatch, MemoryPlan, OpCall, TensorId, TensorOp};
+use crate::{ComputeGraph, KernelDispatch, MemoryPlan, TensorId, TensorOp};
 
 /// What running a graph took.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -86,17 +86,16 @@ pub fn execute_graph<D: KernelDispatch + ?Sized>(
         return Err(ExecError::PlanMismatch);
     }
     let start = Instant::now();
-    let calls = || graph.ids().filter_map(|id| Some((id, OpCall::resolve(graph, plan, id)?)));
-    for (id, call) in calls() {
+    for (id, call) in plan.calls() {
         dispatcher
-            .check(&call)
-            .map_err(|source| ExecError::Unsupported { node: NodeName::new(graph, id), source })?;
+            .check(call)
+            .map_err(|source| ExecError::Unsupported { node: NodeName::new(graph, *id), source })?;
     }
     let mut n_launches = 0;
-    for (id, call) in calls() {
+    for (id, call) in plan.calls() {
         n_launches += call
             .dispatch(dispatcher)
-            .map_err(|source| ExecError::Failed { node: NodeName::new(graph, id), source })?;
+            .map_err(|source| ExecError::Failed { node: NodeName::new(graph, *id), source })?;
     }
     Ok(GraphExecResult { n_launches, elapsed_us: start.elapsed().as_micros() as u64 })
 }

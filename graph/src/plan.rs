@@ -2,7 +2,7 @@
 
 use crate::graph::ALIGNMENT;
 use crate::view::{BufferId, TensorView};
-use crate::{ComputeGraph, TensorId};
+use crate::{ComputeGraph, OpCall, TensorId, TensorNode};
 
 /// How [`ComputeGraph::plan_with`] lays out the workspace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,13 +23,14 @@ impl Default for PlanOptions {
     }
 }
 
-/// Where every tensor of one graph lies.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Where every tensor of one graph lies, and what its operations are on that memory.
+#[derive(Debug, Clone, PartialEq)]
 pub struct MemoryPlan {
     /// Bytes of the workspace that the backend provides, aligned to [`ALIGNMENT`]; 0 if none is needed.
     pub workspace_bytes: u64,
     views: Vec<TensorView>,
     in_place: Vec<Option<TensorId>>,
+    calls: Vec<(TensorId, OpCall)>,
     fingerprint: u64,
 }
 
@@ -47,6 +48,12 @@ impl MemoryPlan {
     /// The operand that the result `id` is written over, if it is.
     pub fn in_place_of(&self, id: TensorId) -> Option<TensorId> {
         self.in_place.get(id.index()).copied().flatten()
+    }
+
+    /// The operations in execution order with their operands resolved: what [`execute_graph`](crate::execute_graph)
+    /// dispatches. Leaves and views are not among them.
+    pub fn calls(&self) -> &[(TensorId, OpCall)] {
+        &self.calls
     }
 
     /// Whether this plan was made for a graph equal to `graph`, names apart.
@@ -166,9 +173,10 @@ impl<'a> Planner<'a> {
     }
 
     fn finish(self) -> MemoryPlan {
-        let view = |node: &crate::TensorNode| {
+        let graph = self.graph;
+        let view = |node: &TensorNode| {
             let root = node.root();
-            let (buffer, base) = if self.graph.node(root).is_leaf() {
+            let (buffer, base) = if graph.node(root).is_leaf() {
                 (BufferId::Leaf(root), 0)
             } else {
                 (BufferId::Workspace, self.offset[root.index()])
@@ -176,11 +184,13 @@ impl<'a> Planner<'a> {
             let offset = base + node.root_offset();
             TensorView { buffer, offset, shape: node.shape(), dtype: node.dtype() }
         };
+        let views: Vec<TensorView> = graph.nodes().iter().map(view).collect();
         MemoryPlan {
             workspace_bytes: self.free.end,
-            views: self.graph.nodes().iter().map(view).collect(),
+            calls: graph.ids().filter_map(|id| Some((id, OpCall::resolve(graph, &views, id)?))).collect(),
+            views,
             in_place: self.in_place,
-            fingerprint: self.graph.fingerprint(),
+            fingerprint: graph.fingerprint(),
         }
     }
 }
