@@ -46,10 +46,10 @@ pub struct FunctionAttributes {
     pub local_bytes: u32,
     /// Constant memory, bytes.
     pub const_bytes: u32,
-    /// PTX ISA version, 10 * major + minor.
-    pub ptx_version: u32,
-    /// Architecture of the machine code, 10 * major + minor.
-    pub binary_version: u32,
+    /// Virtual architecture that the PTX targets: 75 for `.target sm_75`.
+    pub ptx_target: u32,
+    /// Architecture of the machine code: 90 for `sm_90`.
+    pub binary_target: u32,
 }
 
 /// Answer of [`Function::suggested_block`].
@@ -77,8 +77,8 @@ impl Function {
             static_shared_bytes: read(CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES)?,
             local_bytes: read(CU_FUNC_ATTRIBUTE_LOCAL_SIZE_BYTES)?,
             const_bytes: read(CU_FUNC_ATTRIBUTE_CONST_SIZE_BYTES)?,
-            ptx_version: read(CU_FUNC_ATTRIBUTE_PTX_VERSION)?,
-            binary_version: read(CU_FUNC_ATTRIBUTE_BINARY_VERSION)?,
+            ptx_target: read(CU_FUNC_ATTRIBUTE_PTX_VERSION)?,
+            binary_target: read(CU_FUNC_ATTRIBUTE_BINARY_VERSION)?,
         };
         let max_dynamic_shared = AtomicU32::new(read(CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES)?);
         Ok(Self(Arc::new(FunctionInner {

@@ -54,7 +54,7 @@ pub const CU_FUNC_ATTRIBUTE_CONST_SIZE_BYTES: c_int = 2;
 pub const CU_FUNC_ATTRIBUTE_LOCAL_SIZE_BYTES: c_int = 3;
 /// `CUfunction_attribute`: registers per thread.
 pub const CU_FUNC_ATTRIBUTE_NUM_REGS: c_int = 4;
-/// `CUfunction_attribute`: PTX version that the kernel was compiled from, `10 * major + minor`.
+/// `CUfunction_attribute`: virtual architecture that the PTX targets, `10 * major + minor`.
 pub const CU_FUNC_ATTRIBUTE_PTX_VERSION: c_int = 5;
 /// `CUfunction_attribute`: architecture of the machine code, `10 * major + minor`.
 pub const CU_FUNC_ATTRIBUTE_BINARY_VERSION: c_int = 6;

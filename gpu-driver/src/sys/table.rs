@@ -94,7 +94,6 @@ macro_rules! driver_api {
         ///
         /// [`Driver::load`]: crate::Driver::load
         #[derive(Clone, Copy)]
-        #[allow(missing_debug_implementations)]
         pub struct DriverTable {
             $(
                 $(#[$doc])*

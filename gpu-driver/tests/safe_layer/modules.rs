@@ -82,7 +82,7 @@ fn attributes_and_parameters_are_read_once() {
     assert_eq!(kernel.parameter_sizes(), Some(&[8, 4, 4][..]));
     let attributes = kernel.attributes();
     assert_eq!((attributes.max_threads_per_block, attributes.registers), (1024, 24));
-    assert_eq!((attributes.ptx_version, attributes.binary_version), (70, 90));
+    assert_eq!((attributes.ptx_target, attributes.binary_target), (75, 90));
     f.double.forget_calls();
     kernel.attributes();
     kernel.parameter_sizes();

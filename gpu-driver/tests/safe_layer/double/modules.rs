@@ -119,7 +119,7 @@ pub extern "C" fn func_get_attribute(value: *mut c_int, attribute: c_int, functi
             0 => 1024,
             1 => f.static_shared,
             4 => 24,
-            5 => 70,
+            5 => 75,
             6 => 90,
             8 => f.max_dynamic,
             2 | 3 => 0,
