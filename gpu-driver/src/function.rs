@@ -116,7 +116,7 @@ impl Function {
         &self.0.attributes
     }
 
-    /// Size of each parameter in bytes, where the driver can tell (CUDA 12.4).
+    /// Size of each parameter in bytes, where the driver can count them (CUDA 13.2).
     pub fn parameter_sizes(&self) -> Option<&[usize]> {
         self.0.parameters.as_deref()
     }
@@ -346,21 +346,22 @@ fn read_attribute(context: &Context, function: CUfunction, attribute: c_int) -> 
     Ok(u32::try_from(value).unwrap_or(0))
 }
 
-/// Asks for one parameter after the other until the driver says that there is no such parameter.
+/// The sizes of the parameters, where the driver can count them. One that cannot would have to be asked for parameters
+/// until it fails, and compute-sanitizer counts a failing call as the program's error.
 fn parameter_sizes(context: &Context, function: CUfunction) -> Result<Option<Vec<usize>>, DriverError> {
-    let mut sizes = Vec::new();
-    loop {
-        let (mut offset, mut size) = (0usize, 0usize);
-        let answer = context
-            // SAFETY: offset and size go to locals; the function's module is loaded.
-            .run(|t| unsafe { call!(t, func_get_param_info(function, sizes.len(), &mut offset, &mut size)) });
-        match answer {
-            Ok(()) => sizes.push(size),
-            Err(DriverError::SymbolMissing { .. }) => return Ok(None),
-            Err(DriverError::Api(e)) if e.code() == CUresult::ERROR_INVALID_VALUE => return Ok(Some(sizes)),
-            Err(e) => return Err(e),
-        }
+    let mut count = 0usize;
+    // SAFETY: the count goes to a local; the function's module is loaded.
+    match context.run(|t| unsafe { call!(t, func_get_param_count(function, &mut count)) }) {
+        Err(DriverError::SymbolMissing { .. }) => return Ok(None),
+        answer => answer?,
     }
+    let size_of = |index| {
+        let (mut offset, mut size) = (0usize, 0usize);
+        // SAFETY: offset and size go to locals; the function's module is loaded.
+        context.run(|t| unsafe { call!(t, func_get_param_info(function, index, &mut offset, &mut size)) })?;
+        Ok(size)
+    };
+    (0..count).map(size_of).collect::<Result<_, _>>().map(Some)
 }
 
 impl fmt::Debug for Function {

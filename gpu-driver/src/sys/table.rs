@@ -290,6 +290,9 @@ driver_api! {
     /// Sets an attribute of a kernel.
     required func_set_attribute: "cuFuncSetAttribute" / c"cuFuncSetAttribute" @ 9000
         (function: CUfunction, attribute: c_int, value: c_int);
+    /// How many parameters a kernel has.
+    optional func_get_param_count: "cuFuncGetParamCount" / c"cuFuncGetParamCount" @ 13020
+        (function: CUfunction, count: *mut usize);
     /// Offset and size of a kernel's parameter.
     optional func_get_param_info: "cuFuncGetParamInfo" / c"cuFuncGetParamInfo" @ 12040
         (function: CUfunction, index: usize, offset: *mut usize, size: *mut usize);

@@ -61,7 +61,7 @@ fn arguments_are_checked_against_the_kernels_parameters() {
 #[test]
 fn a_driver_that_cannot_tell_parameters_launches_unchecked() {
     let double = Double::new();
-    let driver = double.driver_with(|t| t.func_get_param_info = None);
+    let driver = double.driver_with(|t| t.func_get_param_count = None);
     let f = Fixture::over(double, &driver);
     assert_eq!(f.function("mixed").parameter_sizes(), None);
     launch(&f, "mixed", LaunchConfig::new(1, 32), mixed_args()).expect("a launch");

@@ -140,6 +140,12 @@ pub extern "C" fn func_set_attribute(function: CUfunction, attribute: c_int, val
     })
 }
 
+pub extern "C" fn func_get_param_count(function: CUfunction, count: *mut usize) -> CUresult {
+    answer_in_context("cuFuncGetParamCount", String::new(), |s| {
+        put(count, s.function(function)?.parameters.len())
+    })
+}
+
 pub extern "C" fn func_get_param_info(
     function: CUfunction,
     index: usize,

@@ -50,6 +50,7 @@ pub const TABLE: DriverTable = DriverTable {
     module_get_global: modules::module_get_global,
     func_get_attribute: modules::func_get_attribute,
     func_set_attribute: modules::func_set_attribute,
+    func_get_param_count: Some(modules::func_get_param_count),
     func_get_param_info: Some(modules::func_get_param_info),
     occupancy_max_active_blocks: launches::occupancy_max_active_blocks,
     occupancy_max_potential_block_size: launches::occupancy_max_potential_block_size,
