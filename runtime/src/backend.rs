@@ -9,6 +9,7 @@ use std::str::FromStr;
 use gpu_driver::DriverError;
 
 use crate::cpu::CpuDecoder;
+use crate::cuda::CudaDecoder;
 use crate::decoder::Decoder;
 use crate::engine::EngineOptions;
 use crate::error::{BackendError, Error, chain};
@@ -20,7 +21,7 @@ use crate::probe::{CudaProbe, probe};
 pub enum Backend {
     /// [`CpuDecoder`].
     Cpu,
-    /// The engine of [`cuda`](crate::cuda).
+    /// [`CudaDecoder`].
     Cuda,
 }
 
@@ -105,10 +106,7 @@ pub fn choose(
 pub fn open(choice: &Choice, model: &Model, options: &EngineOptions) -> Result<Box<dyn Decoder>, Error> {
     Ok(match choice.backend {
         Backend::Cpu => Box::new(CpuDecoder::new(model, options)?),
-        Backend::Cuda => {
-            let reason = "this build has no cuda engine".to_owned();
-            return Err(BackendError::NoCuda { reason, source: None }.into());
-        }
+        Backend::Cuda => Box::new(CudaDecoder::new(model, options)?),
     })
 }
 
@@ -119,6 +117,8 @@ fn automatic(cuda: Result<String, Unusable>) -> Choice {
         Ok(device) => Choice { backend: Backend::Cuda, reason: device },
         Err((reason, source)) => {
             let reason = match source {
+                // What was tried is `doctor`'s to tell: most machines are just without a GPU.
+                Some(DriverError::NoDriver { .. }) => "no CUDA driver is installed".to_owned(),
                 Some(error) => format!("{reason}: {}", chain(&error)),
                 None => reason,
             };
@@ -201,9 +201,9 @@ mod tests {
         assert_eq!(reason(probe_of(9, 8 << 30), 1, 3), "the CUDA driver has 1 devices, none is number 3");
         let missing =
             Driver::load_from("/no/such/libcuda.so").map(|_| unreachable!("there is no such driver"));
-        assert!(
-            reason(missing, 1, 0).starts_with("CUDA is not available: no CUDA driver: /no/such/libcuda.so")
-        );
+        assert_eq!(reason(missing, 1, 0), "no CUDA driver is installed");
+        let none = reason(Err(DriverError::NoDevice), 1, 0);
+        assert_eq!(none, "CUDA is not available: the CUDA driver sees no device");
     }
 
     #[test]

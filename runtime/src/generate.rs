@@ -1,6 +1,6 @@
 //! From a prompt to an iterator of tokens.
 //!
-//! ```no_run
+//! ```
 //! use runtime::generate::{GenerateOptions, Generator};
 //! use runtime::tokenizer::Tokenizer;
 //! use runtime::{EngineOptions, Model, cpu::CpuDecoder};
@@ -14,6 +14,7 @@
 //! for token in Generator::new(&mut decoder, &tokenizer.encode("Once upon a time")?, options)? {
 //!     stream.push(token?, &mut text)?;
 //! }
+//! assert!(text.starts_with(", there"), "{text}");
 //! # Ok::<(), runtime::Error>(())
 //! ```
 

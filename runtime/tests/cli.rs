@@ -71,9 +71,13 @@ fn text_goes_to_stdout_and_the_rest_to_stderr() {
     assert!(output.status.success(), "{}", stderr(&output));
     assert_eq!(stdout(&output), "Q: 128 + 45 = A: 173\n\n");
     let report = stderr(&output);
-    for part in
-        ["model: tiny", "backend: cpu (CUDA is not available", "engine: CPU", "prompt: 14 tokens", "tok/s"]
-    {
+    for part in [
+        "model: tiny",
+        "backend: cpu (no CUDA driver is installed)",
+        "engine: CPU",
+        "prompt: 14 tokens",
+        "tok/s",
+    ] {
         assert!(report.contains(part), "{part}: {report}");
     }
     assert!(report.contains("stopped by end of text"), "{report}");

@@ -88,7 +88,8 @@ impl Gguf {
         // A key's length, the value's type and at least one byte of value.
         let n_entries = cursor.count(8 + 4 + 1, || Field::Header("number of metadata entries"))?;
 
-        let mut entries = Vec::with_capacity(n_entries);
+        // Both lists grow as they are read: an entry in memory is larger than the least that it takes in the file.
+        let mut entries = Vec::new();
         for index in 0..n_entries as u64 {
             let key = cursor.str(|| Field::Key(index))?;
             let name = || Field::Value(key.to_owned());
@@ -101,7 +102,7 @@ impl Gguf {
             return Err(GgufError::Alignment { found: alignment });
         }
 
-        let mut tensors = Vec::with_capacity(n_tensors);
+        let mut tensors = Vec::new();
         for index in 0..n_tensors as u64 {
             tensors.push(TensorInfo::read(&mut cursor, index)?);
         }
