@@ -87,7 +87,7 @@ pub enum Reason {
         actual: ElementType,
     },
     /// An operand with the wrong number of dimensions.
-    #[error("{operand} has to have {expected} dimensions, has {actual}")]
+    #[error("{operand} has to be of rank {expected}, is of rank {actual}")]
     Rank {
         /// The operand's name.
         operand: &'static str,

@@ -276,28 +276,33 @@ fn shapes_have_to_fit() {
     let f = &mut fixture();
     let none = OpParams::None;
     let (x, c, [p, s]) = (f.x, f.cache, [f.positions, f.sequences]);
-    f.refuses(TensorOp::EmbedRows, &[f.vector, f.tokens], none, "table has to have 2 dimensions, has 1");
-    f.refuses(TensorOp::EmbedRows, &[f.weight, f.kv], none, "tokens has to have 1 dimensions, has 2");
-    f.refuses(TensorOp::RmsNorm, &[f.vector, f.vector], NORM, "input has to have 2 dimensions, has 1");
-    f.refuses(TensorOp::RmsNorm, &[x, f.kv], NORM, "weight has to have 1 dimensions, has 2");
+    f.refuses(TensorOp::EmbedRows, &[f.vector, f.tokens], none, "table has to be of rank 2, is of rank 1");
+    f.refuses(TensorOp::EmbedRows, &[f.weight, f.kv], none, "tokens has to be of rank 1, is of rank 2");
+    f.refuses(TensorOp::RmsNorm, &[f.vector, f.vector], NORM, "input has to be of rank 2, is of rank 1");
+    f.refuses(TensorOp::RmsNorm, &[x, f.kv], NORM, "weight has to be of rank 1, is of rank 2");
     f.refuses(TensorOp::RmsNorm, &[f.kv, f.vector], NORM, "the length of weight has to be 32, is 64");
-    f.refuses(TensorOp::MulMat, &[f.vector, x], none, "weight has to have 2 dimensions, has 1");
-    f.refuses(TensorOp::MulMat, &[f.weight, f.vector], none, "input has to have 2 dimensions, has 1");
+    f.refuses(TensorOp::MulMat, &[f.vector, x], none, "weight has to be of rank 2, is of rank 1");
+    f.refuses(TensorOp::MulMat, &[f.weight, f.vector], none, "input has to be of rank 2, is of rank 1");
     f.refuses(TensorOp::MulMat, &[f.weight, f.kv], none, "the row length of input has to be 64, is 32");
     f.refuses(TensorOp::Add, &[f.kv, f.vector], none, "the length of b has to be 32, is 64");
     f.refuses(TensorOp::Add, &[x, f.kv], none, "the second dimension has to be 64, is 32");
-    f.refuses(TensorOp::Add, &[f.vector, x], none, "b has to have 1 dimensions, has 2");
+    f.refuses(TensorOp::Add, &[f.vector, x], none, "b has to be of rank 1, is of rank 2");
     for op in [TensorOp::Mul, TensorOp::SwiGlu] {
         f.refuses(op, &[x, f.kv], none, "the second dimension has to be 64, is 32");
-        f.refuses(op, &[x, f.vector], none, &format!("{} has to have 2 dimensions, has 1", op.operands()[1]));
+        f.refuses(
+            op,
+            &[x, f.vector],
+            none,
+            &format!("{} has to be of rank 2, is of rank 1", op.operands()[1]),
+        );
     }
     let (four_rows, column) = (leaf(&mut f.g, "rows", F32, &[4, 64]), leaf(&mut f.g, "col", F32, &[5, 1]));
     f.refuses(TensorOp::Mul, &[x, four_rows], none, "the outermost dimension has to be 5, is 4");
     f.refuses(TensorOp::Add, &[x, column], none, "the second dimension has to be 64, is 1");
 
-    f.refuses(TensorOp::Rope, &[f.vector, p, f.table], ROPE, "input has to have 2 dimensions, has 1");
+    f.refuses(TensorOp::Rope, &[f.vector, p, f.table], ROPE, "input has to be of rank 2, is of rank 1");
     f.refuses(TensorOp::Rope, &[x, f.three, f.table], ROPE, "the length of positions has to be 5, is 3");
-    f.refuses(TensorOp::Rope, &[x, p, f.kv], ROPE, "table has to have 3 dimensions, has 2");
+    f.refuses(TensorOp::Rope, &[x, p, f.kv], ROPE, "table has to be of rank 3, is of rank 2");
     let [narrow, triples] = [[99, 3, 2], [99, 4, 3]].map(|d| leaf(&mut f.g, "t", F32, &d));
     f.refuses(TensorOp::Rope, &[x, p, narrow], ROPE, "the second dimension of table has to be 4, is 3");
     f.refuses(TensorOp::Rope, &[x, p, triples], ROPE, "the last dimension of table has to be 2, is 3");
@@ -305,9 +310,9 @@ fn shapes_have_to_fit() {
     let expected = "the row length of input (64) has to be a multiple of head_dim (24)";
     f.refuses(TensorOp::Rope, &[x, p, f.table], heads, expected);
 
-    f.refuses(TensorOp::KvScatter, &[x, f.kv, p, s], none, "cache has to have 4 dimensions, has 2");
+    f.refuses(TensorOp::KvScatter, &[x, f.kv, p, s], none, "cache has to be of rank 4, is of rank 2");
     f.refuses(TensorOp::KvScatter, &[c, x, p, s], none, "the row length of input has to be 32, is 64");
-    f.refuses(TensorOp::KvScatter, &[c, f.vector, p, s], none, "input has to have 2 dimensions, has 1");
+    f.refuses(TensorOp::KvScatter, &[c, f.vector, p, s], none, "input has to be of rank 2, is of rank 1");
     f.refuses(TensorOp::KvScatter, &[c, f.kv, f.three, s], none, "the length of positions has to be 5, is 3");
     f.refuses(TensorOp::KvScatter, &[c, f.kv, p, f.three], none, "the length of sequences has to be 5, is 3");
 
@@ -315,10 +320,15 @@ fn shapes_have_to_fit() {
         TensorOp::Attention,
         &[f.vector, c, c, p, s],
         ATTENTION,
-        "query has to have 2 dimensions, has 1",
+        "query has to be of rank 2, is of rank 1",
     );
-    f.refuses(TensorOp::Attention, &[x, f.kv, c, p, s], ATTENTION, "keys has to have 4 dimensions, has 2");
-    f.refuses(TensorOp::Attention, &[x, c, f.kv, p, s], ATTENTION, "values has to have 4 dimensions, has 2");
+    f.refuses(TensorOp::Attention, &[x, f.kv, c, p, s], ATTENTION, "keys has to be of rank 4, is of rank 2");
+    f.refuses(
+        TensorOp::Attention,
+        &[x, c, f.kv, p, s],
+        ATTENTION,
+        "values has to be of rank 4, is of rank 2",
+    );
     f.refuses(
         TensorOp::Attention,
         &[x, c, c, f.three, s],
@@ -345,10 +355,10 @@ fn shapes_have_to_fit() {
     let expected = "the number of query heads (4) has to be a multiple of the number of key-value heads (3)";
     f.refuses(TensorOp::Attention, &[x, three_heads, three_heads, p, s], ATTENTION, expected);
 
-    f.refuses(TensorOp::QuantizeQ8, &[f.vector], none, "input has to have 2 dimensions, has 1");
+    f.refuses(TensorOp::QuantizeQ8, &[f.vector], none, "input has to be of rank 2, is of rank 1");
     let odd = leaf(&mut f.g, "odd", F32, &[2, 33]);
     f.refuses(TensorOp::QuantizeQ8, &[odd], none, "33 elements are not a whole number of Q8Act blocks of 32");
-    f.refuses(TensorOp::Argmax, &[f.vector], none, "input has to have 2 dimensions, has 1");
+    f.refuses(TensorOp::Argmax, &[f.vector], none, "input has to be of rank 2, is of rank 1");
     let blocks = leaf(&mut f.g, "blocks", Q8_0, &[64]);
     let params = OpParams::View { start: 33, len: 31 };
     let expected = "the start of the view (33) has to be a multiple of the type's block (32)";

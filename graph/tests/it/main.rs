@@ -6,4 +6,5 @@ mod display;
 mod execute;
 mod passes;
 mod plan;
+mod reference;
 mod support;

@@ -1,7 +1,10 @@
 //! The memory plan, checked by a simulation that knows nothing of how it is made.
 
+use graph::conformance::Rng;
+use graph::reference::{ReferenceDispatch, to_u32_bytes};
 use graph::{
     ALIGNMENT, BufferId, ComputeGraph, MemoryPlan, PlanOptions, RopeOperands, RopeStyle, TensorId, TensorOp,
+    execute_graph,
 };
 use proptest::prelude::*;
 use tensor_formats::ElementType::{F32, Q4_K, U32};
@@ -115,6 +118,25 @@ fn random_graph(recipes: &[Recipe]) -> ComputeGraph {
     g
 }
 
+/// The bytes of all outputs, and of the cache, after running `g` on random leaves.
+fn run(g: &ComputeGraph, plan: &MemoryPlan, seed: &str) -> Vec<Vec<u8>> {
+    let mut rng = Rng::from_name(seed);
+    let mut backend = ReferenceDispatch::new(plan, 0xff);
+    for id in g.leaves() {
+        let node = g.get(id).unwrap();
+        let bytes = match node.name() {
+            "positions" => to_u32_bytes(&[3, 8, 0, 4]),
+            "sequences" => to_u32_bytes(&[1, 0, 0, 1]),
+            _ => rng.weights(F32, node.shape().elements(), 1.0).unwrap(),
+        };
+        backend.bind(id, bytes).unwrap();
+    }
+    execute_graph(g, plan, &mut backend).unwrap();
+    let cache = g.leaves().filter(|&id| g.get(id).unwrap().name() == "cache");
+    let read = |id| backend.bytes(&plan.view(id).unwrap()).unwrap().to_vec();
+    g.outputs().iter().copied().chain(cache).map(read).collect()
+}
+
 fn recipes() -> impl Strategy<Value = Vec<Recipe>> {
     let recipe = (any::<u8>(), 0..64usize, 0..64usize, prop::bool::weighted(0.1));
     prop::collection::vec(recipe.prop_map(|(op, a, b, output)| Recipe { op, a, b, output }), 1..40)
@@ -131,6 +153,13 @@ proptest! {
         }
         let without = g.plan_with(PlanOptions { reuse: false, in_place: false, guard_bytes: 0 });
         prop_assert!(g.plan().workspace_bytes <= without.workspace_bytes);
+    }
+
+    #[test]
+    fn sharing_memory_changes_no_result(recipes in recipes(), seed in "[a-z]{8}") {
+        let g = random_graph(&recipes);
+        let apart = run(&g, &g.plan_with(PlanOptions { reuse: false, in_place: false, guard_bytes: 0 }), &seed);
+        prop_assert_eq!(apart, run(&g, &g.plan(), &seed));
     }
 
     #[test]
