@@ -40,6 +40,8 @@ pub struct CudaDecoder {
     /// Why graphs are not used, if they are not.
     eager: Option<String>,
     stats: Counts,
+    /// The step whose graph is told of: the last one.
+    latest: StepKey,
     results: Vec<u32>,
 }
 
@@ -71,7 +73,7 @@ pub struct DecoderStats {
     pub plans: usize,
     /// Graphs built from them.
     pub graphs: usize,
-    /// Nodes of the graph for one row and its most likely next token; 0 if there is none.
+    /// Nodes of the graph of the last step, or of the one that was built first; 0 if it has none.
     pub nodes: usize,
     /// Edges of that graph.
     pub edges: usize,
@@ -117,6 +119,7 @@ impl CudaDecoder {
             cache,
             stream,
             stats: Counts::default(),
+            latest: key(1, Output::LastArgmax),
             results: Vec::new(),
         };
         decoder.prepare(1, Output::LastArgmax)?;
@@ -125,14 +128,14 @@ impl CudaDecoder {
 
     /// How the decoder has worked so far.
     pub fn stats(&self) -> DecoderStats {
-        let decode = self.steps.get(&key(1, Output::LastArgmax)).and_then(|step| step.graph.as_ref());
+        let latest = self.steps.get(&self.latest).and_then(|step| step.graph.as_ref());
         DecoderStats {
             graph_steps: self.stats.graph_steps,
             eager_steps: self.stats.eager_steps,
             plans: self.steps.len(),
             graphs: self.steps.values().filter(|step| step.graph.is_some()).count(),
-            nodes: decode.map_or(0, PlanGraph::n_nodes),
-            edges: decode.map_or(0, PlanGraph::n_edges),
+            nodes: latest.map_or(0, PlanGraph::n_nodes),
+            edges: latest.map_or(0, PlanGraph::n_edges),
             kernels: self.cache.stats(),
         }
     }
@@ -273,6 +276,7 @@ impl Decoder for CudaDecoder {
         }
         .map_err(failed("running a step"))?;
         self.stream.synchronize().map_err(driver_failed("running a step"))?;
+        self.latest = key(rows.len(), output);
         if used_graph {
             self.stats.graph_steps += 1;
         } else {

@@ -210,13 +210,15 @@ mod tests {
         assert_eq!(dependencies(&[]), []);
     }
 
-    /// `reach[i]` has bit `j` if there is a path from `j` to `i`, by the definition and nothing cleverer.
+    /// `reach[i][j]` says whether there is a path from `j` to `i`, by the definition and nothing cleverer.
     fn reachability(n: usize, edges: &[Edge]) -> Vec<Vec<bool>> {
         let mut reach = vec![vec![false; n]; n];
         for to in 0..n {
             for edge in edges.iter().filter(|edge| edge.to == to) {
-                for j in 0..n {
-                    reach[to][j] |= j == edge.from || reach[edge.from][j];
+                let mut before = reach[edge.from].clone();
+                before[edge.from] = true;
+                for (known, more) in reach[to].iter_mut().zip(before) {
+                    *known |= more;
                 }
             }
         }

@@ -18,7 +18,7 @@ pub enum CudaError {
         /// What was being done.
         action: String,
         /// The driver's error.
-        source: DriverError,
+        source: Box<DriverError>,
     },
     /// A device that no known PTX target runs on.
     #[error("{device} has compute capability {capability}, the oldest that is supported is 7.5")]
@@ -46,7 +46,7 @@ pub enum CudaError {
     Unsupported(#[from] DispatchError),
     /// A launch, copy or fill that must not run.
     #[error(transparent)]
-    Plan(#[from] PlanError),
+    Plan(Box<PlanError>),
     /// A tensor of the graph without memory.
     #[error("no memory is bound to {buffer}")]
     Unbound {
@@ -57,7 +57,7 @@ pub enum CudaError {
     #[error("{view} ends beyond the {bytes} bytes bound to it")]
     TooShort {
         /// The tensor.
-        view: TensorView,
+        view: Box<TensorView>,
         /// The bytes that are bound.
         bytes: u64,
     },
@@ -90,9 +90,15 @@ pub enum CudaError {
     },
 }
 
+impl From<PlanError> for CudaError {
+    fn from(error: PlanError) -> Self {
+        Self::Plan(Box::new(error))
+    }
+}
+
 impl CudaError {
     /// For `map_err`: the driver failed at `action`.
     pub(crate) fn driver(action: impl Into<String>) -> impl FnOnce(DriverError) -> Self {
-        |source| Self::Driver { action: action.into(), source }
+        |source| Self::Driver { action: action.into(), source: Box::new(source) }
     }
 }

@@ -46,7 +46,8 @@ impl Bindings {
             BufferId::Workspace => self.workspace,
         };
         let bound = bound.ok_or(CudaError::Unbound { buffer: view.buffer })?;
-        bound.slice(view.offset, view.bytes()).ok_or(CudaError::TooShort { view: *view, bytes: bound.bytes })
+        let error = || CudaError::TooShort { view: Box::new(*view), bytes: bound.bytes };
+        bound.slice(view.offset, view.bytes()).ok_or_else(error)
     }
 }
 

@@ -15,12 +15,12 @@ mod tests {
 
     #[test]
     fn every_row_is_in_one_chunk() {
-        let chunks = |rows| row_chunks(rows).collect::<Vec<_>>();
+        let chunks = |rows| row_chunks(rows).map(|chunk| (chunk.start, chunk.end)).collect::<Vec<_>>();
         assert_eq!(MAX_BATCH, 8);
-        assert!(chunks(0).is_empty());
-        assert_eq!(chunks(1), [0..1]);
-        assert_eq!(chunks(8), [0..8]);
-        assert_eq!(chunks(9), [0..8, 8..9]);
-        assert_eq!(chunks(32), [0..8, 8..16, 16..24, 24..32]);
+        assert_eq!(chunks(0), []);
+        assert_eq!(chunks(1), [(0, 1)]);
+        assert_eq!(chunks(8), [(0, 8)]);
+        assert_eq!(chunks(9), [(0, 8), (8, 9)]);
+        assert_eq!(chunks(32), [(0, 8), (8, 16), (16, 24), (24, 32)]);
     }
 }

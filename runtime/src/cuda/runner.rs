@@ -119,17 +119,19 @@ impl ConformanceBackend for CudaRunner {
         execute_graph(job.graph, job.plan, &mut executor).map_err(|error| crate::error::chain(&error))?;
         let plan = LoadedPlan::new(executor.finish(), &memory.device, &self.cache).map_err(fail)?;
         let graph = PlanGraph::build(&plan, &self.stream).map_err(fail)?;
-        let ways: [(&str, &dyn Fn() -> Result<(), CudaError>); 3] = [
-            ("eager", &|| plan.run(&self.stream)),
-            ("graph", &|| graph.launch(&self.stream)),
-            ("replay 100", &|| (0..REPLAYS).try_for_each(|_| graph.launch(&self.stream))),
-        ];
-        let run = |(label, way): (&str, &dyn Fn() -> Result<(), CudaError>)| {
+        let run = |label: &str, way: &dyn Fn() -> Result<(), CudaError>| {
             memory.reset(job, &self.stream)?;
             way()?;
-            Ok(Run { label: label.into(), buffers: memory.read(job, &self.stream)? })
+            Ok::<_, CudaError>(Run { label: label.into(), buffers: memory.read(job, &self.stream)? })
         };
-        ways.into_iter().map(run).collect::<Result<_, CudaError>>().map_err(fail)
+        let all = || {
+            Ok(vec![
+                run("eager", &|| plan.run(&self.stream))?,
+                run("graph", &|| graph.launch(&self.stream))?,
+                run("replay 100", &|| (0..REPLAYS).try_for_each(|_| graph.launch(&self.stream)))?,
+            ])
+        };
+        all().map_err(fail)
     }
 }
 

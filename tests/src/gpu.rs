@@ -1,0 +1,65 @@
+//! What the GPU tests share.
+
+use runtime::cuda::CudaDecoder;
+use runtime::cuda::runner::CudaRunner;
+use runtime::decoder::{Decoder, Output, Row, StepOutput};
+use runtime::{EngineOptions, Model};
+
+/// A runner on the first device.
+///
+/// # Panics
+/// Without a device: a GPU test that cannot run has failed.
+pub fn runner() -> CudaRunner {
+    CudaRunner::new(0).unwrap_or_else(|error| panic!("no CUDA device: {}", runtime::error::chain(&error)))
+}
+
+/// Options for a small engine: `n_sequences` caches of 256 positions, steps of up to `max_rows` rows.
+pub fn options(model: &Model, n_sequences: usize, max_rows: usize) -> EngineOptions {
+    EngineOptions { max_seq: 256, n_sequences, max_rows, ..EngineOptions::for_model(model.config()) }
+}
+
+/// A decoder on the first device.
+///
+/// # Panics
+/// If it cannot be made.
+pub fn decoder(model: &Model, options: &EngineOptions) -> CudaDecoder {
+    CudaDecoder::new(model, options).unwrap_or_else(|error| panic!("{}", error.chain()))
+}
+
+/// The logits of a step as bits, so that equality is of every bit.
+///
+/// # Panics
+/// If the step fails.
+pub fn logits(decoder: &mut dyn Decoder, rows: &[Row], output: Output) -> Vec<u32> {
+    match decoder.step(rows, output) {
+        Ok(StepOutput::Logits(logits)) => logits.iter().map(|value| value.to_bits()).collect(),
+        other => panic!("asked for logits, got {other:?}"),
+    }
+}
+
+/// The token ids of a step.
+///
+/// # Panics
+/// If the step fails.
+pub fn argmax(decoder: &mut dyn Decoder, rows: &[Row], output: Output) -> Vec<u32> {
+    match decoder.step(rows, output) {
+        Ok(StepOutput::Argmax(tokens)) => tokens.to_vec(),
+        other => panic!("asked for tokens, got {other:?}"),
+    }
+}
+
+/// Rows of one sequence at consecutive positions.
+pub fn rows(sequence: u32, position: u32, tokens: &[u32]) -> Vec<Row> {
+    (position..).zip(tokens).map(|(position, &token)| Row { token, position, sequence }).collect()
+}
+
+/// Tokens of no meaning below `n_vocab`, the same for the same seed.
+pub fn tokens(seed: u32, n: usize, n_vocab: usize) -> Vec<u32> {
+    let mut state = seed.wrapping_mul(2_654_435_769).wrapping_add(1);
+    let mut next = || {
+        // A linear congruential generator (Numerical Recipes); its upper bits are good enough for tokens.
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 8) as usize % n_vocab
+    };
+    (0..n).map(|_| next() as u32).collect()
+}

@@ -1,0 +1,56 @@
+//! The graph conformance suite on a GPU: eager, as a graph, and the hundredth replay of it, bit-identical.
+
+use graph::TensorOp;
+use graph::conformance::{Selection, run_suite};
+use tests::gpu;
+
+fn check(selection: &Selection) {
+    let report = run_suite(&mut gpu::runner(), selection);
+    println!("{report}");
+    assert!(report.is_success(), "{report}");
+    assert_eq!(report.skipped, [], "the backend has every operation");
+}
+
+fn check_ops(ops: &[TensorOp]) {
+    for op in ops {
+        check(&Selection::full().of(*op));
+    }
+}
+
+/// Small enough for compute-sanitizer.
+#[test]
+#[ignore = "needs a CUDA device"]
+fn fast_selection() {
+    check(&Selection::fast());
+}
+
+#[test]
+#[ignore = "needs a CUDA device"]
+fn matrix_products() {
+    check_ops(&[TensorOp::MulMat, TensorOp::QuantizeQ8]);
+}
+
+#[test]
+#[ignore = "needs a CUDA device"]
+fn attention_and_caches() {
+    check_ops(&[TensorOp::Attention, TensorOp::KvScatter, TensorOp::Rope]);
+}
+
+#[test]
+#[ignore = "needs a CUDA device"]
+fn rows() {
+    check_ops(&[TensorOp::EmbedRows, TensorOp::RmsNorm, TensorOp::SoftMax, TensorOp::Argmax, TensorOp::Copy]);
+}
+
+#[test]
+#[ignore = "needs a CUDA device"]
+fn elementwise() {
+    check_ops(&[TensorOp::Add, TensorOp::Mul, TensorOp::Silu, TensorOp::SwiGlu]);
+}
+
+/// Whole layers.
+#[test]
+#[ignore = "needs a CUDA device"]
+fn chains_of_operations() {
+    check_ops(&[TensorOp::None]);
+}
