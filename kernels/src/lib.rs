@@ -20,6 +20,25 @@
 //!
 //! [`catalogue`](catalogue()) lists representative kernels for tools that print, assemble or benchmark all of them;
 //! [`cases`](cases::cases) lists conformance cases for anything that can run PTX.
+//!
+//! ```
+//! use kernels::{Kernel, rms_norm::RmsNorm};
+//! use ptx_builder::Target;
+//!
+//! let norm = RmsNorm::new(1, 2048, 1e-5)?;
+//! let ptx = ptx_builder::print(&norm.emit(Target::SM_80)?);
+//! assert!(ptx.contains(&format!(".visible .entry {}(", norm.name())));
+//!
+//! // What a launch needs: a grid, and a pointer for each parameter.
+//! assert_eq!(norm.geometry().grid, [1, 1, 1]);
+//! let names: Vec<_> = norm.params().iter().map(|param| param.name).collect();
+//! assert_eq!(names, ["x", "w", "y"]);
+//!
+//! // What it should compute, and what it costs at least.
+//! assert_eq!(norm.reference(&[1.0; 2048], &[3.0; 2048])[0].round(), 3.0);
+//! assert_eq!(norm.cost(0).bytes_read, 2 * 2048 * 4);
+//! # Ok::<(), kernels::KernelError>(())
+//! ```
 
 pub mod argmax;
 pub mod attention;
