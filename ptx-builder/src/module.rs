@@ -10,6 +10,10 @@ use std::collections::BTreeMap;
 /// The name under which the dynamic shared memory is declared.
 pub const DYNAMIC_SHARED: &str = "dynamic_smem";
 
+/// The most registers of one class that a function may have. Far beyond any kernel; it bounds what a text
+/// of a few bytes can make a reader allocate.
+pub const MAX_REGISTERS: u32 = 1 << 20;
+
 /// A PTX module: kernels for one target.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Module {

@@ -4,6 +4,7 @@ use crate::ids::{BlockId, RegClass, RegId};
 use crate::inst::{Address, Base, Form, Inst, Kind, Operand, What};
 use crate::module::{Array, Block, DYNAMIC_SHARED, Function, Module, Param, ParamTy};
 use crate::ops::Op;
+use crate::parse::{INLINE_CLOSE, INLINE_OPEN};
 use crate::ty::TyKind;
 use std::fmt::{self, Display, Write as _};
 
@@ -171,15 +172,17 @@ fn write_inline(out: &mut dyn fmt::Write, function: &Function, inst: &Inst) -> f
     let list = |operands: &[Operand]| {
         operands.iter().filter_map(Operand::register).map(|reg| format!(" {reg}")).collect::<String>()
     };
-    writeln!(out, "\t// inline:{} <-{}", list(defs), list(uses))?;
-    if let Some(guard) = inst.guard {
-        let not = if guard.negated { "!" } else { "" };
-        writeln!(out, "\t@{not}{}", RegName(function, guard.pred))?;
+    let not = if inst.guard.is_some_and(|guard| guard.negated) { "!" } else { "" };
+    let guard = inst.guard.map(|guard| format!(" @{not}{}", guard.pred)).unwrap_or_default();
+    writeln!(out, "\t//{INLINE_OPEN}{guard}{} <-{}", list(defs), list(uses))?;
+    for (i, line) in text.split('\n').enumerate() {
+        out.write_char('\t')?;
+        if let Some(guard) = inst.guard.filter(|_| i == 0) {
+            write!(out, "@{not}{} ", RegName(function, guard.pred))?;
+        }
+        writeln!(out, "{}", InlineLine(function, line))?;
     }
-    for line in text.split('\n') {
-        writeln!(out, "\t{}", InlineLine(function, line))?;
-    }
-    out.write_str("\t// end inline\n")
+    writeln!(out, "\t//{INLINE_CLOSE}")
 }
 
 /// A line of inline text with register numbers replaced by the printed names.
@@ -289,7 +292,8 @@ fn write_operand(
             f.write_char('[')?;
             write_base(f, function, base)?;
             if offset != 0 {
-                write!(f, "{offset:+}")?;
+                // `+-4`: the assembler does not read `-4` here.
+                write!(f, "+{offset}")?;
             }
             f.write_char(']')
         }

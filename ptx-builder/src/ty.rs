@@ -170,6 +170,22 @@ impl Ty {
             && self.bits() <= class.bits()
     }
 
+    /// An integer literal of this type as it is stored, from any reading of its bits: -1 and 0xFFFFFFFF are
+    /// the same `b32`. `None` if it has more bits than the type.
+    pub(crate) const fn canonical_literal(self, value: i128) -> Option<i64> {
+        let bits = self.bits();
+        if self.is_float() || bits < 8 || value < -(1i128 << (bits - 1)) || value >= 1i128 << bits {
+            return None;
+        }
+        #[expect(clippy::cast_possible_truncation, reason = "the value fits in 64 bits, checked above")]
+        let raw = (value as i64) << (64 - bits);
+        Some(if self.is_signed() {
+            raw >> (64 - bits)
+        } else {
+            (raw.cast_unsigned() >> (64 - bits)).cast_signed()
+        })
+    }
+
     /// The smallest and largest value of an integer literal of this type, as it is stored: signed types by
     /// value, the others by their bits, 64-bit ones reinterpreted.
     pub(crate) const fn literal_range(self) -> (i64, i64) {

@@ -47,10 +47,7 @@ impl KernelBuilder {
 
     /// Any comparison of the PTX ISA.
     pub fn setp<T: Compare>(&mut self, cmp: Cmp, a: impl Val<T>, b: impl Val<T>) -> Pred {
-        let dest = self.fresh_pred();
-        let setp = Setp { cmp, combine: None, ftz: false, ty: T::TY };
-        self.push(Kind::Setp(setp), vec![Operand::Reg(dest.id), Operand::None, a.operand(), b.operand()]);
-        dest
+        self.push_setp(Setp { cmp, combine: None, ftz: false, ty: T::TY }, &[a.operand(), b.operand()])
     }
 
     /// A comparison combined with a further predicate, in one instruction.
@@ -62,11 +59,18 @@ impl KernelBuilder {
         combine: Combine,
         c: Pred,
     ) -> Pred {
-        let dest = self.fresh_pred();
         let setp = Setp { cmp, combine: Some(combine), ftz: false, ty: T::TY };
-        let operands =
-            vec![Operand::Reg(dest.id), Operand::None, a.operand(), b.operand(), Self::negatable(c)];
-        self.push(Kind::Setp(setp), operands);
+        self.push_setp(setp, &[a.operand(), b.operand(), Self::negatable(c)])
+    }
+
+    fn push_setp(&mut self, setp: Setp, sources: &[Operand]) -> Pred {
+        let dest = self.fresh_pred();
+        let kind = Kind::Setp(setp);
+        let mut operands = vec![Operand::Reg(dest.id)];
+        // The second result, where the form has room for one.
+        operands.resize(kind.signature(&[]).def_operands(), Operand::None);
+        operands.extend_from_slice(sources);
+        self.push(kind, operands);
         dest
     }
 

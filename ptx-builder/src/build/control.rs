@@ -114,20 +114,19 @@ impl KernelBuilder {
         step: impl Val<T>,
         body: impl FnOnce(&mut Self, Reg<T>),
     ) {
-        let never = self.label();
-        let i = self.var::<T>(start);
         let known = match (start.operand(), end.operand()) {
             (Operand::Int(start), Operand::Int(end)) if T::TY.is_signed() => Some(start < end),
             (Operand::Int(start), Operand::Int(end)) => Some(start.cast_unsigned() < end.cast_unsigned()),
             _ => None,
         };
-        match known {
-            Some(true) => {}
-            Some(false) => return,
-            None => {
-                let empty = self.setp::<T>(Cmp::Ge, i, end);
-                self.bra_if(empty, never);
-            }
+        if known == Some(false) {
+            return;
+        }
+        let never = self.label();
+        let i = self.var::<T>(start);
+        if known.is_none() {
+            let empty = self.setp::<T>(Cmp::Ge, i, end);
+            self.bra_if(empty, never);
         }
         let top = self.label();
         self.place(top, "for");

@@ -128,7 +128,12 @@ impl KernelBuilder {
 
     /// The bits of a single.
     pub fn f32_to_bits(&mut self, a: impl Val<F32>) -> Reg<B32> {
-        self.mov_operand(Ty::B32, a.operand())
+        // A literal of an untyped instruction is its bits.
+        let source = match a.operand() {
+            Operand::F32(bits) => Operand::Int(i64::from(bits)),
+            register => register,
+        };
+        self.mov_operand(Ty::B32, source)
     }
 
     /// A single from its bits.

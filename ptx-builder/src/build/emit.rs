@@ -2,15 +2,16 @@
 
 use super::{KernelBuilder, Pred, Reg, RegTy, Val, Var};
 use crate::ids::{RegClass, RegId};
-use crate::inst::{Guard, Inst, Kind, Operand, Regular, Role, SpecialReg};
+use crate::inst::{Guard, Inst, Kind, Operand, Regular, Role, SpecialReg, What};
 use crate::module::Block;
 use crate::ops::{Mods, Op};
 use crate::ty::Ty;
 
 impl KernelBuilder {
-    /// Appends an instruction as it is, with the pending comment and guard. The escape hatch for what has
-    /// no method: the verifier checks it like any other.
-    pub fn push(&mut self, kind: Kind, operands: Vec<Operand>) {
+    /// Appends an instruction, with the pending comment and guard. The escape hatch for what has no method:
+    /// the verifier checks it like any other. Integer literals may be any reading of their bits.
+    pub fn push(&mut self, kind: Kind, mut operands: Vec<Operand>) {
+        canonicalise_literals(&kind, &mut operands);
         let comment = self.comment.take().map(String::into_boxed_str);
         let inst = Inst { guard: self.guard, kind, operands, comment };
         let terminates = inst.is_terminator();
@@ -40,6 +41,11 @@ impl KernelBuilder {
     /// A new register that nothing assigns yet, for [`KernelBuilder::push`] and [`KernelBuilder::inline`].
     pub fn fresh<T: RegTy>(&mut self) -> Reg<T> {
         Reg::new(self.function.new_register(T::PLAIN.class()))
+    }
+
+    /// A new register of a class, for instructions that are built without types.
+    pub(crate) fn fresh_register(&mut self, class: RegClass) -> RegId {
+        self.function.new_register(class)
     }
 
     pub(super) fn fresh_pred(&mut self) -> Pred {
@@ -177,5 +183,22 @@ impl KernelBuilder {
         let result = body(self);
         self.guard = outer;
         result
+    }
+}
+
+/// The typed methods know literals by the type of the value, which may be signed where the instruction is
+/// of bits. What does not fit is left to the verifier.
+fn canonicalise_literals(kind: &Kind, operands: &mut [Operand]) {
+    if !operands.iter().any(|operand| matches!(operand, Operand::Int(_))) {
+        return;
+    }
+    let signature = kind.signature(operands);
+    let whats = signature.args().iter().flat_map(|arg| std::iter::repeat_n(arg.what, arg.operands()));
+    for (operand, what) in operands.iter_mut().zip(whats) {
+        if let (Operand::Int(value), What::Value(ty) | What::WideValue(ty) | What::MovSource(ty)) =
+            (operand, what)
+        {
+            *value = ty.canonical_literal(i128::from(*value)).unwrap_or(*value);
+        }
     }
 }

@@ -174,10 +174,7 @@ impl KernelBuilder {
     }
 
     /// The number of bits that are set.
-    pub fn popc<T: Bits>(&mut self, a: impl Val<T>) -> Reg<U32>
-    where
-        T: WordOrLong,
-    {
+    pub fn popc<T: Bits + WordOrLong>(&mut self, a: impl Val<T>) -> Reg<U32> {
         self.regular(Op::Popc, T::BITS, [a.operand()])
     }
 

@@ -16,8 +16,11 @@ mod value;
 mod warp;
 
 pub use control::Label;
+pub use float::Half;
+pub use int::WordOrLong;
 pub use memory::{Addr, Atomic, IntoAddr, Load, SharedAddr, Store};
 pub use value::*;
+pub use warp::{FULL_WARP, Redux};
 
 use crate::ids::{ArrayId, BlockId, ParamId};
 use crate::inst::{Base, Guard, Operand, Space};

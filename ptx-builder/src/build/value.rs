@@ -162,7 +162,7 @@ macro_rules! handle {
         }
 
         impl<T> $name<T> {
-            pub(super) const fn new(id: RegId) -> Self {
+            pub(crate) const fn new(id: RegId) -> Self {
                 Self { id, marker: PhantomData }
             }
 
@@ -208,6 +208,10 @@ pub struct Pred {
 }
 
 impl Pred {
+    pub(crate) const fn new(id: RegId, negated: bool) -> Self {
+        Self { id, negated }
+    }
+
     /// The register in the IR.
     pub const fn id(self) -> RegId {
         self.id

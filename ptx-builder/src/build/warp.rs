@@ -168,7 +168,10 @@ impl KernelBuilder {
         value: impl Val<T>,
         mut combine: impl FnMut(&mut Self, Reg<T>, Reg<T>) -> Reg<T>,
     ) -> Reg<T> {
-        let mut value = self.get(value);
+        let mut value = match value.operand() {
+            Operand::Reg(id) => Reg::new(id),
+            _ => self.get(value),
+        };
         for lanes in [16u32, 8, 4, 2, 1] {
             let other = self.shfl_bfly(value, lanes);
             value = combine(self, value, other);

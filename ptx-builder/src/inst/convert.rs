@@ -106,7 +106,9 @@ pub struct Setp {
 
 impl Setp {
     pub(super) fn signature(&self) -> Signature {
-        let dest = Arg { role: Role::Def, what: What::Pred(false), form: Form::Pair };
+        // Of halves, the assembler takes one result only.
+        let form = if matches!(self.ty, Ty::F16 | Ty::BF16) { Form::One } else { Form::Pair };
+        let dest = Arg { role: Role::Def, what: What::Pred(false), form };
         let mut signature = Signature::new(&[dest, Arg::value(self.ty), Arg::value(self.ty)]);
         if self.combine.is_some() {
             signature.push(Arg::one(What::Pred(true)));
@@ -143,8 +145,8 @@ impl Setp {
     }
 
     pub(super) fn parse(words: &mut Words<'_>) -> Result<Self, String> {
-        let cmp = words.need("a comparison", Cmp::parse_name)?;
-        let combine = words.take(Combine::parse_name);
+        let cmp = words.need("a comparison", Cmp::from_name)?;
+        let combine = words.take(Combine::from_name);
         let ftz = words.eat("ftz");
         Ok(Self { cmp, combine, ftz, ty: words.ty()? })
     }
@@ -215,8 +217,11 @@ impl Cvt {
     }
 
     pub(super) fn signature(&self) -> Signature {
-        let dest = Arg { role: Role::Def, what: What::WideReg(self.to), form: Form::One };
-        let source = Arg::one(What::WideValue(self.from));
+        let bf16 = self.to == Ty::BF16 || self.from == Ty::BF16;
+        let to = if bf16 { What::Reg(self.to) } else { What::WideReg(self.to) };
+        let from = if bf16 { What::Value(self.from) } else { What::WideValue(self.from) };
+        let dest = Arg { role: Role::Def, what: to, form: Form::One };
+        let source = Arg::one(from);
         if self.is_packed() {
             Signature::new(&[dest, source, source])
         } else {
@@ -244,6 +249,9 @@ impl Cvt {
             to == from || matches!((to, from), (Ty::F64, _) | (Ty::F32, Ty::F16 | Ty::BF16))
         };
         match (self.to, self.from) {
+            (to, from) if (to == Ty::BF16 || from == Ty::BF16) && (to.bits() == 8 || from.bits() == 8) => {
+                Err(format!("no conversion from .{from} to .{to}"))
+            }
             (to, from) if int(to) && int(from) => Ok(Rounds::Never),
             (to, from) if int(to) && scalar(from) => Ok(Rounds::ToInteger),
             (to, from) if scalar(to) && int(from) => Ok(Rounds::ToFloat),
@@ -251,7 +259,8 @@ impl Cvt {
             (to, from) if scalar(to) && scalar(from) && holds(to, from) => Ok(Rounds::Never),
             (Ty::BF16, Ty::F32) => Ok(Rounds::Nearest),
             (to, from) if scalar(to) && scalar(from) => Ok(Rounds::ToFloat),
-            (Ty::F16x2 | Ty::BF16x2 | Ty::E4M3x2 | Ty::E5M2x2, Ty::F32) => Ok(Rounds::Nearest),
+            (Ty::F16x2 | Ty::BF16x2, Ty::F32) => Ok(Rounds::Nearest),
+            (Ty::E4M3x2 | Ty::E5M2x2, Ty::F32) => Ok(Rounds::NearestOnly),
             (Ty::E4M3x2 | Ty::E5M2x2, Ty::F16x2) | (Ty::F16x2, Ty::E4M3x2 | Ty::E5M2x2) => {
                 Ok(Rounds::NearestOnly)
             }
@@ -285,17 +294,29 @@ impl Cvt {
         if fp8 != self.satfinite {
             report(format!(".satfinite belongs to FP8 results, and only to them, not to .{}", self.to));
         }
-        let packed = matches!(self.to, Ty::F16x2 | Ty::BF16x2 | Ty::TF32 | Ty::BF16) || fp8;
-        if self.sat && packed {
-            report(format!("cvt to .{} does not take .sat", self.to));
+        let plain = |ty: Ty| ty.is_int() || matches!(ty, Ty::F16 | Ty::F32 | Ty::F64);
+        if self.sat && !(plain(self.to) && plain(self.from) && self.can_clamp()) {
+            report(format!("cvt from .{} to .{} does not take .sat", self.from, self.to));
         }
-        if self.ftz && !(self.to == Ty::F32 || self.from == Ty::F32) || (self.ftz && packed) {
+        let single = self.to == Ty::F32 || self.from == Ty::F32;
+        if self.ftz && !(plain(self.to) && plain(self.from) && single) {
             report(format!("cvt from .{} to .{} does not take .ftz", self.from, self.to));
         }
     }
 
+    /// Are there values of the source type outside the range of the result? Floats clamp to 0..1.
+    fn can_clamp(&self) -> bool {
+        match (self.to.kind(), self.from.kind()) {
+            (TyKind::Signed, TyKind::Unsigned) => self.from.bits() >= self.to.bits(),
+            (TyKind::Signed, TyKind::Signed) | (TyKind::Unsigned, TyKind::Unsigned) => {
+                self.from.bits() > self.to.bits()
+            }
+            _ => true,
+        }
+    }
+
     pub(super) fn parse(words: &mut Words<'_>) -> Result<Self, String> {
-        let round = words.take(CvtRound::parse_name);
+        let round = words.take(CvtRound::from_name);
         let ftz = words.eat("ftz");
         let sat = words.eat("sat");
         let satfinite = words.eat("satfinite");

@@ -37,7 +37,7 @@ impl Space {
     }
 
     fn parse(words: &mut Words<'_>) -> Self {
-        words.take(|w| Self::parse_name(w).filter(|s| *s != Self::Generic)).unwrap_or(Self::Generic)
+        words.take(|w| Self::from_name(w).filter(|s| *s != Self::Generic)).unwrap_or(Self::Generic)
     }
 }
 
@@ -91,7 +91,7 @@ impl MemOrder {
     }
 
     fn parse(words: &mut Words<'_>) -> Result<Self, String> {
-        let scope = |words: &mut Words<'_>| words.need("a scope", Scope::parse_name);
+        let scope = |words: &mut Words<'_>| words.need("a scope", Scope::from_name);
         Ok(match words.peek() {
             Some("weak") => {
                 words.eat("weak");
@@ -336,10 +336,10 @@ impl Ld {
     pub(super) fn parse(words: &mut Words<'_>) -> Result<Self, String> {
         let order = MemOrder::parse(words)?;
         let space = Space::parse(words);
-        let cache = words.take(Cache::parse_name);
+        let cache = words.take(Cache::from_name);
         let nc = words.eat("nc");
-        let evict = words.take(LevelOneEviction::parse_name);
-        let prefetch = words.take(LevelTwoPrefetch::parse_name);
+        let evict = words.take(LevelOneEviction::from_name);
+        let prefetch = words.take(LevelTwoPrefetch::from_name);
         let width = Width::parse(words);
         Ok(Self { space, order, cache, nc, evict, prefetch, width, ty: words.ty()? })
     }
@@ -433,8 +433,8 @@ impl St {
     pub(super) fn parse(words: &mut Words<'_>) -> Result<Self, String> {
         let order = MemOrder::parse(words)?;
         let space = Space::parse(words);
-        let cache = words.take(Cache::parse_name);
-        let evict = words.take(LevelOneEviction::parse_name);
+        let cache = words.take(Cache::from_name);
+        let evict = words.take(LevelOneEviction::from_name);
         let width = Width::parse(words);
         Ok(Self { space, order, cache, evict, width, ty: words.ty()? })
     }
@@ -562,10 +562,10 @@ macro_rules! atomic {
             }
 
             pub(super) fn parse(words: &mut Words<'_>) -> Result<Self, String> {
-                let order = words.take(AtomOrder::parse_name);
-                let scope = words.take(Scope::parse_name);
+                let order = words.take(AtomOrder::from_name);
+                let scope = words.take(Scope::from_name);
                 let space = Space::parse(words);
-                let op = words.need("an atomic operation", AtomOp::parse_name)?;
+                let op = words.need("an atomic operation", AtomOp::from_name)?;
                 let noftz = words.eat("noftz");
                 let ty = words.ty()?;
                 if noftz == op.noftz(ty).is_empty() {

@@ -426,7 +426,8 @@ macro_rules! named {
                 match self { $(Self::$variant => $text,)* }
             }
 
-            pub(crate) fn parse_name(text: &str) -> Option<Self> {
+            /// The variant of that name.
+            pub fn from_name(text: &str) -> Option<Self> {
                 match text { $($text => Some(Self::$variant),)* _ => None }
             }
         }

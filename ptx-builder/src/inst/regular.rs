@@ -108,6 +108,17 @@ impl Regular {
             Op::Lop3 if literal(4).is_some_and(|v| !(0..=0xFF).contains(&v)) => {
                 report("the truth table of lop3 has 8 bits".to_owned());
             }
+            Op::Bfe | Op::Bfi
+                if positions(self.op).any(|i| literal(i).is_some_and(|v| !(0..=255).contains(&v))) =>
+            {
+                report("positions and lengths of bit fields are between 0 and 255".to_owned());
+            }
+            Op::CpAsyncCa | Op::CpAsyncCaL2 | Op::CpAsyncCg | Op::CpAsyncCgL2
+                if literal(3)
+                    .is_some_and(|valid| valid < 0 || literal(2).is_some_and(|bytes| valid > bytes)) =>
+            {
+                report("cp.async cannot read more bytes than it writes".to_owned());
+            }
             Op::CpAsyncCa | Op::CpAsyncCaL2 if literal(2).is_some_and(|v| ![4, 8, 16].contains(&v)) => {
                 report("cp.async.ca copies 4, 8 or 16 bytes".to_owned());
             }
@@ -126,10 +137,10 @@ impl Regular {
                     report("the thread count of a barrier is a multiple of 32, at most 1024".to_owned());
                 }
             }
-            Op::SetMaxNRegInc | Op::SetMaxNRegDec => {
-                if literal(0).is_some_and(|v| !(24..=256).contains(&v) || v % 8 != 0) {
-                    report("setmaxnreg takes a multiple of 8 between 24 and 256".to_owned());
-                }
+            Op::SetMaxNRegInc | Op::SetMaxNRegDec
+                if literal(0).is_some_and(|v| !(24..=256).contains(&v) || v % 8 != 0) =>
+            {
+                report("setmaxnreg takes a multiple of 8 between 24 and 256".to_owned());
             }
             _ => {}
         }
@@ -168,6 +179,11 @@ impl Regular {
         let complete = words.next().is_none();
         (complete && info.allows_type(ty) && info.allows(mods)).then_some(Self { op, ty, mods })
     }
+}
+
+/// Where `bfe` and `bfi` have position and length.
+fn positions(op: Op) -> std::ops::Range<usize> {
+    if op == Op::Bfe { 2..4 } else { 3..5 }
 }
 
 fn rows_by_head() -> &'static HashMap<&'static str, Vec<Op>> {

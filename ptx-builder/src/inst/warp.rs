@@ -26,7 +26,7 @@ pub(super) fn shfl_signature() -> Signature {
 
 pub(super) fn parse_shfl(words: &mut Words<'_>) -> Result<Kind, String> {
     words.expect("sync")?;
-    let mode = words.need("a shuffle mode", ShflMode::parse_name)?;
+    let mode = words.need("a shuffle mode", ShflMode::from_name)?;
     words.expect("b32")?;
     Ok(Kind::Shfl(mode))
 }

@@ -195,9 +195,9 @@ regular {
     // Block barriers
     BarSync    "bar.sync"        [] []                    () <- (U32 OptU32), 1 0 50, SYNC;
     BarArrive  "bar.arrive"      [] []                    () <- (U32 U32), 2 0 50, SYNC;
-    BarRedPopc "bar.red.popc.u32" [] []                   (U32) <- (U32 PN), 2 0 50, EXCHANGE;
-    BarRedAnd  "bar.red.and.pred" [] []                   (P) <- (U32 PN), 2 0 50, EXCHANGE;
-    BarRedOr   "bar.red.or.pred"  [] []                   (P) <- (U32 PN), 2 0 50, EXCHANGE;
+    BarRedPopc "bar.red.popc.u32" [] []                   (U32) <- (U32 PN), 2 0 50, SYNC;
+    BarRedAnd  "bar.red.and.pred" [] []                   (P) <- (U32 PN), 2 0 50, SYNC;
+    BarRedOr   "bar.red.or.pred"  [] []                   (P) <- (U32 PN), 2 0 50, SYNC;
     // Memory order
     MembarCta  "membar.cta"      [] [] () <- (), 1 4 50, SYNC;
     MembarGl   "membar.gl"       [] [] () <- (), 1 4 50, SYNC;

@@ -45,10 +45,17 @@ fn check_operands(function: &Function, inst: &Inst, report: Report<'_>) {
         if arg.form == Form::Optional && operands.len() == 0 {
             continue;
         }
+        let mut width = None;
         for i in 0..arg.operands() {
             let Some(operand) = operands.next() else {
                 return report(Rule::OperandKind, "operands are missing".to_owned());
             };
+            if let (Form::Vector(_), Operand::Reg(reg)) = (arg.form, operand)
+                && *width.get_or_insert(reg.class().bits()) != reg.class().bits()
+                && arg.what != What::Any
+            {
+                report(Rule::OperandType, "the registers of a vector have one width".to_owned());
+            }
             let second = arg.form == Form::Pair && i == 1;
             if second && *operand == Operand::None {
                 continue;

@@ -7,9 +7,27 @@ use std::fmt;
 named! {
     /// A rule of the verifier.
     Rule {
-        /// Each operand is of the kind that the instruction's signature asks for.
+        /// Names are identifiers that the text can carry, and differ.
+        Name = "name",
+        /// Comments are printable ASCII.
+        Comment = "comment",
+        /// Block sizes and register counts that hardware has.
+        LaunchBounds = "launch-bounds",
+        /// Sizes and alignments of parameters.
+        Parameter = "parameter",
+        /// Sizes and alignments of shared and local arrays.
+        Array = "array",
+        /// The number of registers.
+        RegisterCount = "register-count",
+        /// Blocks are separated visibly, and jumps are last.
+        Block = "block",
+        /// Control does not run off the end.
+        Termination = "termination",
+        /// Every reachable block can reach an exit.
+        Exit = "exit",
+        /// Each operand is of the kind that the instruction asks for.
         OperandKind = "operand-kind",
-        /// Registers agree with the types of the instruction.
+        /// Registers and literals agree with the types of the instruction.
         OperandType = "operand-type",
         /// Literals are in the range of their type.
         LiteralRange = "literal-range",
@@ -19,6 +37,16 @@ named! {
         Target = "target",
         /// Inline text is reported (a note, not an error).
         InlineText = "inline-text",
+        /// Registers are assigned before they are read.
+        Definition = "definition",
+        /// Constant addresses are inside their object.
+        Bounds = "bounds",
+        /// Accesses are aligned.
+        Alignment = "alignment",
+        /// No barrier under divergent control.
+        DivergentBarrier = "divergent-barrier",
+        /// Who launches dependents waits on its own dependencies.
+        GridDependency = "grid-dependency",
     }
 }
 
@@ -27,7 +55,7 @@ named! {
 pub struct Finding {
     /// The rule.
     pub rule: Rule,
-    /// The entity: `kernel`, `kernel L3` or `kernel L3:4`.
+    /// The entity: `module`, `kernel`, `kernel L3` or `kernel L3:4`.
     pub entity: String,
     /// The printed instruction, if it is about one.
     pub inst: Option<String>,
@@ -83,6 +111,10 @@ impl Reporter {
         self.notes.push(finding(rule, place, message));
     }
 
+    pub(crate) fn error_count(&self) -> usize {
+        self.errors.len()
+    }
+
     pub(crate) fn finish(self) -> Result<Vec<Finding>, VerifyErrors> {
         if self.errors.is_empty() { Ok(self.notes) } else { Err(VerifyErrors { errors: self.errors }) }
     }
@@ -90,6 +122,7 @@ impl Reporter {
 
 fn finding(rule: Rule, place: Place<'_>, message: String) -> Finding {
     let (entity, inst) = match place {
+        Place::Module => ("module".to_owned(), None),
         Place::Function(function) => (function.name.clone(), None),
         Place::Block(function, block) => (format!("{} {block}", function.name), None),
         Place::Inst(function, id) => {

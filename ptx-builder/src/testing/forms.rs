@@ -1,0 +1,185 @@
+//! Every form of every operation, found by trying all combinations of types and modifiers.
+
+use crate::inst::{
+    Atom, AtomOp, AtomOrder, Cache, Cmp, Combine, Cvt, CvtRound, Kind, Ld, LevelOneEviction,
+    LevelTwoPrefetch, MatrixMove, MemOrder, MmaShape, Red, Regular, Scope, Setp, ShflMode, Space, St, Width,
+};
+use crate::ops::{Mod, Mods, Op, Rounding};
+use crate::ty::Ty;
+
+/// Every form of an operation that the instruction rules accept, whatever the target. Loads and stores
+/// combine hints with one element type, and element types with no hints.
+pub fn forms(op: Op) -> Vec<Kind> {
+    let kinds = match op {
+        Op::Mov => Ty::ALL.iter().map(|ty| Kind::Mov(*ty)).collect(),
+        Op::Pack => vectors(|ty, parts| Kind::Pack { ty, parts }),
+        Op::Unpack => vectors(|ty, parts| Kind::Unpack { ty, parts }),
+        Op::Setp => setp_forms(),
+        Op::Cvt => cvt_forms(),
+        Op::Ld => ld_forms(),
+        Op::St => st_forms(),
+        Op::Atom => {
+            atomic_forms(|space, order, scope, op, ty| Kind::Atom(Atom { space, order, scope, op, ty }))
+        }
+        Op::Red => atomic_forms(|space, order, scope, op, ty| Kind::Red(Red { space, order, scope, op, ty })),
+        Op::Shfl => ShflMode::ALL.iter().map(|mode| Kind::Shfl(*mode)).collect(),
+        Op::MatchAll => vec![Kind::MatchAll(Ty::B32), Kind::MatchAll(Ty::B64)],
+        Op::LdMatrix => matrix_forms(Kind::LdMatrix),
+        Op::StMatrix => matrix_forms(Kind::StMatrix),
+        Op::Mma => MmaShape::ALL.iter().map(|shape| Kind::Mma(*shape)).collect(),
+        Op::Bra => vec![Kind::Bra { uni: false }, Kind::Bra { uni: true }],
+        Op::Inline => vec![Kind::Inline { text: "membar.cta;".into(), defs: 0 }],
+        regular => regular_forms(regular),
+    };
+    kinds.into_iter().filter(is_valid).collect()
+}
+
+fn is_valid(kind: &Kind) -> bool {
+    let mut valid = true;
+    kind.problems(&[], &mut |_| valid = false);
+    valid
+}
+
+fn regular_forms(op: Op) -> Vec<Kind> {
+    let Some(info) = op.regular() else { return Vec::new() };
+    let types: Vec<Option<Ty>> = match info.types {
+        [] => vec![None],
+        types => types.iter().copied().map(Some).collect(),
+    };
+    let flags = |m: Mod| if info.mods.contains(&m) { &[false, true][..] } else { &[false][..] };
+    let mut kinds = Vec::new();
+    for ty in types {
+        for rounding in [None].into_iter().chain(Rounding::ALL.map(Some)) {
+            for ftz in flags(Mod::Ftz) {
+                for sat in flags(Mod::Sat) {
+                    let mods = Mods { rounding, ftz: *ftz, sat: *sat };
+                    kinds.push(Kind::Regular(Regular { op, ty, mods }));
+                }
+            }
+        }
+    }
+    kinds
+}
+
+fn vectors(make: fn(Ty, u8) -> Kind) -> Vec<Kind> {
+    vec![make(Ty::B32, 2), make(Ty::B64, 2), make(Ty::B64, 4)]
+}
+
+fn setp_forms() -> Vec<Kind> {
+    let mut kinds = Vec::new();
+    for cmp in Cmp::ALL {
+        for ty in Ty::ALL {
+            for combine in [None, Some(Combine::And), Some(Combine::Or), Some(Combine::Xor)] {
+                for ftz in [false, true] {
+                    kinds.push(Kind::Setp(Setp { cmp: *cmp, combine, ftz, ty: *ty }));
+                }
+            }
+        }
+    }
+    kinds
+}
+
+fn cvt_forms() -> Vec<Kind> {
+    let mut kinds = Vec::new();
+    for to in Ty::ALL {
+        for from in Ty::ALL {
+            for round in [None].into_iter().chain(CvtRound::ALL.iter().copied().map(Some)) {
+                for flags in 0..8 {
+                    let [ftz, sat, satfinite] = [flags & 1 != 0, flags & 2 != 0, flags & 4 != 0];
+                    kinds.push(Kind::Cvt(Cvt { to: *to, from: *from, round, ftz, sat, satfinite }));
+                }
+            }
+        }
+    }
+    kinds
+}
+
+fn orders() -> Vec<MemOrder> {
+    let scoped = [MemOrder::Relaxed, MemOrder::Acquire, MemOrder::Release];
+    let scoped = scoped.iter().flat_map(|order| Scope::ALL.iter().map(|scope| order(*scope)));
+    [MemOrder::Weak, MemOrder::Volatile].into_iter().chain(scoped).collect()
+}
+
+fn optional<T: Copy>(all: &[T]) -> Vec<Option<T>> {
+    [None].into_iter().chain(all.iter().copied().map(Some)).collect()
+}
+
+const WIDTHS: [Width; 3] = [Width::One, Width::Two, Width::Four];
+
+fn ld_forms() -> Vec<Kind> {
+    let plain = Ld {
+        space: Space::Global,
+        order: MemOrder::Weak,
+        cache: None,
+        nc: false,
+        evict: None,
+        prefetch: None,
+        width: Width::One,
+        ty: Ty::B32,
+    };
+    let mut kinds = Vec::new();
+    for space in Space::ALL {
+        for width in WIDTHS {
+            kinds.extend(Ty::ALL.iter().map(|ty| Ld { space: *space, width, ty: *ty, ..plain }));
+        }
+        for order in orders() {
+            for nc in [false, true] {
+                for cache in optional(Cache::ALL) {
+                    for evict in optional(LevelOneEviction::ALL) {
+                        for prefetch in optional(LevelTwoPrefetch::ALL) {
+                            kinds.push(Ld { space: *space, order, cache, nc, evict, prefetch, ..plain });
+                        }
+                    }
+                }
+            }
+        }
+    }
+    kinds.into_iter().map(Kind::Ld).collect()
+}
+
+fn st_forms() -> Vec<Kind> {
+    let plain = St {
+        space: Space::Global,
+        order: MemOrder::Weak,
+        cache: None,
+        evict: None,
+        width: Width::One,
+        ty: Ty::B32,
+    };
+    let mut kinds = Vec::new();
+    for space in Space::ALL {
+        for width in WIDTHS {
+            kinds.extend(Ty::ALL.iter().map(|ty| St { space: *space, width, ty: *ty, ..plain }));
+        }
+        for order in orders() {
+            for cache in optional(Cache::ALL) {
+                for evict in optional(LevelOneEviction::ALL) {
+                    kinds.push(St { space: *space, order, cache, evict, ..plain });
+                }
+            }
+        }
+    }
+    kinds.into_iter().map(Kind::St).collect()
+}
+
+fn atomic_forms(make: fn(Space, Option<AtomOrder>, Option<Scope>, AtomOp, Ty) -> Kind) -> Vec<Kind> {
+    let mut kinds = Vec::new();
+    for space in [Space::Global, Space::Shared, Space::Generic] {
+        for op in AtomOp::ALL {
+            for ty in Ty::ALL {
+                kinds.push(make(space, None, None, *op, *ty));
+            }
+        }
+        for order in optional(AtomOrder::ALL) {
+            for scope in optional(Scope::ALL) {
+                kinds.push(make(space, order, scope, AtomOp::Add, Ty::U32));
+            }
+        }
+    }
+    kinds
+}
+
+fn matrix_forms(make: fn(MatrixMove) -> Kind) -> Vec<Kind> {
+    let counts = [1, 2, 4].into_iter();
+    counts.flat_map(|count| [false, true].map(|trans| make(MatrixMove { count, trans }))).collect()
+}

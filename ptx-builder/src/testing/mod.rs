@@ -1,0 +1,237 @@
+//! Modules that use every instruction, for tests of whatever consumes PTX: assemblers, interpreters, parsers.
+//!
+//! The forms are found by trying every combination of type and modifiers and keeping those that the
+//! instruction rules accept, so a form that the rules allow and an assembler refuses cannot hide.
+
+mod forms;
+mod random;
+
+pub use forms::forms;
+pub use random::random_module;
+
+use crate::ids::{ArrayId, BlockId, ParamId, RegClass, RegId};
+use crate::inst::{
+    Address, Arg, Base, Cmp, Form, Guard, Inst, Kind, Ld, MemOrder, Operand, Regular, Role, Setp, Space,
+    SpecialReg, What, Width,
+};
+use crate::module::{Array, Block, Function, Module, Param, ParamTy};
+use crate::ops::Op;
+use crate::target::Target;
+use crate::ty::{Ty, TyKind};
+
+/// A verifiable module with every form of every instruction that `target` has: one kernel per operation,
+/// named after it, each form once with registers and once with literals where they are allowed.
+pub fn all_ops_module(target: Target) -> Module {
+    let mut module = Module::new(target);
+    module.dynamic_shared = Some(16);
+    for op in Op::ALL {
+        let mut kernel = Scratch::new(&format!("op_{}", op.info().name.to_lowercase()));
+        for kind in forms(*op).into_iter().filter(|kind| kind.requires().met_by(target)) {
+            kernel.push_variants(&kind, target);
+        }
+        if *op == Op::GridDepLaunch && kernel.used {
+            // Without this the verifier refuses the kernel.
+            kernel.push_variants(&Kind::Regular(Regular::new(Op::GridDepWait, None)), target);
+        }
+        if kernel.used {
+            module.functions.push(kernel.finish());
+        }
+    }
+    module
+}
+
+/// A kernel in the making: initialised registers of every class, arrays and parameters of every kind.
+struct Scratch {
+    function: Function,
+    used: bool,
+}
+
+const PARAM: ParamId = ParamId(0);
+const SHARED: ArrayId = ArrayId(0);
+const LOCAL: ArrayId = ArrayId(1);
+
+impl Scratch {
+    fn new(name: &str) -> Self {
+        let mut function = Function::new(name);
+        function.reqntid = Some([128, 1, 1]);
+        function.maxnreg = Some(128);
+        function.params.push(Param { name: "bytes".to_owned(), ty: ParamTy::Bytes { len: 64, align: 16 } });
+        let array =
+            |name: &str, space| Array { name: name.to_owned(), space, ty: Ty::B32, len: 64, align: 16 };
+        function.arrays.push(array("tile", Space::Shared));
+        function.arrays.push(array("stack", Space::Local));
+        function.blocks.push(Block::default());
+        let mut scratch = Self { function, used: false };
+        let address = scratch.function.new_register(RegClass::B64);
+        let load = Kind::Ld(Ld {
+            space: Space::Param,
+            order: MemOrder::Weak,
+            cache: None,
+            nc: false,
+            evict: None,
+            prefetch: None,
+            width: Width::One,
+            ty: Ty::U64,
+        });
+        let from = Operand::Addr(Address { base: Base::Param(PARAM), offset: 0 });
+        scratch.emit(load, vec![Operand::Reg(address), from]);
+        for class in [RegClass::B16, RegClass::B32, RegClass::F32, RegClass::F64] {
+            let (ty, zero) = match class {
+                RegClass::B16 => (Ty::B16, Operand::Int(1)),
+                RegClass::F32 => (Ty::F32, Operand::F32(1)),
+                RegClass::F64 => (Ty::F64, Operand::F64(1)),
+                _ => (Ty::B32, Operand::Int(1)),
+            };
+            let reg = scratch.function.new_register(class);
+            scratch.emit(Kind::Mov(ty), vec![Operand::Reg(reg), zero]);
+        }
+        let pred = scratch.function.new_register(RegClass::Pred);
+        let word = Operand::Reg(RegId::new(RegClass::B32, 0));
+        let setp = Setp { cmp: Cmp::Eq, combine: None, ftz: false, ty: Ty::U32 };
+        scratch.emit(Kind::Setp(setp), vec![Operand::Reg(pred), Operand::None, word, Operand::Int(0)]);
+        scratch
+    }
+
+    fn finish(mut self) -> Function {
+        let ret = Kind::Regular(Regular::new(Op::Ret, None));
+        self.emit(ret, vec![]);
+        self.function
+    }
+
+    fn emit(&mut self, kind: Kind, operands: Vec<Operand>) {
+        if let Some(block) = self.function.blocks.last_mut() {
+            block.insts.push(Inst::new(kind, operands));
+        }
+    }
+
+    fn push_variants(&mut self, kind: &Kind, target: Target) {
+        self.used = true;
+        match kind {
+            Kind::Mov(ty) => {
+                let specials = SpecialReg::ALL.iter().filter(|s| s.requires().met_by(target));
+                let mut sources = vec![
+                    Operand::Symbol(Base::Array(SHARED)),
+                    Operand::Symbol(Base::Array(LOCAL)),
+                    Operand::Symbol(Base::DynamicShared),
+                ];
+                sources.extend(specials.map(|s| Operand::Special(*s)));
+                sources.retain(|source| mov_takes(*ty, *source));
+                for source in sources {
+                    let dest = self.function.new_register(ty.class());
+                    self.emit(kind.clone(), vec![Operand::Reg(dest), source]);
+                }
+                self.push_variant(kind, false);
+                self.push_variant(kind, true);
+            }
+            _ if kind.effects().terminates => self.push_terminator(kind),
+            _ => {
+                self.push_variant(kind, false);
+                self.push_variant(kind, true);
+            }
+        }
+    }
+
+    /// A guarded jump or exit, so that what follows is reachable.
+    fn push_terminator(&mut self, kind: &Kind) {
+        let next = BlockId(u32::try_from(self.function.blocks.len()).unwrap_or(u32::MAX));
+        let operands = if kind.op() == Op::Bra { vec![Operand::Label(next)] } else { vec![] };
+        let guard = Guard { pred: RegId::new(RegClass::Pred, 0), negated: true };
+        if let Some(block) = self.function.blocks.last_mut() {
+            block.insts.push(Inst { guard: Some(guard), ..Inst::new(kind.clone(), operands) });
+        }
+        self.function.blocks.push(Block::default());
+    }
+
+    fn push_variant(&mut self, kind: &Kind, literals: bool) {
+        let mut operands = Vec::new();
+        for arg in kind.signature(&[]).args() {
+            for i in 0..arg.operands() {
+                let operand = self.operand(kind, arg, i, operands.len(), literals);
+                operands.push(operand);
+            }
+        }
+        if literals {
+            // The variant without what may be left out.
+            let optional = kind.signature(&[]).args().iter().filter(|arg| arg.form == Form::Optional).count();
+            operands.truncate(operands.len() - optional);
+        }
+        self.emit(kind.clone(), operands);
+    }
+
+    fn operand(&mut self, kind: &Kind, arg: &Arg, i: usize, position: usize, literals: bool) -> Operand {
+        let old = |class| Operand::Reg(RegId::new(class, 0));
+        match (arg.role, arg.what) {
+            (Role::Def, _) if arg.form == Form::Pair && i == 1 => {
+                if literals {
+                    Operand::None
+                } else {
+                    Operand::Reg(self.function.new_register(RegClass::Pred))
+                }
+            }
+            (Role::Def, What::Reg(ty) | What::WideReg(ty) | What::Value(ty) | What::WideValue(ty)) => {
+                let wider = literals && matches!(arg.what, What::WideReg(_)) && ty.fits_in(RegClass::B32);
+                let class = if wider { RegClass::B32 } else { ty.class() };
+                Operand::Reg(self.function.new_register(class))
+            }
+            (Role::Def, _) => Operand::Reg(self.function.new_register(RegClass::Pred)),
+            (_, What::Value(ty) | What::WideValue(ty) | What::MovSource(ty))
+                if literals && ty.kind() != TyKind::SmallFloat =>
+            {
+                match ty {
+                    Ty::F32 => Operand::F32(0x3F80_0000),
+                    Ty::F64 => Operand::F64(0x3FF0_0000_0000_0000),
+                    Ty::Pred => old(RegClass::Pred),
+                    _ => Operand::Int(literal_for(kind.op(), position)),
+                }
+            }
+            (
+                _,
+                What::Reg(ty)
+                | What::WideReg(ty)
+                | What::Value(ty)
+                | What::WideValue(ty)
+                | What::MovSource(ty),
+            ) => old(ty.class()),
+            (_, What::Pred(true)) if literals => Operand::NotPred(RegId::new(RegClass::Pred, 0)),
+            (_, What::Pred(_)) => old(RegClass::Pred),
+            (_, What::Literal) => Operand::Int(literal_for(kind.op(), position)),
+            (_, What::Address(space)) => {
+                let base = base(space);
+                let negative = !literals && matches!(base, Base::Reg(_));
+                Operand::Addr(Address { base, offset: if negative { -16 } else { 16 } })
+            }
+            (_, What::Label | What::Any) => Operand::None,
+        }
+    }
+}
+
+fn mov_takes(ty: Ty, source: Operand) -> bool {
+    let bits = match source {
+        Operand::Special(special) => special.ty().bits(),
+        // Addresses in shared memory fit in 32 bits too.
+        Operand::Symbol(Base::Array(LOCAL)) => 64,
+        _ => ty.bits(),
+    };
+    !ty.is_float() && ty.bits() >= 32 && bits == ty.bits()
+}
+
+fn base(space: Space) -> Base {
+    match space {
+        Space::Shared => Base::Array(SHARED),
+        Space::Local => Base::Array(LOCAL),
+        Space::Param => Base::Param(PARAM),
+        Space::Global | Space::Const | Space::Generic => Base::Reg(RegId::new(RegClass::B64, 0)),
+    }
+}
+
+/// A literal that the operation accepts at an operand position.
+fn literal_for(op: Op, position: usize) -> i64 {
+    match (op, position) {
+        (Op::CpAsyncCa | Op::CpAsyncCg | Op::CpAsyncCaL2 | Op::CpAsyncCgL2, 2) => 16,
+        (Op::CpAsyncCa | Op::CpAsyncCg | Op::CpAsyncCaL2 | Op::CpAsyncCgL2, _) => 8,
+        (Op::Bfe, 2..) | (Op::Bfi, 3..) => 255,
+        (Op::BarArrive | Op::BarSync, 1) => 64,
+        (Op::SetMaxNRegInc | Op::SetMaxNRegDec, _) => 64,
+        _ => 1,
+    }
+}

@@ -1,0 +1,130 @@
+//! The control-flow graph of a function and what the rules ask of it.
+
+use crate::ids::BlockId;
+use crate::module::Function;
+
+/// Edges between blocks, by index; reachability forwards and backwards.
+pub(super) struct Flow {
+    pub(super) successors: Vec<Vec<usize>>,
+    pub(super) predecessors: Vec<Vec<usize>>,
+    /// Can control get there from the entry?
+    pub(super) reachable: Vec<bool>,
+    /// Can control get from there to an exit?
+    pub(super) exits: Vec<bool>,
+}
+
+impl Flow {
+    pub(super) fn new(function: &Function) -> Self {
+        let count = function.blocks.len();
+        let mut successors = vec![Vec::new(); count];
+        let mut predecessors = vec![Vec::new(); count];
+        for (b, successors) in successors.iter_mut().enumerate() {
+            let id = BlockId(u32::try_from(b).unwrap_or(u32::MAX));
+            *successors = function.successors(id).map(BlockId::index).collect();
+            for successor in successors.iter() {
+                predecessors[*successor].push(b);
+            }
+        }
+        let ends = |block: &crate::module::Block| {
+            block.insts.last().is_some_and(|inst| inst.is_terminator() && inst.target().is_none())
+        };
+        let exit_blocks = function.blocks.iter().enumerate().filter(|(_, block)| ends(block)).map(|(b, _)| b);
+        let exits = reach(&predecessors, exit_blocks);
+        let reachable = reach(&successors, [0].into_iter().filter(|_| count > 0));
+        Self { successors, predecessors, reachable, exits }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.successors.len()
+    }
+
+    /// The blocks that can be reached from a block along edges, itself included.
+    pub(super) fn reach_from(&self, block: usize) -> Vec<bool> {
+        reach(&self.successors, [block].into_iter())
+    }
+
+    /// For each block the first block that every path from it to the end passes, or `None` where paths only
+    /// meet at the end itself. Guarded exits are no ends: what matters is where the other threads go on.
+    ///
+    /// The algorithm is that of Cooper, Harvey and Kennedy, "A Simple, Fast Dominance Algorithm", on the
+    /// reversed graph.
+    pub(super) fn immediate_postdominators(&self, function: &Function) -> Vec<Option<usize>> {
+        let end = self.len();
+        let leaves = |b: &usize| function.blocks[*b].insts.last().is_some_and(|inst| !inst.falls_through());
+        let ends: Vec<usize> = (0..end).filter(|b| self.successors[*b].is_empty()).filter(leaves).collect();
+        let order = self.reverse_postorder(&ends);
+        let mut number = vec![0; end + 1];
+        for (i, b) in order.iter().enumerate() {
+            number[*b] = i + 1;
+        }
+        let mut dominator: Vec<Option<usize>> = vec![None; end + 1];
+        dominator[end] = Some(end);
+        let mut changed = true;
+        while changed {
+            changed = false;
+            for b in &order {
+                let mut found = if ends.contains(b) { Some(end) } else { None };
+                for successor in &self.successors[*b] {
+                    if dominator[*successor].is_some() {
+                        found = Some(found.map_or(*successor, |f| meet(&dominator, &number, f, *successor)));
+                    }
+                }
+                if dominator[*b] != found {
+                    dominator[*b] = found;
+                    changed = true;
+                }
+            }
+        }
+        dominator.truncate(end);
+        dominator.into_iter().map(|d| d.filter(|d| *d != end)).collect()
+    }
+
+    /// Blocks that reach `ends`, each before the blocks that only come before it.
+    fn reverse_postorder(&self, ends: &[usize]) -> Vec<usize> {
+        let mut order = Vec::with_capacity(self.len());
+        let mut seen = vec![false; self.len()];
+        let mut stack: Vec<(usize, usize)> = Vec::new();
+        for end in ends {
+            if std::mem::replace(&mut seen[*end], true) {
+                continue;
+            }
+            stack.push((*end, 0));
+            while let Some((b, next)) = stack.last_mut() {
+                if let Some(predecessor) = self.predecessors[*b].get(*next).copied() {
+                    *next += 1;
+                    if !std::mem::replace(&mut seen[predecessor], true) {
+                        stack.push((predecessor, 0));
+                    }
+                } else {
+                    order.push(*b);
+                    stack.pop();
+                }
+            }
+        }
+        order.reverse();
+        order
+    }
+}
+
+/// The nearest common dominator; numbers grow away from the root.
+fn meet(dominator: &[Option<usize>], number: &[usize], mut a: usize, mut b: usize) -> usize {
+    while a != b {
+        let later = if number[a] > number[b] { &mut a } else { &mut b };
+        match dominator[*later] {
+            Some(next) => *later = next,
+            None => return dominator.len() - 1,
+        }
+    }
+    a
+}
+
+fn reach(edges: &[Vec<usize>], from: impl Iterator<Item = usize>) -> Vec<bool> {
+    let mut seen = vec![false; edges.len()];
+    let mut work: Vec<usize> = from.collect();
+    while let Some(b) = work.pop() {
+        if !std::mem::replace(&mut seen[b], true) {
+            work.extend(&edges[b]);
+        }
+    }
+    seen
+}

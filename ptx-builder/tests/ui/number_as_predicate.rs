@@ -1,0 +1,9 @@
+//! A condition is a predicate.
+use ptx_builder::{Module, Target};
+
+fn main() {
+    Module::new(Target::SM_80).kernel("k", |k| {
+        let tid = k.tid_x();
+        k.ret_if(tid);
+    });
+}
