@@ -94,7 +94,9 @@ impl QuantizeQ8 {
         let x = k.ptr_index(x, index, VALUES * 4);
         let values = k.ld_global_v4::<F32>(x);
 
-        k.comment("the largest magnitude of the group, compared as bits: infinities and NaNs are above all numbers");
+        k.comment(
+            "the largest magnitude of the group, compared as bits: infinities and NaNs are above all numbers",
+        );
         let magnitudes = values.map(|value| {
             let bits = k.f32_to_bits(value);
             k.and::<B32>(bits, 0x7fff_ffffu32).cast::<U32>()
@@ -230,7 +232,9 @@ fn edge_groups() -> Vec<[f32; GROUP as usize]> {
     let mut groups: Vec<[f32; GROUP as usize]> = vec![[0.0; 32], [-0.0; 32]];
     // Around the smallest normal scale; the smallest subnormal; sums that overflow; the largest values.
     let smallest = f32::MIN_POSITIVE * 127.0;
-    for largest in [smallest, smallest.next_down(), smallest.next_up(), f32::from_bits(1), 1e37, f32::MAX, -f32::MAX] {
+    for largest in
+        [smallest, smallest.next_down(), smallest.next_up(), f32::from_bits(1), 1e37, f32::MAX, -f32::MAX]
+    {
         groups.push(group(largest));
         groups.push([largest; 32]);
     }

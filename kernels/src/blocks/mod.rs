@@ -7,4 +7,4 @@ mod q8_0;
 mod scalar;
 mod weight;
 
-pub(crate) use weight::{PartState, Q8Activations, Raw, WeightFormat};
+pub(crate) use weight::{Decoder, Q8Activations, Raw, WeightFormat};

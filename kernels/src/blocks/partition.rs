@@ -118,7 +118,8 @@ mod tests {
     }
 
     fn partitions() -> impl Iterator<Item = (ElementType, u32, Partition)> {
-        let shapes = ElementType::WEIGHTS.into_iter().flat_map(|ty| [256, 1536, 260, 258, 257].map(|cols| (ty, cols)));
+        let shapes =
+            ElementType::WEIGHTS.into_iter().flat_map(|ty| [256, 1536, 260, 258, 257].map(|cols| (ty, cols)));
         shapes
             .filter(|&(ty, cols)| ty.row_bytes(cols as usize).is_ok())
             .map(|(ty, cols)| (ty, cols, partition(ty, cols)))
@@ -133,8 +134,7 @@ mod tests {
     #[test]
     fn every_quant_byte_is_loaded_once_and_every_scale_byte_by_someone() {
         for (ty, cols, p) in partitions() {
-            let (mut own, mut shared) =
-                (vec![0; p.block_bytes as usize], vec![0; p.block_bytes as usize]);
+            let (mut own, mut shared) = (vec![0; p.block_bytes as usize], vec![0; p.block_bytes as usize]);
             for part in 0..p.parts {
                 for load in &p.loads {
                     let counts = if load.shared { &mut shared } else { &mut own };

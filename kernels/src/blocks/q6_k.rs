@@ -49,7 +49,7 @@ pub(super) fn factors(k: &mut KernelBuilder, raw: &Raw) -> Vec<Reg<F32>> {
 
 /// The four quants of a run as bytes, each 32 more than its value.
 fn biased_quants(k: &mut KernelBuilder, raw: &Raw, run: usize) -> Reg<B32> {
-    let low = raw.word_of_halves(k, if run % 2 == 0 { 0 } else { 2 });
+    let low = raw.word_of_halves(k, run % 2 * 2);
     let low = if run < 2 { low } else { k.shr::<B32>(low, 4u32) };
     let low = k.and::<B32>(low, 0x0f0f_0f0fu32);
     let high = raw.word_of_halves(k, 4);

@@ -1,8 +1,6 @@
 //! The weight formats behind one face: what the emitters of matrix products ask of a format.
 
-use ptx_builder::{
-    Addr, B32, B64, F16, F32, KernelBuilder, Load, Pred, Reg, S8, S32, Space, U16, U32, U64,
-};
+use ptx_builder::{Addr, B32, B64, F16, F32, KernelBuilder, Load, Pred, Reg, S8, S32, Space, U16, U32, U64};
 use tensor_formats::ElementType;
 
 use super::partition::Partition;
@@ -41,11 +39,15 @@ impl Raw {
     }
 }
 
-/// What a thread knows of its part before it loads anything.
+/// A format, and what a thread knows of its part before it loads anything.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum PartState {
-    None,
+pub(crate) enum Decoder {
+    F32,
+    F16,
+    Bf16,
+    Q8_0,
     Q4K(q4_k::SubBlocks),
+    Q6K,
 }
 
 /// A part whose scales are decoded and whose quants are words of four signed bytes, in the order of the runs.
@@ -56,7 +58,7 @@ pub(crate) struct Q8Part {
     pub(super) integer_scales: Vec<Reg<S32>>,
 }
 
-/// Activations for a part: quants as words in the order of the runs, and what [`WeightFormat::load_groups`] gave.
+/// Activations for a part: quants as words in the order of the runs, and what [`Decoder::load_groups`] gave.
 #[derive(Debug)]
 pub(crate) struct Q8Activations {
     pub(crate) words: Vec<Reg<B32>>,
@@ -94,21 +96,26 @@ impl WeightFormat {
     }
 
     /// Emits what depends on the part's number alone.
-    pub(crate) fn part_state(self, k: &mut KernelBuilder, part: Reg<U32>) -> PartState {
+    pub(crate) fn decoder(self, k: &mut KernelBuilder, part: Reg<U32>) -> Decoder {
         match self {
-            Self::Q4K => PartState::Q4K(q4_k::SubBlocks::new(k, part)),
-            _ => PartState::None,
+            Self::F32 => Decoder::F32,
+            Self::F16 => Decoder::F16,
+            Self::Bf16 => Decoder::Bf16,
+            Self::Q8_0 => Decoder::Q8_0,
+            Self::Q4K => Decoder::Q4K(q4_k::SubBlocks::new(k, part)),
+            Self::Q6K => Decoder::Q6K,
         }
     }
+}
 
-    /// Emits the factors that [`values`](Self::values) needs of each part, once a part.
-    pub(crate) fn factors(self, k: &mut KernelBuilder, state: PartState, raw: &Raw) -> Vec<Reg<F32>> {
-        match (self, state) {
-            (Self::F32 | Self::F16 | Self::Bf16, _) => Vec::new(),
-            (Self::Q8_0, _) => vec![raw.f16(k, 2)],
-            (Self::Q6K, _) => q6_k::factors(k, raw),
-            (Self::Q4K, PartState::Q4K(sub_blocks)) => q4_k::factors(k, sub_blocks, raw, -1.0).to_vec(),
-            (Self::Q4K, PartState::None) => unreachable!("part_state made the state"),
+impl Decoder {
+    /// Emits the factors that [`values`](Self::values) needs, once a part.
+    pub(crate) fn factors(self, k: &mut KernelBuilder, raw: &Raw) -> Vec<Reg<F32>> {
+        match self {
+            Self::F32 | Self::F16 | Self::Bf16 => Vec::new(),
+            Self::Q8_0 => vec![raw.f16(k, 2)],
+            Self::Q4K(sub_blocks) => q4_k::factors(k, sub_blocks, raw, -1.0).to_vec(),
+            Self::Q6K => q6_k::factors(k, raw),
         }
     }
 
@@ -126,27 +133,31 @@ impl WeightFormat {
             Self::F16 => scalar::f16_values(k, raw, quad),
             Self::Bf16 => scalar::bf16_values(k, raw, quad),
             Self::Q8_0 => q8_0::values(k, raw, factors),
-            Self::Q4K => q4_k::values(k, raw, factors, run, quad),
+            Self::Q4K(_) => q4_k::values(k, raw, factors, run, quad),
             Self::Q6K => q6_k::values(k, raw, factors, run),
         }
     }
 
     /// Emits the decoding of a part for [`dot_q8`](Self::dot_q8).
-    pub(crate) fn q8_part(self, k: &mut KernelBuilder, state: PartState, raw: &Raw) -> Q8Part {
-        match (self, state) {
-            (Self::Q8_0, _) => q8_0::q8_part(k, raw),
-            (Self::Q6K, _) => q6_k::q8_part(k, raw),
-            (Self::Q4K, PartState::Q4K(sub_blocks)) => q4_k::q8_part(k, sub_blocks, raw),
-            _ => unreachable!("the kernel's constructor asks has_bytes"),
+    ///
+    /// # Panics
+    /// If not [`WeightFormat::has_bytes`], as the other two for quantised activations.
+    pub(crate) fn q8_part(self, k: &mut KernelBuilder, raw: &Raw) -> Q8Part {
+        match self {
+            Self::Q8_0 => q8_0::q8_part(k, raw),
+            Self::Q4K(sub_blocks) => q4_k::q8_part(k, sub_blocks, raw),
+            Self::Q6K => q6_k::q8_part(k, raw),
+            Self::F32 | Self::F16 | Self::Bf16 => self.without_bytes(),
         }
     }
 
     /// Emits the loads of the scales of activations for a part whose first group's pair is at `groups`.
     pub(crate) fn load_groups(self, k: &mut KernelBuilder, groups: Addr<U64>) -> Vec<Reg<F32>> {
         match self {
-            Self::Q4K => k.ld_global_v4::<F32>(groups).to_vec(),
+            Self::Q8_0 => vec![k.ld_global::<F32>(groups)],
+            Self::Q4K(_) => k.ld_global_v4::<F32>(groups).to_vec(),
             Self::Q6K => (0..4).map(|run| k.ld_global::<F32>(groups + 8 * run)).collect(),
-            _ => vec![k.ld_global::<F32>(groups)],
+            Self::F32 | Self::F16 | Self::Bf16 => self.without_bytes(),
         }
     }
 
@@ -159,10 +170,15 @@ impl WeightFormat {
         sum: Reg<F32>,
     ) -> Reg<F32> {
         match self {
-            Self::Q4K => q4_k::dot_q8(k, part, x, sum),
+            Self::Q8_0 => q8_0::dot_q8(k, part, x, sum),
+            Self::Q4K(_) => q4_k::dot_q8(k, part, x, sum),
             Self::Q6K => q6_k::dot_q8(k, part, x, sum),
-            _ => q8_0::dot_q8(k, part, x, sum),
+            Self::F32 | Self::F16 | Self::Bf16 => self.without_bytes(),
         }
+    }
+
+    fn without_bytes(self) -> ! {
+        panic!("{self:?} weights are no bytes to multiply")
     }
 }
 

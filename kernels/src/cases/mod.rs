@@ -51,8 +51,8 @@ pub trait PtxRunner {
 
 /// The invariances whose name contains `filter` (all if it is empty).
 pub fn invariances(filter: &str) -> impl Iterator<Item = Invariance> {
-    let families: [fn() -> Vec<Invariance>; 2] =
-        [crate::rms_norm::invariances, crate::attention::invariances];
+    let families: [fn() -> Vec<Invariance>; 3] =
+        [crate::rms_norm::invariances, crate::gemv::invariances, crate::attention::invariances];
     families.into_iter().flat_map(|family| family()).filter(move |pair| pair.name.contains(filter))
 }
 

@@ -1,10 +1,12 @@
 //! What tools iterate over, and the conformance cases.
 
+use std::ops::Range;
+
 use tensor_formats::{ElementType, dequantize_row, quantize_row};
 
 use super::replay::Replay;
 use super::{Gemv, GemvQ8};
-use crate::cases::{Case, F32_BOUND};
+use crate::cases::{Case, F32_BOUND, Invariance};
 use crate::random::Random;
 use crate::support::{boxed, known};
 use crate::{Kernel, KernelError};
@@ -89,65 +91,110 @@ const SHAPES: &[(ElementType, usize, usize, usize)] = &[
     (ElementType::Q6_K, 37, 768, 5),
     (ElementType::Q6_K, 256, 1536, 2),
     (ElementType::Q6_K, 5, 8960, 8),
+    // Rows so long that a thread loops over its parts, then takes what is left.
+    (ElementType::F32, 4, 9300, 2),
+    (ElementType::F16, 3, 16640, 2),
+    (ElementType::Q8_0, 3, 33184, 2),
+    (ElementType::Q4_K, 3, 66048, 2),
+    (ElementType::Q6_K, 3, 66048, 2),
     // So many rows that a thread takes two, or four.
-    (ElementType::F16, 8192, 256, 1),
-    (ElementType::Q8_0, 16386, 256, 1),
+    (ElementType::F16, 16386, 64, 1),
+    (ElementType::Q8_0, 16386, 32, 1),
+    (ElementType::Q8_0, 32772, 32, 3),
     (ElementType::Q4_K, 16386, 256, 2),
-    (ElementType::Q4_K, 32772, 256, 3),
-    (ElementType::Q6_K, 8194, 256, 2),
-    (ElementType::Q6_K, 16388, 256, 5),
+    (ElementType::Q6_K, 16388, 256, 3),
+    // And several warps for a row too.
+    (ElementType::Q4_K, 2050, 2048, 1),
+    (ElementType::Q8_0, 1028, 2048, 3),
 ];
 
-/// The conformance cases of this family: near the f64 reference, and to the bit what [`Replay`] says. Where the batch is
-/// 5, its rows follow one by one.
+/// The conformance cases of this family: near the f64 reference, and to the bit what [`Replay`] says.
 pub(crate) fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
-    for (index, &(element, rows, cols, batch)) in SHAPES.iter().enumerate() {
-        let mut random = Random::new(index as u64);
-        let row_bytes = known(element.row_bytes(cols).map_err(KernelError::from));
-        let w = weight_bytes(element, rows * row_bytes, &mut random);
-        let x = random.f32s(batch * cols);
-        let singles = if batch == 5 { 5 } else { 0 };
-        let alone = (0..singles).map(|b| (&x[b * cols..][..cols], format!("row{b}_of_{batch}")));
-        for (x, data) in std::iter::once((&x[..], String::new())).chain(alone) {
-            let batch = x.len() / cols;
-            cases.push(case_f32(known(Gemv::new(element, rows, cols, batch)), &w, x, &data));
-            if QUANTISED.contains(&element) {
-                cases.push(case_q8(known(GemvQ8::new(element, rows, cols, batch)), &w, x, &data));
-            }
-        }
+    for (seed, &(element, rows, cols, batch)) in (0..).zip(SHAPES) {
+        let data = Data::new(element, rows, cols, batch, seed);
+        cases.push(data.case_f32(0..batch));
+        cases.extend(QUANTISED.contains(&element).then(|| data.case_q8(0..batch)));
     }
     cases
 }
 
-fn case_f32(kernel: Gemv, w: &[u8], x: &[f32], data: &str) -> Case {
-    let (rows, cols) = (kernel.0.rows as usize, kernel.0.cols as usize);
-    let mut values = vec![0.0; rows * cols];
-    for (row, values) in w.chunks(kernel.0.row_bytes as usize).zip(values.chunks_mut(cols)) {
-        known(dequantize_row(kernel.0.element, row, values).map_err(KernelError::from));
+/// Batches against their first and last rows alone.
+pub(crate) fn invariances() -> Vec<Invariance> {
+    let mut invariances = Vec::new();
+    let mut add = |rows: usize, batch: usize, row: usize, left: Case, right: Case| {
+        let left_bytes = row * rows * 4..(row + 1) * rows * 4;
+        let name = format!("{}/row{row}_of_{batch}_alone", left.kernel.name());
+        invariances.push(Invariance { name, left, right, param: "y", left_bytes, right_bytes: 0..rows * 4 });
+    };
+    let every = ElementType::WEIGHTS.into_iter();
+    let shapes = every.flat_map(|element| [(element, 37, 768, 5), (element, 10, 8960, 8)]);
+    // With the batch, the number of rows that a thread takes changes.
+    for (element, rows, cols, batch) in shapes.chain([(ElementType::Q8_0, 32772, 32, 3)]) {
+        let data = Data::new(element, rows, cols, batch, batch as u64);
+        for row in [0, batch - 1] {
+            add(rows, batch, row, data.case_f32(0..batch), data.case_f32(row..row + 1));
+            if QUANTISED.contains(&element) {
+                add(rows, batch, row, data.case_q8(0..batch), data.case_q8(row..row + 1));
+            }
+        }
     }
-    let replay = Replay::new(&kernel.0);
-    let bits: Vec<f32> =
-        x.chunks(cols).flat_map(|x| values.chunks(cols).map(|w| replay.row_f32(w, x))).collect();
-    let y = known(kernel.reference(w, x));
-    let case = Case::new(kernel, data).with_bytes("w", w).with_f32("x", x);
-    case.expect_f32("y", y, rows, F32_BOUND).expect_f32_bits("y", &bits)
+    invariances
 }
 
-fn case_q8(kernel: GemvQ8, w: &[u8], x: &[f32], data: &str) -> Case {
-    let (rows, cols) = (kernel.0.rows as usize, kernel.0.cols as usize);
-    let row_bytes = known(ElementType::Q8Act.row_bytes(cols).map_err(KernelError::from));
-    let mut quantised = vec![0; x.len() / cols * row_bytes];
-    for (x, quantised) in x.chunks(cols).zip(quantised.chunks_mut(row_bytes)) {
-        known(quantize_row(ElementType::Q8Act, x, quantised).map_err(KernelError::from));
+/// A matrix and activations for it.
+struct Data {
+    element: ElementType,
+    rows: usize,
+    cols: usize,
+    w: Vec<u8>,
+    /// `w` dequantised.
+    values: Vec<f32>,
+    x: Vec<f32>,
+}
+
+impl Data {
+    fn new(element: ElementType, rows: usize, cols: usize, batch: usize, seed: u64) -> Self {
+        let mut random = Random::new(seed);
+        let row_bytes = known(element.row_bytes(cols).map_err(KernelError::from));
+        let w = weight_bytes(element, rows * row_bytes, &mut random);
+        let mut values = vec![0.0; rows * cols];
+        for (row, values) in w.chunks(row_bytes).zip(values.chunks_mut(cols)) {
+            known(dequantize_row(element, row, values).map_err(KernelError::from));
+        }
+        Self { element, rows, cols, w, values, x: random.f32s(batch * cols) }
     }
-    let replay = Replay::new(&kernel.0);
-    let w_rows = || w.chunks(kernel.0.row_bytes as usize);
-    let bits: Vec<f32> =
-        quantised.chunks(row_bytes).flat_map(|x| w_rows().map(|w| replay.row_q8(w, x))).collect();
-    let y = known(kernel.reference(w, &quantised));
-    let case = Case::new(kernel, data).with_bytes("w", w).with_bytes("x", &quantised);
-    case.expect_f32("y", y, rows, F32_BOUND).expect_f32_bits("y", &bits)
+
+    /// The case for these rows of the batch.
+    fn case_f32(&self, batch: Range<usize>) -> Case {
+        let kernel = known(Gemv::new(self.element, self.rows, self.cols, batch.len()));
+        let x = &self.x[batch.start * self.cols..batch.end * self.cols];
+        let replay = Replay::new(&kernel.0);
+        let weights = || self.values.chunks(self.cols);
+        let bits: Vec<f32> =
+            x.chunks(self.cols).flat_map(|x| weights().map(|w| replay.row_f32(w, x))).collect();
+        let y = known(kernel.reference(&self.w, x));
+        let case = Case::new(kernel, "").with_bytes("w", &self.w).with_f32("x", x);
+        case.expect_f32("y", y, self.rows, F32_BOUND).expect_f32_bits("y", &bits)
+    }
+
+    /// The case for these rows of the batch, quantised.
+    fn case_q8(&self, batch: Range<usize>) -> Case {
+        let kernel = known(GemvQ8::new(self.element, self.rows, self.cols, batch.len()));
+        let row_bytes = known(ElementType::Q8Act.row_bytes(self.cols).map_err(KernelError::from));
+        let mut x = vec![0; batch.len() * row_bytes];
+        let rows = self.x[batch.start * self.cols..batch.end * self.cols].chunks(self.cols);
+        for (values, x) in rows.zip(x.chunks_mut(row_bytes)) {
+            known(quantize_row(ElementType::Q8Act, values, x).map_err(KernelError::from));
+        }
+        let replay = Replay::new(&kernel.0);
+        let weights = || self.w.chunks(kernel.0.row_bytes as usize);
+        let bits: Vec<f32> =
+            x.chunks(row_bytes).flat_map(|x| weights().map(|w| replay.row_q8(w, x))).collect();
+        let y = known(kernel.reference(&self.w, &x));
+        let case = Case::new(kernel, "").with_bytes("w", &self.w).with_bytes("x", &x);
+        case.expect_f32("y", y, self.rows, F32_BOUND).expect_f32_bits("y", &bits)
+    }
 }
 
 /// Random bytes that are valid blocks: the f16 scales, or the values themselves, are finite.

@@ -5,7 +5,7 @@ use ptx_builder::{B32, F32, KernelBuilder, Pred, Reg, U32, U64, Var};
 use super::geometry::{Batch, Spread};
 use super::{Activations, Matrix};
 use crate::blocks::partition::Partition;
-use crate::blocks::{PartState, Q8Activations, Raw};
+use crate::blocks::{Decoder, Q8Activations, Raw};
 use crate::support::WARP;
 
 /// What is known when the kernel is emitted.
@@ -26,7 +26,7 @@ struct Place {
     row: Reg<U32>,
     /// Whether the group has rows of its own; `None` if all have.
     has_rows: Option<Pred>,
-    state: PartState,
+    decoder: Decoder,
 }
 
 /// Where a thread reads: its part of the first weight row, the same columns of the first activation row.
@@ -136,8 +136,8 @@ impl Emitter {
                 (k.ptr_index(x, col, 1), Some(scales))
             }
         };
-        let state = self.matrix.format.part_state(k, part);
-        (Place { thread, group: group_in_block, row, has_rows, state }, Cursor { weights, x, groups })
+        let decoder = self.matrix.format.decoder(k, part);
+        (Place { thread, group: group_in_block, row, has_rows, decoder }, Cursor { weights, x, groups })
     }
 
     fn strides(&self) -> Strides {
@@ -165,7 +165,9 @@ impl Emitter {
             let x = cursor.x + (step * strides.x) as i32;
             let products = |k: &mut KernelBuilder| match cursor.groups {
                 None => self.products_f32(k, place, raw, x, sums),
-                Some(groups) => self.products_q8(k, place, raw, x, groups + (step * strides.groups) as i32, sums),
+                Some(groups) => {
+                    self.products_q8(k, place, raw, x, groups + (step * strides.groups) as i32, sums)
+                }
             };
             match guard {
                 Some(p) => k.if_(p, products),
@@ -176,15 +178,14 @@ impl Emitter {
 
     /// One part of each row times f32 activations: four columns at a time, so that few weights are held at once.
     fn products_f32(&self, k: &mut KernelBuilder, place: &Place, raw: &[Raw], x: Addr, sums: &Sums) {
-        let format = self.matrix.format;
-        let factors: Vec<_> = raw.iter().map(|raw| format.factors(k, place.state, raw)).collect();
+        let factors: Vec<_> = raw.iter().map(|raw| place.decoder.factors(k, raw)).collect();
         for (index, run) in self.partition.runs.iter().enumerate() {
             for quad in 0..run.len.div_ceil(4) {
                 let col = run.col + 4 * quad;
                 let weights: Vec<Vec<Reg<F32>>> = raw
                     .iter()
                     .zip(&factors)
-                    .map(|(raw, factors)| format.values(k, raw, factors, index, quad as usize))
+                    .map(|(raw, factors)| place.decoder.values(k, raw, factors, index, quad as usize))
                     .collect();
                 for b in 0..self.matrix.batch as usize {
                     let at = x + (b as u32 * self.strides().x_row + 4 * col) as i32;
@@ -209,8 +210,7 @@ impl Emitter {
         groups: Addr,
         sums: &Sums,
     ) {
-        let format = self.matrix.format;
-        let parts: Vec<_> = raw.iter().map(|raw| format.q8_part(k, place.state, raw)).collect();
+        let parts: Vec<_> = raw.iter().map(|raw| place.decoder.q8_part(k, raw)).collect();
         for b in 0..self.matrix.batch as usize {
             let row = (b as u32 * self.strides().x_row) as i32;
             let mut words = Vec::new();
@@ -221,9 +221,9 @@ impl Emitter {
                     _ => words.push(k.ld_global::<B32>(at)),
                 }
             }
-            let activations = Q8Activations { words, groups: format.load_groups(k, groups + row) };
+            let activations = Q8Activations { words, groups: place.decoder.load_groups(k, groups + row) };
             for (part, sums) in parts.iter().zip(sums) {
-                k.update(sums[b], |k, sum| format.dot_q8(k, part, &activations, sum));
+                k.update(sums[b], |k, sum| place.decoder.dot_q8(k, part, &activations, sum));
             }
         }
     }

@@ -14,9 +14,13 @@ use std::ops::Range;
 use crate::blocks::partition::Partition;
 use crate::support::WARP;
 
-/// Threads that a matrix should occupy: half of what the largest devices keep resident. Below it, rows are split
-/// further; above it, threads take more rows.
-const THREADS_WANTED: u64 = 1 << 16;
+/// Threads up to which rows are split further: about what the largest devices keep resident (132 processors of 2,048
+/// threads on an H200).
+const SPLIT_THREADS: u64 = 1 << 18;
+
+/// Threads that have to be left when a thread takes more rows. Fewer than resident ones are enough, as each then has
+/// more loads under way; what several rows save is the loads of activations.
+const SHARE_THREADS: u64 = 1 << 16;
 
 /// Blocks that a matrix should be cut into, so that processors with one block more than others matter little.
 const BLOCKS_WANTED: u64 = 528;
@@ -53,7 +57,7 @@ impl Spread {
         let most_rows = if batch > 2 { 4 } else { 2 };
         let rows_per_thread = [4, 2]
             .into_iter()
-            .find(|&r| r <= most_rows && rows.is_multiple_of(r) && threads(r) >= THREADS_WANTED)
+            .find(|&r| r <= most_rows && rows.is_multiple_of(r) && threads(r) >= SHARE_THREADS)
             .unwrap_or(1);
 
         let mut block_threads = BLOCK_THREADS.max(threads_per_row);
@@ -128,14 +132,14 @@ pub(crate) struct Batch {
 }
 
 /// `T`. First the power of two that leaves a thread about 64 bytes of a row, within a warp; then more while the matrix
-/// has fewer threads than wanted, as long as each has something to do.
+/// leaves a large device empty, as long as each thread has something to do.
 fn threads_per_row(partition: &Partition, rows: u32, cols: u32) -> u32 {
     let parts = partition.parts_of_row(cols);
     let least = partition.parts.max(8);
     let mut threads = parts.div_ceil(partition.parts_in_flight()).next_power_of_two().clamp(least, WARP);
     while threads < MAX_THREADS_PER_ROW
         && 2 * threads <= parts
-        && (u64::from(rows) * u64::from(threads) < THREADS_WANTED || cols / threads > MAX_COLS_PER_THREAD)
+        && (u64::from(rows) * u64::from(threads) < SPLIT_THREADS || cols / threads > MAX_COLS_PER_THREAD)
     {
         threads *= 2;
     }
@@ -159,6 +163,7 @@ mod tests {
 
     #[test]
     fn every_part_of_a_row_is_taken_once() {
+        let mut shapes = [false; 3];
         for ty in ElementType::WEIGHTS {
             for rows in [1, 6, 2048, 40_000] {
                 for cols in [1, 2, 30, 255, 256, 512, 768, 1536, 8960, 14336, 131_072] {
@@ -179,7 +184,43 @@ mod tests {
                     }
                     assert!(taken.iter().all(|&n| n == 1), "{ty} {rows}x{cols}: {walk:?}");
                     assert_ne!(walk.trips, 1);
+                    shapes[0] |= walk.trips > 0;
+                    shapes[1] |= walk.batches.len() > 1;
+                    shapes[2] |= walk.batches.iter().any(|batch| batch.some.is_some());
                 }
+            }
+        }
+        assert_eq!(shapes, [true; 3], "a loop, several batches after it, a step of some threads");
+    }
+
+    /// The addresses of [`emit`](super::super::emit), group by group and thread by thread.
+    #[test]
+    fn every_quant_byte_of_a_matrix_is_read_once() {
+        for ty in ElementType::WEIGHTS {
+            for (rows, cols) in [(1, 256), (3, 512), (37, 768), (5, 8960), (16388, 256)] {
+                let (s, p) = (spread(ty, rows, cols, 3), partition(ty, cols));
+                let row_bytes = ty.row_bytes(cols as usize).unwrap();
+                let mut reads = vec![0u8; rows as usize * row_bytes];
+                for group in 0..s.blocks(rows) * s.groups_per_block() {
+                    let first = group.min(s.groups(rows) - 1) * s.rows_per_thread;
+                    for (row, part) in (first..first + s.rows_per_thread)
+                        .flat_map(|row| (0..p.parts_of_row(cols)).map(move |part| (row, part)))
+                    {
+                        let block = row as usize * row_bytes + (part / p.parts * p.block_bytes) as usize;
+                        for load in &p.loads {
+                            let from =
+                                block + (p.streams[load.stream].of(part % p.parts) + load.offset) as usize;
+                            let bytes = &mut reads[from..from + load.bytes as usize];
+                            if !load.shared && group < s.groups(rows) {
+                                bytes.iter_mut().for_each(|n| *n += 1);
+                            }
+                        }
+                    }
+                }
+                let own: u32 = p.loads.iter().filter(|load| !load.shared).map(|load| load.bytes).sum();
+                let quants = (rows * p.parts_of_row(cols) * own) as usize;
+                assert!(reads.iter().all(|&n| n <= 1), "{ty} {rows}x{cols}");
+                assert_eq!(reads.iter().filter(|&&n| n == 1).count(), quants, "{ty} {rows}x{cols}");
             }
         }
     }
@@ -187,7 +228,9 @@ mod tests {
     #[test]
     fn the_order_of_a_sum_does_not_depend_on_the_batch() {
         for ty in ElementType::WEIGHTS {
-            for (rows, cols) in [(1, 256), (7, 256), (256, 1536), (1536, 8960), (14336, 4096), (151_936, 1536)] {
+            for (rows, cols) in
+                [(1, 256), (7, 256), (256, 1536), (1536, 8960), (14336, 4096), (151_936, 1536)]
+            {
                 let one = spread(ty, rows, cols, 1).threads_per_row;
                 assert!((2..=8).all(|batch| spread(ty, rows, cols, batch).threads_per_row == one));
             }
@@ -220,15 +263,15 @@ mod tests {
         for (ty, rows, cols, threads_per_row) in [
             (ElementType::Q4_K, 256, 1536, 32),
             (ElementType::Q4_K, 1536, 1536, 32),
-            (ElementType::Q4_K, 8960, 1536, 16),
-            (ElementType::Q4_K, 1536, 8960, 64),
+            (ElementType::Q4_K, 8960, 1536, 32),
+            (ElementType::Q4_K, 1536, 8960, 256),
             (ElementType::Q6_K, 151_936, 1536, 16),
             (ElementType::Q4_K, 512, 2048, 64),
-            (ElementType::Q8_0, 2048, 8192, 32),
-            (ElementType::Q4_K, 1024, 4096, 64),
+            (ElementType::Q8_0, 2048, 8192, 128),
+            (ElementType::Q4_K, 1024, 4096, 128),
             (ElementType::Q4_K, 14336, 4096, 32),
-            (ElementType::F16, 4096, 14336, 32),
-            (ElementType::F32, 1024, 4096, 64),
+            (ElementType::F16, 4096, 14336, 64),
+            (ElementType::F32, 1024, 4096, 256),
         ] {
             let s = spread(ty, rows, cols, 1);
             assert_eq!(s.threads_per_row, threads_per_row, "{ty} {rows}x{cols}: {s:?}");

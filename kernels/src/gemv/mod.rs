@@ -24,7 +24,7 @@ use crate::blocks::WeightFormat;
 use crate::blocks::partition::Partition;
 use crate::support::{dim, refuse};
 use crate::{Access, Cost, Kernel, KernelError, LaunchGeometry, Param};
-pub(crate) use cases::{cases, catalogue};
+pub(crate) use cases::{cases, catalogue, invariances};
 use geometry::Spread;
 
 /// The largest number of activation rows of one launch.

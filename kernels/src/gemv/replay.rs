@@ -63,9 +63,7 @@ impl Replay {
         let (threads, parts) = (self.threads_per_row, self.partition.parts_of_row(self.cols as u32));
         let thread = |t| {
             let own = (t..parts).step_by(threads as usize);
-            own.fold(0.0, |acc, p| {
-                fold(acc, (p / self.partition.parts) as usize, p % self.partition.parts)
-            })
+            own.fold(0.0, |acc, p| fold(acc, (p / self.partition.parts) as usize, p % self.partition.parts))
         };
         let sums: Vec<f32> = (0..threads).map(thread).collect();
         let warps = sums.chunks(WARP as usize).map(|lanes| {
