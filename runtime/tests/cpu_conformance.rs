@@ -21,7 +21,7 @@ impl ConformanceBackend for Cpu {
 fn run(workers: &Workers, job: &Job<'_>) -> Result<Run, Box<dyn std::error::Error>> {
     let poison = f32::from_le_bytes([job.poison; 4]);
     let mut memory = CpuMemory::default();
-    memory.workspace = vec![poison; job.plan.workspace_bytes as usize / 4];
+    memory.workspace = vec![poison; (job.plan.workspace_bytes as usize).div_ceil(4)];
     let mut leaves = vec![Binding::Unbound; job.graph.nodes().len()];
     for (id, bytes) in job.leaves {
         let words = || bytes.chunks_exact(4).map(|b| [b[0], b[1], b[2], b[3]]);

@@ -3,8 +3,8 @@
 use std::ops::Range;
 
 use graph::{
-    Add, Argmax, Attention, CopyTensor, DispatchError, EmbedRows, KernelDispatch, KvScatter, Mul, MulMat,
-    OpCall, QuantizeQ8, RmsNorm, Rope, Silu, SoftMax, SwiGlu, TensorView,
+    Add, Argmax, Attention, BufferId, CopyTensor, DispatchError, EmbedRows, KernelDispatch, KvScatter, Mul,
+    MulMat, OpCall, QuantizeQ8, RmsNorm, Rope, Silu, SoftMax, SwiGlu, TensorView,
 };
 use rayon::prelude::*;
 use tensor_formats::{
@@ -12,7 +12,7 @@ use tensor_formats::{
     quantize_q8,
 };
 
-use super::memory::{Binding, CpuMemory, Operands, leaf_indices, operands, weight_bytes};
+use super::memory::{Binding, CpuMemory, Operands, leaf_bytes, leaf_indices, operands};
 use super::{CpuError, attention, ops};
 use crate::error::Error;
 
@@ -156,7 +156,7 @@ impl KernelDispatch for CpuBackend<'_> {
         let (row_bytes, cols) = (a.table.row_bytes() as usize, a.output.shape.cols());
         let CpuMemory { workspace, values, indices } = &mut *self.memory;
         let tokens = leaf_indices(indices, self.leaves, &a.tokens)?;
-        let table = weight_bytes(values, self.leaves, &a.table)?;
+        let table = leaf_bytes(values, indices, self.leaves, &a.table)?;
         let output = operands(workspace, values, self.leaves, &a.output, [])?.output;
         for (&token, row) in tokens.iter().zip(output.chunks_exact_mut(cols)) {
             dequantize_row(a.table.dtype, &table[token as usize * row_bytes..][..row_bytes], row)?;
@@ -176,8 +176,9 @@ impl KernelDispatch for CpuBackend<'_> {
 
     fn mul_mat(&mut self, a: MulMat) -> Result<usize, CpuError> {
         let (n, cols, simd) = (a.input.shape.rows(), a.input.shape.cols(), self.simd);
-        let CpuMemory { workspace, values, indices: _ } = &mut *self.memory;
-        let weights = Matrix::new(a.weight.dtype, cols, weight_bytes(values, self.leaves, &a.weight)?)?;
+        let CpuMemory { workspace, values, indices } = &mut *self.memory;
+        let weights = leaf_bytes(values, indices, self.leaves, &a.weight)?;
+        let weights = Matrix::new(a.weight.dtype, cols, weights)?;
         let (output, [input]) =
             operands(workspace, values, self.leaves, &a.output, [&a.input])?.disjoint(&a.output)?;
         let quantised = match a.input.dtype {
@@ -302,8 +303,27 @@ impl KernelDispatch for CpuBackend<'_> {
     }
 
     fn copy(&mut self, a: CopyTensor) -> Result<usize, CpuError> {
-        let (output, [input]) = self.operands(&a.output, [&a.input])?.disjoint(&a.output)?;
-        output.copy_from_slice(input);
+        let CpuMemory { workspace, values, indices } = &mut *self.memory;
+        let workspace: &mut [u8] = bytemuck::cast_slice_mut(workspace);
+        let range = |view: &TensorView| view.offset as usize..view.end() as usize;
+        for view in [&a.input, &a.output] {
+            if view.buffer == BufferId::Workspace && view.end() as usize > workspace.len() {
+                let (buffer, bytes, end) = (view.buffer, workspace.len(), view.end());
+                return Err(CpuError::TooShort { buffer, bytes, end });
+            }
+        }
+        match (a.input.buffer, a.output.buffer) {
+            (_, BufferId::Leaf(_)) => {
+                return Err(CpuError::Unbound { buffer: a.output.buffer, dtype: a.output.dtype });
+            }
+            (BufferId::Workspace, BufferId::Workspace) => {
+                workspace.copy_within(range(&a.input), a.output.offset as usize);
+            }
+            (BufferId::Leaf(_), BufferId::Workspace) => {
+                let source = leaf_bytes(values, indices, self.leaves, &a.input)?;
+                workspace[range(&a.output)].copy_from_slice(source);
+            }
+        }
         Ok(1)
     }
 

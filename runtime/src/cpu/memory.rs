@@ -130,9 +130,10 @@ pub(super) fn leaf_indices<'i>(
     Ok(&leaf[words(view)])
 }
 
-/// The bytes of a weight.
-pub(super) fn weight_bytes<'w>(
+/// The bytes of a leaf of any type.
+pub(super) fn leaf_bytes<'w>(
     values: &'w [Vec<f32>],
+    indices: &'w [Vec<u32>],
     leaves: &[Binding<'w>],
     view: &TensorView,
 ) -> Result<&'w [u8], CpuError> {
@@ -140,7 +141,8 @@ pub(super) fn weight_bytes<'w>(
     let bytes: &'w [u8] = match binding(leaves, view) {
         Binding::Bytes(bytes) => bytes,
         Binding::Values(index) => bytemuck::cast_slice(values.get(index).ok_or(unbound)?),
-        _ => return Err(unbound),
+        Binding::Indices(index) => bytemuck::cast_slice(indices.get(index).ok_or(unbound)?),
+        Binding::Unbound => return Err(unbound),
     };
     let end = view.end();
     let range = view.offset as usize..end as usize;
