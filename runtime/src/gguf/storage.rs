@@ -110,14 +110,7 @@ impl Buffer {
             return Ok(Self(None));
         }
         match MmapMut::map_anon(bytes) {
-            Ok(map) => {
-                // Gigabytes are filled several times faster when they come 2 MiB at a time. It is only advice.
-                #[cfg(target_os = "linux")]
-                if let Err(error) = map.advise(memmap2::Advice::HugePage) {
-                    tracing::debug!(%error, "no huge pages");
-                }
-                Ok(Self(Some(map)))
-            }
+            Ok(map) => Ok(Self(Some(map))),
             Err(error) => {
                 tracing::debug!(%error, bytes, "anonymous mapping failed");
                 Err(Error::Memory { what: what.to_owned(), bytes })

@@ -1,3 +1,5 @@
+//! What a sound file gives out, and what is refused by name.
+
 use tensor_formats::{ElementType, FormatError};
 
 use super::*;

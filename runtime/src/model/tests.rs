@@ -1,3 +1,5 @@
+//! Models that are read, and models that are refused by name; the graph of a step.
+
 use tensor_formats::ElementType;
 
 use super::*;

@@ -117,6 +117,9 @@ fn metadata(preset: Preset, quant: Quant) -> Writer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cpu::CpuDecoder;
+    use crate::decoder::{Decoder, Output, Row, StepOutput};
+    use crate::engine::EngineOptions;
 
     #[test]
     fn every_small_model_is_a_model() {
@@ -126,6 +129,30 @@ mod tests {
                 assert_eq!(model.name(), format!("synthetic {preset} {quant}"));
                 assert_eq!(model.config().architecture, preset.shape().architecture);
             }
+        }
+    }
+
+    #[test]
+    fn activations_keep_their_size() {
+        for (preset, quant) in [(Preset::Tiny, Quant::Q4KM), (Preset::TinyQwen2, Quant::F16)] {
+            let model = synthesize(preset, quant, 5).unwrap();
+            let options = EngineOptions::for_model(model.config());
+            let mut decoder = CpuDecoder::new(&model, &options).unwrap();
+            let rows = [7, 1, 500].into_iter().zip(0..).map(|(token, position)| Row {
+                token,
+                position,
+                sequence: 0,
+            });
+            let rows: Vec<Row> = rows.collect();
+            let StepOutput::Logits(logits) = decoder.step(&rows, Output::AllLogits).unwrap() else {
+                panic!("logits were asked for");
+            };
+            let n_vocab = model.config().n_vocab;
+            for row in logits.chunks(n_vocab) {
+                let std = (row.iter().map(|x| x * x).sum::<f32>() / n_vocab as f32).sqrt();
+                assert!((0.3..5.0).contains(&std), "{preset} {quant}: {std}");
+            }
+            assert_ne!(logits[..n_vocab], logits[n_vocab..2 * n_vocab]);
         }
     }
 

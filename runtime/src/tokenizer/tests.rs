@@ -1,3 +1,5 @@
+//! Recorded token ids, decoding, and vocabularies that are refused.
+
 use super::*;
 use crate::gguf::{Gguf, Storage, Writer};
 
