@@ -204,7 +204,7 @@ fn refused_rows_reach_no_driver_call() {
         let error = decoder.step(&[beyond], Output::LastArgmax).unwrap_err().to_string();
         assert!(error.contains("256"), "{error}");
         assert!(decoder.step(&[], Output::LastArgmax).is_err());
-        assert_eq!(double.state().calls, [String::new(); 0]);
+        assert_eq!(double.calls("").len(), 0, "{:?}", double.calls(""));
     });
 }
 
@@ -259,7 +259,7 @@ fn what_does_not_fit_is_refused_before_it_is_allocated() {
         let Some(CudaError::DoesNotFit { need, free }) = source else { panic!("{error:?}") };
         assert_eq!(need.caches, model.config().kv_cache_bytes(100_000, options.max_seq));
         assert_eq!(*free, 141 << 30);
-        assert_eq!(double.calls("cuMemAlloc"), [String::new(); 0]);
+        assert!(double.calls("cuMemAlloc").is_empty());
     });
 }
 
@@ -423,9 +423,9 @@ fn attention_as_a_function_checks_before_it_queues() {
         double.forget_calls();
         ops.attention_on(&stream, input(33), target).unwrap();
         ops.scatter_on(&stream, cache, row, 32).unwrap();
-        assert_eq!(double.calls("cuStreamSynchronize"), [String::new(); 0]);
+        assert!(double.calls("cuStreamSynchronize").is_empty());
         assert!(ops.attention_async(input(1), target).unwrap().same_as(ops.stream()));
-        assert_eq!(double.calls("cuStreamSynchronize"), [String::new(); 0]);
+        assert!(double.calls("cuStreamSynchronize").is_empty());
         ops.attention(input(1), target).unwrap();
         assert_eq!(double.calls("cuStreamSynchronize").len(), 1);
         let launched = launches(double);

@@ -1,5 +1,7 @@
 //! The graph conformance suite on a GPU: eager, as a graph, and the hundredth replay of it, bit-identical.
 
+#![allow(clippy::print_stdout)] // What was run and how exact it is, for whoever reads the test's output.
+
 use graph::TensorOp;
 use graph::conformance::{Selection, run_suite};
 use tests::gpu;

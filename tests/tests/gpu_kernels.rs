@@ -1,5 +1,7 @@
 //! Every kernel's conformance cases on a GPU.
 
+#![allow(clippy::print_stdout)] // What was run and how exact it is, for whoever reads the test's output.
+
 use kernels::Kernel;
 use kernels::cases::{Case, cases, invariances};
 use runtime::cuda::runner::CudaRunner;

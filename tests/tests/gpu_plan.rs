@@ -156,7 +156,7 @@ fn uploads_arrive_whole() {
     let mut memory = DeviceMemory::new(runner.cache().context());
     let region = memory.allocate_filled(runner.stream(), "upload", RegionKind::State, total, 0).unwrap();
     runner.stream().synchronize().unwrap();
-    let source: Vec<u8> = (0..total).map(|i| (i * 2_654_435_761 >> 13) as u8).collect();
+    let source: Vec<u8> = (0..total).map(|i| ((i * 2_654_435_761) >> 13) as u8).collect();
     let mut uploader = Uploader::new(runner.cache().context(), total).unwrap();
     let sizes = [1, 255, 3 << 20, (16 << 20) + 1, 70 << 20];
     let mut offset = 0;

@@ -23,6 +23,42 @@
 //!
 //! Plans know no device and are tested without one. Nothing here captures a stream: graphs are built node by node, from
 //! the same plan that runs eagerly.
+//!
+//! # Example: a plan without a device
+//!
+//! ```
+//! use std::sync::Arc;
+//! use graph::{ComputeGraph, Shape, execute_graph};
+//! use ptx_builder::Target;
+//! use runtime::cuda::{Bindings, CudaExecutor, LaunchPlan, MemoryMap, Region, RegionKind};
+//! use tensor_formats::ElementType;
+//!
+//! let mut graph = ComputeGraph::new();
+//! let x = graph.add_leaf("x", ElementType::F32, Shape::new(&[2, 256])?)?;
+//! let w = graph.add_leaf("w", ElementType::Q8_0, Shape::new(&[64, 256])?)?;
+//! let quantised = graph.quantize_q8(x)?;
+//! let y = graph.mul_mat(w, quantised)?;
+//! graph.mark_output(y)?;
+//!
+//! let layout = graph.plan();
+//! let (mut memory, mut bindings) = (MemoryMap::new(), Bindings::new());
+//! let mut region = |name: &str, kind, base, bytes| {
+//!     let id = memory.add(Region { name: name.into(), kind, base, bytes });
+//!     memory.whole(id).ok_or("a region of this map")
+//! };
+//! bindings.bind(x, region("x", RegionKind::Constant, 0x1000, 2 * 256 * 4)?);
+//! bindings.bind(w, region("w", RegionKind::Constant, 0x10000, 64 * 256 / 32 * 34)?);
+//! bindings.bind_workspace(region("workspace", RegionKind::Scratch, 0x20000, layout.workspace_bytes)?);
+//!
+//! let plan = LaunchPlan::new(Arc::new(memory));
+//! let mut executor = CudaExecutor::new(plan, &bindings, Target::SM_90A);
+//! execute_graph(&graph, &layout, &mut executor)?;
+//! let plan = executor.finish();
+//! assert_eq!(plan.n_launches(), 2);
+//! assert_eq!(plan.edges().len(), 1, "the product reads what the first launch writes");
+//! println!("{plan}");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 pub mod attention_ops;
 mod byte_set;
@@ -42,6 +78,9 @@ pub mod module_cache;
 pub mod plan;
 pub mod plan_error;
 pub mod plan_graph;
+mod plan_listing;
+#[cfg(test)]
+mod plan_tests;
 pub mod profile;
 mod row_chunks;
 pub mod runner;
