@@ -43,8 +43,8 @@
 pub mod argmax;
 pub mod attention;
 pub mod blocks;
-pub mod cases;
 mod cache;
+pub mod cases;
 mod catalogue;
 pub mod copy;
 mod dequant;
