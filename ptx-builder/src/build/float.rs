@@ -72,8 +72,8 @@ impl KernelBuilder {
         self.regular(Op::FMaxNan, Ty::F32, [a.operand(), b.operand()])
     }
 
-    /// `a + b` with flush of subnormals as the assembler pleases to contract: `add.f32` without rounding.
-    /// Faster where the assembler finds an `fma`; results then depend on its version.
+    /// `a + b` without `.rn`: the assembler may contract it with a product into an `fma`. Faster where it
+    /// does; the result then depends on the assembler's version.
     pub fn add_contract(&mut self, a: impl Val<F32>, b: impl Val<F32>) -> Reg<F32> {
         self.regular(Op::FAdd, Ty::F32, [a.operand(), b.operand()])
     }

@@ -4,21 +4,28 @@
 //! typed registers; misuse of types does not compile, everything else is the verifier's business, so no
 //! method returns a `Result`.
 
+mod address;
+mod atomic;
 mod compare;
 mod control;
 mod convert;
+mod copy;
 mod emit;
 mod float;
 mod int;
 mod memory;
 mod sync;
+mod types;
 mod value;
 mod warp;
 
+pub use address::{Addr, IntoAddr, SharedAddr};
+pub use atomic::Atomic;
 pub use control::Label;
 pub use float::Half;
 pub use int::WordOrLong;
-pub use memory::{Addr, Atomic, IntoAddr, Load, SharedAddr, Store};
+pub use memory::{Load, Store};
+pub use types::*;
 pub use value::*;
 pub use warp::{FULL_WARP, Redux};
 

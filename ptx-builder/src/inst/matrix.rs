@@ -1,6 +1,6 @@
 //! Tensor-core instructions of a warp: `mma.sync`, `ldmatrix`, `stmatrix`.
 
-use super::memory::Space;
+use super::space::Space;
 use super::{Arg, Role, Signature, What, Words};
 use crate::target::Requires;
 use crate::ty::Ty;

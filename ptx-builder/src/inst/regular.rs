@@ -1,6 +1,6 @@
 //! Instructions that a row of the table describes completely.
 
-use super::memory::Space;
+use super::space::Space;
 use super::{Arg, Form, Operand, Role, Signature, What};
 use crate::ops::{Mods, Op, RegularInfo, Rounding, Spec};
 use crate::target::Requires;

@@ -1,6 +1,6 @@
 //! Signatures: what each operand of an instruction must be, and how operands are grouped in the text.
 
-use super::memory::Space;
+use super::space::Space;
 use crate::ty::Ty;
 
 /// Is an operand assigned or read?

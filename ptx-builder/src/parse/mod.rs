@@ -5,19 +5,21 @@
 //! and comments anywhere. An instruction or directive that the IR does not have is an error that names it.
 //! No input makes it panic, and no input makes it allocate more than a small multiple of its length.
 
+mod body;
+mod inline;
 mod lexer;
 mod operand;
+mod scope;
 
 pub(crate) use lexer::{INLINE_CLOSE, INLINE_OPEN};
 
-use crate::ids::{ArrayId, BlockId, ParamId, RegClass, RegId};
-use crate::inst::{Base, Guard, Inst, Kind, Operand, Space};
-use crate::module::{Array, Block, Function, MAX_REGISTERS, Module, Param, ParamTy};
-use crate::print::{parse_register, register_token};
+use crate::ids::ParamId;
+use crate::inst::Base;
+use crate::module::{Function, Module, Param, ParamTy};
 use crate::target::Target;
 use crate::ty::Ty;
 use lexer::{Lexer, Pos, Token};
-use std::collections::HashMap;
+use scope::Scope;
 
 /// Why a text is not a module.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -53,42 +55,6 @@ pub fn parse(text: &str) -> Result<Module> {
 struct Parser<'a> {
     tokens: Vec<(Pos, Token<'a>)>,
     next: usize,
-}
-
-/// What names mean within a function.
-#[derive(Default)]
-struct Scope<'a> {
-    /// Declared ranges `%r<10>`: prefix, count, class and first number.
-    ranges: HashMap<&'a str, (u32, RegClass, u32)>,
-    registers: HashMap<&'a str, RegId>,
-    symbols: HashMap<&'a str, Base>,
-    /// Numbers of labels, in the order of their first mention, and where that was.
-    labels: HashMap<&'a str, (u32, Pos)>,
-    /// The block of each label number.
-    placed: Vec<Option<BlockId>>,
-}
-
-impl<'a> Scope<'a> {
-    fn register(&self, name: &str) -> Option<RegId> {
-        if let Some(reg) = self.registers.get(name) {
-            return Some(*reg);
-        }
-        let digits = name.len() - name.bytes().rev().take_while(u8::is_ascii_digit).count();
-        let (prefix, number) = name.split_at(digits);
-        let (count, class, first) = self.ranges.get(prefix)?;
-        let index: u32 = number.parse().ok()?;
-        let canonical = number.len() == 1 || !number.starts_with('0');
-        (canonical && index < *count).then(|| RegId::new(*class, first + index))
-    }
-
-    fn label(&mut self, name: &'a str, pos: Pos) -> u32 {
-        let next = u32::try_from(self.labels.len()).unwrap_or(u32::MAX);
-        let (number, _) = *self.labels.entry(name).or_insert((next, pos));
-        if number == next {
-            self.placed.push(None);
-        }
-        number
-    }
 }
 
 impl<'a> Parser<'a> {
@@ -291,258 +257,4 @@ impl<'a> Parser<'a> {
         }
         Ok(size)
     }
-
-    fn body(&mut self, function: &mut Function, scope: &mut Scope<'a>) -> Result<()> {
-        let mut comments: Option<String> = None;
-        let mut ended = true;
-        loop {
-            let pos = self.pos();
-            match self.peek_raw() {
-                Token::Comment(text) => {
-                    self.next += 1;
-                    let line = text.strip_prefix(' ').unwrap_or(text);
-                    match &mut comments {
-                        Some(comments) => {
-                            comments.push('\n');
-                            comments.push_str(line);
-                        }
-                        None => comments = Some(line.to_owned()),
-                    }
-                    continue;
-                }
-                Token::Punct('}') => {
-                    self.next += 1;
-                    break;
-                }
-                Token::Word(".reg") => self.registers(function, scope)?,
-                Token::Word(".shared") => self.array(Space::Shared, function, scope)?,
-                Token::Word(".local") => self.array(Space::Local, function, scope)?,
-                Token::Word(name)
-                    if self.tokens.get(self.next + 1).is_some_and(|(_, t)| *t == Token::Punct(':')) =>
-                {
-                    self.next += 2;
-                    let label = scope.label(name, pos);
-                    let block = BlockId(u32::try_from(function.blocks.len()).unwrap_or(u32::MAX));
-                    function.blocks.push(Block { name: block_name(name), insts: Vec::new() });
-                    ended = false;
-                    let slot = &mut scope.placed[label as usize];
-                    if slot.replace(block).is_some() {
-                        return Err(ParseError::new(pos, name, "this label is already defined"));
-                    }
-                }
-                token @ (Token::Word(_) | Token::Punct('@') | Token::Inline { .. }) => {
-                    let mut inst = match token {
-                        Token::Inline { operands, body } => {
-                            self.next += 1;
-                            inline(function, scope, operands, body)
-                                .map_err(|message| ParseError::new(pos, "// inline:", message))?
-                        }
-                        _ => self.instruction(scope)?,
-                    };
-                    inst.comment = comments.take().map(String::into_boxed_str);
-                    if std::mem::replace(&mut ended, inst.is_terminator()) {
-                        function.blocks.push(Block::default());
-                    }
-                    if let Some(block) = function.blocks.last_mut() {
-                        block.insts.push(inst);
-                    }
-                }
-                _ => return self.fail("expected an instruction, a label, a declaration or `}`"),
-            }
-        }
-        resolve_labels(function, scope)
-    }
-
-    /// `.reg .b32 %r<11>, %r0_rows;`
-    fn registers(&mut self, function: &mut Function, scope: &mut Scope<'a>) -> Result<()> {
-        self.bump();
-        let ty = self.ty()?;
-        if ty.bits() == 8 {
-            return self.fail("registers have 16, 32 or 64 bits");
-        }
-        let class = ty.class();
-        loop {
-            let pos = self.pos();
-            let name = self.name("a register name")?;
-            let declared = function.registers[class as usize];
-            let count = if self.eat('<') {
-                let count = self.number()?;
-                self.expect('>')?;
-                scope.ranges.insert(name, (count, class, declared));
-                count
-            } else {
-                self.register(name, class, function, scope)
-            };
-            let total = declared.checked_add(count).filter(|total| *total <= MAX_REGISTERS);
-            let Some(total) = total else { return Err(ParseError::new(pos, name, "too many registers")) };
-            function.registers[class as usize] = total;
-            if !self.eat(',') {
-                break;
-            }
-        }
-        self.expect(';')
-    }
-
-    /// A register with a name of its own; gives the number of new registers. `%r3_acc` is a name for `%r3`
-    /// if that is declared, everything else is a new register.
-    fn register(
-        &self,
-        name: &'a str,
-        class: RegClass,
-        function: &mut Function,
-        scope: &mut Scope<'a>,
-    ) -> u32 {
-        if let Some((number, suffix)) = name.split_once('_')
-            && let Some(reg) = parse_register(number).and(scope.register(number))
-            && reg.class() == class
-            && !suffix.is_empty()
-        {
-            scope.registers.insert(name, reg);
-            function.names.insert(reg, suffix.to_owned());
-            return 0;
-        }
-        let reg = RegId::new(class, function.registers[class as usize]);
-        scope.registers.insert(name, reg);
-        let visible: String = name.chars().filter(|c| *c != '%').collect();
-        if !visible.is_empty() {
-            function.names.insert(reg, visible);
-        }
-        1
-    }
-
-    /// `.shared .align 16 .f32 tile[256];`
-    fn array(&mut self, space: Space, function: &mut Function, scope: &mut Scope<'a>) -> Result<()> {
-        self.bump();
-        let align = if self.eat_word(".align") { Some(self.number()?) } else { None };
-        let ty = self.ty()?;
-        let name = self.name("a name")?;
-        let len = if self.eat('[') {
-            let len = self.number()?;
-            self.expect(']')?;
-            len
-        } else {
-            1
-        };
-        self.expect(';')?;
-        let id = ArrayId(u32::try_from(function.arrays.len()).unwrap_or(u32::MAX));
-        let align = align.unwrap_or(ty.bytes());
-        scope.symbols.insert(name, Base::Array(id));
-        function.arrays.push(Array { name: name.to_owned(), space, ty, len, align });
-        Ok(())
-    }
-
-    fn instruction(&mut self, scope: &mut Scope<'a>) -> Result<Inst> {
-        let guard = if self.eat('@') {
-            let negated = self.eat('!');
-            let pos = self.pos();
-            let name = self.name("a predicate")?;
-            let Some(pred) = scope.register(name) else {
-                return Err(ParseError::new(pos, name, "unknown register"));
-            };
-            Some(Guard { pred, negated })
-        } else {
-            None
-        };
-        let pos = self.pos();
-        let mnemonic = self.word("an instruction")?;
-        let args = self.arguments()?;
-        let shapes: Vec<_> = args.iter().map(|arg| arg.shape()).collect();
-        let kind =
-            Kind::parse(mnemonic, &shapes).map_err(|message| ParseError::new(pos, mnemonic, message))?;
-        let operands = operand::resolve(&kind, args, scope, pos)?;
-        Ok(Inst { guard, kind, operands, comment: None })
-    }
-}
-
-/// What follows the number in `L3_loop`; a label of another form is a name as a whole.
-fn block_name(label: &str) -> Option<String> {
-    if let Some(rest) = label.strip_prefix('L') {
-        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
-        if digits > 0 && digits == rest.len() {
-            return None;
-        }
-        if digits > 0
-            && let Some(name) = rest[digits..].strip_prefix('_')
-            && !name.is_empty()
-        {
-            return Some(name.to_owned());
-        }
-    }
-    Some(label.chars().filter(|c| *c != '%').collect())
-}
-
-/// Replaces label numbers by blocks.
-fn resolve_labels(function: &mut Function, scope: &Scope<'_>) -> Result<()> {
-    for (name, (number, pos)) in &scope.labels {
-        if scope.placed.get(*number as usize).copied().flatten().is_none() {
-            return Err(ParseError::new(*pos, *name, "unknown label"));
-        }
-    }
-    for inst in function.blocks.iter_mut().filter_map(|block| block.insts.last_mut()) {
-        for operand in &mut inst.operands {
-            if let Operand::Label(label) = operand
-                && let Some(block) = scope.placed.get(label.index()).copied().flatten()
-            {
-                *label = block;
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Inline text from the list in its marker, `[@!%p0] defs <- uses`, and its lines.
-fn inline(
-    function: &Function,
-    scope: &Scope<'_>,
-    operands: &str,
-    body: &str,
-) -> std::result::Result<Inst, String> {
-    let (defs, uses) = operands.split_once("<-").ok_or("expected `<-` between results and inputs")?;
-    let register = |name: &str| scope.register(name).ok_or_else(|| format!("unknown register `{name}`"));
-    let mut results = defs.split_whitespace().peekable();
-    let guard = match results.next_if(|word| word.starts_with('@')) {
-        Some(word) => {
-            let negated = word.starts_with("@!");
-            let pred = register(&word[1 + usize::from(negated)..])?;
-            Some(Guard { pred, negated })
-        }
-        None => None,
-    };
-    let results =
-        results.map(|name| register(name).map(Operand::Reg)).collect::<std::result::Result<Vec<_>, _>>()?;
-    let count = u8::try_from(results.len()).map_err(|_| "too many results")?;
-    let mut operands = results;
-    for name in uses.split_whitespace() {
-        operands.push(Operand::Reg(register(name)?));
-    }
-    let lines: Vec<&str> = body.strip_suffix('\n').unwrap_or(body).split('\n').collect();
-    let mut text = String::new();
-    for (i, line) in lines.iter().enumerate() {
-        if i > 0 {
-            text.push('\n');
-        }
-        let mut line = line.strip_prefix('\t').unwrap_or(line);
-        if i == 0 && guard.is_some() {
-            let (_, after) = line.split_once(' ').ok_or("expected a guard and an instruction")?;
-            line = after;
-        }
-        push_numbered(&mut text, function, scope, line);
-    }
-    let kind = Kind::Inline { text: text.into_boxed_str(), defs: count };
-    Ok(Inst { guard, kind, operands, comment: None })
-}
-
-/// A line of inline text with the printed names of registers replaced by their numbers.
-fn push_numbered(text: &mut String, function: &Function, scope: &Scope<'_>, line: &str) {
-    let mut rest = line;
-    while let Some(at) = rest.find('%') {
-        text.push_str(&rest[..at]);
-        let token = register_token(&rest[at..]);
-        match scope.register(token).filter(|reg| function.names.contains_key(reg)) {
-            Some(reg) => text.push_str(&reg.to_string()),
-            None => text.push_str(token),
-        }
-        rest = &rest[at + token.len()..];
-    }
-    text.push_str(rest);
 }

@@ -1,7 +1,8 @@
 //! Operands: how they are written, then what they are for the instruction at hand.
 
 use super::lexer::{Pos, Token};
-use super::{ParseError, Parser, Result, Scope};
+use super::scope::Scope;
+use super::{ParseError, Parser, Result};
 use crate::ids::BlockId;
 use crate::inst::{Address, Base, Form, Kind, Operand, Shape, SpecialReg, What};
 use crate::ty::Ty;

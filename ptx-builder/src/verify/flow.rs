@@ -52,6 +52,10 @@ impl Flow {
         let end = self.len();
         let leaves = |b: &usize| function.blocks[*b].insts.last().is_some_and(|inst| !inst.falls_through());
         let ends: Vec<usize> = (0..end).filter(|b| self.successors[*b].is_empty()).filter(leaves).collect();
+        let mut is_end = vec![false; end];
+        for b in &ends {
+            is_end[*b] = true;
+        }
         let order = self.reverse_postorder(&ends);
         let mut number = vec![0; end + 1];
         for (i, b) in order.iter().enumerate() {
@@ -63,7 +67,7 @@ impl Flow {
         while changed {
             changed = false;
             for b in &order {
-                let mut found = if ends.contains(b) { Some(end) } else { None };
+                let mut found = is_end[*b].then_some(end);
                 for successor in &self.successors[*b] {
                     if dominator[*successor].is_some() {
                         found = Some(found.map_or(*successor, |f| meet(&dominator, &number, f, *successor)));
