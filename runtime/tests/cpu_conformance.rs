@@ -1,5 +1,7 @@
 //! The CPU backend passes the conformance suite, with one thread and with several, bit for bit the same.
 
+#![allow(clippy::print_stdout)] // The report, for whoever reads the test's output.
+
 use graph::conformance::{ConformanceBackend, Job, Run, Selection, run_suite};
 use graph::{BufferId, TensorView, execute_graph};
 use runtime::cpu::{Binding, CpuBackend, CpuMemory, Workers};
@@ -20,8 +22,8 @@ impl ConformanceBackend for Cpu {
 
 fn run(workers: &Workers, job: &Job<'_>) -> Result<Run, Box<dyn std::error::Error>> {
     let poison = f32::from_le_bytes([job.poison; 4]);
-    let mut memory = CpuMemory::default();
-    memory.workspace = vec![poison; (job.plan.workspace_bytes as usize).div_ceil(4)];
+    let workspace = vec![poison; (job.plan.workspace_bytes as usize).div_ceil(4)];
+    let mut memory = CpuMemory { workspace, ..CpuMemory::default() };
     let mut leaves = vec![Binding::Unbound; job.graph.nodes().len()];
     for (id, bytes) in job.leaves {
         let words = || bytes.chunks_exact(4).map(|b| [b[0], b[1], b[2], b[3]]);

@@ -1,5 +1,7 @@
 //! The CPU engine reproduces the recorded outputs and the exact logits.
 
+#![allow(clippy::print_stdout)] // What fell the other way, for whoever reads the test's output.
+
 use runtime::cpu::CpuDecoder;
 use runtime::tokenizer::Tokenizer;
 use runtime::{Activations, EngineOptions, Model};

@@ -1,5 +1,7 @@
 //! The CUDA engine reproduces the recorded outputs and the exact logits, launch by launch and as a graph.
 
+#![allow(clippy::print_stdout)] // What fell the other way, for whoever reads the test's output.
+
 use runtime::cuda::CudaDecoder;
 use runtime::tokenizer::Tokenizer;
 use runtime::{Activations, EngineOptions, Model};

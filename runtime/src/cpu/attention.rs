@@ -41,12 +41,11 @@ impl Attention<'_> {
     pub fn run(&self, query: &[f32], output: &mut [f32]) -> Result<(), FormatError> {
         let width = self.group * self.head_dim;
         let positions: usize = self.positions.iter().map(|&position| position as usize + 1).sum();
-        let tasks = output.par_chunks_mut(width).zip(query.par_chunks(width)).enumerate();
+        let head = |(task, (output, query)): (usize, (&mut [f32], &[f32]))| self.head(task, query, output);
         if positions * self.n_kv_heads * width < PARALLEL_FROM {
-            let tasks = output.chunks_mut(width).zip(query.chunks(width)).enumerate();
-            tasks.map(|(task, (output, query))| self.head(task, query, output)).collect()
+            output.chunks_mut(width).zip(query.chunks(width)).enumerate().try_for_each(head)
         } else {
-            tasks.map(|(task, (output, query))| self.head(task, query, output)).collect()
+            output.par_chunks_mut(width).zip(query.par_chunks(width)).enumerate().try_for_each(head)
         }
     }
 

@@ -59,8 +59,8 @@ impl CpuDecoder {
     pub fn new(model: &Model, options: &EngineOptions) -> Result<Self, Error> {
         let config = model.config();
         options.check(config)?;
-        let mut memory = CpuMemory::default();
-        memory.indices = vec![vec![0; options.max_rows]; STEP_STATE];
+        let indices = vec![vec![0; options.max_rows]; STEP_STATE];
+        let mut memory = CpuMemory { indices, ..CpuMemory::default() };
         // The order of `values`: the RoPE table, each layer's keys and values, the vectors.
         memory.values.push(model.rope_table(options.max_seq)?);
         let cache = [options.n_sequences, config.n_kv_heads, options.max_seq, config.head_dim];
