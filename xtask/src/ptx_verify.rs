@@ -77,6 +77,15 @@ pub fn run(args: &Args) -> Result<()> {
     if args.bless {
         budgets.save()?;
     }
+    for &target in Target::all() {
+        assemble_text(
+            &ptxas,
+            folder.path(),
+            "all_ops",
+            &ptx_builder::print(&ptx_builder::all_ops_module(target)),
+            target,
+        )?;
+    }
     println!("{} kernels, {assembled} assemblies, no spills, within the register budgets", catalogue.len());
     Ok(())
 }
@@ -121,15 +130,20 @@ fn assemble_all(ptxas: &Path, folder: &Path, kernel: &dyn Kernel) -> Assembled {
 
 /// Assembles one kernel for one target and reads what ptxas says of it.
 pub fn assemble(ptxas: &Path, folder: &Path, kernel: &dyn Kernel, target: Target) -> Result<Resources> {
-    let stem = folder.join(format!("{}.{target}", kernel.name()));
+    let text = ptx_builder::print(&kernel.emit(target)?);
+    let report = assemble_text(ptxas, folder, &kernel.name(), &text, target)?;
+    parse_report(&report).ok_or_else(|| Error::Message(format!("ptxas -v printed no resources: {report}")))
+}
+
+/// Assembles PTX to `NAME.TARGET.cubin` in `folder` and returns what ptxas says.
+fn assemble_text(ptxas: &Path, folder: &Path, name: &str, text: &str, target: Target) -> Result<String> {
+    let stem = folder.join(format!("{name}.{target}"));
     let (source, binary) = (stem.with_added_extension("ptx"), stem.with_added_extension("cubin"));
-    fs::write(&source, ptx_builder::print(&kernel.emit(target)?)).map_err(Error::io(&source))?;
+    fs::write(&source, text).map_err(Error::io(&source))?;
     let output = tools::capture(
         Command::new(ptxas).arg("-v").arg(format!("-arch={target}")).arg(&source).arg("-o").arg(&binary),
     )?;
-    let report =
-        String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
-    parse_report(&report).ok_or_else(|| Error::Message(format!("ptxas -v printed no resources: {report}")))
+    Ok(String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout))
 }
 
 /// Reads the registers, stack frame and spills out of `ptxas -v`.
