@@ -209,7 +209,7 @@ mod tests {
         };
         let mut problems = tree.problems();
         problems.extend(tree.orphan_snapshots(""));
-        for part in ["notes.txt", "a.rs", "b.rs", "c.rs", "d.rs", "WARPSMITH_SECRET", "f.snap"] {
+        for part in ["notes.txt", "a.rs", "b.rs", "c.rs", "d.rs", "_SECRET", "f.snap"] {
             assert_eq!(
                 problems.iter().filter(|problem| problem.contains(part)).count(),
                 1,
