@@ -19,11 +19,18 @@ fn check_ops(ops: &[TensorOp]) {
     }
 }
 
-/// Small enough for compute-sanitizer.
 #[test]
 #[ignore = "needs a CUDA device"]
 fn fast_selection() {
     check(&Selection::fast());
+}
+
+/// Small enough for compute-sanitizer, racecheck included.
+#[test]
+#[ignore = "needs a CUDA device"]
+fn few_replays() {
+    let report = run_suite(&mut gpu::runner().with_replays(2), &Selection::fast());
+    assert!(report.is_success(), "{report}");
 }
 
 #[test]

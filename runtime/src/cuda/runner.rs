@@ -26,6 +26,7 @@ const REPLAYS: usize = 100;
 pub struct CudaRunner {
     cache: ModuleCache,
     stream: Stream,
+    replays: usize,
 }
 
 impl CudaRunner {
@@ -46,7 +47,14 @@ impl CudaRunner {
     /// A device that is too old, or the driver's failure.
     pub fn on(context: &Context) -> Result<Self, CudaError> {
         let stream = Stream::new(context).map_err(CudaError::driver("making the stream"))?;
-        Ok(Self { cache: ModuleCache::new(context)?, stream })
+        Ok(Self { cache: ModuleCache::new(context)?, stream, replays: REPLAYS })
+    }
+
+    /// Launches each graph `replays` times, at least once, instead of a hundred times before its results are read as
+    /// those of the last replay: compute-sanitizer makes a launch a hundred times slower.
+    #[must_use]
+    pub fn with_replays(self, replays: usize) -> Self {
+        Self { replays: replays.max(1), ..self }
     }
 
     /// The compiled kernels. Compiling many at once on all cores saves most of a suite's time.
@@ -128,7 +136,9 @@ impl ConformanceBackend for CudaRunner {
             Ok(vec![
                 run("eager", &|| plan.run(&self.stream))?,
                 run("graph", &|| graph.launch(&self.stream))?,
-                run("replay 100", &|| (0..REPLAYS).try_for_each(|_| graph.launch(&self.stream)))?,
+                run(&format!("replay {}", self.replays), &|| {
+                    (0..self.replays).try_for_each(|_| graph.launch(&self.stream))
+                })?,
             ])
         };
         all().map_err(fail)
