@@ -194,11 +194,10 @@ fn run_program(program: &Program, args: &Args) -> Result<Counts> {
         _ => Command::new(&program.path),
     };
     command.args(["--ignored", "--test-threads=1"]).args(&args.filter);
-    if let Some(folder) = &args.from_bundle {
-        if std::env::var_os("WARPSMITH_TEST_DATA").is_none() {
-            command.env("WARPSMITH_TEST_DATA", folder.join("data"));
-        }
-        command.env("WARPSMITH_TEST_PROGRAM", folder.join("bin/warpsmith"));
+    if let Some(folder) = &args.from_bundle
+        && std::env::var_os("WARPSMITH_TEST_DATA").is_none()
+    {
+        command.env("WARPSMITH_TEST_DATA", folder.join("data"));
     }
     let output = command
         .output()
