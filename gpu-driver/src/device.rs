@@ -3,7 +3,7 @@
 use crate::attribute::DeviceAttribute;
 use crate::context::Context;
 use crate::driver::Driver;
-use crate::error::DriverError;
+use crate::error::{DriverError, count};
 use crate::launch::Dim3;
 use crate::sys::table::call;
 use crate::sys::{CUdevice, CUresult, CUuuid};
@@ -130,7 +130,7 @@ impl Device {
     }
 
     fn count(&self, attribute: DeviceAttribute) -> Result<u32, DriverError> {
-        Ok(u32::try_from(self.attribute(attribute)?).unwrap_or(0))
+        count("a device attribute", self.attribute(attribute)?)
     }
 
     /// Its compute capability.
@@ -152,8 +152,7 @@ impl Device {
     /// The driver's failure.
     pub fn limits(&self) -> Result<DeviceLimits, DriverError> {
         use DeviceAttribute as A;
-        let absent_is_zero =
-            |a| Ok::<u32, DriverError>(u32::try_from(self.attribute_or_absent(a)?).unwrap_or(0));
+        let absent_is_zero = |a| count("a device attribute", self.attribute_or_absent(a)?);
         Ok(DeviceLimits {
             compute_capability: self.compute_capability()?,
             multiprocessors: self.count(A::MultiprocessorCount)?,

@@ -175,7 +175,7 @@ impl Driver {
         let mut count: c_int = 0;
         // SAFETY: the count goes to a local.
         unsafe { call!(self.table(), device_get_count(&mut count)) }?;
-        Ok(u32::try_from(count).unwrap_or(0))
+        crate::error::count("devices", count)
     }
 
     /// The device with this ordinal.

@@ -311,6 +311,14 @@ pub enum DriverError {
         "the graph is in flight: a stream on which it was launched has unfinished work; wait before updating it"
     )]
     GraphInFlight,
+    /// The driver gave a negative number where only a count makes sense.
+    #[error("{what}: the driver gave {value}, which is no count")]
+    NegativeCount {
+        /// What was counted.
+        what: &'static str,
+        /// The number.
+        value: i32,
+    },
     /// A file that the driver was to write could not be made or read.
     #[error("{what}: {message}")]
     Io {
@@ -319,6 +327,11 @@ pub enum DriverError {
         /// The system's message.
         message: String,
     },
+}
+
+/// A count as the driver gives it, in a C `int`.
+pub(crate) fn count(what: &'static str, value: i32) -> Result<u32, DriverError> {
+    u32::try_from(value).map_err(|_| DriverError::NegativeCount { what, value })
 }
 
 impl DriverError {
@@ -380,6 +393,13 @@ mod tests {
 
     fn api(call: &'static str, code: CUresult) -> ApiError {
         ApiError::new(call, code, None)
+    }
+
+    #[test]
+    fn a_negative_count_is_an_error_that_names_it() {
+        assert_eq!(count("devices", 2).expect("a count"), 2);
+        let error = count("devices", -1).expect_err("no count");
+        assert_eq!(error.to_string(), "devices: the driver gave -1, which is no count");
     }
 
     #[test]

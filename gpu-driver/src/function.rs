@@ -2,7 +2,7 @@
 
 use crate::args::KernelArgs;
 use crate::context::Context;
-use crate::error::DriverError;
+use crate::error::{DriverError, count};
 use crate::launch::{Dim3, LaunchConfig};
 use crate::module::{Module, c_string, not_found};
 use crate::stream::Stream;
@@ -169,7 +169,7 @@ impl Function {
             .run(|t| unsafe {
                 call!(t, occupancy_max_active_blocks(&mut blocks, self.handle(), threads, shared))
             })?;
-        Ok(u32::try_from(blocks).unwrap_or(0))
+        count("active blocks", blocks)
     }
 
     /// The block size with the highest occupancy, for a constant amount of dynamic shared memory per block.
@@ -188,8 +188,8 @@ impl Function {
             )
         })?;
         Ok(BlockSuggestion {
-            block_threads: u32::try_from(block).unwrap_or(0),
-            min_grid: u32::try_from(grid).unwrap_or(0),
+            block_threads: count("threads of a block", block)?,
+            min_grid: count("blocks of a grid", grid)?,
         })
     }
 
@@ -208,7 +208,7 @@ impl Function {
                 unsafe { call!(t, occupancy_max_active_clusters(&mut clusters, self.handle(), c)) }
             })
         })?;
-        Ok(u32::try_from(clusters).unwrap_or(0))
+        count("active clusters", clusters)
     }
 
     /// Queues a launch in `stream`.
@@ -343,7 +343,7 @@ fn read_attribute(context: &Context, function: CUfunction, attribute: c_int) -> 
     let mut value: c_int = 0;
     // SAFETY: the value goes to a local; the function's module is loaded.
     context.run(|t| unsafe { call!(t, func_get_attribute(&mut value, attribute, function)) })?;
-    Ok(u32::try_from(value).unwrap_or(0))
+    count("a kernel attribute", value)
 }
 
 /// The sizes of the parameters, where the driver can count them. One that cannot would have to be asked for parameters
