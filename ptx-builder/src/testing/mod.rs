@@ -4,9 +4,11 @@
 //! instruction rules accept, so a form that the rules allow and an assembler refuses cannot hide.
 
 mod forms;
+mod mutate;
 mod random;
 
 pub use forms::forms;
+pub use mutate::{Change, Mutation, mutations};
 pub use random::random_module;
 
 use crate::ids::{ArrayId, BlockId, ParamId, RegClass, RegId};
