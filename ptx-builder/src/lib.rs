@@ -51,6 +51,7 @@
 mod build;
 mod ids;
 mod inst;
+pub mod interp;
 mod module;
 mod ops;
 mod parse;
