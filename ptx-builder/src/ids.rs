@@ -144,12 +144,33 @@ id!(
     BlockId, "L"
 );
 id!(
-    /// A kernel parameter, by position.
+    /// A parameter (or a result) of a function, by position.
     ParamId, "param"
 );
 id!(
     /// A shared or local array of a function, by position.
     ArrayId, "array"
+);
+
+id!(
+    /// A function of a module, by position.
+    FuncId, "function"
+);
+id!(
+    /// A variable of a module, by position.
+    GlobalId, "global"
+);
+id!(
+    /// A parameter variable of a function for the calls that it makes, by position.
+    CallParamId, "call_param"
+);
+id!(
+    /// The signature of an indirect call, by position in its function. The id is its label.
+    PrototypeId, "prototype"
+);
+id!(
+    /// A table of jump targets, by position in its function. The id is its label.
+    TargetsId, "targets"
 );
 
 /// The place of an instruction: block and index within it.

@@ -56,18 +56,24 @@ mod module;
 mod ops;
 mod parse;
 mod print;
+mod symbols;
 mod target;
 pub mod testing;
 mod ty;
 mod verify;
 
 pub use build::*;
-pub use ids::{ArrayId, BlockId, InstId, ParamId, RegClass, RegId};
+pub use ids::{
+    ArrayId, BlockId, CallParamId, FuncId, GlobalId, InstId, ParamId, PrototypeId, RegClass, RegId, TargetsId,
+};
 pub use inst::*;
-pub use module::{Array, Block, DYNAMIC_SHARED, Function, MAX_REGISTERS, Module, Param, ParamTy};
+pub use module::{
+    Array, Block, DYNAMIC_SHARED, Function, FunctionKind, MAX_REGISTERS, Module, Param, ParamTy,
+};
 pub use ops::{Effects, Mod, Mods, Op, OpInfo, RegularInfo, Rounding, Spec};
 pub use parse::{ParseError, parse};
 pub use print::print;
+pub use symbols::{Global, Linkage, Prototype, Relocation, SymbolId};
 pub use target::{PtxVersion, Requires, Target, UnknownTarget};
 pub use testing::all_ops_module;
 pub use ty::{Ty, TyKind};

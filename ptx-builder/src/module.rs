@@ -1,8 +1,11 @@
 //! Modules, functions, blocks: the containers of the IR.
 
-use crate::ids::{ArrayId, BlockId, InstId, ParamId, RegClass, RegId};
-use crate::inst::{Inst, Space};
+use crate::ids::{
+    ArrayId, BlockId, CallParamId, FuncId, GlobalId, InstId, ParamId, PrototypeId, RegClass, RegId, TargetsId,
+};
+use crate::inst::{Inst, Kind, Space};
 use crate::ops::Op;
+use crate::symbols::{Global, Linkage, Prototype};
 use crate::target::{PtxVersion, Target};
 use crate::ty::Ty;
 use std::collections::BTreeMap;
@@ -14,18 +17,30 @@ pub const DYNAMIC_SHARED: &str = "dynamic_smem";
 /// of a few bytes can make a reader allocate.
 pub const MAX_REGISTERS: u32 = 1 << 20;
 
-/// A PTX module: kernels for one target.
+/// A PTX module: kernels, device functions and variables for one target.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Module {
     /// The target.
     pub target: Target,
     /// The alignment in bytes of the dynamic shared memory, if any kernel uses it.
     pub dynamic_shared: Option<u32>,
-    /// The kernels, in order.
+    /// Variables at module scope; [`GlobalId`] indexes them.
+    pub globals: Vec<Global>,
+    /// Kernels and device functions, in order; [`FuncId`] indexes them.
     pub functions: Vec<Function>,
 }
 
-/// A kernel.
+/// What a function is.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum FunctionKind {
+    /// `.entry`: launched by the host.
+    Kernel,
+    /// `.func`: called.
+    Device,
+}
+
+/// A kernel or a device function. One without blocks is a declaration: of a function that another module or
+/// the driver provides (`vprintf`, `malloc`, `free`, `__assertfail`).
 ///
 /// Blocks are stored in layout order, and a block's id is its position: the last instruction of a block
 /// jumps, exits, or lets control fall into the next one.
@@ -33,8 +48,16 @@ pub struct Module {
 pub struct Function {
     /// The symbol.
     pub name: String,
+    /// Kernel or device function.
+    pub kind: FunctionKind,
+    /// Who sees it.
+    pub linkage: Linkage,
     /// Parameters in order; [`ParamId`] indexes them.
     pub params: Vec<Param>,
+    /// Results of a device function: [`crate::Base::Return`] indexes them.
+    pub returns: Vec<Param>,
+    /// A device function that never returns.
+    pub noreturn: bool,
     /// The exact block size.
     pub reqntid: Option<[u32; 3]>,
     /// The largest block size.
@@ -43,8 +66,20 @@ pub struct Function {
     pub minnctapersm: Option<u32>,
     /// The most registers per thread.
     pub maxnreg: Option<u32>,
+    /// The exact cluster size in blocks.
+    pub reqnctapercluster: Option<[u32; 3]>,
+    /// Is the kernel launched in clusters, of whatever size the launch says?
+    pub explicitcluster: bool,
+    /// The most blocks per cluster.
+    pub maxclusterrank: Option<u32>,
     /// Shared and local arrays; [`ArrayId`] indexes them.
     pub arrays: Vec<Array>,
+    /// Variables that hold arguments and results of calls; [`CallParamId`] indexes them.
+    pub call_params: Vec<Param>,
+    /// Signatures of indirect calls; [`PrototypeId`] indexes them.
+    pub prototypes: Vec<Prototype>,
+    /// Jump targets of `brx.idx`; [`TargetsId`] indexes them.
+    pub branch_targets: Vec<Vec<BlockId>>,
     /// How many registers each class has, indexed by [`RegClass`].
     pub registers: [u32; 6],
     /// Names of registers, for the reader: `%f3` named `acc` is printed `%f3_acc`.
@@ -53,10 +88,10 @@ pub struct Function {
     pub blocks: Vec<Block>,
 }
 
-/// A kernel parameter.
+/// A parameter, a result, or a variable for one of a call.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Param {
-    /// The symbol, local to the kernel.
+    /// The symbol, local to the function.
     pub name: String,
     /// What it holds.
     pub ty: ParamTy,
@@ -135,14 +170,34 @@ pub struct Block {
 impl Module {
     /// An empty module.
     pub const fn new(target: Target) -> Self {
-        Self { target, dynamic_shared: None, functions: Vec::new() }
+        Self { target, dynamic_shared: None, globals: Vec::new(), functions: Vec::new() }
     }
 
     /// The lowest PTX ISA version that has the target and everything that is used.
     pub fn version(&self) -> PtxVersion {
         let used = self.functions.iter().flat_map(Function::insts).map(|(_, inst)| inst.requires().ptx);
         // `.ptr` attributes and 64-bit addresses are older than any target here.
-        used.fold(self.target.ptx_version(), PtxVersion::max)
+        let noreturn = self.functions.iter().any(|function| {
+            function.noreturn || function.prototypes.iter().any(|prototype| prototype.noreturn)
+        });
+        let directives = if noreturn { PtxVersion::new(6, 4) } else { self.target.ptx_version() };
+        used.fold(self.target.ptx_version().max(directives), PtxVersion::max)
+    }
+
+    /// A function.
+    pub fn function_by_id(&self, id: FuncId) -> Option<&Function> {
+        self.functions.get(id.index())
+    }
+
+    /// A variable.
+    pub fn global(&self, id: GlobalId) -> Option<&Global> {
+        self.globals.get(id.index())
+    }
+
+    /// The kernels with their ids, in order.
+    pub fn kernels(&self) -> impl Iterator<Item = (FuncId, &Function)> {
+        let functions = (0..).map(FuncId).zip(&self.functions);
+        functions.filter(|(_, function)| function.kind == FunctionKind::Kernel)
     }
 
     /// The function of that name.
@@ -156,16 +211,36 @@ impl Function {
     pub fn new(name: &str) -> Self {
         Self {
             name: name.to_owned(),
+            kind: FunctionKind::Kernel,
+            linkage: Linkage::Visible,
             params: Vec::new(),
+            returns: Vec::new(),
+            noreturn: false,
             reqntid: None,
             maxntid: None,
             minnctapersm: None,
             maxnreg: None,
+            reqnctapercluster: None,
+            explicitcluster: false,
+            maxclusterrank: None,
             arrays: Vec::new(),
+            call_params: Vec::new(),
+            prototypes: Vec::new(),
+            branch_targets: Vec::new(),
             registers: [0; 6],
             names: BTreeMap::new(),
             blocks: Vec::new(),
         }
+    }
+
+    /// An empty device function. Without blocks it is a declaration.
+    pub fn device(name: &str) -> Self {
+        Self { kind: FunctionKind::Device, linkage: Linkage::Internal, ..Self::new(name) }
+    }
+
+    /// Is it only declared here?
+    pub const fn is_declaration(&self) -> bool {
+        self.blocks.is_empty() && matches!(self.kind, FunctionKind::Device)
     }
 
     /// A new register of `class`.
@@ -201,15 +276,29 @@ impl Function {
         self.blocks.get(id.block.index())?.insts.get(id.index as usize)
     }
 
-    /// The blocks that control can reach from the end of `block`, the jump target first. Targets that do
+    /// The blocks that an instruction can jump to, each once.
+    pub fn jump_targets(&self, inst: &Inst) -> Vec<BlockId> {
+        match &inst.kind {
+            Kind::BrxIdx { targets, .. } => {
+                let mut seen = std::collections::HashSet::new();
+                let all = self.branch_targets.get(targets.index()).into_iter().flatten();
+                all.copied().filter(|block| seen.insert(*block)).collect()
+            }
+            _ => inst.target().into_iter().collect(),
+        }
+    }
+
+    /// The blocks that control can reach from the end of `block`, jump targets first. Targets that do
     /// not exist are left out.
-    pub fn successors(&self, block: BlockId) -> impl Iterator<Item = BlockId> {
+    pub fn successors(&self, block: BlockId) -> impl Iterator<Item = BlockId> + use<> {
         let last = self.blocks.get(block.index()).and_then(|b| b.insts.last());
-        let target = last.and_then(Inst::target);
+        let mut all = last.map(|inst| self.jump_targets(inst)).unwrap_or_default();
         let next = BlockId(block.0.saturating_add(1));
-        let next = last.is_none_or(Inst::falls_through).then_some(next);
+        if last.is_none_or(Inst::falls_through) && !all.contains(&next) {
+            all.push(next);
+        }
         let count = self.blocks.len();
-        target.into_iter().chain(next.filter(|next| target != Some(*next))).filter(move |b| b.index() < count)
+        all.into_iter().filter(move |b| b.index() < count)
     }
 
     /// Does the kernel wait for the grids that it depends on (`griddepcontrol.wait`) on every path to an
@@ -254,6 +343,26 @@ impl Function {
     /// A parameter.
     pub fn param(&self, id: ParamId) -> Option<&Param> {
         self.params.get(id.index())
+    }
+
+    /// A result.
+    pub fn result(&self, id: ParamId) -> Option<&Param> {
+        self.returns.get(id.index())
+    }
+
+    /// A variable for the argument or result of a call.
+    pub fn call_param(&self, id: CallParamId) -> Option<&Param> {
+        self.call_params.get(id.index())
+    }
+
+    /// The signature of an indirect call.
+    pub fn prototype(&self, id: PrototypeId) -> Option<&Prototype> {
+        self.prototypes.get(id.index())
+    }
+
+    /// A table of jump targets.
+    pub fn targets(&self, id: TargetsId) -> Option<&[BlockId]> {
+        self.branch_targets.get(id.index()).map(Vec::as_slice)
     }
 
     /// An array.

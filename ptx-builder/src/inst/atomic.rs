@@ -92,7 +92,7 @@ macro_rules! atomic {
 
         impl $name {
             pub(super) fn requires(&self) -> Requires {
-                let mut requires = self.op.requires(self.ty, $returns).unwrap_or(Requires::BASE);
+                let mut requires = self.op.requires(self.ty, $returns).unwrap_or(Requires::BASE).and(self.space.requires());
                 if self.order.is_some() {
                     requires = requires.and(Requires::new(6, 0, 70));
                 }
@@ -106,7 +106,7 @@ macro_rules! atomic {
                 if self.op.requires(self.ty, $returns).is_none() {
                     report(format!(concat!($mnemonic, ".{} has no form for .{}"), self.op.name(), self.ty));
                 }
-                if !matches!(self.space, Space::Global | Space::Shared | Space::Generic) {
+                if !matches!(self.space, Space::Global | Space::Shared | Space::SharedCluster | Space::Generic) {
                     report(format!("no atomic operations on .{} memory", self.space.name()));
                 }
                 if !$returns && matches!(self.order, Some(AtomOrder::Acquire | AtomOrder::AcqRel)) {

@@ -45,7 +45,7 @@ impl Ld {
     }
 
     pub(super) fn requires(&self) -> Requires {
-        let mut requires = self.order.requires();
+        let mut requires = self.order.requires().and(self.space.requires());
         if self.nc {
             requires = requires.and(Requires::new(3, 1, 50));
         }
@@ -166,7 +166,7 @@ impl St {
     }
 
     pub(super) fn requires(&self) -> Requires {
-        let order = self.order.requires();
+        let order = self.order.requires().and(self.space.requires());
         if self.evict.is_some() { order.and(Requires::new(7, 4, 70)) } else { order }
     }
 
@@ -180,8 +180,11 @@ impl St {
         if matches!(self.order, MemOrder::Acquire(_)) {
             report("a store cannot acquire".to_owned());
         }
-        if matches!(self.space, Space::Param | Space::Const) {
-            report(format!("a kernel does not store to .{} memory", self.space.name()));
+        if self.space == Space::Const {
+            report("constant memory is not stored to".to_owned());
+        }
+        if self.space == Space::Param && (self.order != MemOrder::Weak || self.cache.is_some()) {
+            report("parameters are stored to without order and cache operator".to_owned());
         }
         if matches!(self.cache, Some(Cache::Ca | Cache::Lu | Cache::Cv)) {
             report("a store does not take a load's cache operator".to_owned());

@@ -6,6 +6,7 @@
 //! of [`crate::ops`]; each irregular family answers in its own file.
 
 mod atomic;
+mod call;
 mod convert;
 mod matrix;
 mod memory;
@@ -18,6 +19,7 @@ mod warp;
 mod words;
 
 pub use atomic::{Atom, AtomOp, AtomOrder, Red};
+pub use call::{Call, Callee};
 pub use convert::{Cmp, Combine, Cvt, CvtRound, Setp};
 pub use matrix::{MatrixMove, MmaShape};
 pub use memory::{Ld, St};
@@ -29,7 +31,7 @@ pub use special::SpecialReg;
 pub use warp::ShflMode;
 pub(crate) use words::{Shape, Words, named};
 
-use crate::ids::{BlockId, RegId};
+use crate::ids::{BlockId, RegId, TargetsId};
 use crate::ops::{Effects, Op};
 use crate::target::Requires;
 use crate::ty::Ty;
@@ -92,6 +94,15 @@ pub enum Kind {
         /// All threads that reach it agree.
         uni: bool,
     },
+    /// Jump through a table of targets, by the index in the operand: `brx.idx a, targets`.
+    BrxIdx {
+        /// All threads that reach it agree.
+        uni: bool,
+        /// The table.
+        targets: TargetsId,
+    },
+    /// Call of a device function.
+    Call(Call),
     /// Text that the IR does not understand. The operands are its `defs` results, then its inputs; in the
     /// text registers are written by number (`%r3`), whatever their names.
     Inline {
@@ -163,7 +174,7 @@ impl Inst {
         })
     }
 
-    /// The target of a jump.
+    /// The target of `bra`; [`crate::Function::jump_targets`] has those of `brx.idx` too.
     pub fn target(&self) -> Option<BlockId> {
         self.operands.iter().find_map(|operand| match operand {
             Operand::Label(block) => Some(*block),
@@ -202,6 +213,8 @@ impl Kind {
             Self::StMatrix(_) => Op::StMatrix,
             Self::Mma(_) => Op::Mma,
             Self::Bra { .. } => Op::Bra,
+            Self::BrxIdx { .. } => Op::BrxIdx,
+            Self::Call(_) => Op::Call,
             Self::Inline { .. } => Op::Inline,
         }
     }
@@ -225,6 +238,8 @@ impl Kind {
             Self::StMatrix(matrix) => matrix.store_signature(),
             Self::Mma(shape) => shape.signature(),
             Self::Bra { .. } => Signature::new(&[Arg::one(What::Label)]),
+            Self::BrxIdx { .. } => Signature::new(&[Arg::one(What::Reg(Ty::U32))]),
+            Self::Call(call) => call.signature(),
             Self::Inline { defs, .. } => special::inline_signature(*defs, operands.len()),
         }
     }
@@ -237,7 +252,9 @@ impl Kind {
             | Self::Pack { .. }
             | Self::Unpack { .. }
             | Self::Bra { .. }
+            | Self::Call(_)
             | Self::Inline { .. } => Requires::BASE,
+            Self::BrxIdx { .. } => Requires::new(6, 0, 50),
             Self::Setp(setp) => setp.requires(),
             Self::Cvt(cvt) => cvt.requires(),
             Self::Ld(ld) => ld.requires(),
@@ -266,8 +283,8 @@ impl Kind {
             Self::Shfl(_) | Self::MatchAll(_) | Self::Mma(_) => Effects::EXCHANGE,
             Self::LdMatrix(_) => Effects { reads: true, ..Effects::EXCHANGE },
             Self::StMatrix(_) => Effects { writes: true, ..Effects::SYNC },
-            Self::Bra { .. } => Effects::END,
-            Self::Inline { .. } => Effects::UNKNOWN,
+            Self::Bra { .. } | Self::BrxIdx { .. } => Effects::END,
+            Self::Call(_) | Self::Inline { .. } => Effects::UNKNOWN,
         }
     }
 
@@ -288,7 +305,7 @@ impl Kind {
             Self::MatchAll(ty) => warp::match_all_problems(*ty, report),
             Self::LdMatrix(matrix) | Self::StMatrix(matrix) => matrix.problems(report),
             Self::Inline { text, .. } => special::inline_problems(text, report),
-            Self::Shfl(_) | Self::Mma(_) | Self::Bra { .. } => {}
+            Self::Shfl(_) | Self::Mma(_) | Self::Bra { .. } | Self::BrxIdx { .. } | Self::Call(_) => {}
         }
     }
 
@@ -341,6 +358,8 @@ impl fmt::Display for Kind {
             Self::StMatrix(matrix) => write!(f, "stmatrix{matrix}"),
             Self::Mma(shape) => write!(f, "mma.sync.aligned.{}", shape.name()),
             Self::Bra { uni } => f.write_str(if *uni { "bra.uni" } else { "bra" }),
+            Self::BrxIdx { uni, .. } => f.write_str(if *uni { "brx.idx.uni" } else { "brx.idx" }),
+            Self::Call(call) => f.write_str(if call.uni { "call.uni" } else { "call" }),
             Self::Inline { text, .. } => f.write_str(text),
         }
     }

@@ -1,7 +1,7 @@
 //! Operands: registers, literals, addresses, symbols, labels.
 
 use super::SpecialReg;
-use crate::ids::{ArrayId, BlockId, ParamId, RegId};
+use crate::ids::{ArrayId, BlockId, CallParamId, FuncId, GlobalId, ParamId, RegId};
 
 /// An operand of an instruction.
 ///
@@ -37,12 +37,20 @@ pub enum Operand {
 pub enum Base {
     /// A register: 64-bit, or 32-bit for shared memory.
     Reg(RegId),
-    /// A kernel parameter.
+    /// A parameter of the function.
     Param(ParamId),
+    /// A result of the (device) function, which it stores before it returns.
+    Return(ParamId),
+    /// A parameter variable for a call: arguments are stored to it, results loaded from it.
+    CallParam(CallParamId),
     /// A shared or local array of the function.
     Array(ArrayId),
     /// The start of the dynamic shared memory.
     DynamicShared,
+    /// A variable of the module.
+    Global(GlobalId),
+    /// A function of the module; only as a value, for indirect calls.
+    Function(FuncId),
 }
 
 /// `[base + offset]`, in bytes.

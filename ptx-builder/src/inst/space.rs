@@ -13,6 +13,8 @@ named! {
         Global = "global",
         /// Shared memory of the block.
         Shared = "shared",
+        /// Shared memory of any block of the cluster.
+        SharedCluster = "shared::cluster",
         /// Memory of the thread.
         Local = "local",
         /// Constant memory.
@@ -28,6 +30,7 @@ impl Space {
             Self::Param => ".param",
             Self::Global => ".global",
             Self::Shared => ".shared",
+            Self::SharedCluster => ".shared::cluster",
             Self::Local => ".local",
             Self::Const => ".const",
             Self::Generic => "",
@@ -35,7 +38,20 @@ impl Space {
     }
 
     pub(super) fn parse(words: &mut Words<'_>) -> Self {
-        words.take(|w| Self::from_name(w).filter(|s| *s != Self::Generic)).unwrap_or(Self::Generic)
+        let named = |word: &str| match word {
+            "shared::cta" => Some(Self::Shared),
+            "param::entry" | "param::func" => Some(Self::Param),
+            _ => Self::from_name(word).filter(|space| *space != Self::Generic),
+        };
+        words.take(named).unwrap_or(Self::Generic)
+    }
+
+    /// What an access to the space needs.
+    pub(super) fn requires(self) -> Requires {
+        match self {
+            Self::SharedCluster => Requires::new(7, 8, 90),
+            _ => Requires::BASE,
+        }
     }
 }
 

@@ -273,6 +273,10 @@ irregular {
     Mma "mma";
     /// `bra`.
     Bra "bra";
+    /// `brx.idx`.
+    BrxIdx "brx.idx";
+    /// `call`.
+    Call "call";
     /// Text that the IR does not understand.
     Inline "";
 }

@@ -1,7 +1,8 @@
 //! Every form of every operation, found by trying all combinations of types and modifiers.
 
+use crate::ids::{CallParamId, FuncId, PrototypeId, TargetsId};
 use crate::inst::{
-    Atom, AtomOp, AtomOrder, Cache, Cmp, Combine, Cvt, CvtRound, Kind, Ld, LevelOneEviction,
+    Atom, AtomOp, AtomOrder, Cache, Call, Callee, Cmp, Combine, Cvt, CvtRound, Kind, Ld, LevelOneEviction,
     LevelTwoPrefetch, MatrixMove, MemOrder, MmaShape, Red, Regular, Scope, Setp, ShflMode, Space, St, Width,
 };
 use crate::ops::{Mod, Mods, Op, Rounding};
@@ -27,6 +28,8 @@ pub fn forms(op: Op) -> Vec<Kind> {
         Op::LdMatrix => matrix_forms(Kind::LdMatrix),
         Op::StMatrix => matrix_forms(Kind::StMatrix),
         Op::Mma => MmaShape::ALL.iter().map(|shape| Kind::Mma(*shape)).collect(),
+        Op::BrxIdx => [false, true].map(|uni| Kind::BrxIdx { uni, targets: TargetsId(0) }).into(),
+        Op::Call => call_forms(),
         Op::Bra => vec![Kind::Bra { uni: false }, Kind::Bra { uni: true }],
         Op::Inline => vec![Kind::Inline { text: "membar.cta;".into(), defs: 0 }],
         regular => regular_forms(regular),
@@ -164,7 +167,7 @@ fn st_forms() -> Vec<Kind> {
 
 fn atomic_forms(make: fn(Space, Option<AtomOrder>, Option<Scope>, AtomOp, Ty) -> Kind) -> Vec<Kind> {
     let mut kinds = Vec::new();
-    for space in [Space::Global, Space::Shared, Space::Generic] {
+    for space in [Space::Global, Space::Shared, Space::SharedCluster, Space::Generic] {
         for op in AtomOp::ALL {
             for ty in Ty::ALL {
                 kinds.push(make(space, None, None, *op, *ty));
@@ -177,6 +180,15 @@ fn atomic_forms(make: fn(Space, Option<AtomOrder>, Option<Scope>, AtomOp, Ty) ->
         }
     }
     kinds
+}
+
+/// The callee is function 0 with one word in and out, or has the first prototype.
+fn call_forms() -> Vec<Kind> {
+    let callees = [Callee::Function(FuncId(0)), Callee::Pointer(PrototypeId(0))];
+    let call = |callee, uni| {
+        Kind::Call(Call { uni, callee, returns: vec![CallParamId(0)], args: vec![CallParamId(1)] })
+    };
+    callees.into_iter().flat_map(|callee| [false, true].map(|uni| call(callee, uni))).collect()
 }
 
 fn matrix_forms(make: fn(MatrixMove) -> Kind) -> Vec<Kind> {

@@ -11,13 +11,14 @@ pub use forms::forms;
 pub use mutate::{Change, Mutation, mutations};
 pub use random::random_module;
 
-use crate::ids::{ArrayId, BlockId, ParamId, RegClass, RegId};
+use crate::ids::{ArrayId, BlockId, CallParamId, FuncId, GlobalId, ParamId, RegClass, RegId, TargetsId};
 use crate::inst::{
-    Address, Arg, Base, Cmp, Form, Guard, Inst, Kind, Ld, MemOrder, Operand, Regular, Role, Setp, Space,
-    SpecialReg, What, Width,
+    Address, Arg, Base, Callee, Cmp, Form, Guard, Inst, Kind, Ld, MemOrder, Operand, Regular, Role, Setp,
+    Space, SpecialReg, St, What, Width,
 };
 use crate::module::{Array, Block, Function, Module, Param, ParamTy};
 use crate::ops::Op;
+use crate::symbols::{Global, Linkage, Prototype, Relocation, SymbolId};
 use crate::target::Target;
 use crate::ty::{Ty, TyKind};
 
@@ -26,6 +27,8 @@ use crate::ty::{Ty, TyKind};
 pub fn all_ops_module(target: Target) -> Module {
     let mut module = Module::new(target);
     module.dynamic_shared = Some(16);
+    module.globals = globals();
+    module.functions.push(callee());
     for op in Op::ALL {
         let mut kernel = Scratch::new(&format!("op_{}", op.info().name.to_lowercase()));
         for kind in forms(*op).into_iter().filter(|kind| kind.requires().met_by(target)) {
@@ -42,6 +45,73 @@ pub fn all_ops_module(target: Target) -> Module {
     module
 }
 
+/// A variable in global memory and one in constant memory, with addresses of each other and of the function.
+fn globals() -> Vec<Global> {
+    let constants = Global {
+        name: "constants".to_owned(),
+        linkage: Linkage::Internal,
+        space: Space::Const,
+        ty: Ty::B32,
+        len: 16,
+        align: 16,
+        init: vec![1, 0, 0, 0, 2, 0, 0, 0],
+        relocations: Vec::new(),
+    };
+    let address =
+        |offset, symbol| Relocation { offset, symbol, addend: 0, generic: false, bytes: 8, first: 0 };
+    let table = Global {
+        name: "table".to_owned(),
+        linkage: Linkage::Visible,
+        space: Space::Global,
+        ty: Ty::U64,
+        len: 8,
+        init: vec![7, 0, 0, 0, 0, 0, 0, 0],
+        relocations: vec![
+            Relocation { addend: 4, generic: true, ..address(8, SymbolId::Global(CONSTANTS)) },
+            address(16, SymbolId::Function(CALLEE)),
+        ],
+        ..constants.clone()
+    };
+    vec![constants, table]
+}
+
+/// A device function that gives back the word that it is given.
+fn callee() -> Function {
+    let mut function = Function::device("callee");
+    let word = |name: &str| Param { name: name.to_owned(), ty: ParamTy::Scalar(Ty::B32) };
+    function.params.push(word("word"));
+    function.returns.push(word("result"));
+    function.blocks.push(Block::default());
+    let mut scratch = Scratch { function, used: false };
+    let reg = Operand::Reg(scratch.function.new_register(RegClass::B32));
+    let at = |base| Operand::Addr(Address { base, offset: 0 });
+    scratch.emit(Kind::Ld(Ld { space: Space::Param, ..WORD_LOAD }), vec![reg, at(Base::Param(PARAM))]);
+    scratch.emit(Kind::St(PARAM_STORE), vec![at(Base::Return(PARAM)), reg]);
+    scratch.finish()
+}
+
+/// `ld.global.b32`.
+const WORD_LOAD: Ld = Ld {
+    space: Space::Global,
+    order: MemOrder::Weak,
+    cache: None,
+    nc: false,
+    evict: None,
+    prefetch: None,
+    width: Width::One,
+    ty: Ty::B32,
+};
+
+/// `st.param.b32`.
+const PARAM_STORE: St = St {
+    space: Space::Param,
+    order: MemOrder::Weak,
+    cache: None,
+    evict: None,
+    width: Width::One,
+    ty: Ty::B32,
+};
+
 /// A kernel in the making: initialised registers of every class, arrays and parameters of every kind.
 struct Scratch {
     function: Function,
@@ -51,6 +121,9 @@ struct Scratch {
 const PARAM: ParamId = ParamId(0);
 const SHARED: ArrayId = ArrayId(0);
 const LOCAL: ArrayId = ArrayId(1);
+const CONSTANTS: GlobalId = GlobalId(0);
+const TABLE: GlobalId = GlobalId(1);
+const CALLEE: FuncId = FuncId(0);
 
 impl Scratch {
     fn new(name: &str) -> Self {
@@ -65,16 +138,7 @@ impl Scratch {
         function.blocks.push(Block::default());
         let mut scratch = Self { function, used: false };
         let address = scratch.function.new_register(RegClass::B64);
-        let load = Kind::Ld(Ld {
-            space: Space::Param,
-            order: MemOrder::Weak,
-            cache: None,
-            nc: false,
-            evict: None,
-            prefetch: None,
-            width: Width::One,
-            ty: Ty::U64,
-        });
+        let load = Kind::Ld(Ld { space: Space::Param, ty: Ty::U64, ..WORD_LOAD });
         let from = Operand::Addr(Address { base: Base::Param(PARAM), offset: 0 });
         scratch.emit(load, vec![Operand::Reg(address), from]);
         for class in [RegClass::B16, RegClass::B32, RegClass::F32, RegClass::F64] {
@@ -115,6 +179,9 @@ impl Scratch {
                     Operand::Symbol(Base::Array(SHARED)),
                     Operand::Symbol(Base::Array(LOCAL)),
                     Operand::Symbol(Base::DynamicShared),
+                    Operand::Symbol(Base::Global(CONSTANTS)),
+                    Operand::Symbol(Base::Global(TABLE)),
+                    Operand::Symbol(Base::Function(CALLEE)),
                 ];
                 sources.extend(specials.map(|s| Operand::Special(*s)));
                 sources.retain(|source| mov_takes(*ty, *source));
@@ -125,6 +192,8 @@ impl Scratch {
                 self.push_variant(kind, false);
                 self.push_variant(kind, true);
             }
+            Kind::Call(call) => self.push_call(kind, call.callee),
+            Kind::BrxIdx { .. } => self.push_jump_table(kind),
             _ if kind.effects().terminates => self.push_terminator(kind),
             _ => {
                 self.push_variant(kind, false);
@@ -141,6 +210,39 @@ impl Scratch {
         if let Some(block) = self.function.blocks.last_mut() {
             block.insts.push(Inst { guard: Some(guard), ..Inst::new(kind.clone(), operands) });
         }
+        self.function.blocks.push(Block::default());
+    }
+
+    fn push_call(&mut self, kind: &Kind, callee: Callee) {
+        let word = |name: &str| Param { name: name.to_owned(), ty: ParamTy::Scalar(Ty::B32) };
+        if self.function.call_params.is_empty() {
+            self.function.call_params = vec![word("result"), word("argument")];
+            let word = vec![ParamTy::Scalar(Ty::B32)];
+            self.function.prototypes.push(Prototype { returns: word.clone(), params: word, noreturn: false });
+        }
+        let at = |id| Operand::Addr(Address { base: Base::CallParam(CallParamId(id)), offset: 0 });
+        let [from, to, address] =
+            [RegClass::B32, RegClass::B32, RegClass::B64].map(|class| self.function.new_register(class));
+        self.emit(Kind::Mov(Ty::B32), vec![Operand::Reg(from), Operand::Int(1)]);
+        self.emit(Kind::St(PARAM_STORE), vec![at(1), Operand::Reg(from)]);
+        match callee {
+            Callee::Function(_) => self.emit(kind.clone(), vec![]),
+            Callee::Pointer(_) => {
+                let symbol = Operand::Symbol(Base::Function(CALLEE));
+                self.emit(Kind::Mov(Ty::U64), vec![Operand::Reg(address), symbol]);
+                self.emit(kind.clone(), vec![Operand::Reg(address)]);
+            }
+        }
+        self.emit(Kind::Ld(Ld { space: Space::Param, ..WORD_LOAD }), vec![Operand::Reg(to), at(0)]);
+    }
+
+    /// A jump to the next block, whatever the index.
+    fn push_jump_table(&mut self, kind: &Kind) {
+        let next = BlockId(u32::try_from(self.function.blocks.len()).unwrap_or(u32::MAX));
+        let targets = TargetsId(u32::try_from(self.function.branch_targets.len()).unwrap_or(u32::MAX));
+        let Kind::BrxIdx { uni, .. } = *kind else { return };
+        self.function.branch_targets.push(vec![next, next]);
+        self.emit(Kind::BrxIdx { uni, targets }, vec![Operand::Reg(RegId::new(RegClass::B32, 0))]);
         self.function.blocks.push(Block::default());
     }
 
@@ -198,7 +300,15 @@ impl Scratch {
             (_, What::Pred(_)) => old(RegClass::Pred),
             (_, What::Literal) => Operand::Int(literal_for(kind.op(), position)),
             (_, What::Address(space)) => {
-                let base = base(space);
+                let base = if kind.op() == Op::St && space == Space::Param {
+                    if self.function.call_params.is_empty() {
+                        let ty = ParamTy::Bytes { len: 64, align: 16 };
+                        self.function.call_params.push(Param { name: "argument".to_owned(), ty });
+                    }
+                    Base::CallParam(CallParamId(0))
+                } else {
+                    base(space)
+                };
                 let negative = !literals && matches!(base, Base::Reg(_));
                 Operand::Addr(Address { base, offset: if negative { -16 } else { 16 } })
             }
@@ -211,7 +321,7 @@ fn mov_takes(ty: Ty, source: Operand) -> bool {
     let bits = match source {
         Operand::Special(special) => special.ty().bits(),
         // Addresses in shared memory fit in 32 bits too.
-        Operand::Symbol(Base::Array(LOCAL)) => 64,
+        Operand::Symbol(Base::Array(LOCAL) | Base::Global(_) | Base::Function(_)) => 64,
         _ => ty.bits(),
     };
     !ty.is_float() && ty.bits() >= 32 && bits == ty.bits()
@@ -219,7 +329,7 @@ fn mov_takes(ty: Ty, source: Operand) -> bool {
 
 fn base(space: Space) -> Base {
     match space {
-        Space::Shared => Base::Array(SHARED),
+        Space::Shared | Space::SharedCluster => Base::Array(SHARED),
         Space::Local => Base::Array(LOCAL),
         Space::Param => Base::Param(PARAM),
         Space::Global | Space::Const | Space::Generic => Base::Reg(RegId::new(RegClass::B64, 0)),

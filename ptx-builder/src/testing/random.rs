@@ -3,7 +3,7 @@
 use super::{LOCAL, SHARED, base, forms, literal_for, mov_takes};
 use crate::build::{B32, F32, F64, KernelBuilder, Pred, Reg, U32, U64};
 use crate::ids::{RegClass, RegId};
-use crate::inst::{Address, Arg, Base, Form, Kind, Operand, Role, Space, SpecialReg, What};
+use crate::inst::{Address, Arg, Base, Form, Kind, Operand, Role, Space, SpecialReg, St, What};
 use crate::module::Module;
 use crate::ops::Op;
 use crate::target::Target;
@@ -33,9 +33,16 @@ pub fn random_module(target: Target, budget: usize, choose: &mut dyn FnMut() -> 
 fn all_kinds() -> &'static [Kind] {
     static KINDS: OnceLock<Vec<Kind>> = OnceLock::new();
     KINDS.get_or_init(|| {
-        let ops = Op::ALL.iter().filter(|op| !matches!(op, Op::Inline | Op::GridDepLaunch));
-        ops.flat_map(|op| forms(*op)).filter(|kind| !kind.effects().terminates).collect()
+        let ops = Op::ALL.iter().filter(|op| !matches!(op, Op::Inline | Op::GridDepLaunch | Op::Call));
+        ops.flat_map(|op| forms(*op))
+            .filter(|kind| !kind.effects().terminates && !stores_param(kind))
+            .collect()
     })
+}
+
+/// Arguments of calls are stored next to the call.
+fn stores_param(kind: &Kind) -> bool {
+    matches!(kind, Kind::St(St { space: Space::Param, .. }))
 }
 
 struct Random<'a> {

@@ -4,6 +4,7 @@
 //! that divides it, and whether it is a symbol's or a pointer parameter's address plus a constant.
 
 use super::Place;
+use super::objects::object;
 use super::report::{Reporter, Rule};
 use crate::ids::{ParamId, RegId};
 use crate::inst::{Address, Base, Inst, Kind, Operand, Space};
@@ -47,7 +48,7 @@ impl Known {
     }
 }
 
-pub(super) fn check(module: &Module, function: &Function, reporter: &mut Reporter) {
+pub(super) fn check(module: &Module, function: &Function, reporter: &mut Reporter<'_>) {
     let known = Analysis { module, function, known: vec![TOP; function.register_count()] }.solve();
     for (id, inst) in function.insts() {
         let place = Place::Inst(function, id);
@@ -123,12 +124,10 @@ impl Analysis<'_> {
     }
 
     fn base(&self, base: Base) -> Known {
-        let align = match base {
-            Base::Reg(reg) => return self.register(reg),
-            Base::Param(id) => self.function.param(id).map(|param| param.ty.align()),
-            Base::Array(id) => self.function.array(id).map(|array| array.align),
-            Base::DynamicShared => self.module.dynamic_shared,
-        };
+        if let Base::Reg(reg) = base {
+            return self.register(reg);
+        }
+        let align = object(self.module, self.function, base).map(|object| object.align);
         Known { zeros: align.unwrap_or(1).trailing_zeros(), origin: Origin::Symbol(base) }
     }
 
@@ -229,17 +228,6 @@ impl Analysis<'_> {
 
     /// The name of what a symbol stands for, and its size if that is known.
     fn object(&self, base: Base) -> Option<(&str, Option<i64>)> {
-        match base {
-            Base::Reg(_) => None,
-            Base::Param(id) => {
-                let param = self.function.param(id)?;
-                Some((&param.name, Some(i64::from(param.ty.bytes()))))
-            }
-            Base::Array(id) => {
-                let array = self.function.array(id)?;
-                Some((&array.name, i64::try_from(array.bytes()).ok()))
-            }
-            Base::DynamicShared => Some((crate::module::DYNAMIC_SHARED, None)),
-        }
+        object(self.module, self.function, base).map(|object| (object.name, object.bytes))
     }
 }

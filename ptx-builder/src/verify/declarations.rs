@@ -4,7 +4,7 @@ use super::Place;
 use super::report::{Reporter, Rule};
 use crate::ids::RegClass;
 use crate::inst::{Kind, Space};
-use crate::module::{Array, DYNAMIC_SHARED, Function, MAX_REGISTERS, Module, ParamTy};
+use crate::module::{Array, DYNAMIC_SHARED, Function, FunctionKind, MAX_REGISTERS, Module, Param, ParamTy};
 use crate::parse::{INLINE_CLOSE, INLINE_OPEN};
 use crate::print::{parse_register, register_token};
 use crate::ty::{Ty, TyKind};
@@ -19,14 +19,16 @@ const MAX_LOCAL: u64 = 512 * 1024;
 /// The largest alignment that a declaration may ask for.
 const MAX_ALIGN: u32 = 4096;
 
-pub(super) fn check_module(module: &Module, reporter: &mut Reporter) {
+pub(super) fn check_module(module: &Module, reporter: &mut Reporter<'_>) {
     let mut names = HashSet::new();
-    for function in &module.functions {
-        let mut error = |message| reporter.error(Rule::Name, Place::Function(function), message);
-        if !is_symbol(&function.name) {
-            error(format!("`{}` cannot be a symbol", function.name));
-        } else if function.name == DYNAMIC_SHARED || !names.insert(&function.name) {
-            error(format!("the name `{}` is taken", function.name));
+    let functions = module.functions.iter().map(|function| (&function.name, Place::Function(function)));
+    let globals = module.globals.iter().map(|global| (&global.name, Place::Module));
+    for (name, place) in globals.chain(functions) {
+        let mut error = |message| reporter.error(Rule::Name, place, message);
+        if !is_symbol(name) {
+            error(format!("`{name}` cannot be a symbol"));
+        } else if name == DYNAMIC_SHARED || !names.insert(name) {
+            error(format!("the name `{name}` is taken"));
         }
     }
     if let Some(align) = module.dynamic_shared
@@ -37,7 +39,7 @@ pub(super) fn check_module(module: &Module, reporter: &mut Reporter) {
     }
 }
 
-pub(super) fn check_function(function: &Function, reporter: &mut Reporter) {
+pub(super) fn check_function(function: &Function, reporter: &mut Reporter<'_>) {
     check_names(function, reporter);
     check_text(function, reporter);
     check_launch_bounds(function, reporter);
@@ -65,14 +67,15 @@ fn is_symbol(name: &str) -> bool {
         && name != "WARP_SZ"
 }
 
-fn is_alignment(align: u32) -> bool {
+pub(super) fn is_alignment(align: u32) -> bool {
     align.is_power_of_two() && align <= MAX_ALIGN
 }
 
-fn check_names(function: &Function, reporter: &mut Reporter) {
+fn check_names(function: &Function, reporter: &mut Reporter<'_>) {
     let place = Place::Function(function);
     let mut names = HashSet::from([DYNAMIC_SHARED]);
-    let params = function.params.iter().map(|param| &param.name);
+    let lists = [&function.params, &function.returns, &function.call_params];
+    let params = lists.into_iter().flatten().map(|param| &param.name);
     for name in params.chain(function.arrays.iter().map(|array| &array.name)) {
         if !is_symbol(name) {
             reporter.error(Rule::Name, place, format!("`{name}` cannot be a symbol"));
@@ -96,7 +99,7 @@ fn check_names(function: &Function, reporter: &mut Reporter) {
 }
 
 /// Comments and inline text must come through the text unchanged.
-fn check_text(function: &Function, reporter: &mut Reporter) {
+fn check_text(function: &Function, reporter: &mut Reporter<'_>) {
     for (id, inst) in function.insts() {
         let place = Place::Inst(function, id);
         if let Some(comment) = &inst.comment {
@@ -140,7 +143,10 @@ fn check_text(function: &Function, reporter: &mut Reporter) {
     }
 }
 
-fn check_launch_bounds(function: &Function, reporter: &mut Reporter) {
+fn check_launch_bounds(function: &Function, reporter: &mut Reporter<'_>) {
+    if function.kind == FunctionKind::Device {
+        return;
+    }
     let place = Place::Function(function);
     let mut error = |message| reporter.error(Rule::LaunchBounds, place, message);
     for (name, size) in [(".reqntid", function.reqntid), (".maxntid", function.maxntid)] {
@@ -172,10 +178,26 @@ fn check_launch_bounds(function: &Function, reporter: &mut Reporter) {
     }
 }
 
-fn check_params(function: &Function, reporter: &mut Reporter) {
+fn check_params(function: &Function, reporter: &mut Reporter<'_>) {
+    let place = Place::Function(function);
+    let kernel = function.kind == FunctionKind::Kernel;
+    if kernel && (!function.returns.is_empty() || function.noreturn) {
+        reporter.error(Rule::Parameter, place, "a kernel does not return to a caller".to_owned());
+    }
+    let bytes = check_param_list(function, &function.params, reporter);
+    if kernel && bytes > MAX_PARAM_BYTES {
+        let message = format!("{bytes} bytes of parameters, at most {MAX_PARAM_BYTES} can be");
+        reporter.error(Rule::Parameter, place, message);
+    }
+    check_param_list(function, &function.returns, reporter);
+    check_param_list(function, &function.call_params, reporter);
+}
+
+/// Gives back the size of the list.
+fn check_param_list(function: &Function, params: &[Param], reporter: &mut Reporter<'_>) -> u64 {
     let place = Place::Function(function);
     let mut end = 0u64;
-    for param in &function.params {
+    for param in params {
         let name = &param.name;
         let mut error = |message| reporter.error(Rule::Parameter, place, message);
         match param.ty {
@@ -195,13 +217,10 @@ fn check_params(function: &Function, reporter: &mut Reporter) {
         }
         end = end.next_multiple_of(u64::from(param.ty.align())) + u64::from(param.ty.bytes());
     }
-    if end > MAX_PARAM_BYTES {
-        let message = format!("{end} bytes of parameters, at most {MAX_PARAM_BYTES} can be");
-        reporter.error(Rule::Parameter, place, message);
-    }
+    end
 }
 
-fn check_arrays(function: &Function, reporter: &mut Reporter) {
+fn check_arrays(function: &Function, reporter: &mut Reporter<'_>) {
     let place = Place::Function(function);
     let mut local = 0;
     for array in &function.arrays {
@@ -234,6 +253,6 @@ fn check_arrays(function: &Function, reporter: &mut Reporter) {
 }
 
 /// Types of declarations: integers, bits, single and double precision.
-fn is_plain(ty: Ty) -> bool {
+pub(super) fn is_plain(ty: Ty) -> bool {
     !matches!(ty.kind(), TyKind::Pred | TyKind::SmallFloat)
 }

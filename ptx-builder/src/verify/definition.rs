@@ -11,7 +11,7 @@ use crate::inst::Guard;
 use crate::module::Function;
 use std::collections::{HashMap, HashSet};
 
-pub(super) fn check(function: &Function, flow: &Flow, reporter: &mut Reporter) {
+pub(super) fn check(function: &Function, flow: &Flow, reporter: &mut Reporter<'_>) {
     let mut open: Vec<(RegId, InstId)> = Vec::new();
     let mut assigned: HashMap<RegId, Vec<usize>> = HashMap::new();
     for b in (0..flow.len()).filter(|b| flow.reachable[*b]) {

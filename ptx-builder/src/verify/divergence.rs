@@ -10,12 +10,12 @@ use super::Place;
 use super::flow::Flow;
 use super::report::{Reporter, Rule};
 use crate::ids::{InstId, RegId};
-use crate::inst::{Inst, Operand};
-use crate::module::Function;
+use crate::inst::{Address, Base, Inst, Kind, Operand};
+use crate::module::{Function, FunctionKind};
 use crate::ops::Op;
 use std::collections::{HashMap, HashSet};
 
-pub(super) fn check(function: &Function, flow: &Flow, reporter: &mut Reporter) {
+pub(super) fn check(function: &Function, flow: &Flow, reporter: &mut Reporter<'_>) {
     let meets_all = |inst: &Inst| match inst.op() {
         Op::BarSync => inst.operands.len() == 1,
         Op::BarRedPopc | Op::BarRedAnd | Op::BarRedOr => true,
@@ -81,7 +81,8 @@ impl State {
             // A reduction over the block gives every thread the same.
             let same = |inst: &Inst| matches!(inst.op(), Op::BarRedPopc | Op::BarRedAnd | Op::BarRedOr);
             for (id, inst) in function.insts().filter(|(_, inst)| !same(inst)) {
-                let source = inst.kind.effects().varies || inst.operands.iter().any(is_divergent_source);
+                let varies = |operand: &Operand| is_divergent_source(function, operand);
+                let source = inst.kind.effects().varies || inst.operands.iter().any(varies);
                 let flows = source || inst.uses().any(|reg| self.is_divergent(reg));
                 let controlled = self.control[id.block.index()].is_some();
                 for reg in inst.defs() {
@@ -108,8 +109,10 @@ impl State {
         let mut spread = false;
         for b in (0..flow.len()).filter(|b| flow.reachable[*b]) {
             let Some(last) = function.blocks[b].insts.last() else { continue };
-            let divergent = last.guard.is_some_and(|guard| self.is_divergent(guard.pred));
-            let branches = last.target().is_some() && flow.successors[b].len() > 1;
+            let by_index = matches!(last.kind, Kind::BrxIdx { .. }).then(|| last.uses().next()).flatten();
+            let decides = last.guard.map(|guard| guard.pred).into_iter().chain(by_index);
+            let divergent = decides.into_iter().any(|reg| self.is_divergent(reg));
+            let branches = flow.successors[b].len() > 1;
             if !divergent || !branches || leaves_early(flow, b, has_barrier) {
                 continue;
             }
@@ -140,6 +143,12 @@ fn leaves_early(flow: &Flow, branch: usize, has_barrier: &[bool]) -> bool {
     disjoint && (quiet(&one) || quiet(&other))
 }
 
-fn is_divergent_source(operand: &Operand) -> bool {
-    matches!(operand, Operand::Special(special) if special.is_divergent())
+/// Special registers that differ, and what comes from callers and callees.
+fn is_divergent_source(function: &Function, operand: &Operand) -> bool {
+    match operand {
+        Operand::Special(special) => special.is_divergent(),
+        Operand::Addr(Address { base: Base::CallParam(_), .. }) => true,
+        Operand::Addr(Address { base: Base::Param(_), .. }) => function.kind == FunctionKind::Device,
+        _ => false,
+    }
 }

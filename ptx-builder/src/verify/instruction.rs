@@ -1,16 +1,38 @@
 //! Rules that look at one instruction: operands against the signature, forms, targets.
 
 use super::Place;
+use super::objects::{object, undeclared};
 use super::report::{Reporter, Rule};
 use crate::ids::{InstId, RegClass, RegId};
-use crate::inst::{Address, Base, Form, Inst, Kind, Operand, Role, Space, What};
+use crate::inst::{Address, Base, Form, Inst, Kind, Ld, Operand, Role, Space, St, What};
 use crate::module::{Function, Module};
 use crate::ty::Ty;
 
-pub(super) fn check(module: &Module, function: &Function, id: InstId, inst: &Inst, reporter: &mut Reporter) {
+pub(super) fn check(
+    module: &Module,
+    function: &Function,
+    id: InstId,
+    inst: &Inst,
+    reporter: &mut Reporter<'_>,
+) {
     let place = Place::Inst(function, id);
     inst.kind.problems(&inst.operands, &mut |message| reporter.error(Rule::InstructionForm, place, message));
-    check_operands(function, inst, &mut |rule, message| reporter.error(rule, place, message));
+    check_operands(module, function, inst, &mut |rule, message| reporter.error(rule, place, message));
+    if let (Kind::St(St { space: Space::Param, .. }), Some(Operand::Addr(address))) =
+        (&inst.kind, inst.operands.first())
+        && !matches!(address.base, Base::Return(_) | Base::CallParam(_))
+    {
+        let message = "only results and arguments of calls are stored to in .param memory".to_owned();
+        reporter.error(Rule::OperandType, place, message);
+    }
+    if let (
+        Kind::Ld(Ld { space: Space::Param, .. }),
+        Some(Operand::Addr(Address { base: Base::Return(_), .. })),
+    ) = (&inst.kind, inst.operands.last())
+    {
+        let message = "results are stored to, not loaded".to_owned();
+        reporter.error(Rule::OperandType, place, message);
+    }
     let requires = inst.requires();
     if !requires.met_by(module.target) {
         let message =
@@ -28,7 +50,7 @@ pub(super) fn check(module: &Module, function: &Function, id: InstId, inst: &Ins
 
 type Report<'a> = &'a mut dyn FnMut(Rule, String);
 
-fn check_operands(function: &Function, inst: &Inst, report: Report<'_>) {
+fn check_operands(module: &Module, function: &Function, inst: &Inst, report: Report<'_>) {
     if let Some(guard) = inst.guard
         && guard.pred.class() != RegClass::Pred
     {
@@ -61,7 +83,7 @@ fn check_operands(function: &Function, inst: &Inst, report: Report<'_>) {
                 continue;
             }
             let what = if second { What::Pred(false) } else { arg.what };
-            check_operand(function, operand, what, arg.role, report);
+            check_operand((module, function), operand, what, arg.role, report);
         }
     }
     if operands.len() != 0 {
@@ -69,7 +91,13 @@ fn check_operands(function: &Function, inst: &Inst, report: Report<'_>) {
     }
 }
 
-fn check_operand(function: &Function, operand: &Operand, what: What, role: Role, report: Report<'_>) {
+fn check_operand(
+    (module, function): (&Module, &Function),
+    operand: &Operand,
+    what: What,
+    role: Role,
+    report: Report<'_>,
+) {
     let kind = |report: Report<'_>, expected: &str| {
         report(Rule::OperandKind, format!("expected {expected}, found {operand:?}"));
     };
@@ -94,13 +122,15 @@ fn check_operand(function: &Function, operand: &Operand, what: What, role: Role,
         }
         (What::Pred(false), Operand::NotPred(_)) => kind(report, "a predicate that is not negated"),
         (What::Literal, Operand::Int(_)) | (What::Any, Operand::Reg(_)) => {}
-        (What::Address(space), Operand::Addr(address)) => check_base(function, space, *address, report),
+        (What::Address(space), Operand::Addr(address)) => {
+            check_base(module, function, space, *address, report)
+        }
         (What::MovSource(ty), Operand::Special(special)) => {
             if ty.bits() != special.ty().bits() || ty.is_float() {
                 report(Rule::OperandType, format!("{} is a .{}, not a .{ty}", special.name(), special.ty()));
             }
         }
-        (What::MovSource(ty), Operand::Symbol(base)) => check_symbol(function, ty, *base, report),
+        (What::MovSource(ty), Operand::Symbol(base)) => check_symbol(module, function, ty, *base, report),
         (What::Label, Operand::Label(block)) => {
             if block.index() >= function.blocks.len() {
                 report(Rule::OperandKind, "the label that it jumps to was never placed".to_owned());
@@ -142,57 +172,41 @@ fn check_literal(literal: &Operand, ty: Ty, report: Report<'_>) {
     }
 }
 
-fn check_base(function: &Function, space: Space, address: Address, report: Report<'_>) {
-    match address.base {
-        Base::Reg(reg) => {
-            let wide = reg.class() == RegClass::B64;
-            let narrow = reg.class() == RegClass::B32 && space == Space::Shared;
-            // Space is generic for atomics whose space is written elsewhere; 32-bit addresses are shared only.
-            if !(wide || narrow) {
-                report(Rule::OperandType, format!("{reg} is no address in {} memory", space_name(space)));
-            }
+fn check_base(module: &Module, function: &Function, space: Space, address: Address, report: Report<'_>) {
+    if let Base::Reg(reg) = address.base {
+        let wide = reg.class() == RegClass::B64;
+        let narrow = reg.class() == RegClass::B32 && matches!(space, Space::Shared | Space::SharedCluster);
+        // Space is generic for atomics whose space is written elsewhere; 32-bit addresses are shared only.
+        if !(wide || narrow) {
+            report(Rule::OperandType, format!("{reg} is no address in {} memory", space_name(space)));
         }
-        Base::Param(id) => {
-            if function.param(id).is_none() {
-                report(Rule::OperandKind, format!("parameter {id} is not declared"));
-            } else if space != Space::Param {
-                report(Rule::OperandType, format!("a parameter is not in {} memory", space_name(space)));
-            }
-        }
-        Base::Array(id) => match function.array(id) {
-            None => report(Rule::OperandKind, format!("array {id} is not declared")),
-            Some(array) if array.space != space => {
-                let (name, own) = (&array.name, space_name(array.space));
-                report(
-                    Rule::OperandType,
-                    format!("`{name}` is in {own}, not in {} memory", space_name(space)),
-                );
-            }
-            Some(_) => {}
-        },
-        Base::DynamicShared => {
-            if space != Space::Shared {
-                report(Rule::OperandType, format!("shared memory is not {} memory", space_name(space)));
-            }
-        }
+        return;
+    }
+    let Some(object) = object(module, function, address.base) else {
+        return report(Rule::OperandKind, format!("{} is not declared", undeclared(address.base)));
+    };
+    let Some(own) = object.space else {
+        return report(Rule::OperandType, format!("`{}` is a function, which is not accessed", object.name));
+    };
+    let same = own == space || (own, space) == (Space::Shared, Space::SharedCluster);
+    if !same {
+        let (name, own) = (object.name, space_name(own));
+        report(Rule::OperandType, format!("`{name}` is in {own}, not in {} memory", space_name(space)));
     }
 }
 
-fn check_symbol(function: &Function, ty: Ty, base: Base, report: Report<'_>) {
-    let space = match base {
-        Base::Reg(reg) => return report(Rule::OperandKind, format!("{reg} is no symbol")),
-        Base::Param(id) if function.param(id).is_none() => {
-            return report(Rule::OperandKind, format!("parameter {id} is not declared"));
-        }
-        Base::Param(_) => Space::Param,
-        Base::Array(id) => match function.array(id) {
-            Some(array) => array.space,
-            None => return report(Rule::OperandKind, format!("array {id} is not declared")),
-        },
-        Base::DynamicShared => Space::Shared,
+fn check_symbol(module: &Module, function: &Function, ty: Ty, base: Base, report: Report<'_>) {
+    if let Base::Reg(reg) = base {
+        return report(Rule::OperandKind, format!("{reg} is no symbol"));
+    }
+    let Some(object) = object(module, function, base) else {
+        return report(Rule::OperandKind, format!("{} is not declared", undeclared(base)));
     };
-    if ty.is_float() || !(ty.bits() == 64 || (ty.bits() == 32 && space == Space::Shared)) {
-        report(Rule::OperandType, format!("an address in {} memory is no .{ty}", space_name(space)));
+    let narrow = ty.bits() == 32 && object.space == Some(Space::Shared);
+    if ty.is_float() || !(ty.bits() == 64 || narrow) {
+        let place =
+            object.space.map_or("of a function".to_owned(), |s| format!("in {} memory", space_name(s)));
+        report(Rule::OperandType, format!("an address {place} is no .{ty}"));
     }
 }
 

@@ -14,6 +14,7 @@
 //!   A kernel with neither is noted.
 //! - `parameter`: sizes and alignments of parameters; at most 4352 bytes in all.
 //! - `array`: sizes and alignments of shared and local arrays; at most 48 KiB of static shared memory.
+//! - `global`: sizes and alignments of variables, and initial values that fit in them (`globals.rs`).
 //! - `register-count`: at most [`crate::MAX_REGISTERS`] of each class.
 //!
 //! Blocks (`structure.rs`)
@@ -26,6 +27,7 @@
 //! - `operand-type`: registers and literals agree with the types of the instruction.
 //! - `literal-range`: integer literals are in the range of their type.
 //! - `instruction-form`: type and modifiers form an instruction that exists.
+//! - `call`: callees exist; arguments and results have the sizes and alignments of their parameters (`calls.rs`).
 //! - `target`: the target has the instruction.
 //! - `inline-text`: noted, since only the assembler checks it.
 //!
@@ -47,11 +49,14 @@
 //! - Definition under guards across blocks: such kernels are refused, even if they are sound.
 
 mod address;
+mod calls;
 mod declarations;
 mod definition;
 mod divergence;
 mod flow;
+mod globals;
 mod instruction;
+mod objects;
 mod report;
 mod structure;
 
@@ -97,8 +102,9 @@ impl Module {
     /// # Errors
     /// [`VerifyErrors`] with everything that is wrong.
     pub fn verify(self) -> Result<VerifiedModule, VerifyErrors> {
-        let mut reporter = Reporter::default();
+        let mut reporter = Reporter::new(&self);
         declarations::check_module(&self, &mut reporter);
+        globals::check(&self, &mut reporter);
         for function in &self.functions {
             check_function(&self, function, &mut reporter);
         }
@@ -109,12 +115,16 @@ impl Module {
     }
 }
 
-fn check_function(module: &Module, function: &Function, reporter: &mut Reporter) {
+fn check_function(module: &Module, function: &Function, reporter: &mut Reporter<'_>) {
+    if function.is_declaration() {
+        return declarations::check_function(function, reporter);
+    }
     let before = reporter.error_count();
     declarations::check_function(function, reporter);
     structure::check(function, reporter);
     for (id, inst) in function.insts() {
         instruction::check(module, function, id, inst, reporter);
+        calls::check(module, function, id, inst, reporter);
     }
     // The remaining passes index registers, blocks and operands without looking back.
     if reporter.error_count() > before {

@@ -2,6 +2,7 @@
 
 use super::Place;
 use crate::inst::named;
+use crate::module::Module;
 use std::fmt;
 
 named! {
@@ -17,6 +18,8 @@ named! {
         Parameter = "parameter",
         /// Sizes and alignments of shared and local arrays.
         Array = "array",
+        /// Variables at module scope and their initial values.
+        Global = "global",
         /// The number of registers.
         RegisterCount = "register-count",
         /// Blocks are separated visibly, and jumps are last.
@@ -37,6 +40,8 @@ named! {
         Target = "target",
         /// Inline text is reported (a note, not an error).
         InlineText = "inline-text",
+        /// Callees exist, and arguments agree with their parameters.
+        Call = "call",
         /// Registers are assigned before they are read.
         Definition = "definition",
         /// Constant addresses are inside their object.
@@ -96,19 +101,23 @@ fn count(n: usize) -> String {
     if n == 1 { "1 error".to_owned() } else { format!("{n} errors") }
 }
 
-#[derive(Default)]
-pub(crate) struct Reporter {
+pub(crate) struct Reporter<'a> {
+    module: &'a Module,
     errors: Vec<Finding>,
     notes: Vec<Finding>,
 }
 
-impl Reporter {
+impl<'a> Reporter<'a> {
+    pub(crate) const fn new(module: &'a Module) -> Self {
+        Self { module, errors: Vec::new(), notes: Vec::new() }
+    }
+
     pub(crate) fn error(&mut self, rule: Rule, place: Place<'_>, message: String) {
-        self.errors.push(finding(rule, place, message));
+        self.errors.push(finding(self.module, rule, place, message));
     }
 
     pub(crate) fn note(&mut self, rule: Rule, place: Place<'_>, message: String) {
-        self.notes.push(finding(rule, place, message));
+        self.notes.push(finding(self.module, rule, place, message));
     }
 
     pub(crate) fn error_count(&self) -> usize {
@@ -120,13 +129,13 @@ impl Reporter {
     }
 }
 
-fn finding(rule: Rule, place: Place<'_>, message: String) -> Finding {
+fn finding(module: &Module, rule: Rule, place: Place<'_>, message: String) -> Finding {
     let (entity, inst) = match place {
         Place::Module => ("module".to_owned(), None),
         Place::Function(function) => (function.name.clone(), None),
         Place::Block(function, block) => (format!("{} {block}", function.name), None),
         Place::Inst(function, id) => {
-            let inst = function.inst(id).map(|inst| function.display(inst).to_string());
+            let inst = function.inst(id).map(|inst| module.display(function, inst).to_string());
             (format!("{} {id}", function.name), inst)
         }
     };

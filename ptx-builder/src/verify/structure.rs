@@ -8,7 +8,7 @@ use crate::inst::Inst;
 use crate::module::Function;
 use crate::print::targets;
 
-pub(super) fn check(function: &Function, reporter: &mut Reporter) {
+pub(super) fn check(function: &Function, reporter: &mut Reporter<'_>) {
     let place = Place::Function(function);
     let Some(last) = function.blocks.last() else {
         return reporter.error(Rule::Block, place, "the kernel has no blocks".to_owned());
@@ -43,7 +43,7 @@ pub(super) fn check(function: &Function, reporter: &mut Reporter) {
     }
 }
 
-pub(super) fn check_exits(function: &Function, flow: &Flow, reporter: &mut Reporter) {
+pub(super) fn check_exits(function: &Function, flow: &Flow, reporter: &mut Reporter<'_>) {
     for b in 0..flow.len() {
         let id = BlockId(u32::try_from(b).unwrap_or(u32::MAX));
         if !flow.reachable[b] {

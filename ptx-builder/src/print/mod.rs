@@ -1,12 +1,15 @@
 //! PTX text from the IR: deterministic, and readable enough to review a kernel in it.
 
-use crate::ids::{BlockId, RegClass, RegId};
-use crate::inst::{Address, Base, Form, Inst, Kind, Operand, What};
-use crate::module::{Array, Block, DYNAMIC_SHARED, Function, Module, Param, ParamTy};
+mod inst;
+mod symbols;
+
+use crate::ids::{BlockId, FuncId, RegClass, RegId};
+use crate::inst::{Inst, Kind, Operand};
+use crate::module::{Array, Block, DYNAMIC_SHARED, Function, FunctionKind, Module, Param, ParamTy};
 use crate::ops::Op;
 use crate::parse::{INLINE_CLOSE, INLINE_OPEN};
-use crate::ty::TyKind;
-use std::fmt::{self, Display, Write as _};
+use inst::{Context, InstText, Label, RegName};
+use std::fmt::{self, Display};
 
 /// The module as PTX text.
 ///
@@ -27,9 +30,17 @@ impl Display for Module {
 }
 
 impl Function {
-    /// An instruction as text, without its comment.
+    /// An instruction as text, without its comment. Symbols of the module have numbers for names:
+    /// [`Module::display`] knows better.
     pub fn display<'a>(&'a self, inst: &'a Inst) -> impl Display + 'a {
-        InstText { function: self, inst }
+        InstText { context: Context { module: None, function: self }, inst }
+    }
+}
+
+impl Module {
+    /// An instruction of a function of the module as text, without its comment.
+    pub fn display<'a>(&'a self, function: &'a Function, inst: &'a Inst) -> impl Display + 'a {
+        InstText { context: Context { module: Some(self), function }, inst }
     }
 }
 
@@ -40,20 +51,41 @@ fn write_module(out: &mut dyn fmt::Write, module: &Module) -> fmt::Result {
     if let Some(align) = module.dynamic_shared {
         writeln!(out, "\n.extern .shared .align {align} .b8 {DYNAMIC_SHARED}[];")?;
     }
-    for function in &module.functions {
+    let declared = symbols::write_globals(out, module)?;
+    for (id, function) in (0..).map(FuncId).zip(&module.functions) {
+        for later in symbols::called_before_definition(module, id, &declared) {
+            write_declaration(out, later)?;
+        }
         out.write_char('\n')?;
-        write_function(out, function)?;
+        if function.is_declaration() {
+            write_head(out, function)?;
+            out.write_str(";\n")?;
+        } else {
+            write_function(out, module, function)?;
+        }
     }
     Ok(())
 }
 
-fn write_function(out: &mut dyn fmt::Write, function: &Function) -> fmt::Result {
-    write!(out, ".visible .entry {}(", function.name)?;
-    for (i, param) in function.params.iter().enumerate() {
-        out.write_str(if i == 0 { "\n\t" } else { ",\n\t" })?;
-        write_param(out, param)?;
+fn write_declaration(out: &mut dyn fmt::Write, function: &Function) -> fmt::Result {
+    out.write_char('\n')?;
+    write_head(out, function)?;
+    out.write_str(";\n")
+}
+
+/// Linkage, name, parameters and directives.
+fn write_head(out: &mut dyn fmt::Write, function: &Function) -> fmt::Result {
+    let linkage = function.linkage.directive();
+    write!(out, "{linkage}{}", if linkage.is_empty() { "" } else { " " })?;
+    match function.kind {
+        FunctionKind::Kernel => out.write_str(".entry ")?,
+        FunctionKind::Device => out.write_str(".func ")?,
     }
-    out.write_str(if function.params.is_empty() { ")\n" } else { "\n)\n" })?;
+    if !function.returns.is_empty() {
+        write_list(out, "(", &function.returns, ") ")?;
+    }
+    out.write_str(&function.name)?;
+    write_params(out, &function.params)?;
     for (name, size) in [(".reqntid", function.reqntid), (".maxntid", function.maxntid)] {
         if let Some([x, y, z]) = size {
             writeln!(out, "{name} {x}, {y}, {z}")?;
@@ -64,22 +96,72 @@ fn write_function(out: &mut dyn fmt::Write, function: &Function) -> fmt::Result 
             writeln!(out, "{name} {n}")?;
         }
     }
+    if function.explicitcluster {
+        out.write_str(".explicitcluster\n")?;
+    }
+    if let Some([x, y, z]) = function.reqnctapercluster {
+        writeln!(out, ".reqnctapercluster {x}, {y}, {z}")?;
+    }
+    if let Some(n) = function.maxclusterrank {
+        writeln!(out, ".maxclusterrank {n}")?;
+    }
+    if function.noreturn {
+        out.write_str(".noreturn\n")?;
+    }
+    Ok(())
+}
+
+fn write_list(out: &mut dyn fmt::Write, open: &str, params: &[Param], close: &str) -> fmt::Result {
+    out.write_str(open)?;
+    for (i, param) in params.iter().enumerate() {
+        out.write_str(if i == 0 { "" } else { ", " })?;
+        write_param(out, param.ty, &param.name)?;
+    }
+    out.write_str(close)
+}
+
+/// One parameter a line.
+fn write_params(out: &mut dyn fmt::Write, params: &[Param]) -> fmt::Result {
+    out.write_char('(')?;
+    for (i, param) in params.iter().enumerate() {
+        out.write_str(if i == 0 { "\n\t" } else { ",\n\t" })?;
+        write_param(out, param.ty, &param.name)?;
+    }
+    out.write_str(if params.is_empty() { ")\n" } else { "\n)\n" })
+}
+
+fn write_function(out: &mut dyn fmt::Write, module: &Module, function: &Function) -> fmt::Result {
+    write_head(out, function)?;
     out.write_str("{\n")?;
     for array in &function.arrays {
         write_array(out, array)?;
     }
+    for param in &function.call_params {
+        out.write_char('\t')?;
+        write_param(out, param.ty, &param.name)?;
+        out.write_str(";\n")?;
+    }
     write_registers(out, function)?;
+    for (i, prototype) in function.prototypes.iter().enumerate() {
+        symbols::write_prototype(out, i, prototype)?;
+    }
+    for (i, targets) in function.branch_targets.iter().enumerate() {
+        write!(out, "targets{i}: .branchtargets ")?;
+        for (i, block) in targets.iter().enumerate() {
+            write!(out, "{}{}", if i == 0 { "" } else { ", " }, Label(function, *block))?;
+        }
+        out.write_str(";\n")?;
+    }
     out.write_char('\n')?;
     let targets = targets(function);
     for (i, block) in (0..).zip(&function.blocks) {
-        write_block(out, function, BlockId(i), block, targets[i as usize])?;
+        write_block(out, Context { module: Some(module), function }, BlockId(i), block, targets[i as usize])?;
     }
     out.write_str("}\n")
 }
 
-fn write_param(out: &mut dyn fmt::Write, param: &Param) -> fmt::Result {
-    let name = &param.name;
-    match param.ty {
+fn write_param(out: &mut dyn fmt::Write, ty: ParamTy, name: &str) -> fmt::Result {
+    match ty {
         ParamTy::Scalar(ty) => write!(out, ".param .{ty} {name}"),
         ParamTy::Pointer { align } => write!(out, ".param .u64 .ptr .global .align {align} {name}"),
         ParamTy::Bytes { len, align } => write!(out, ".param .align {align} .b8 {name}[{len}]"),
@@ -110,7 +192,8 @@ fn write_registers(out: &mut dyn fmt::Write, function: &Function) -> fmt::Result
 /// Which blocks are jumped to.
 pub(crate) fn targets(function: &Function) -> Vec<bool> {
     let mut targets = vec![false; function.blocks.len()];
-    for target in function.blocks.iter().filter_map(|block| block.insts.last()?.target()) {
+    let jumps = function.blocks.iter().filter_map(|block| block.insts.last()?.target());
+    for target in jumps.chain(function.branch_targets.iter().flatten().copied()) {
         if let Some(found) = targets.get_mut(target.index()) {
             *found = true;
         }
@@ -120,11 +203,12 @@ pub(crate) fn targets(function: &Function) -> Vec<bool> {
 
 fn write_block(
     out: &mut dyn fmt::Write,
-    function: &Function,
+    context: Context<'_>,
     id: BlockId,
     block: &Block,
     is_target: bool,
 ) -> fmt::Result {
+    let function = context.function;
     if is_target || block.name.is_some() {
         writeln!(out, "{}:", Label(function, id))?;
     }
@@ -135,34 +219,10 @@ fn write_block(
         if inst.op() == Op::Inline {
             write_inline(out, function, inst)?;
         } else {
-            writeln!(out, "\t{}", function.display(inst))?;
+            writeln!(out, "\t{}", InstText { context, inst })?;
         }
     }
     Ok(())
-}
-
-struct Label<'a>(&'a Function, BlockId);
-
-impl Display for Label<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.1)?;
-        match self.0.blocks.get(self.1.index()).and_then(|block| block.name.as_ref()) {
-            Some(name) => write!(f, "_{name}"),
-            None => Ok(()),
-        }
-    }
-}
-
-struct RegName<'a>(&'a Function, RegId);
-
-impl Display for RegName<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.1)?;
-        match self.0.names.get(&self.1) {
-            Some(name) => write!(f, "_{name}"),
-            None => Ok(()),
-        }
-    }
 }
 
 /// Inline text between markers that list what it defines and reads, so that the parser can skip it.
@@ -217,114 +277,4 @@ pub(crate) fn parse_register(text: &str) -> Option<RegId> {
     let index: u32 = digits.parse().ok()?;
     (canonical && digits.bytes().all(|b| b.is_ascii_digit()) && index < RegId::MAX_INDEX)
         .then(|| RegId::new(class, index))
-}
-
-struct InstText<'a> {
-    function: &'a Function,
-    inst: &'a Inst,
-}
-
-impl Display for InstText<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { function, inst } = *self;
-        if let Some(guard) = inst.guard {
-            write!(f, "@{}{} ", if guard.negated { "!" } else { "" }, RegName(function, guard.pred))?;
-        }
-        write!(f, "{}", inst.kind)?;
-        if inst.op() == Op::Inline {
-            return Ok(());
-        }
-        let signature = inst.kind.signature(&inst.operands);
-        let mut operands = inst.operands.iter();
-        let mut first = true;
-        for arg in signature.args() {
-            if arg.form == Form::Optional && operands.len() == 0 {
-                break;
-            }
-            f.write_str(if first { " " } else { ", " })?;
-            first = false;
-            let mut one = |f: &mut fmt::Formatter<'_>| match operands.next() {
-                Some(operand) => write_operand(f, function, operand, arg.what),
-                None => f.write_str("<missing>"),
-            };
-            match arg.form {
-                Form::One | Form::Optional => one(f)?,
-                Form::Vector(n) => {
-                    f.write_char('{')?;
-                    for i in 0..n {
-                        if i > 0 {
-                            f.write_str(", ")?;
-                        }
-                        one(f)?;
-                    }
-                    f.write_char('}')?;
-                }
-                Form::Pair => {
-                    one(f)?;
-                    if let Some(second) = operands.next().filter(|operand| **operand != Operand::None) {
-                        f.write_char('|')?;
-                        write_operand(f, function, second, What::Pred(false))?;
-                    }
-                }
-            }
-        }
-        f.write_char(';')
-    }
-}
-
-fn write_operand(
-    f: &mut fmt::Formatter<'_>,
-    function: &Function,
-    operand: &Operand,
-    what: What,
-) -> fmt::Result {
-    match *operand {
-        Operand::None => f.write_char('_'),
-        Operand::Reg(reg) => write!(f, "{}", RegName(function, reg)),
-        Operand::NotPred(reg) => write!(f, "!{}", RegName(function, reg)),
-        Operand::Int(value) => write_int(f, value, what),
-        Operand::F32(bits) => write!(f, "0f{bits:08X}"),
-        Operand::F64(bits) => write!(f, "0d{bits:016X}"),
-        Operand::Special(special) => f.write_str(special.name()),
-        Operand::Symbol(base) => write_base(f, function, base),
-        Operand::Label(block) => write!(f, "{}", Label(function, block)),
-        Operand::Addr(Address { base, offset }) => {
-            f.write_char('[')?;
-            write_base(f, function, base)?;
-            if offset != 0 {
-                // `+-4`: the assembler does not read `-4` here.
-                write!(f, "+{offset}")?;
-            }
-            f.write_char(']')
-        }
-    }
-}
-
-fn write_base(f: &mut fmt::Formatter<'_>, function: &Function, base: Base) -> fmt::Result {
-    match base {
-        Base::Reg(reg) => write!(f, "{}", RegName(function, reg)),
-        Base::Param(id) => match function.param(id) {
-            Some(param) => f.write_str(&param.name),
-            None => write!(f, "{id}"),
-        },
-        Base::Array(id) => match function.array(id) {
-            Some(array) => f.write_str(&array.name),
-            None => write!(f, "{id}"),
-        },
-        Base::DynamicShared => f.write_str(DYNAMIC_SHARED),
-    }
-}
-
-/// Bits in hexadecimal, numbers in decimal.
-fn write_int(f: &mut fmt::Formatter<'_>, value: i64, what: What) -> fmt::Result {
-    let ty = match what {
-        What::Value(ty) | What::WideValue(ty) | What::MovSource(ty) => ty,
-        _ => return write!(f, "{value}"),
-    };
-    match ty.kind() {
-        TyKind::Signed => write!(f, "{value}"),
-        TyKind::Unsigned => write!(f, "{}", value.cast_unsigned()),
-        _ if (0..10).contains(&value) => write!(f, "{value}"),
-        _ => write!(f, "0x{:X}", value.cast_unsigned()),
-    }
 }
