@@ -117,6 +117,15 @@ impl Ty {
         }
     }
 
+    /// The type as which a value of this one is stored or declared: small floats are bits.
+    pub(crate) const fn stored(self) -> Self {
+        match (self.kind(), self.bits()) {
+            (TyKind::SmallFloat, 16) => Self::B16,
+            (TyKind::SmallFloat, _) => Self::B32,
+            _ => self,
+        }
+    }
+
     /// Is it an integer, signed or not?
     pub const fn is_int(self) -> bool {
         matches!(self.kind(), TyKind::Unsigned | TyKind::Signed)

@@ -1,8 +1,9 @@
 //! One rejected module per rule of the verifier, and a check that no rule lacks one.
 
 use ptx_builder::{
-    Address, ArrayId, Base, BlockId, Cmp, Function, Inst, Kind, Module, Operand, ParamId, ParamTy, RegClass,
-    RegId, Regular, Rule, Setp, Space, Target, Ty, U32,
+    Address, ArrayId, Base, BlockId, Call, CallParamId, Callee, Cmp, FuncId, Function, Global, GlobalId,
+    Inst, Kind, Linkage, Module, Operand, Param, ParamId, ParamTy, PrototypeId, RegClass, RegId, Regular,
+    Relocation, Rule, Setp, Space, SymbolId, Target, Ty, U32,
 };
 use ptx_builder::{F32, KernelBuilder, Op, VerifyErrors};
 use std::cell::RefCell;
@@ -121,6 +122,86 @@ fn array() {
 fn register_count() {
     let many = edited(|_| {}, |f| f.registers[RegClass::F32 as usize] = ptx_builder::MAX_REGISTERS + 1);
     rejected(many, Rule::RegisterCount, "1048577 .f32 registers");
+}
+
+fn variable() -> Global {
+    Global {
+        name: "v".into(),
+        linkage: Linkage::Visible,
+        space: Space::Global,
+        ty: Ty::U64,
+        len: 2,
+        align: 8,
+        init: vec![],
+        relocations: vec![],
+    }
+}
+
+fn global() {
+    let with = |edit: &dyn Fn(&mut Global)| {
+        let mut module = kernel(|_| {});
+        let mut global = variable();
+        edit(&mut global);
+        module.globals.push(global);
+        module
+    };
+    let address =
+        |offset, symbol| Relocation { offset, symbol, addend: 0, generic: true, bytes: 8, first: 0 };
+    accepted(with(&|g| g.init = vec![1; 16]));
+    let refused = |edit: &dyn Fn(&mut Global), message| rejected(with(edit), Rule::Global, message);
+    refused(&|g| g.space = Space::Local, "cannot be in local memory");
+    refused(&|g| g.ty = Ty::F16, "cannot have elements of type .f16");
+    refused(&|g| g.len = 0, "is empty");
+    refused(&|g| g.align = 4, "of .u64 cannot be aligned to 4 bytes");
+    refused(&|g| (g.space, g.len) = (Space::Const, 10_000), "has 80000 bytes, at most 65536 can be");
+    refused(&|g| g.init = vec![1; 24], "an initial value of 24 bytes, more than its 16");
+    refused(&|g| g.init = vec![1; 12], "ends within an element");
+    refused(
+        &|g| g.init = vec![1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+        "ends with an element of zeros",
+    );
+    refused(&|g| (g.space, g.init) = (Space::Shared, vec![1; 8]), "cannot have an initial value");
+    refused(&|g| (g.linkage, g.init) = (Linkage::Extern, vec![1; 8]), "cannot have an initial value");
+    refused(&|g| g.relocations = vec![address(0, SymbolId::Global(GlobalId(0)))], "not declared before it");
+    refused(&|g| g.relocations = vec![address(0, SymbolId::Function(FuncId(0)))], "not declared before it");
+    let mut device = with(&|g| g.relocations = vec![address(4, SymbolId::Function(FuncId(1)))]);
+    device.functions.push(Function::device("f"));
+    rejected(device.clone(), Rule::Global, "which is no element of .u64");
+    device.globals[0].relocations[0].offset = 16;
+    rejected(device.clone(), Rule::Global, "overlaps another or the end");
+    device.globals[0].relocations[0].offset = 0;
+    accepted(device.clone());
+    device.globals[0].init = vec![1; 8];
+    rejected(device, Rule::Global, "has bytes under the address at 0");
+}
+
+fn call() {
+    let word = |name: &str, ty| Param { name: name.into(), ty: ParamTy::Scalar(ty) };
+    let calling = |edit: &dyn Fn(&mut Module, &mut Call)| {
+        let mut module = kernel(|_| {});
+        let mut callee = Function::device("callee");
+        callee.params.push(word("x", Ty::U32));
+        module.functions.push(callee);
+        module.functions[0].call_params.push(word("argument", Ty::U32));
+        let callee = Callee::Function(FuncId(1));
+        let mut call = Call { uni: false, callee, returns: vec![], args: vec![CallParamId(0)] };
+        edit(&mut module, &mut call);
+        module.functions[0].blocks[0].insts.insert(0, Inst::new(Kind::Call(call), vec![]));
+        module
+    };
+    accepted(calling(&|_, _| {}));
+    let refused =
+        |edit: &dyn Fn(&mut Module, &mut Call), message| rejected(calling(edit), Rule::Call, message);
+    refused(&|_, call| call.callee = Callee::Function(FuncId(0)), "`k` is a kernel");
+    refused(&|_, call| call.callee = Callee::Function(FuncId(7)), "function function7 is not declared");
+    refused(&|_, call| call.args.clear(), "0 arguments are given, `callee` has 1");
+    refused(&|_, call| call.returns.push(CallParamId(0)), "1 results are given, `callee` has 0");
+    refused(&|_, call| call.args[0] = CallParamId(1), "call parameter call_param1 is not declared");
+    let wide = |m: &mut Module, _: &mut Call| m.functions[0].call_params[0].ty = ParamTy::Scalar(Ty::U64);
+    refused(&wide, "a variable of 8 bytes aligned to 8, where 4 bytes aligned to 4");
+    let missing = calling(&|_, call| call.callee = Callee::Pointer(PrototypeId(0)));
+    let errors = errors_of(missing).to_string();
+    assert!(errors.contains("prototype prototype0 is not declared"), "{errors}");
 }
 
 fn ret() -> Inst {
@@ -542,6 +623,8 @@ fn every_rule_has_a_rejected_module() {
         launch_bounds,
         parameter,
         array,
+        global,
+        call,
         register_count,
         block,
         termination,

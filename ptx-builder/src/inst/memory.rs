@@ -34,6 +34,20 @@ pub struct Ld {
 }
 
 impl Ld {
+    /// `ld.space.ty` without modifiers.
+    pub const fn plain(space: Space, ty: Ty) -> Self {
+        Self {
+            space,
+            order: MemOrder::Weak,
+            cache: None,
+            nc: false,
+            evict: None,
+            prefetch: None,
+            width: Width::One,
+            ty,
+        }
+    }
+
     /// Bytes moved, which is also the alignment that the address needs.
     pub const fn bytes(&self) -> u32 {
         self.ty.bytes() * self.width.count() as u32
@@ -155,6 +169,11 @@ pub struct St {
 }
 
 impl St {
+    /// `st.space.ty` without modifiers.
+    pub const fn plain(space: Space, ty: Ty) -> Self {
+        Self { space, order: MemOrder::Weak, cache: None, evict: None, width: Width::One, ty }
+    }
+
     /// Bytes moved, which is also the alignment that the address needs.
     pub const fn bytes(&self) -> u32 {
         self.ty.bytes() * self.width.count() as u32

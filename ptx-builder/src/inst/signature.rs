@@ -31,6 +31,8 @@ pub enum What {
     Address(Space),
     /// What `mov` copies: register, literal, special register, symbol.
     MovSource(Ty),
+    /// `_`: a result that there is no register for.
+    Sink,
     /// A jump target.
     Label,
     /// Any register (inline text).

@@ -17,6 +17,8 @@ pub(super) enum Token<'a> {
     Number(&'a str),
     /// One character.
     Punct(char),
+    /// What stands between double quotes.
+    Text(&'a str),
     /// The text of a `//` comment on a line of its own.
     Comment(&'a str),
     /// Inline text between its markers: what the first marker lists, and the lines.
@@ -33,6 +35,7 @@ impl Token<'_> {
         match self {
             Self::Word(text) | Self::Number(text) => (*text).to_owned(),
             Self::Punct(c) => c.to_string(),
+            Self::Text(text) => format!("\"{text}\""),
             Self::Comment(text) => format!("//{text}"),
             Self::Inline { .. } => "inline text".to_owned(),
             Self::End => "end of file".to_owned(),
@@ -111,6 +114,15 @@ impl<'a> Lexer<'a> {
                 };
                 self.advance(end + 4);
                 continue;
+            }
+            if first == '"' {
+                let inside = &rest[1..];
+                let end = inside.find(['"', '\n']).filter(|end| inside[*end..].starts_with('"'));
+                let Some(end) = end else {
+                    return Err(ParseError::new(pos, "\"", "this text never ends on its line"));
+                };
+                self.advance(end + 2);
+                return Ok((pos, Token::Text(&inside[..end])));
             }
             let token = match first {
                 '0'..='9' => {

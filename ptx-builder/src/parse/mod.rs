@@ -1,25 +1,37 @@
 //! PTX text to the IR.
 //!
-//! Reads everything that the printer writes, and gives back an equal module. Beyond that it reads registers
-//! and labels of any name, omitted `.rn`-style modifiers where the PTX ISA has them, literals in any radix,
-//! and comments anywhere. An instruction or directive that the IR does not have is an error that names it.
-//! No input makes it panic, and no input makes it allocate more than a small multiple of its length.
+//! Reads everything that the printer writes, and gives back an equal module. Beyond that it reads what compilers
+//! print for CUDA C++: registers and labels of any name and type, nested braces, literals in any radix, comments
+//! anywhere, functions declared before they are defined. Some of it has no place in the IR and is written in other
+//! words, with the same meaning:
+//! - Names in nested braces become names of the function, made different where they are not.
+//! - Special registers, symbols and sums outside of `mov` are moved to a new register first; `_` in the place of
+//!   a result becomes a register that nobody reads.
+//! - Parameters, arguments and results in `.reg` registers go through `.param` variables.
+//! - Every `.extern .shared` array is the dynamic shared memory; an alias is what it stands for; `.calltargets` is
+//!   the prototype of its first function.
+//! - Control that runs off the end of a function returns.
+//!
+//! Debug information, pragmas and comments at the ends of lines are skipped. An instruction or directive that the
+//! IR does not have is an error that names it. No input makes it panic, and no input makes it allocate more than a
+//! small multiple of its length.
 
 mod body;
+mod call;
+mod function;
 mod inline;
 mod lexer;
+mod module;
 mod operand;
+mod refused;
 mod scope;
+mod variable;
 
 pub(crate) use lexer::{INLINE_CLOSE, INLINE_OPEN};
 
-use crate::ids::ParamId;
-use crate::inst::Base;
-use crate::module::{Function, Module, Param, ParamTy};
-use crate::target::Target;
+use crate::module::Module;
 use crate::ty::Ty;
 use lexer::{Lexer, Pos, Token};
-use scope::Scope;
 
 /// Why a text is not a module.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -144,117 +156,12 @@ impl<'a> Parser<'a> {
             self.bump();
             return Ok(ty);
         }
-        self.fail("expected a type")
-    }
-
-    fn module(mut self) -> Result<Module> {
-        self.expect_word(".version")?;
-        match self.bump() {
-            Token::Number(version) if version.split('.').all(|part| part.parse::<u8>().is_ok()) => {}
-            _ => return self.fail("expected a version"),
-        }
-        self.expect_word(".target")?;
-        let pos = self.pos();
-        let name = self.word("a target")?;
-        let target: Target = name
-            .parse()
-            .map_err(|error: crate::UnknownTarget| ParseError::new(pos, name, error.to_string()))?;
-        self.expect_word(".address_size")?;
-        if self.number()? != 64 {
-            return self.fail("addresses have 64 bits");
-        }
-        let mut module = Module::new(target);
-        // Names of the dynamic shared memory, as far as the text has declared it.
-        let mut externs = Vec::new();
-        while self.peek() != Token::End {
-            if self.eat_word(".extern") {
-                let (name, align) = self.extern_shared()?;
-                externs.push(name);
-                module.dynamic_shared = module.dynamic_shared.max(Some(align));
-            } else {
-                self.eat_word(".visible");
-                if !self.eat_word(".entry") {
-                    return self.fail("expected `.entry` or `.extern .shared`");
-                }
-                module.functions.push(self.function(&externs)?);
+        match self.peek() {
+            Token::Word(".b128") => self.fail("128-bit types are not supported"),
+            Token::Word(".texref" | ".surfref" | ".samplerref") => {
+                self.fail("textures, surfaces and samplers are not supported")
             }
+            _ => self.fail("expected a type"),
         }
-        Ok(module)
-    }
-
-    /// `.shared .align 16 .b8 name[];`
-    fn extern_shared(&mut self) -> Result<(&'a str, u32)> {
-        self.expect_word(".shared")?;
-        let align = if self.eat_word(".align") { Some(self.number()?) } else { None };
-        let ty = self.ty()?;
-        let name = self.name("a name")?;
-        self.expect('[')?;
-        self.expect(']')?;
-        self.expect(';')?;
-        Ok((name, align.unwrap_or(ty.bytes())))
-    }
-
-    fn function(&mut self, externs: &[&'a str]) -> Result<Function> {
-        let mut function = Function::new(self.name("the kernel's name")?);
-        let mut scope = Scope::default();
-        scope.symbols.extend(externs.iter().map(|name| (*name, Base::DynamicShared)));
-        self.expect('(')?;
-        while !self.eat(')') {
-            if !function.params.is_empty() {
-                self.expect(',')?;
-            }
-            let (name, ty) = self.param()?;
-            let id = ParamId(u32::try_from(function.params.len()).unwrap_or(u32::MAX));
-            scope.symbols.insert(name, Base::Param(id));
-            function.params.push(Param { name: name.to_owned(), ty });
-        }
-        while !self.eat('{') {
-            match self.peek() {
-                Token::Word(".reqntid") => function.reqntid = Some(self.block_size()?),
-                Token::Word(".maxntid") => function.maxntid = Some(self.block_size()?),
-                Token::Word(".minnctapersm") => function.minnctapersm = Some(self.directive_number()?),
-                Token::Word(".maxnreg") => function.maxnreg = Some(self.directive_number()?),
-                _ => return self.fail("expected a performance directive or `{`"),
-            }
-        }
-        self.body(&mut function, &mut scope)?;
-        Ok(function)
-    }
-
-    fn param(&mut self) -> Result<(&'a str, ParamTy)> {
-        self.expect_word(".param")?;
-        let align = if self.eat_word(".align") { Some(self.number()?) } else { None };
-        let ty = self.ty()?;
-        if self.eat_word(".ptr") {
-            self.expect_word(".global")?;
-            let align = if self.eat_word(".align") { self.number()? } else { 1 };
-            return Ok((self.name("a parameter name")?, ParamTy::Pointer { align }));
-        }
-        let name = self.name("a parameter name")?;
-        if self.eat('[') {
-            let len = self.number()?;
-            self.expect(']')?;
-            let Some(len) = len.checked_mul(ty.bytes()) else {
-                return self.fail("the parameter is too large");
-            };
-            return Ok((name, ParamTy::Bytes { len, align: align.unwrap_or(ty.bytes()) }));
-        }
-        Ok((name, ParamTy::Scalar(ty)))
-    }
-
-    fn directive_number(&mut self) -> Result<u32> {
-        self.bump();
-        self.number()
-    }
-
-    fn block_size(&mut self) -> Result<[u32; 3]> {
-        let mut size = [self.directive_number()?, 1, 1];
-        for dim in &mut size[1..] {
-            if !self.eat(',') {
-                break;
-            }
-            *dim = self.number()?;
-        }
-        Ok(size)
     }
 }

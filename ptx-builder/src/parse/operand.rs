@@ -1,10 +1,13 @@
 //! Operands: how they are written, then what they are for the instruction at hand.
 
+use super::body::Body;
 use super::lexer::{Pos, Token};
-use super::scope::Scope;
 use super::{ParseError, Parser, Result};
 use crate::ids::BlockId;
-use crate::inst::{Address, Base, Form, Kind, Operand, Shape, SpecialReg, What};
+use crate::inst::{
+    Address, Base, Form, Guard, Inst, Kind, Operand, Regular, Role, Shape, Space, SpecialReg, What,
+};
+use crate::ops::Op;
 use crate::ty::Ty;
 
 /// An operand as written.
@@ -16,8 +19,12 @@ pub(super) enum Raw<'a> {
     Not(&'a str),
     /// A number, negative if the flag says so.
     Number(bool, &'a str),
+    /// `name + offset`, without brackets.
+    Sum(&'a str, i64),
     /// `[name + offset]`.
     Address(&'a str, i64),
+    /// `[offset]`.
+    Absolute(i64),
 }
 
 /// An argument as written: one operand, `{a, b}` or `a|b`.
@@ -79,11 +86,14 @@ impl<'a> Parser<'a> {
         }
     }
 
-    fn operand(&mut self) -> Result<Raw<'a>> {
+    pub(super) fn operand(&mut self) -> Result<Raw<'a>> {
         match self.peek() {
             Token::Word(word) => {
                 self.bump();
-                Ok(Raw::Name(word))
+                match self.peek() {
+                    Token::Punct('+' | '-') => Ok(Raw::Sum(word, self.addend()?)),
+                    _ => Ok(Raw::Name(word)),
+                }
             }
             Token::Punct('!') => {
                 self.bump();
@@ -99,24 +109,42 @@ impl<'a> Parser<'a> {
             }
             Token::Punct('[') => {
                 self.bump();
-                let base = self.name("a register or symbol")?;
-                let mut offset = 0;
-                if let Token::Punct(sign @ ('+' | '-')) = self.peek() {
-                    self.bump();
-                    // Other compilers write `+-4`.
-                    let negative = if sign == '+' { self.eat('-') } else { true };
-                    let value = integer(self.digits()?).and_then(|v| i64::try_from(v).ok());
-                    let Some(value) = value else { return self.fail("the offset has more than 63 bits") };
-                    offset = if negative { -value } else { value };
-                }
+                let address = match self.peek() {
+                    Token::Number(_) | Token::Punct('-') => Raw::Absolute(self.term()?),
+                    _ => {
+                        let base = self.name("a register or symbol")?;
+                        Raw::Address(base, self.addend()?)
+                    }
+                };
                 self.expect(']')?;
-                Ok(Raw::Address(base, offset))
+                Ok(address)
             }
             _ => self.fail("expected an operand"),
         }
     }
 
-    fn digits(&mut self) -> Result<&'a str> {
+    /// `+4`, `-4`, `+-4` or several of them; 0 if there is none.
+    pub(super) fn addend(&mut self) -> Result<i64> {
+        let mut sum = 0i64;
+        while let Token::Punct(sign @ ('+' | '-')) = self.peek() {
+            self.bump();
+            let term = self.term()?;
+            let next = if sign == '+' { sum.checked_add(term) } else { sum.checked_sub(term) };
+            let Some(next) = next else { return self.fail("the offset has more than 63 bits") };
+            sum = next;
+        }
+        Ok(sum)
+    }
+
+    /// A number with a sign.
+    fn term(&mut self) -> Result<i64> {
+        let negative = self.eat('-');
+        let value = integer(self.digits()?).and_then(|v| i64::try_from(v).ok());
+        let Some(value) = value else { return self.fail("the offset has more than 63 bits") };
+        Ok(if negative { -value } else { value })
+    }
+
+    pub(super) fn digits(&mut self) -> Result<&'a str> {
         match self.peek() {
             Token::Number(text) => {
                 self.bump();
@@ -127,112 +155,180 @@ impl<'a> Parser<'a> {
     }
 }
 
-/// The operands that the instruction's signature asks for.
-pub(super) fn resolve<'a>(
-    kind: &Kind,
-    args: Vec<RawArg<'a>>,
-    scope: &mut Scope<'a>,
-    pos: Pos,
-) -> Result<Vec<Operand>> {
-    let signature = kind.signature(&[]);
-    let mut operands = Vec::with_capacity(args.iter().map(|arg| arg.operands.len()).sum());
-    let count = |message| Err(ParseError::new(pos, kind.to_string(), message));
-    let mut args = args.into_iter();
-    for expected in signature.args() {
-        let Some(arg) = args.next() else {
-            if expected.form == Form::Optional {
-                continue;
-            }
-            return count("operands are missing");
-        };
-        let fits = match (expected.form, arg.form) {
-            (Form::One | Form::Optional, RawForm::One) => true,
-            (Form::Vector(n), RawForm::Vector) => usize::from(n) == arg.operands.len(),
-            (Form::Pair, RawForm::One | RawForm::Pair) => true,
-            _ => false,
-        };
-        if !fits {
-            return Err(ParseError::new(
-                arg.pos,
-                kind.to_string(),
-                "an operand is not grouped as it should be",
-            ));
-        }
-        for (i, raw) in arg.operands.iter().enumerate() {
-            let second = expected.form == Form::Pair && i == 1;
-            let what = if second { What::Pred(false) } else { expected.what };
-            let operand = resolve_one(*raw, what, scope, arg.pos)
-                .map_err(|(text, message)| ParseError::new(arg.pos, text, message))?;
-            operands.push(operand);
-        }
-        if expected.form == Form::Pair && arg.form == RawForm::One {
-            operands.push(Operand::None);
-        }
-    }
-    match args.next() {
-        Some(_) => count("too many operands"),
-        None => Ok(operands),
-    }
+/// Finds what operands are. What an instruction of the IR does not take where the PTX ISA does (special registers
+/// and symbols outside of `mov`, results that nobody wants) goes through a new register.
+pub(super) struct Resolver<'r, 'b, 'a> {
+    pub(super) body: &'r mut Body<'b, 'a>,
+    pub(super) guard: Option<Guard>,
 }
 
-fn resolve_one<'a>(
-    raw: Raw<'a>,
-    what: What,
-    scope: &mut Scope<'a>,
-    pos: Pos,
-) -> std::result::Result<Operand, (String, &'static str)> {
-    let unknown = |name: &str, message| Err((name.to_owned(), message));
-    match raw {
-        Raw::Name(name) if what == What::Label => Ok(Operand::Label(BlockId(scope.label(name, pos)))),
-        Raw::Name(name) => {
-            if let Some(reg) = scope.register(name) {
-                return Ok(Operand::Reg(reg));
-            }
-            match what {
-                What::Pred(_) if name == "_" => Ok(Operand::None),
-                What::MovSource(_) => {
-                    if let Some(special) = SpecialReg::parse(name) {
-                        return Ok(Operand::Special(special));
-                    }
-                    if let Some(base) = scope.symbols.get(name) {
-                        return Ok(Operand::Symbol(*base));
-                    }
-                    unknown(name, "unknown register or symbol")
+impl<'a> Resolver<'_, '_, 'a> {
+    /// The operands that the instruction's signature asks for.
+    pub(super) fn resolve(&mut self, kind: &Kind, args: Vec<RawArg<'a>>, pos: Pos) -> Result<Vec<Operand>> {
+        let signature = kind.signature(&[]);
+        let mut operands = Vec::with_capacity(args.iter().map(|arg| arg.operands.len()).sum());
+        let count = |message| Err(ParseError::new(pos, kind.to_string(), message));
+        let mut args = args.into_iter();
+        for expected in signature.args() {
+            let Some(arg) = args.next() else {
+                if expected.form == Form::Optional {
+                    continue;
                 }
-                _ => unknown(name, "unknown register"),
+                return count("operands are missing");
+            };
+            let fits = match (expected.form, arg.form) {
+                (Form::One | Form::Optional, RawForm::One) => true,
+                (Form::Vector(n), RawForm::Vector) => usize::from(n) == arg.operands.len(),
+                (Form::Pair, RawForm::One | RawForm::Pair) => true,
+                // A vector of one is written with or without braces.
+                (Form::Vector(1), RawForm::One) => true,
+                _ => false,
+            };
+            if !fits {
+                let message = "an operand is not grouped as it should be";
+                return Err(ParseError::new(arg.pos, kind.to_string(), message));
+            }
+            for (i, raw) in arg.operands.iter().enumerate() {
+                let second = expected.form == Form::Pair && i == 1;
+                let what = if second { What::Pred(false) } else { expected.what };
+                operands.push(self.operand(*raw, what, expected.role, arg.pos)?);
+            }
+            if expected.form == Form::Pair && arg.form == RawForm::One {
+                operands.push(Operand::None);
             }
         }
-        Raw::Not(name) => match scope.register(name) {
-            Some(reg) => Ok(Operand::NotPred(reg)),
-            None => unknown(name, "unknown register"),
-        },
-        Raw::Number(negative, text) => {
-            let ty = match what {
-                What::Value(ty) | What::WideValue(ty) | What::MovSource(ty) => ty,
-                What::Literal => Ty::S64,
-                _ => return unknown(text, "a literal cannot stand here"),
-            };
-            match literal(negative, text, ty) {
-                Some(operand) => Ok(operand),
-                None => unknown(text, "this literal does not fit the type of the operand"),
+        match args.next() {
+            Some(_) => count("too many operands"),
+            None => Ok(operands),
+        }
+    }
+
+    pub(super) fn operand(&mut self, raw: Raw<'a>, what: What, role: Role, pos: Pos) -> Result<Operand> {
+        let fail = |text: &str, message| Err(ParseError::new(pos, text, message));
+        match raw {
+            Raw::Name(name) if what == What::Label => {
+                Ok(Operand::Label(BlockId(self.body.scope.label(name, pos))))
+            }
+            Raw::Name(name) => self.name(name, what, role, pos),
+            Raw::Not(name) => match self.body.scope.register(name) {
+                Some(reg) => Ok(Operand::NotPred(reg)),
+                None => fail(name, "unknown register"),
+            },
+            Raw::Number(negative, text) => {
+                let ty = match what {
+                    What::Value(ty) | What::WideValue(ty) | What::MovSource(ty) => ty,
+                    What::Reg(ty) | What::WideReg(ty) if role == Role::Use => ty,
+                    What::Literal => Ty::S64,
+                    _ => return fail(text, "a literal cannot stand here"),
+                };
+                let Some(operand) = literal(negative, text, ty) else {
+                    return fail(text, "this literal does not fit the type of the operand");
+                };
+                match what {
+                    What::Reg(_) | What::WideReg(_) => Ok(self.moved(ty, operand)),
+                    _ => Ok(operand),
+                }
+            }
+            Raw::Sum(name, offset) => {
+                let (Some(base), None) = (self.symbol(name), self.body.scope.register(name)) else {
+                    return fail(name, "an offset belongs to a symbol here");
+                };
+                let ty = match (what, role) {
+                    (What::Value(ty) | What::Reg(ty) | What::MovSource(ty), Role::Use)
+                        if matches!(ty.bits(), 32 | 64) && !ty.is_float() =>
+                    {
+                        ty
+                    }
+                    _ => return fail(name, "a symbol cannot stand here"),
+                };
+                let sum = self.moved(ty, Operand::Symbol(base));
+                let unsigned = if ty.bits() == 64 { Ty::U64 } else { Ty::U32 };
+                let Some(offset) = unsigned.canonical_literal(i128::from(offset)) else {
+                    return fail(name, "the offset of this symbol is too large");
+                };
+                let add = Kind::Regular(Regular::new(Op::Add, Some(unsigned)));
+                self.body.push(Inst::new(add, vec![sum, sum, Operand::Int(offset)]));
+                Ok(sum)
+            }
+            Raw::Address(name, offset) => {
+                let Ok(offset) = i32::try_from(offset) else {
+                    return fail(name, "the offset of this address has more than 32 bits");
+                };
+                let base = match (self.body.scope.register(name), self.symbol(name)) {
+                    (Some(reg), _) => Base::Reg(reg),
+                    (None, Some(base)) => base,
+                    (None, None) => return fail(name, "unknown register or symbol"),
+                };
+                Ok(Operand::Addr(Address { base, offset }))
+            }
+            Raw::Absolute(address) => {
+                if !matches!(what, What::Address(space) if space != Space::Param) {
+                    return fail("[", "an address cannot stand here");
+                }
+                let Operand::Reg(reg) = self.moved(Ty::B64, Operand::Int(address)) else {
+                    return fail("[", "an address cannot stand here");
+                };
+                Ok(Operand::Addr(Address { base: Base::Reg(reg), offset: 0 }))
             }
         }
-        Raw::Address(name, offset) => {
-            let Ok(offset) = i32::try_from(offset) else {
-                return unknown(name, "the offset of this address has more than 32 bits");
-            };
-            let base = match (scope.register(name), scope.symbols.get(name)) {
-                (Some(reg), _) => Base::Reg(reg),
-                (None, Some(base)) => *base,
-                (None, None) => return unknown(name, "unknown register or symbol"),
-            };
-            Ok(Operand::Addr(Address { base, offset }))
+    }
+
+    fn symbol(&self, name: &str) -> Option<Base> {
+        self.body.scope.symbol(name).or_else(|| self.body.symbols.get(name))
+    }
+
+    /// A name that is not a label.
+    fn name(&mut self, name: &'a str, what: What, role: Role, pos: Pos) -> Result<Operand> {
+        if let Some(reg) = self.body.scope.register(name) {
+            return Ok(Operand::Reg(reg));
         }
+        let unknown = |message: &str| Err(ParseError::new(pos, name, message));
+        match (what, role) {
+            (What::Pred(_) | What::Sink, _) if name == "_" => return Ok(Operand::None),
+            (What::Reg(ty) | What::WideReg(ty), Role::Def) if name == "_" => {
+                return Ok(Operand::Reg(self.body.function.new_register(ty.class())));
+            }
+            (_, Role::Def) => return unknown("unknown register"),
+            _ => {}
+        }
+        let (What::MovSource(ty) | What::Value(ty) | What::WideValue(ty) | What::Reg(ty) | What::WideReg(ty)) =
+            what
+        else {
+            return unknown("unknown register");
+        };
+        if name == "WARP_SZ" && ty.is_int() {
+            return self.operand(Raw::Number(false, "32"), what, role, pos);
+        }
+        let direct = matches!(what, What::MovSource(_));
+        if let Some(special) = SpecialReg::parse(name) {
+            let source = Operand::Special(special);
+            return Ok(if direct { source } else { self.moved(special.ty(), source) });
+        }
+        match self.symbol(name) {
+            Some(base) if direct => Ok(Operand::Symbol(base)),
+            Some(base) if matches!(ty.bits(), 32 | 64) && !ty.is_float() => {
+                Ok(self.moved(ty, Operand::Symbol(base)))
+            }
+            Some(_) => unknown("a symbol cannot stand here"),
+            None if direct => unknown("unknown register or symbol"),
+            None => unknown("unknown register"),
+        }
+    }
+
+    /// A new register with the value.
+    fn moved(&mut self, ty: Ty, source: Operand) -> Operand {
+        let ty = ty.stored();
+        let dest = Operand::Reg(self.body.function.new_register(ty.class()));
+        self.body.push(Inst::new(Kind::Mov(ty), vec![dest, source]));
+        dest
     }
 }
 
 /// A literal in the form in which the IR stores it: signed types by value, others by bits.
 fn literal(negative: bool, text: &str, ty: Ty) -> Option<Operand> {
+    if ty == Ty::Pred {
+        return integer(text).map(|value| Operand::Int(i64::from(value != 0)));
+    }
     if let Some(float) = float_bits(text) {
         return match (float, ty) {
             (Operand::F32(bits), Ty::F32) if !negative => Some(Operand::F32(bits)),
@@ -256,6 +352,16 @@ fn literal(negative: bool, text: &str, ty: Ty) -> Option<Operand> {
     }
     let magnitude = i128::from(integer(text)?);
     ty.canonical_literal(if negative { -magnitude } else { magnitude }).map(Operand::Int)
+}
+
+/// The bits of an element of an initial value.
+pub(super) fn element_bits(negative: bool, text: &str, ty: Ty) -> Option<u64> {
+    match literal(negative, text, ty)? {
+        Operand::Int(value) if ty != Ty::Pred => Some(value.cast_unsigned()),
+        Operand::F32(bits) => Some(u64::from(bits)),
+        Operand::F64(bits) => Some(bits),
+        _ => None,
+    }
 }
 
 /// `0f3F800000` and `0d3FF0000000000000`.

@@ -13,8 +13,8 @@ pub use random::random_module;
 
 use crate::ids::{ArrayId, BlockId, CallParamId, FuncId, GlobalId, ParamId, RegClass, RegId, TargetsId};
 use crate::inst::{
-    Address, Arg, Base, Callee, Cmp, Form, Guard, Inst, Kind, Ld, MemOrder, Operand, Regular, Role, Setp,
-    Space, SpecialReg, St, What, Width,
+    Address, Arg, Base, Callee, Cmp, Form, Guard, Inst, Kind, Ld, Operand, Regular, Role, Setp, Space,
+    SpecialReg, St, What,
 };
 use crate::module::{Array, Block, Function, Module, Param, ParamTy};
 use crate::ops::Op;
@@ -85,32 +85,10 @@ fn callee() -> Function {
     let mut scratch = Scratch { function, used: false };
     let reg = Operand::Reg(scratch.function.new_register(RegClass::B32));
     let at = |base| Operand::Addr(Address { base, offset: 0 });
-    scratch.emit(Kind::Ld(Ld { space: Space::Param, ..WORD_LOAD }), vec![reg, at(Base::Param(PARAM))]);
-    scratch.emit(Kind::St(PARAM_STORE), vec![at(Base::Return(PARAM)), reg]);
+    scratch.emit(Kind::Ld(Ld::plain(Space::Param, Ty::B32)), vec![reg, at(Base::Param(PARAM))]);
+    scratch.emit(Kind::St(St::plain(Space::Param, Ty::B32)), vec![at(Base::Return(PARAM)), reg]);
     scratch.finish()
 }
-
-/// `ld.global.b32`.
-const WORD_LOAD: Ld = Ld {
-    space: Space::Global,
-    order: MemOrder::Weak,
-    cache: None,
-    nc: false,
-    evict: None,
-    prefetch: None,
-    width: Width::One,
-    ty: Ty::B32,
-};
-
-/// `st.param.b32`.
-const PARAM_STORE: St = St {
-    space: Space::Param,
-    order: MemOrder::Weak,
-    cache: None,
-    evict: None,
-    width: Width::One,
-    ty: Ty::B32,
-};
 
 /// A kernel in the making: initialised registers of every class, arrays and parameters of every kind.
 struct Scratch {
@@ -138,7 +116,7 @@ impl Scratch {
         function.blocks.push(Block::default());
         let mut scratch = Self { function, used: false };
         let address = scratch.function.new_register(RegClass::B64);
-        let load = Kind::Ld(Ld { space: Space::Param, ty: Ty::U64, ..WORD_LOAD });
+        let load = Kind::Ld(Ld::plain(Space::Param, Ty::U64));
         let from = Operand::Addr(Address { base: Base::Param(PARAM), offset: 0 });
         scratch.emit(load, vec![Operand::Reg(address), from]);
         for class in [RegClass::B16, RegClass::B32, RegClass::F32, RegClass::F64] {
@@ -224,7 +202,7 @@ impl Scratch {
         let [from, to, address] =
             [RegClass::B32, RegClass::B32, RegClass::B64].map(|class| self.function.new_register(class));
         self.emit(Kind::Mov(Ty::B32), vec![Operand::Reg(from), Operand::Int(1)]);
-        self.emit(Kind::St(PARAM_STORE), vec![at(1), Operand::Reg(from)]);
+        self.emit(Kind::St(St::plain(Space::Param, Ty::B32)), vec![at(1), Operand::Reg(from)]);
         match callee {
             Callee::Function(_) => self.emit(kind.clone(), vec![]),
             Callee::Pointer(_) => {
@@ -233,7 +211,7 @@ impl Scratch {
                 self.emit(kind.clone(), vec![Operand::Reg(address)]);
             }
         }
-        self.emit(Kind::Ld(Ld { space: Space::Param, ..WORD_LOAD }), vec![Operand::Reg(to), at(0)]);
+        self.emit(Kind::Ld(Ld::plain(Space::Param, Ty::B32)), vec![Operand::Reg(to), at(0)]);
     }
 
     /// A jump to the next block, whatever the index.
@@ -312,7 +290,7 @@ impl Scratch {
                 let negative = !literals && matches!(base, Base::Reg(_));
                 Operand::Addr(Address { base, offset: if negative { -16 } else { 16 } })
             }
-            (_, What::Label | What::Any) => Operand::None,
+            (_, What::Label | What::Any | What::Sink) => Operand::None,
         }
     }
 }

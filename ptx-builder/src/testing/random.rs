@@ -276,7 +276,7 @@ impl Random<'_> {
             }
             (_, What::Literal) => Operand::Int(literal_for(kind.op(), position)),
             (_, What::Address(space)) => self.address(space),
-            (_, What::Label | What::Any) => Operand::None,
+            (_, What::Label | What::Any | What::Sink) => Operand::None,
         }
     }
 

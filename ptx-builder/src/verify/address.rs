@@ -56,8 +56,9 @@ pub(super) fn check(module: &Module, function: &Function, reporter: &mut Reporte
             if let Operand::Addr(address) = operand
                 && let Some(bytes) = accessed_bytes(inst, i)
             {
-                known
-                    .check_access(*address, bytes, &mut |rule, message| reporter.error(rule, place, message));
+                known.check_access(*address, bytes, &mut |rule, message| {
+                    reporter.advice(rule, place, message)
+                });
             }
         }
     }

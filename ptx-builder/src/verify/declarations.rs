@@ -164,9 +164,11 @@ fn check_launch_bounds(function: &Function, reporter: &mut Reporter<'_>) {
             error(format!(".minnctapersm is between 1 and 32, not {n}"));
         }
         if function.reqntid.is_none() && function.maxntid.is_none() {
-            error(".minnctapersm has no effect without .reqntid or .maxntid".to_owned());
+            let message = ".minnctapersm has no effect without .reqntid or .maxntid".to_owned();
+            reporter.advice(Rule::LaunchBounds, place, message);
         }
     }
+    let mut error = |message| reporter.error(Rule::LaunchBounds, place, message);
     if let Some(n) = function.maxnreg
         && !(24..=255).contains(&n)
     {

@@ -27,7 +27,7 @@ pub(super) fn check(function: &Function, flow: &Flow, reporter: &mut Reporter<'_
         let first = reads.iter().map(|(_, id)| *id).filter(|id| undefined[id.block.index()]).min();
         if let Some(id) = first {
             let message = format!("{} is read, but not assigned on every path before", name(function, *reg));
-            reporter.error(Rule::Definition, Place::Inst(function, id), message);
+            reporter.advice(Rule::Definition, Place::Inst(function, id), message);
         }
     }
 }

@@ -38,7 +38,7 @@ pub(super) fn check(function: &Function, flow: &Flow, reporter: &mut Reporter<'_
             (None, None) => continue,
         };
         let message = format!("a barrier of all threads under divergent control: {why}");
-        reporter.error(Rule::DivergentBarrier, Place::Inst(function, id), message);
+        reporter.advice(Rule::DivergentBarrier, Place::Inst(function, id), message);
     }
 }
 

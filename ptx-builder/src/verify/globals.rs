@@ -52,6 +52,9 @@ fn check_init(module: &Module, index: usize, global: &Global, error: &mut dyn Fn
     if ty.bytes() > 0 && !init.len().is_multiple_of(ty.bytes() as usize) {
         error("has an initial value that ends within an element".to_owned());
     }
+    if !init.is_empty() && init.iter().rev().take(ty.bytes() as usize).all(|byte| *byte == 0) {
+        error("has an initial value that ends with an element of zeros, which are implied".to_owned());
+    }
     let mut end = 0u64;
     for relocation in relocations {
         let Relocation { offset, symbol, bytes, first, .. } = *relocation;

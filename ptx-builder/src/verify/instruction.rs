@@ -121,7 +121,7 @@ fn check_operand(
             check_register(*reg, Ty::Pred, reg.class() == RegClass::Pred, report);
         }
         (What::Pred(false), Operand::NotPred(_)) => kind(report, "a predicate that is not negated"),
-        (What::Literal, Operand::Int(_)) | (What::Any, Operand::Reg(_)) => {}
+        (What::Sink, Operand::None) | (What::Literal, Operand::Int(_)) | (What::Any, Operand::Reg(_)) => {}
         (What::Address(space), Operand::Addr(address)) => {
             check_base(module, function, space, *address, report)
         }
@@ -143,6 +143,7 @@ fn check_operand(
         (What::Literal, _) => kind(report, "an integer literal"),
         (What::Address(_), _) => kind(report, "an address"),
         (What::Label, _) => kind(report, "a label"),
+        (What::Sink, _) => kind(report, "`_`"),
     }
 }
 
@@ -157,6 +158,7 @@ fn check_register(reg: RegId, ty: Ty, agrees: bool, report: Report<'_>) {
 
 fn check_literal(literal: &Operand, ty: Ty, report: Report<'_>) {
     let fits = match literal {
+        Operand::Int(_) if ty == Ty::Pred => true,
         Operand::F32(_) => ty == Ty::F32,
         Operand::F64(_) => ty == Ty::F64,
         _ => !ty.is_float() && ty != Ty::Pred,

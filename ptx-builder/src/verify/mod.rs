@@ -42,6 +42,16 @@
 //! - `grid-dependency`: a kernel that lets dependent grids start early waits, on every path, for those that it
 //!   depends on: otherwise the order of grids is not transitive.
 //!
+//! # Modules of others
+//!
+//! [`Module::verify`] is for modules that are built here: it insists on `definition`, `bounds`, `alignment`,
+//! `divergent-barrier`, `grid-dependency`, `exit` and on launch bounds that have an effect. A compiler's output
+//! breaks those without being wrong: a register that is read undefined on a path whose result nobody uses, a
+//! pointer whose declared alignment is that of its C++ type, a barrier under a condition that is uniform for a
+//! reason that only the programmer knows. [`Module::verify_foreign`] turns these findings into notes, and keeps
+//! every rule whose violation the printer, the parser, the assembler or an interpreter would trip over. Execution
+//! under sanitizers finds the violations that are real.
+//!
 //! # Not checked yet
 //! - Accesses outside of arrays through computed addresses, and races: they need execution.
 //! - Barriers with a thread count, warp-level barriers, shuffles and votes under divergent control.
@@ -102,7 +112,21 @@ impl Module {
     /// # Errors
     /// [`VerifyErrors`] with everything that is wrong.
     pub fn verify(self) -> Result<VerifiedModule, VerifyErrors> {
-        let mut reporter = Reporter::new(&self);
+        self.verify_as(false)
+    }
+
+    /// Checks a module that a compiler or somebody else wrote. What makes the text, the assembler or an interpreter
+    /// fail is an error, as in [`Module::verify`]; what may only misbehave when it runs is a note: compilers know
+    /// more than the verifier about which registers matter, where pointers point and what all threads agree on.
+    ///
+    /// # Errors
+    /// [`VerifyErrors`] with everything that is wrong.
+    pub fn verify_foreign(self) -> Result<VerifiedModule, VerifyErrors> {
+        self.verify_as(true)
+    }
+
+    fn verify_as(self, foreign: bool) -> Result<VerifiedModule, VerifyErrors> {
+        let mut reporter = Reporter::new(&self, foreign);
         declarations::check_module(&self, &mut reporter);
         globals::check(&self, &mut reporter);
         for function in &self.functions {
@@ -139,7 +163,7 @@ fn check_function(module: &Module, function: &Function, reporter: &mut Reporter<
         let waits = function.insts().any(|(_, inst)| inst.op() == Op::GridDepWait);
         let how = if waits { "only on some paths" } else { "never" };
         let message = format!("the kernel launches dependents but waits on its own dependencies {how}");
-        reporter.error(Rule::GridDependency, Place::Function(function), message);
+        reporter.advice(Rule::GridDependency, Place::Function(function), message);
     }
 }
 

@@ -103,17 +103,29 @@ fn count(n: usize) -> String {
 
 pub(crate) struct Reporter<'a> {
     module: &'a Module,
+    /// Is the module somebody else's, whose advice findings are notes?
+    foreign: bool,
     errors: Vec<Finding>,
     notes: Vec<Finding>,
 }
 
 impl<'a> Reporter<'a> {
-    pub(crate) const fn new(module: &'a Module) -> Self {
-        Self { module, errors: Vec::new(), notes: Vec::new() }
+    pub(crate) const fn new(module: &'a Module, foreign: bool) -> Self {
+        Self { module, foreign, errors: Vec::new(), notes: Vec::new() }
     }
 
     pub(crate) fn error(&mut self, rule: Rule, place: Place<'_>, message: String) {
         self.errors.push(finding(self.module, rule, place, message));
+    }
+
+    /// A module that may misbehave when it runs, but that every consumer accepts: an error in a module of ours, a note
+    /// in a foreign one.
+    pub(crate) fn advice(&mut self, rule: Rule, place: Place<'_>, message: String) {
+        if self.foreign {
+            self.note(rule, place, message);
+        } else {
+            self.error(rule, place, message);
+        }
     }
 
     pub(crate) fn note(&mut self, rule: Rule, place: Place<'_>, message: String) {

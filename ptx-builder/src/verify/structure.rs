@@ -51,7 +51,7 @@ pub(super) fn check_exits(function: &Function, flow: &Flow, reporter: &mut Repor
             reporter.note(Rule::Exit, Place::Block(function, id), message);
         } else if !flow.exits[b] {
             let message = "no exit can be reached from here".to_owned();
-            reporter.error(Rule::Exit, Place::Block(function, id), message);
+            reporter.advice(Rule::Exit, Place::Block(function, id), message);
         }
     }
 }
