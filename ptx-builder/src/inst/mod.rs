@@ -6,9 +6,11 @@
 //! of [`crate::ops`]; each irregular family answers in its own file.
 
 mod atomic;
+mod bulk;
 mod call;
 mod convert;
 mod matrix;
+mod mbarrier;
 mod memory;
 mod operand;
 mod regular;
@@ -19,9 +21,11 @@ mod warp;
 mod words;
 
 pub use atomic::{Atom, AtomOp, AtomOrder, Red};
+pub use bulk::{BulkCompletion, BulkCopy};
 pub use call::{Call, Callee};
 pub use convert::{Cmp, Combine, Cvt, CvtRound, Setp};
 pub use matrix::{MatrixMove, MmaShape};
+pub use mbarrier::{Mbarrier, MbarrierOp};
 pub use memory::{Ld, St};
 pub use operand::{Address, Base, Operand};
 pub use regular::Regular;
@@ -83,6 +87,12 @@ pub enum Kind {
     Shfl(ShflMode),
     /// `match.all.sync.ty d|p, a, mask`.
     MatchAll(Ty),
+    /// `elect.sync d|p, mask`: one lane of the mask gets true; `d` is its number.
+    Elect,
+    /// `mbarrier`.
+    Mbarrier(Mbarrier),
+    /// `cp.async.bulk`.
+    BulkCopy(BulkCopy),
     /// `ldmatrix`.
     LdMatrix(MatrixMove),
     /// `stmatrix`.
@@ -209,6 +219,9 @@ impl Kind {
             Self::Red(_) => Op::Red,
             Self::Shfl(_) => Op::Shfl,
             Self::MatchAll(_) => Op::MatchAll,
+            Self::Elect => Op::Elect,
+            Self::Mbarrier(_) => Op::Mbarrier,
+            Self::BulkCopy(_) => Op::BulkCopy,
             Self::LdMatrix(_) => Op::LdMatrix,
             Self::StMatrix(_) => Op::StMatrix,
             Self::Mma(_) => Op::Mma,
@@ -234,6 +247,9 @@ impl Kind {
             Self::Red(red) => red.signature(),
             Self::Shfl(_) => warp::shfl_signature(),
             Self::MatchAll(ty) => warp::match_all_signature(*ty),
+            Self::Elect => warp::elect_signature(),
+            Self::Mbarrier(mbarrier) => mbarrier.signature(),
+            Self::BulkCopy(copy) => copy.signature(),
             Self::LdMatrix(matrix) => matrix.load_signature(),
             Self::StMatrix(matrix) => matrix.store_signature(),
             Self::Mma(shape) => shape.signature(),
@@ -263,6 +279,9 @@ impl Kind {
             Self::Red(red) => red.requires(),
             Self::Shfl(_) => Requires::new(6, 0, 50),
             Self::MatchAll(_) => Requires::new(6, 0, 70),
+            Self::Elect => Requires::new(8, 0, 90),
+            Self::Mbarrier(mbarrier) => mbarrier.requires(),
+            Self::BulkCopy(copy) => copy.requires(),
             Self::LdMatrix(_) => Requires::new(6, 5, 75),
             Self::StMatrix(_) => Requires::new(7, 8, 90),
             Self::Mma(shape) => shape.requires(),
@@ -280,7 +299,9 @@ impl Kind {
             Self::St(_) => Effects::WRITE,
             Self::Atom(_) => Effects::ATOMIC,
             Self::Red(_) => Effects { varies: false, ..Effects::ATOMIC },
-            Self::Shfl(_) | Self::MatchAll(_) | Self::Mma(_) => Effects::EXCHANGE,
+            Self::Shfl(_) | Self::MatchAll(_) | Self::Mma(_) | Self::Elect => Effects::EXCHANGE,
+            Self::Mbarrier(mbarrier) => mbarrier.effects(),
+            Self::BulkCopy(_) => Effects { communicates: true, ..Effects::COPY },
             Self::LdMatrix(_) => Effects { reads: true, ..Effects::EXCHANGE },
             Self::StMatrix(_) => Effects { writes: true, ..Effects::SYNC },
             Self::Bra { .. } | Self::BrxIdx { .. } => Effects::END,
@@ -304,8 +325,18 @@ impl Kind {
             Self::Red(red) => red.problems(report),
             Self::MatchAll(ty) => warp::match_all_problems(*ty, report),
             Self::LdMatrix(matrix) | Self::StMatrix(matrix) => matrix.problems(report),
+            Self::Mbarrier(mbarrier) => mbarrier.problems(report),
+            Self::BulkCopy(copy) => copy.problems(report),
             Self::Inline { text, .. } => special::inline_problems(text, report),
-            Self::Shfl(_) | Self::Mma(_) | Self::Bra { .. } | Self::BrxIdx { .. } | Self::Call(_) => {}
+            Self::Elect if operands.get(1) == Some(&Operand::None) => {
+                report("elect.sync has a predicate for its result".to_owned());
+            }
+            Self::Shfl(_)
+            | Self::Mma(_)
+            | Self::Elect
+            | Self::Bra { .. }
+            | Self::BrxIdx { .. }
+            | Self::Call(_) => {}
         }
     }
 
@@ -324,6 +355,12 @@ impl Kind {
             "red" => Some(Red::parse(&mut words).map(Self::Red)),
             "shfl" => Some(warp::parse_shfl(&mut words)),
             "match" if words.peek() == Some("all") => Some(warp::parse_match_all(&mut words)),
+            "elect" => Some(words.expect("sync").map(|()| Self::Elect)),
+            "mbarrier" => Some(Mbarrier::parse(&mut words, shapes).map(Self::Mbarrier)),
+            "cp" if BulkCopy::begins(mnemonic) => {
+                words = Words::new(parts.skip(2).collect());
+                Some(BulkCopy::parse(&mut words).map(Self::BulkCopy))
+            }
             "ldmatrix" => Some(MatrixMove::parse(&mut words).map(Self::LdMatrix)),
             "stmatrix" => Some(MatrixMove::parse(&mut words).map(Self::StMatrix)),
             "mma" => Some(MmaShape::parse(&mut words).map(Self::Mma)),
@@ -354,6 +391,9 @@ impl fmt::Display for Kind {
             Self::Red(red) => fmt::Display::fmt(red, f),
             Self::Shfl(mode) => write!(f, "shfl.sync.{}.b32", mode.name()),
             Self::MatchAll(ty) => write!(f, "match.all.sync.{ty}"),
+            Self::Elect => f.write_str("elect.sync"),
+            Self::Mbarrier(mbarrier) => fmt::Display::fmt(mbarrier, f),
+            Self::BulkCopy(copy) => fmt::Display::fmt(copy, f),
             Self::LdMatrix(matrix) => write!(f, "ldmatrix{matrix}"),
             Self::StMatrix(matrix) => write!(f, "stmatrix{matrix}"),
             Self::Mma(shape) => write!(f, "mma.sync.aligned.{}", shape.name()),

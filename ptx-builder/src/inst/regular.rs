@@ -58,6 +58,7 @@ impl Regular {
                 Spec::Imm => What::Literal,
                 Spec::Global => What::Address(Space::Global),
                 Spec::Shared => What::Address(Space::Shared),
+                Spec::Generic => What::Address(Space::Generic),
             };
             signature.push(Arg { role: Role::Def, what, form: Form::One });
         }
@@ -75,6 +76,7 @@ impl Regular {
                 Spec::Imm => What::Literal,
                 Spec::Global => What::Address(Space::Global),
                 Spec::Shared => What::Address(Space::Shared),
+                Spec::Generic => What::Address(Space::Generic),
             };
             let form = if *spec == Spec::OptU32 { Form::Optional } else { Form::One };
             signature.push(Arg::one(what).form(form));
@@ -125,10 +127,21 @@ impl Regular {
             Op::CpAsyncCg | Op::CpAsyncCgL2 if literal(2).is_some_and(|v| v != 16) => {
                 report("cp.async.cg copies 16 bytes".to_owned());
             }
-            Op::CpAsyncWait if literal(0).is_some_and(|v| !(0..=63).contains(&v)) => {
+            Op::CpAsyncWait | Op::BulkWait | Op::BulkWaitRead
+                if literal(0).is_some_and(|v| !(0..=63).contains(&v)) =>
+            {
                 report("the number of pending groups must be between 0 and 63".to_owned());
             }
-            Op::BarSync | Op::BarArrive | Op::BarRedPopc | Op::BarRedAnd | Op::BarRedOr => {
+            Op::BarSync
+            | Op::BarArrive
+            | Op::BarRedPopc
+            | Op::BarRedAnd
+            | Op::BarRedOr
+            | Op::BarrierSync
+            | Op::BarrierArrive
+            | Op::BarrierRedPopc
+            | Op::BarrierRedAnd
+            | Op::BarrierRedOr => {
                 let first = usize::from(!info.defs.is_empty());
                 if literal(first).is_some_and(|v| !(0..16).contains(&v)) {
                     report("barriers are numbered 0 to 15".to_owned());
@@ -148,6 +161,13 @@ impl Regular {
 
     /// Reads a whole mnemonic. The row with the longest fixed part that explains all of it wins.
     pub(super) fn parse(mnemonic: &str) -> Result<Self, String> {
+        Self::parse_exactly(mnemonic).or_else(|error| match other_name(mnemonic) {
+            Some(mnemonic) => Self::parse_exactly(&mnemonic),
+            None => Err(error),
+        })
+    }
+
+    fn parse_exactly(mnemonic: &str) -> Result<Self, String> {
         let rows = rows_by_head();
         let head = mnemonic.split('.').next().unwrap_or_default();
         let Some(candidates) = rows.get(head) else {
@@ -179,6 +199,30 @@ impl Regular {
         let complete = words.next().is_none();
         (complete && info.allows_type(ty) && info.allows(mods)).then_some(Self { op, ty, mods })
     }
+}
+
+/// Another way to write the same instruction, which may be the one of the table.
+fn other_name(mnemonic: &str) -> Option<String> {
+    const SAME: &[(&str, &str)] = &[
+        ("shared::cta", "shared"),
+        ("barrier.cta.", "barrier."),
+        ("bar.cta.", "bar."),
+        ("barrier.cluster.arrive.release", "barrier.cluster.arrive"),
+        ("barrier.cluster.wait.acquire", "barrier.cluster.wait"),
+        ("ret.uni", "ret"),
+    ];
+    let mut name = mnemonic.to_owned();
+    for (written, known) in SAME {
+        name = name.replacen(written, known, 1);
+    }
+    // `bar.sync` is short for `barrier.sync.aligned`.
+    if let Some(rest) = name.strip_prefix("barrier.")
+        && !rest.starts_with("cluster")
+        && rest.contains(".aligned")
+    {
+        name = format!("bar.{}", rest.replacen(".aligned", "", 1));
+    }
+    (name != mnemonic).then_some(name)
 }
 
 /// Where `bfe` and `bfi` have position and length.

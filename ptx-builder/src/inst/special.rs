@@ -90,6 +90,14 @@ special_registers! {
     Clock "%clock" U32 true (1 0 50);
     /// Cycle counter.
     Clock64 "%clock64" U64 true (2 0 50);
+    /// Cycle counter, upper half.
+    ClockHi "%clock_hi" U32 true (5 0 50);
+    /// Nanoseconds, lower half.
+    GlobalTimerLo "%globaltimer_lo" U32 true (3 1 50);
+    /// Nanoseconds, upper half.
+    GlobalTimerHi "%globaltimer_hi" U32 true (3 1 50);
+    /// Number of the launch in its context.
+    GridId "%gridid" U64 false (3 0 50);
     /// Nanoseconds.
     GlobalTimer "%globaltimer" U64 true (3 1 50);
     /// Bytes of dynamic shared memory of the launch.
@@ -98,6 +106,28 @@ special_registers! {
     TotalSmemSize "%total_smem_size" U32 false (4 1 50);
     /// Block index in the cluster, x.
     ClusterCtaidX "%cluster_ctaid.x" U32 false (7 8 90);
+    /// Block index in the cluster, y.
+    ClusterCtaidY "%cluster_ctaid.y" U32 false (7 8 90);
+    /// Block index in the cluster, z.
+    ClusterCtaidZ "%cluster_ctaid.z" U32 false (7 8 90);
+    /// Cluster size in blocks, x.
+    ClusterNctaidX "%cluster_nctaid.x" U32 false (7 8 90);
+    /// Cluster size in blocks, y.
+    ClusterNctaidY "%cluster_nctaid.y" U32 false (7 8 90);
+    /// Cluster size in blocks, z.
+    ClusterNctaidZ "%cluster_nctaid.z" U32 false (7 8 90);
+    /// Cluster index in the grid, x.
+    ClusterIdX "%clusterid.x" U32 false (7 8 90);
+    /// Cluster index in the grid, y.
+    ClusterIdY "%clusterid.y" U32 false (7 8 90);
+    /// Cluster index in the grid, z.
+    ClusterIdZ "%clusterid.z" U32 false (7 8 90);
+    /// Grid size in clusters, x.
+    NClusterIdX "%nclusterid.x" U32 false (7 8 90);
+    /// Grid size in clusters, y.
+    NClusterIdY "%nclusterid.y" U32 false (7 8 90);
+    /// Grid size in clusters, z.
+    NClusterIdZ "%nclusterid.z" U32 false (7 8 90);
     /// Rank of the block in the cluster.
     ClusterCtaRank "%cluster_ctarank" U32 false (7 8 90);
     /// Number of blocks in the cluster.

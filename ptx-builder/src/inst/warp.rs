@@ -36,6 +36,10 @@ pub(super) fn match_all_signature(ty: Ty) -> Signature {
     Signature::new(&[dest, Arg::value(ty), Arg::value(Ty::B32)])
 }
 
+pub(super) fn elect_signature() -> Signature {
+    Signature::new(&[Arg::def(Ty::B32).form(Form::Pair), Arg::value(Ty::B32)])
+}
+
 pub(super) fn match_all_problems(ty: Ty, report: &mut dyn FnMut(String)) {
     if !matches!(ty, Ty::B32 | Ty::B64) {
         report(format!("match has no form for .{ty}"));

@@ -40,6 +40,8 @@ pub enum Spec {
     Global,
     /// Address in shared memory, `[a]`.
     Shared,
+    /// Generic address, `[a]`.
+    Generic,
 }
 
 /// A modifier that a row allows, in the order in which modifiers are printed.

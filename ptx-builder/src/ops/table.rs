@@ -198,6 +198,23 @@ regular {
     BarRedPopc "bar.red.popc.u32" [] []                   (U32) <- (U32 PN), 2 0 50, SYNC;
     BarRedAnd  "bar.red.and.pred" [] []                   (P) <- (U32 PN), 2 0 50, SYNC;
     BarRedOr   "bar.red.or.pred"  [] []                   (P) <- (U32 PN), 2 0 50, SYNC;
+    // The same without the promise that all threads of a warp execute it together
+    BarrierSync    "barrier.sync"    [] []                () <- (U32 OptU32), 6 0 50, SYNC;
+    BarrierArrive  "barrier.arrive"  [] []                () <- (U32 U32), 6 0 50, SYNC;
+    BarrierRedPopc "barrier.red.popc.u32" [] []           (U32) <- (U32 PN), 6 0 50, SYNC;
+    BarrierRedAnd  "barrier.red.and.pred" [] []           (P) <- (U32 PN), 6 0 50, SYNC;
+    BarrierRedOr   "barrier.red.or.pred"  [] []           (P) <- (U32 PN), 6 0 50, SYNC;
+    // Clusters
+    ClusterArrive               "barrier.cluster.arrive"                 [] [] () <- (), 7 8 90, SYNC;
+    ClusterArriveAligned        "barrier.cluster.arrive.aligned"         [] [] () <- (), 7 8 90, SYNC;
+    ClusterArriveRelaxed        "barrier.cluster.arrive.relaxed"         [] [] () <- (), 8 0 90, SYNC;
+    ClusterArriveRelaxedAligned "barrier.cluster.arrive.relaxed.aligned" [] [] () <- (), 8 0 90, SYNC;
+    ClusterWait                 "barrier.cluster.wait"                   [] [] () <- (), 7 8 90, SYNC;
+    ClusterWaitAligned          "barrier.cluster.wait.aligned"           [] [] () <- (), 7 8 90, SYNC;
+    Mapa             "mapa"                       [] [U64]     (T) <- (T U32), 7 8 90, PURE;
+    MapaShared       "mapa.shared::cluster"       [] [U32 U64] (T) <- (T U32), 7 8 90, PURE;
+    GetCtaRank       "getctarank"                 [] [U64]     (U32) <- (T), 7 8 90, PURE;
+    GetCtaRankShared "getctarank.shared::cluster" [] [U32 U64] (U32) <- (T), 7 8 90, PURE;
     // Memory order
     MembarCta  "membar.cta"      [] [] () <- (), 1 4 50, SYNC;
     MembarGl   "membar.gl"       [] [] () <- (), 1 4 50, SYNC;
@@ -210,6 +227,12 @@ regular {
     FenceScCluster     "fence.sc.cluster"      [] [] () <- (), 7 8 90, SYNC;
     FenceScGpu         "fence.sc.gpu"          [] [] () <- (), 6 0 70, SYNC;
     FenceScSys         "fence.sc.sys"          [] [] () <- (), 6 0 70, SYNC;
+    FenceMbarrierInit  "fence.mbarrier_init.release.cluster" [] [] () <- (), 8 0 90, SYNC;
+    FenceProxyAlias    "fence.proxy.alias"                 [] [] () <- (), 7 5 70, SYNC;
+    FenceProxyAsync    "fence.proxy.async"                 [] [] () <- (), 8 0 90, SYNC;
+    FenceProxyAsyncGlobal  "fence.proxy.async.global"      [] [] () <- (), 8 0 90, SYNC;
+    FenceProxyAsyncShared  "fence.proxy.async.shared::cta" [] [] () <- (), 8 0 90, SYNC;
+    FenceProxyAsyncCluster "fence.proxy.async.shared::cluster" [] [] () <- (), 8 0 90, SYNC;
     // Addresses
     CvtaGlobal   "cvta.global"    [] [U64] (T) <- (T), 2 0 50, PURE;
     CvtaShared   "cvta.shared"    [] [U64] (T) <- (T), 2 0 50, PURE;
@@ -230,6 +253,14 @@ regular {
     CpAsyncCommit "cp.async.commit_group" [] [] () <- (), 7 0 80, SYNC;
     CpAsyncWait   "cp.async.wait_group"   [] [] () <- (Imm), 7 0 80, SYNC;
     CpAsyncWaitAll "cp.async.wait_all"    [] [] () <- (), 7 0 80, SYNC;
+    CpAsyncArrive             "cp.async.mbarrier.arrive.b64"              [] [] () <- (Generic), 7 0 80, ATOMIC;
+    CpAsyncArriveShared       "cp.async.mbarrier.arrive.shared.b64"       [] [] () <- (Shared), 7 0 80, ATOMIC;
+    CpAsyncArriveNoInc        "cp.async.mbarrier.arrive.noinc.b64"        [] [] () <- (Generic), 7 0 80, ATOMIC;
+    CpAsyncArriveNoIncShared  "cp.async.mbarrier.arrive.noinc.shared.b64" [] [] () <- (Shared), 7 0 80, ATOMIC;
+    BulkCommit    "cp.async.bulk.commit_group"    [] [] () <- (), 8 0 90, SYNC;
+    BulkWait      "cp.async.bulk.wait_group"      [] [] () <- (Imm), 8 0 90, SYNC;
+    BulkWaitRead  "cp.async.bulk.wait_group.read" [] [] () <- (Imm), 8 0 90, SYNC;
+    BulkPrefetch  "cp.async.bulk.prefetch.L2.global" [] [] () <- (Global U32), 8 0 90, READ;
     PrefetchL1    "prefetch.global.L1"    [] [] () <- (Global), 2 0 50, READ;
     PrefetchL2    "prefetch.global.L2"    [] [] () <- (Global), 2 0 50, READ;
     // Grid and thread
@@ -265,6 +296,12 @@ irregular {
     Shfl "shfl";
     /// `match.all.sync`.
     MatchAll "match";
+    /// `elect.sync`.
+    Elect "elect";
+    /// `mbarrier`.
+    Mbarrier "mbarrier";
+    /// `cp.async.bulk`.
+    BulkCopy "cp.async.bulk";
     /// `ldmatrix`.
     LdMatrix "ldmatrix";
     /// `stmatrix`.

@@ -2,8 +2,9 @@
 
 use crate::ids::{CallParamId, FuncId, PrototypeId, TargetsId};
 use crate::inst::{
-    Atom, AtomOp, AtomOrder, Cache, Call, Callee, Cmp, Combine, Cvt, CvtRound, Kind, Ld, LevelOneEviction,
-    LevelTwoPrefetch, MatrixMove, MemOrder, MmaShape, Red, Regular, Scope, Setp, ShflMode, Space, St, Width,
+    Atom, AtomOp, AtomOrder, BulkCompletion, BulkCopy, Cache, Call, Callee, Cmp, Combine, Cvt, CvtRound,
+    Kind, Ld, LevelOneEviction, LevelTwoPrefetch, MatrixMove, Mbarrier, MbarrierOp, MemOrder, MmaShape, Red,
+    Regular, Scope, Setp, ShflMode, Space, St, Width,
 };
 use crate::ops::{Mod, Mods, Op, Rounding};
 use crate::ty::Ty;
@@ -25,6 +26,9 @@ pub fn forms(op: Op) -> Vec<Kind> {
         Op::Red => atomic_forms(|space, order, scope, op, ty| Kind::Red(Red { space, order, scope, op, ty })),
         Op::Shfl => ShflMode::ALL.iter().map(|mode| Kind::Shfl(*mode)).collect(),
         Op::MatchAll => vec![Kind::MatchAll(Ty::B32), Kind::MatchAll(Ty::B64)],
+        Op::Elect => vec![Kind::Elect],
+        Op::Mbarrier => mbarrier_forms(),
+        Op::BulkCopy => bulk_forms(),
         Op::LdMatrix => matrix_forms(Kind::LdMatrix),
         Op::StMatrix => matrix_forms(Kind::StMatrix),
         Op::Mma => MmaShape::ALL.iter().map(|shape| Kind::Mma(*shape)).collect(),
@@ -176,6 +180,37 @@ fn atomic_forms(make: fn(Space, Option<AtomOrder>, Option<Scope>, AtomOp, Ty) ->
         for order in optional(AtomOrder::ALL) {
             for scope in optional(Scope::ALL) {
                 kinds.push(make(space, order, scope, AtomOp::Add, Ty::U32));
+            }
+        }
+    }
+    kinds
+}
+
+fn mbarrier_forms() -> Vec<Kind> {
+    let scoped = |order: &AtomOrder| Scope::ALL.iter().map(|scope| (*order, *scope)).collect::<Vec<_>>();
+    let orders: Vec<_> = AtomOrder::ALL.iter().flat_map(scoped).collect();
+    let mut kinds = Vec::new();
+    for op in MbarrierOp::ALL {
+        for space in Space::ALL {
+            for order in optional(&orders) {
+                for count in [false, true] {
+                    kinds.push(Kind::Mbarrier(Mbarrier { op: *op, space: *space, order, count }));
+                }
+            }
+        }
+    }
+    kinds
+}
+
+fn bulk_forms() -> Vec<Kind> {
+    let mut kinds = Vec::new();
+    for to in Space::ALL {
+        for from in Space::ALL {
+            for completion in [BulkCompletion::Mbarrier, BulkCompletion::Group] {
+                for (multicast, cache_hint) in [(false, false), (false, true), (true, false), (true, true)] {
+                    let copy = BulkCopy { to: *to, from: *from, completion, multicast, cache_hint };
+                    kinds.push(Kind::BulkCopy(copy));
+                }
             }
         }
     }

@@ -244,7 +244,7 @@ impl Scratch {
         let old = |class| Operand::Reg(RegId::new(class, 0));
         match (arg.role, arg.what) {
             (Role::Def, _) if arg.form == Form::Pair && i == 1 => {
-                if literals {
+                if literals && kind.op() != Op::Elect {
                     Operand::None
                 } else {
                     Operand::Reg(self.function.new_register(RegClass::Pred))
@@ -255,6 +255,7 @@ impl Scratch {
                 let class = if wider { RegClass::B32 } else { ty.class() };
                 Operand::Reg(self.function.new_register(class))
             }
+            (Role::Def, What::Sink) => Operand::None,
             (Role::Def, _) => Operand::Reg(self.function.new_register(RegClass::Pred)),
             (_, What::Value(ty) | What::WideValue(ty) | What::MovSource(ty))
                 if literals && ty.kind() != TyKind::SmallFloat =>
@@ -319,6 +320,8 @@ fn literal_for(op: Op, position: usize) -> i64 {
     match (op, position) {
         (Op::CpAsyncCa | Op::CpAsyncCg | Op::CpAsyncCaL2 | Op::CpAsyncCgL2, 2) => 16,
         (Op::CpAsyncCa | Op::CpAsyncCg | Op::CpAsyncCaL2 | Op::CpAsyncCgL2, _) => 8,
+        (Op::BulkCopy | Op::BulkPrefetch, _) => 16,
+        (Op::BarrierArrive | Op::BarrierSync, 1) => 64,
         (Op::Bfe, 2..) | (Op::Bfi, 3..) => 255,
         (Op::BarArrive | Op::BarSync, 1) => 64,
         (Op::SetMaxNRegInc | Op::SetMaxNRegDec, _) => 64,

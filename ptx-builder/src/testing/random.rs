@@ -169,7 +169,7 @@ impl Random<'_> {
             Some(kind) => Kind::clone(kind),
             None => Kind::Mov(Ty::U32),
         };
-        let block_wide = matches!(op, Op::BarSync | Op::BarRedPopc | Op::BarRedAnd | Op::BarRedOr);
+        let block_wide = op.mnemonic().starts_with("bar") && op != Op::BarWarpSync;
         let kind = if block_wide && depth > 0 { Kind::Mov(Ty::F32) } else { kind };
         let mut operands = Vec::new();
         let mut defs = Vec::new();
@@ -239,7 +239,7 @@ impl Random<'_> {
         position: usize,
     ) -> Operand {
         if arg.form == Form::Pair && i == 1 {
-            return if self.chance(2) {
+            return if kind.op() == Op::Elect || self.chance(2) {
                 Operand::Reg(k.fresh_register(RegClass::Pred))
             } else {
                 Operand::None
@@ -252,6 +252,7 @@ impl Random<'_> {
             (Role::Def, What::Reg(ty) | What::WideReg(ty) | What::Value(ty) | What::WideValue(ty)) => {
                 Operand::Reg(k.fresh_register(ty.class()))
             }
+            (Role::Def, What::Sink) => Operand::None,
             (Role::Def, _) => Operand::Reg(k.fresh_register(RegClass::Pred)),
             (_, What::MovSource(ty)) if self.chance(2) => self.mov_source(k, ty),
             (_, What::Value(ty) | What::WideValue(ty) | What::MovSource(ty))
@@ -297,7 +298,7 @@ impl Random<'_> {
         match ty {
             Ty::F32 => Operand::F32((self.choose)()),
             Ty::F64 => Operand::F64(bits),
-            _ if fixed != 1 || matches!(kind, Kind::Regular(r) if r.op.mnemonic().starts_with("bar.")) => {
+            _ if fixed != 1 || matches!(kind, Kind::Regular(r) if r.op.mnemonic().starts_with("bar")) => {
                 Operand::Int(fixed)
             }
             _ => {

@@ -71,7 +71,9 @@ fn accessed_bytes(inst: &Inst, i: usize) -> Option<u32> {
         Kind::St(st) => Some(st.bytes()),
         Kind::Atom(atom) => Some(atom.ty.bytes()),
         Kind::Red(red) => Some(red.ty.bytes()),
-        Kind::LdMatrix(_) | Kind::StMatrix(_) => Some(16),
+        Kind::Mbarrier(_) => Some(8),
+        Kind::BulkCopy(_) if i == 3 => Some(8),
+        Kind::BulkCopy(_) | Kind::LdMatrix(_) | Kind::StMatrix(_) => Some(16),
         Kind::Regular(regular) => match regular.op {
             Op::CpAsyncCa | Op::CpAsyncCg | Op::CpAsyncCaL2 | Op::CpAsyncCgL2 if i < 2 => {
                 match inst.operands.get(2) {
@@ -79,6 +81,11 @@ fn accessed_bytes(inst: &Inst, i: usize) -> Option<u32> {
                     _ => None,
                 }
             }
+            Op::CpAsyncArrive
+            | Op::CpAsyncArriveShared
+            | Op::CpAsyncArriveNoInc
+            | Op::CpAsyncArriveNoIncShared => Some(8),
+            Op::BulkPrefetch => Some(16),
             _ => None,
         },
         _ => None,

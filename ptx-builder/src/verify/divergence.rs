@@ -17,9 +17,8 @@ use std::collections::{HashMap, HashSet};
 
 pub(super) fn check(function: &Function, flow: &Flow, reporter: &mut Reporter<'_>) {
     let meets_all = |inst: &Inst| match inst.op() {
-        Op::BarSync => inst.operands.len() == 1,
-        Op::BarRedPopc | Op::BarRedAnd | Op::BarRedOr => true,
-        _ => false,
+        Op::BarSync | Op::BarrierSync => inst.operands.len() == 1,
+        op => reduces_over_block(op),
     };
     let barriers: Vec<(InstId, &Inst)> = function.insts().filter(|(_, inst)| meets_all(inst)).collect();
     if barriers.is_empty() {
@@ -40,6 +39,18 @@ pub(super) fn check(function: &Function, flow: &Flow, reporter: &mut Reporter<'_
         let message = format!("a barrier of all threads under divergent control: {why}");
         reporter.advice(Rule::DivergentBarrier, Place::Inst(function, id), message);
     }
+}
+
+fn reduces_over_block(op: Op) -> bool {
+    matches!(
+        op,
+        Op::BarRedPopc
+            | Op::BarRedAnd
+            | Op::BarRedOr
+            | Op::BarrierRedPopc
+            | Op::BarrierRedAnd
+            | Op::BarrierRedOr
+    )
 }
 
 struct State {
@@ -79,7 +90,7 @@ impl State {
         loop {
             let before = self.divergent.len();
             // A reduction over the block gives every thread the same.
-            let same = |inst: &Inst| matches!(inst.op(), Op::BarRedPopc | Op::BarRedAnd | Op::BarRedOr);
+            let same = |inst: &Inst| reduces_over_block(inst.op());
             for (id, inst) in function.insts().filter(|(_, inst)| !same(inst)) {
                 let varies = |operand: &Operand| is_divergent_source(function, operand);
                 let source = inst.kind.effects().varies || inst.operands.iter().any(varies);
