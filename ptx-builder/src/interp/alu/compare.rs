@@ -1,0 +1,154 @@
+//! `setp`: relations, and their combination with a predicate.
+
+use super::float::flush;
+use super::int::Int;
+use super::lanes::{predicate, set_predicate, test2};
+use crate::inst::{Cmp, Combine, Setp};
+use crate::interp::regs::{AluFn, Args, Regs};
+use crate::ty::Ty;
+
+// Relations as constants, so that each function is one loop.
+const EQ: u8 = 0;
+const NE: u8 = 1;
+const LT: u8 = 2;
+const LE: u8 = 3;
+const GT: u8 = 4;
+const GE: u8 = 5;
+const NUM: u8 = 6;
+const NAN: u8 = 7;
+
+const NONE: u8 = 0;
+const AND: u8 = 1;
+const OR: u8 = 2;
+const XOR: u8 = 3;
+
+#[inline(always)]
+fn relation<T: PartialOrd, const CMP: u8>(a: T, b: T) -> bool {
+    match CMP {
+        EQ => a == b,
+        NE => a != b,
+        LT => a < b,
+        LE => a <= b,
+        GT => a > b,
+        _ => a >= b,
+    }
+}
+
+/// Writes the predicate, and the second one: the combination with the negated relation.
+#[inline(always)]
+fn finish<const COMBINE: u8>(regs: &mut Regs, args: &Args, mask: u32, lanes: u32) {
+    let combine = |lanes: u32, with: u32| match COMBINE {
+        AND => lanes & with,
+        OR => lanes | with,
+        XOR => lanes ^ with,
+        _ => lanes,
+    };
+    let with = if COMBINE == NONE { 0 } else { predicate(regs, args, 4) };
+    set_predicate(regs, args.slots[0], mask, combine(lanes, with));
+    if args.slots[1] != args.slots[0] {
+        set_predicate(regs, args.slots[1], mask, combine(!lanes, with));
+    }
+}
+
+fn ints<T: Int, const CMP: u8, const COMBINE: u8>(regs: &mut Regs, args: &Args, mask: u32) {
+    let lanes = test2(regs, [args.slots[2], args.slots[3]], |a: T::Row, b: T::Row| {
+        relation::<T, CMP>(T::get(a), T::get(b))
+    });
+    finish::<COMBINE>(regs, args, mask, lanes);
+}
+
+/// With `UNORDERED` a NaN makes the relation true, otherwise false.
+fn floats<const CMP: u8, const UNORDERED: bool, const FTZ: bool, const COMBINE: u8>(
+    regs: &mut Regs,
+    args: &Args,
+    mask: u32,
+) {
+    let get = |x: u32| if FTZ { flush(f32::from_bits(x)) } else { f32::from_bits(x) };
+    let lanes = test2(regs, [args.slots[2], args.slots[3]], |a: u32, b: u32| {
+        float_relation::<CMP, UNORDERED>(f64::from(get(a)), f64::from(get(b)))
+    });
+    finish::<COMBINE>(regs, args, mask, lanes);
+}
+
+fn doubles<const CMP: u8, const UNORDERED: bool, const COMBINE: u8>(
+    regs: &mut Regs,
+    args: &Args,
+    mask: u32,
+) {
+    let lanes = test2(regs, [args.slots[2], args.slots[3]], |a: u64, b: u64| {
+        float_relation::<CMP, UNORDERED>(f64::from_bits(a), f64::from_bits(b))
+    });
+    finish::<COMBINE>(regs, args, mask, lanes);
+}
+
+#[inline(always)]
+fn float_relation<const CMP: u8, const UNORDERED: bool>(a: f64, b: f64) -> bool {
+    let nan = a.is_nan() || b.is_nan();
+    match CMP {
+        NUM => !nan,
+        NAN => nan,
+        _ if UNORDERED => nan || relation::<f64, CMP>(a, b),
+        _ => !nan && relation::<f64, CMP>(a, b),
+    }
+}
+
+macro_rules! by_combine {
+    ($combine:expr, $f:ident, $($arg:tt),*) => {
+        match $combine {
+            None => $f::<$($arg,)* NONE>,
+            Some(Combine::And) => $f::<$($arg,)* AND>,
+            Some(Combine::Or) => $f::<$($arg,)* OR>,
+            Some(Combine::Xor) => $f::<$($arg,)* XOR>,
+        }
+    };
+}
+
+macro_rules! int_cmp {
+    ($setp:expr, $t:ident) => {
+        match $setp.cmp {
+            Cmp::Eq => by_combine!($setp.combine, ints, $t, EQ),
+            Cmp::Ne => by_combine!($setp.combine, ints, $t, NE),
+            Cmp::Lt => by_combine!($setp.combine, ints, $t, LT),
+            Cmp::Le => by_combine!($setp.combine, ints, $t, LE),
+            Cmp::Gt => by_combine!($setp.combine, ints, $t, GT),
+            Cmp::Ge => by_combine!($setp.combine, ints, $t, GE),
+            _ => return None,
+        }
+    };
+}
+
+macro_rules! float_cmp {
+    ($setp:expr, $f:ident $(, $ftz:tt)?) => {
+        match $setp.cmp {
+            Cmp::Eq => by_combine!($setp.combine, $f, EQ, false $(, $ftz)?),
+            Cmp::Ne => by_combine!($setp.combine, $f, NE, false $(, $ftz)?),
+            Cmp::Lt => by_combine!($setp.combine, $f, LT, false $(, $ftz)?),
+            Cmp::Le => by_combine!($setp.combine, $f, LE, false $(, $ftz)?),
+            Cmp::Gt => by_combine!($setp.combine, $f, GT, false $(, $ftz)?),
+            Cmp::Ge => by_combine!($setp.combine, $f, GE, false $(, $ftz)?),
+            Cmp::Equ => by_combine!($setp.combine, $f, EQ, true $(, $ftz)?),
+            Cmp::Neu => by_combine!($setp.combine, $f, NE, true $(, $ftz)?),
+            Cmp::Ltu => by_combine!($setp.combine, $f, LT, true $(, $ftz)?),
+            Cmp::Leu => by_combine!($setp.combine, $f, LE, true $(, $ftz)?),
+            Cmp::Gtu => by_combine!($setp.combine, $f, GT, true $(, $ftz)?),
+            Cmp::Geu => by_combine!($setp.combine, $f, GE, true $(, $ftz)?),
+            Cmp::Num => by_combine!($setp.combine, $f, NUM, false $(, $ftz)?),
+            Cmp::Nan => by_combine!($setp.combine, $f, NAN, false $(, $ftz)?),
+        }
+    };
+}
+
+pub(super) fn lower(setp: &Setp) -> Option<AluFn> {
+    Some(match setp.ty {
+        Ty::U16 | Ty::B16 => int_cmp!(setp, u16),
+        Ty::S16 => int_cmp!(setp, i16),
+        Ty::U32 | Ty::B32 => int_cmp!(setp, u32),
+        Ty::S32 => int_cmp!(setp, i32),
+        Ty::U64 | Ty::B64 => int_cmp!(setp, u64),
+        Ty::S64 => int_cmp!(setp, i64),
+        Ty::F32 if setp.ftz => float_cmp!(setp, floats, true),
+        Ty::F32 => float_cmp!(setp, floats, false),
+        Ty::F64 => float_cmp!(setp, doubles),
+        _ => return None,
+    })
+}

@@ -1,0 +1,209 @@
+//! Single and double precision. NaN results are the canonical NaN of the hardware: 0x7FFFFFFF and
+//! 0xFFF8000000000000.
+
+use super::lanes::{Row, map1, map2, map3, set_predicate};
+use crate::inst::Regular;
+use crate::interp::regs::{AluFn, Args, Regs};
+use crate::ops::{Mods, Op, Rounding};
+use crate::ty::Ty;
+
+pub(super) const NAN32: u32 = 0x7FFF_FFFF;
+pub(super) const NAN64: u64 = 0xFFF8_0000_0000_0000;
+
+/// A float format of a register.
+pub(super) trait Float: Copy + PartialOrd {
+    type Row: Row;
+    fn get(row: Self::Row) -> Self;
+    /// The bits, any NaN as the canonical one.
+    fn put(self) -> Self::Row;
+}
+
+impl Float for f32 {
+    type Row = u32;
+
+    #[inline(always)]
+    fn get(row: u32) -> Self {
+        f32::from_bits(row)
+    }
+
+    #[inline(always)]
+    fn put(self) -> u32 {
+        if self.is_nan() { NAN32 } else { self.to_bits() }
+    }
+}
+
+impl Float for f64 {
+    type Row = u64;
+
+    #[inline(always)]
+    fn get(row: u64) -> Self {
+        f64::from_bits(row)
+    }
+
+    #[inline(always)]
+    fn put(self) -> u64 {
+        if self.is_nan() { NAN64 } else { self.to_bits() }
+    }
+}
+
+/// Subnormals become zeros of the same sign.
+#[inline(always)]
+pub(super) fn flush(x: f32) -> f32 {
+    if x.is_subnormal() { f32::from_bits(x.to_bits() & 0x8000_0000) } else { x }
+}
+
+/// To 0..1; NaN gives +0.
+#[inline(always)]
+fn clamp(x: f32) -> f32 {
+    if x > 0.0 { x.min(1.0) } else { 0.0 }
+}
+
+#[inline(always)]
+fn input<const FTZ: bool>(row: u32) -> f32 {
+    let x = f32::from_bits(row);
+    if FTZ { flush(x) } else { x }
+}
+
+#[inline(always)]
+fn output<const FTZ: bool, const SAT: bool>(x: f32) -> u32 {
+    let x = if FTZ { flush(x) } else { x };
+    if SAT { clamp(x).to_bits() } else { x.put() }
+}
+
+macro_rules! single {
+    ($($name:ident $map:ident |$($x:ident),*| $body:expr;)*) => { $(
+        fn $name<const FTZ: bool, const SAT: bool>(regs: &mut Regs, args: &Args, mask: u32) {
+            $map(regs, args, mask, |$($x: u32),*| {
+                $(let $x = input::<FTZ>($x);)*
+                output::<FTZ, SAT>($body)
+            });
+        }
+    )* };
+}
+
+single! {
+    add map2 |a, b| a + b;
+    sub map2 |a, b| a - b;
+    mul map2 |a, b| a * b;
+    div map2 |a, b| a / b;
+    rcp map1 |a| 1.0 / a;
+    sqrt map1 |a| a.sqrt();
+    rsqrt map1 |a| (1.0 / f64::from(a).sqrt()) as f32;
+    ex2 map1 |a| f64::from(a).exp2() as f32;
+    lg2 map1 |a| f64::from(a).log2() as f32;
+    sin map1 |a| f64::from(a).sin() as f32;
+    cos map1 |a| f64::from(a).cos() as f32;
+    tanh map1 |a| f64::from(a).tanh() as f32;
+    fma_lanes map3 |a, b, c| a.mul_add(b, c);
+}
+
+fn fma<const FTZ: bool, const SAT: bool>(regs: &mut Regs, args: &Args, mask: u32) {
+    #[cfg(target_arch = "x86_64")]
+    if std::is_x86_feature_detected!("fma") && std::is_x86_feature_detected!("avx2") {
+        // SAFETY: the processor has the two features that the function is compiled for.
+        return unsafe { fma_hardware::<FTZ, SAT>(regs, args, mask) };
+    }
+    fma_lanes::<FTZ, SAT>(regs, args, mask);
+}
+
+/// [`fma_lanes`] with the processor's instruction in the place of a call.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+fn fma_hardware<const FTZ: bool, const SAT: bool>(regs: &mut Regs, args: &Args, mask: u32) {
+    map3(regs, args, mask, |a: u32, b: u32, c: u32| {
+        output::<FTZ, SAT>(input::<FTZ>(a).mul_add(input::<FTZ>(b), input::<FTZ>(c)))
+    });
+}
+
+/// The smaller; a number rather than a NaN; -0 is less than +0.
+#[inline(always)]
+fn least(a: f32, b: f32) -> f32 {
+    if a.is_nan() {
+        b
+    } else if b.is_nan() {
+        a
+    } else if a < b || a == b && a.is_sign_negative() {
+        a
+    } else {
+        b
+    }
+}
+
+#[inline(always)]
+fn most(a: f32, b: f32) -> f32 {
+    if a.is_nan() {
+        b
+    } else if b.is_nan() {
+        a
+    } else if a > b || a == b && a.is_sign_positive() {
+        a
+    } else {
+        b
+    }
+}
+
+single! {
+    min map2 |a, b| least(a, b);
+    max map2 |a, b| most(a, b);
+    min_nan map2 |a, b| if a.is_nan() || b.is_nan() { f32::NAN } else { least(a, b) };
+    max_nan map2 |a, b| if a.is_nan() || b.is_nan() { f32::NAN } else { most(a, b) };
+    neg map1 |a| -a;
+    abs map1 |a| a.abs();
+}
+
+fn copysign(regs: &mut Regs, args: &Args, mask: u32) {
+    map2(regs, args, mask, |a: u32, b: u32| b & !(1 << 31) | a & 1 << 31);
+}
+
+fn test<const NAN: bool>(regs: &mut Regs, args: &Args, mask: u32) {
+    let a = u32::row(regs, args.slots[1]);
+    let mut lanes = 0;
+    for (i, &bits) in a.iter().enumerate() {
+        let x = f32::from_bits(bits);
+        lanes |= u32::from(if NAN { x.is_nan() } else { x.is_finite() }) << i;
+    }
+    set_predicate(regs, args.slots[0], mask, lanes);
+}
+
+macro_rules! modes {
+    ($mods:expr, $f:ident) => {
+        match ($mods.ftz, $mods.sat) {
+            (false, false) => $f::<false, false>,
+            (true, false) => $f::<true, false>,
+            (false, true) => $f::<false, true>,
+            (true, true) => $f::<true, true>,
+        }
+    };
+}
+
+pub(super) fn lower(regular: &Regular) -> Option<AluFn> {
+    let mods: Mods = regular.mods;
+    if regular.ty != Some(Ty::F32) || !matches!(mods.rounding, None | Some(Rounding::Rn)) {
+        return None;
+    }
+    Some(match regular.op {
+        Op::FAdd => modes!(mods, add),
+        Op::FSub => modes!(mods, sub),
+        Op::FMul => modes!(mods, mul),
+        Op::FFma => modes!(mods, fma),
+        Op::FDiv | Op::DivApprox | Op::DivFull => modes!(mods, div),
+        Op::FRcp | Op::RcpApprox => modes!(mods, rcp),
+        Op::FSqrt | Op::SqrtApprox => modes!(mods, sqrt),
+        Op::RsqrtApprox => modes!(mods, rsqrt),
+        Op::Ex2Approx => modes!(mods, ex2),
+        Op::Lg2Approx => modes!(mods, lg2),
+        Op::SinApprox => modes!(mods, sin),
+        Op::CosApprox => modes!(mods, cos),
+        Op::TanhApprox => modes!(mods, tanh),
+        Op::FMin => modes!(mods, min),
+        Op::FMax => modes!(mods, max),
+        Op::FMinNan => modes!(mods, min_nan),
+        Op::FMaxNan => modes!(mods, max_nan),
+        Op::FNeg => modes!(mods, neg),
+        Op::FAbs => modes!(mods, abs),
+        Op::Copysign => copysign,
+        Op::TestpNan => test::<true>,
+        Op::TestpFinite => test::<false>,
+        _ => return None,
+    })
+}
