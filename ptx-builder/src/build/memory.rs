@@ -52,7 +52,7 @@ impl Load {
 
     const fn ld(self, space: Space, width: Width, ty: Ty) -> Ld {
         let Self { order, cache, nc, evict, prefetch } = self;
-        Ld { space, order, cache, nc, evict, prefetch, width, ty }
+        Ld { order, cache, nc, evict, prefetch, width, ..Ld::plain(space, ty) }
     }
 }
 
@@ -135,7 +135,7 @@ impl KernelBuilder {
         Count<N>: VectorWidth,
     {
         let Store { order, cache, evict } = how;
-        let st = St { space, order, cache, evict, width: <Count<N>>::WIDTH, ty: M::MEM };
+        let st = St { order, cache, evict, width: <Count<N>>::WIDTH, ..St::plain(space, M::MEM) };
         let operands = [Operand::Addr(address)].into_iter().chain(values).collect();
         self.push(Kind::St(st), operands);
     }

@@ -115,10 +115,22 @@ macro_rules! atomic {
             }
 
             pub(super) fn parse(words: &mut Words<'_>) -> Result<Self, String> {
-                let order = words.take(AtomOrder::from_name);
-                let scope = words.take(Scope::from_name);
-                let space = Space::parse(words);
-                let op = words.need("an atomic operation", AtomOp::from_name)?;
+                // Qualifiers in any order: compilers have several.
+                let (mut order, mut scope, mut space, mut op) = (None, None, Space::Generic, None);
+                loop {
+                    if let Some(found) = words.take(AtomOrder::from_name) {
+                        order = Some(found);
+                    } else if let Some(found) = words.take(Scope::from_name) {
+                        scope = Some(found);
+                    } else if let Some(found) = Space::take(words) {
+                        space = found;
+                    } else if op.is_none() && let Some(found) = words.take(AtomOp::from_name) {
+                        op = Some(found);
+                    } else {
+                        break;
+                    }
+                }
+                let Some(op) = op else { return words.need("an atomic operation", |_| None) };
                 let noftz = words.eat("noftz");
                 let ty = words.ty()?;
                 if noftz == op.noftz(ty).is_empty() {

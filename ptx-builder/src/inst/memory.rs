@@ -25,6 +25,8 @@ pub struct Ld {
     pub nc: bool,
     /// L1 eviction priority.
     pub evict: Option<LevelOneEviction>,
+    /// With a cache policy as the last operand.
+    pub cache_hint: bool,
     /// L2 prefetch size.
     pub prefetch: Option<LevelTwoPrefetch>,
     /// Elements.
@@ -42,6 +44,7 @@ impl Ld {
             cache: None,
             nc: false,
             evict: None,
+            cache_hint: false,
             prefetch: None,
             width: Width::One,
             ty,
@@ -55,7 +58,11 @@ impl Ld {
 
     pub(super) fn signature(&self) -> Signature {
         let dest = Arg { role: Role::Def, ..Arg::one(What::WideReg(self.ty)) };
-        Signature::new(&[self.width.arg(dest), Arg::one(What::Address(self.space))])
+        let mut signature = Signature::new(&[self.width.arg(dest), Arg::one(What::Address(self.space))]);
+        if self.cache_hint {
+            signature.push(Arg::one(What::Reg(Ty::B64)));
+        }
+        signature
     }
 
     pub(super) fn requires(&self) -> Requires {
@@ -65,6 +72,9 @@ impl Ld {
         }
         if self.evict.is_some() {
             requires = requires.and(Requires::new(7, 4, 70));
+        }
+        if self.cache_hint {
+            requires = requires.and(Requires::new(7, 4, 80));
         }
         match self.prefetch {
             Some(LevelTwoPrefetch::B256) => requires.and(Requires::new(7, 4, 80)),
@@ -98,7 +108,7 @@ impl Ld {
             report("a read-only load takes the cache operators ca, cg and cs".to_owned());
         }
         let cached = matches!(self.space, Space::Global | Space::Generic);
-        if (self.evict.is_some() || self.prefetch.is_some()) && !cached {
+        if (self.evict.is_some() || self.prefetch.is_some() || self.cache_hint) && !cached {
             report("eviction and prefetch hints belong to global memory".to_owned());
         }
         if self.cache.is_some() && self.order != MemOrder::Weak {
@@ -107,7 +117,7 @@ impl Ld {
         if self.cache.is_some() && self.evict.is_some() {
             report("a load takes a cache operator or an eviction priority, not both".to_owned());
         }
-        if self.evict.is_some() && self.order == MemOrder::Volatile {
+        if (self.evict.is_some() || self.cache_hint) && self.order == MemOrder::Volatile {
             report("volatile loads take no eviction priority".to_owned());
         }
         if matches!(self.space, Space::Param | Space::Const | Space::Local)
@@ -120,15 +130,30 @@ impl Ld {
         }
     }
 
+    /// Qualifiers in any order: compilers have several.
     pub(super) fn parse(words: &mut Words<'_>) -> Result<Self, String> {
-        let order = MemOrder::parse(words)?;
-        let space = Space::parse(words);
-        let cache = words.take(Cache::from_name);
-        let nc = words.eat("nc");
-        let evict = words.take(LevelOneEviction::from_name);
-        let prefetch = words.take(LevelTwoPrefetch::from_name);
+        let mut ld = Self::plain(Space::Generic, Ty::B32);
+        loop {
+            if let Some(order) = MemOrder::parse(words)? {
+                ld.order = order;
+            } else if let Some(space) = Space::take(words) {
+                ld.space = space;
+            } else if let Some(cache) = words.take(Cache::from_name) {
+                ld.cache = Some(cache);
+            } else if words.eat("nc") {
+                ld.nc = true;
+            } else if let Some(evict) = words.take(LevelOneEviction::from_name) {
+                ld.evict = Some(evict);
+            } else if words.eat("L2::cache_hint") {
+                ld.cache_hint = true;
+            } else if let Some(prefetch) = words.take(LevelTwoPrefetch::from_name) {
+                ld.prefetch = Some(prefetch);
+            } else {
+                break;
+            }
+        }
         let width = Width::parse(words);
-        Ok(Self { space, order, cache, nc, evict, prefetch, width, ty: words.ty()? })
+        Ok(Self { width, ty: words.ty()?, ..ld })
     }
 }
 
@@ -143,6 +168,9 @@ impl fmt::Display for Ld {
         }
         if let Some(evict) = self.evict {
             write!(f, ".{}", evict.name())?;
+        }
+        if self.cache_hint {
+            f.write_str(".L2::cache_hint")?;
         }
         if let Some(prefetch) = self.prefetch {
             write!(f, ".{}", prefetch.name())?;
@@ -162,6 +190,8 @@ pub struct St {
     pub cache: Option<Cache>,
     /// L1 eviction priority.
     pub evict: Option<LevelOneEviction>,
+    /// With a cache policy as the last operand.
+    pub cache_hint: bool,
     /// Elements.
     pub width: Width,
     /// Element type in memory.
@@ -171,7 +201,15 @@ pub struct St {
 impl St {
     /// `st.space.ty` without modifiers.
     pub const fn plain(space: Space, ty: Ty) -> Self {
-        Self { space, order: MemOrder::Weak, cache: None, evict: None, width: Width::One, ty }
+        Self {
+            space,
+            order: MemOrder::Weak,
+            cache: None,
+            evict: None,
+            cache_hint: false,
+            width: Width::One,
+            ty,
+        }
     }
 
     /// Bytes moved, which is also the alignment that the address needs.
@@ -181,12 +219,17 @@ impl St {
 
     pub(super) fn signature(&self) -> Signature {
         let value = Arg::one(What::WideValue(self.ty));
-        Signature::new(&[Arg::one(What::Address(self.space)), self.width.arg(value)])
+        let mut signature = Signature::new(&[Arg::one(What::Address(self.space)), self.width.arg(value)]);
+        if self.cache_hint {
+            signature.push(Arg::one(What::Reg(Ty::B64)));
+        }
+        signature
     }
 
     pub(super) fn requires(&self) -> Requires {
         let order = self.order.requires().and(self.space.requires());
-        if self.evict.is_some() { order.and(Requires::new(7, 4, 70)) } else { order }
+        let order = if self.evict.is_some() { order.and(Requires::new(7, 4, 70)) } else { order };
+        if self.cache_hint { order.and(Requires::new(7, 4, 80)) } else { order }
     }
 
     pub(super) fn problems(&self, report: &mut dyn FnMut(String)) {
@@ -214,10 +257,11 @@ impl St {
         if self.cache.is_some() && self.evict.is_some() {
             report("a store takes a cache operator or an eviction priority, not both".to_owned());
         }
-        if self.evict.is_some() && self.order == MemOrder::Volatile {
+        if (self.evict.is_some() || self.cache_hint) && self.order == MemOrder::Volatile {
             report("volatile stores take no eviction priority".to_owned());
         }
-        if self.evict.is_some() && !matches!(self.space, Space::Global | Space::Generic) {
+        if (self.evict.is_some() || self.cache_hint) && !matches!(self.space, Space::Global | Space::Generic)
+        {
             report("eviction hints belong to global memory".to_owned());
         }
         if self.space == Space::Local && self.order != MemOrder::Weak {
@@ -226,12 +270,24 @@ impl St {
     }
 
     pub(super) fn parse(words: &mut Words<'_>) -> Result<Self, String> {
-        let order = MemOrder::parse(words)?;
-        let space = Space::parse(words);
-        let cache = words.take(Cache::from_name);
-        let evict = words.take(LevelOneEviction::from_name);
+        let mut st = Self::plain(Space::Generic, Ty::B32);
+        loop {
+            if let Some(order) = MemOrder::parse(words)? {
+                st.order = order;
+            } else if let Some(space) = Space::take(words) {
+                st.space = space;
+            } else if let Some(cache) = words.take(Cache::from_name) {
+                st.cache = Some(cache);
+            } else if let Some(evict) = words.take(LevelOneEviction::from_name) {
+                st.evict = Some(evict);
+            } else if words.eat("L2::cache_hint") {
+                st.cache_hint = true;
+            } else {
+                break;
+            }
+        }
         let width = Width::parse(words);
-        Ok(Self { space, order, cache, evict, width, ty: words.ty()? })
+        Ok(Self { width, ty: words.ty()?, ..st })
     }
 }
 
@@ -243,6 +299,9 @@ impl fmt::Display for St {
         }
         if let Some(evict) = self.evict {
             write!(f, ".{}", evict.name())?;
+        }
+        if self.cache_hint {
+            f.write_str(".L2::cache_hint")?;
         }
         write!(f, "{}.{}", self.width, self.ty)
     }

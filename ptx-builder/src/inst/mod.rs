@@ -13,7 +13,9 @@ mod matrix;
 mod mbarrier;
 mod memory;
 mod operand;
+mod policy;
 mod regular;
+mod select;
 mod signature;
 mod space;
 mod special;
@@ -28,7 +30,9 @@ pub use matrix::{MatrixMove, MmaShape};
 pub use mbarrier::{Mbarrier, MbarrierOp};
 pub use memory::{Ld, St};
 pub use operand::{Address, Base, Operand};
+pub use policy::{CreatePolicy, LevelTwoEviction};
 pub use regular::Regular;
+pub use select::{Set, Slct};
 pub use signature::{Arg, Form, Role, Signature, What};
 pub use space::{Cache, LevelOneEviction, LevelTwoPrefetch, MemOrder, Scope, Space, Width};
 pub use special::SpecialReg;
@@ -73,6 +77,12 @@ pub enum Kind {
     },
     /// Comparison.
     Setp(Setp),
+    /// Comparison with a number for its result.
+    Set(Set),
+    /// Selection by a sign.
+    Slct(Slct),
+    /// `createpolicy.fractional`.
+    CreatePolicy(CreatePolicy),
     /// Conversion.
     Cvt(Cvt),
     /// Load.
@@ -212,6 +222,9 @@ impl Kind {
             Self::Pack { .. } => Op::Pack,
             Self::Unpack { .. } => Op::Unpack,
             Self::Setp(_) => Op::Setp,
+            Self::Set(_) => Op::Set,
+            Self::Slct(_) => Op::Slct,
+            Self::CreatePolicy(_) => Op::CreatePolicy,
             Self::Cvt(_) => Op::Cvt,
             Self::Ld(_) => Op::Ld,
             Self::St(_) => Op::St,
@@ -240,6 +253,9 @@ impl Kind {
             Self::Pack { ty, parts } => convert::pack_signature(*ty, *parts),
             Self::Unpack { ty, parts } => convert::unpack_signature(*ty, *parts),
             Self::Setp(setp) => setp.signature(),
+            Self::Set(set) => set.signature(),
+            Self::Slct(slct) => slct.signature(),
+            Self::CreatePolicy(_) => CreatePolicy::signature(),
             Self::Cvt(cvt) => cvt.signature(),
             Self::Ld(ld) => ld.signature(),
             Self::St(st) => st.signature(),
@@ -272,6 +288,9 @@ impl Kind {
             | Self::Inline { .. } => Requires::BASE,
             Self::BrxIdx { .. } => Requires::new(6, 0, 50),
             Self::Setp(setp) => setp.requires(),
+            Self::Set(set) => set.requires(),
+            Self::Slct(_) => Requires::BASE,
+            Self::CreatePolicy(_) => Requires::new(7, 4, 80),
             Self::Cvt(cvt) => cvt.requires(),
             Self::Ld(ld) => ld.requires(),
             Self::St(st) => st.requires(),
@@ -292,9 +311,14 @@ impl Kind {
     pub fn effects(&self) -> Effects {
         match self {
             Self::Regular(regular) => regular.info().effects,
-            Self::Mov(_) | Self::Pack { .. } | Self::Unpack { .. } | Self::Setp(_) | Self::Cvt(_) => {
-                Effects::PURE
-            }
+            Self::Mov(_)
+            | Self::Pack { .. }
+            | Self::Unpack { .. }
+            | Self::Setp(_)
+            | Self::Set(_)
+            | Self::Slct(_)
+            | Self::CreatePolicy(_)
+            | Self::Cvt(_) => Effects::PURE,
             Self::Ld(ld) => ld.effects(),
             Self::St(_) => Effects::WRITE,
             Self::Atom(_) => Effects::ATOMIC,
@@ -318,6 +342,9 @@ impl Kind {
                 convert::pack_problems(*ty, *parts, report)
             }
             Self::Setp(setp) => setp.problems(report),
+            Self::Set(set) => set.problems(report),
+            Self::Slct(slct) => slct.problems(report),
+            Self::CreatePolicy(policy) => policy.problems(report),
             Self::Cvt(cvt) => cvt.problems(report),
             Self::Ld(ld) => ld.problems(report),
             Self::St(st) => st.problems(report),
@@ -348,8 +375,11 @@ impl Kind {
         let special = match head {
             "mov" => Some(convert::parse_mov(&mut words, shapes)),
             "setp" => Some(Setp::parse(&mut words).map(Self::Setp)),
+            "set" => Some(Set::parse(&mut words).map(Self::Set)),
+            "slct" => Some(Slct::parse(&mut words).map(Self::Slct)),
+            "createpolicy" => Some(CreatePolicy::parse(&mut words).map(Self::CreatePolicy)),
             "cvt" => Some(Cvt::parse(&mut words).map(Self::Cvt)),
-            "ld" => Some(Ld::parse(&mut words).map(Self::Ld)),
+            "ld" | "ldu" => Some(Ld::parse(&mut words).map(Self::Ld)),
             "st" => Some(St::parse(&mut words).map(Self::St)),
             "atom" => Some(Atom::parse(&mut words).map(Self::Atom)),
             "red" => Some(Red::parse(&mut words).map(Self::Red)),
@@ -384,6 +414,9 @@ impl fmt::Display for Kind {
             Self::Regular(regular) => fmt::Display::fmt(regular, f),
             Self::Mov(ty) | Self::Pack { ty, .. } | Self::Unpack { ty, .. } => write!(f, "mov.{ty}"),
             Self::Setp(setp) => fmt::Display::fmt(setp, f),
+            Self::Set(set) => fmt::Display::fmt(set, f),
+            Self::Slct(slct) => fmt::Display::fmt(slct, f),
+            Self::CreatePolicy(policy) => fmt::Display::fmt(policy, f),
             Self::Cvt(cvt) => fmt::Display::fmt(cvt, f),
             Self::Ld(ld) => fmt::Display::fmt(ld, f),
             Self::St(st) => fmt::Display::fmt(st, f),

@@ -52,7 +52,7 @@ impl Regular {
                 Spec::W => What::Reg(wide),
                 Spec::U32 | Spec::OptU32 => What::Reg(Ty::U32),
                 Spec::S32 => What::Reg(Ty::S32),
-                Spec::B32 => What::Reg(Ty::B32),
+                Spec::B32 | Spec::R32 => What::Reg(Ty::B32),
                 Spec::U64 => What::Reg(Ty::U64),
                 Spec::P | Spec::PN => What::Pred(false),
                 Spec::Imm => What::Literal,
@@ -70,6 +70,7 @@ impl Regular {
                 Spec::U32 | Spec::OptU32 => What::Value(Ty::U32),
                 Spec::S32 => What::Value(Ty::S32),
                 Spec::B32 => What::Value(Ty::B32),
+                Spec::R32 => What::Reg(Ty::B32),
                 Spec::U64 => What::Value(Ty::U64),
                 Spec::P => What::Pred(false),
                 Spec::PN => What::Pred(true),
@@ -150,6 +151,14 @@ impl Regular {
                     report("the thread count of a barrier is a multiple of 32, at most 1024".to_owned());
                 }
             }
+            Op::ApplyPriority | Op::ApplyPriorityAny | Op::Discard | Op::DiscardAny
+                if literal(1).is_some_and(|v| v != 128) =>
+            {
+                report("a cache line has 128 bytes".to_owned());
+            }
+            Op::PmEvent if literal(0).is_some_and(|v| !(0..16).contains(&v)) => {
+                report("performance events are numbered 0 to 15".to_owned());
+            }
             Op::SetMaxNRegInc | Op::SetMaxNRegDec
                 if literal(0).is_some_and(|v| !(24..=256).contains(&v) || v % 8 != 0) =>
             {
@@ -210,6 +219,11 @@ fn other_name(mnemonic: &str) -> Option<String> {
         ("barrier.cluster.arrive.release", "barrier.cluster.arrive"),
         ("barrier.cluster.wait.acquire", "barrier.cluster.wait"),
         ("ret.uni", "ret"),
+        // Single precision `mad` is fused.
+        ("mad.rn.", "fma.rn."),
+        ("mad.rz.", "fma.rz."),
+        ("mad.rm.", "fma.rm."),
+        ("mad.rp.", "fma.rp."),
     ];
     let mut name = mnemonic.to_owned();
     for (written, known) in SAME {

@@ -38,12 +38,16 @@ impl Space {
     }
 
     pub(super) fn parse(words: &mut Words<'_>) -> Self {
+        Self::take(words).unwrap_or(Self::Generic)
+    }
+
+    pub(super) fn take(words: &mut Words<'_>) -> Option<Self> {
         let named = |word: &str| match word {
             "shared::cta" => Some(Self::Shared),
             "param::entry" | "param::func" => Some(Self::Param),
             _ => Self::from_name(word).filter(|space| *space != Self::Generic),
         };
-        words.take(named).unwrap_or(Self::Generic)
+        words.take(named)
     }
 
     /// What an access to the space needs.
@@ -104,31 +108,19 @@ impl MemOrder {
         }
     }
 
-    pub(super) fn parse(words: &mut Words<'_>) -> Result<Self, String> {
-        let scope = |words: &mut Words<'_>| words.need("a scope", Scope::from_name);
-        Ok(match words.peek() {
-            Some("weak") => {
-                words.eat("weak");
-                Self::Weak
-            }
-            Some("volatile") => {
-                words.eat("volatile");
-                Self::Volatile
-            }
-            Some("relaxed") => {
-                words.eat("relaxed");
-                Self::Relaxed(scope(words)?)
-            }
-            Some("acquire") => {
-                words.eat("acquire");
-                Self::Acquire(scope(words)?)
-            }
-            Some("release") => {
-                words.eat("release");
-                Self::Release(scope(words)?)
-            }
-            _ => Self::Weak,
-        })
+    /// The order that comes next, if one does.
+    pub(super) fn parse(words: &mut Words<'_>) -> Result<Option<Self>, String> {
+        type Scoped = fn(Scope) -> MemOrder;
+        if words.eat("weak") {
+            return Ok(Some(Self::Weak));
+        }
+        if words.eat("volatile") {
+            return Ok(Some(Self::Volatile));
+        }
+        let all: [(&str, Scoped); 3] =
+            [("relaxed", Self::Relaxed), ("acquire", Self::Acquire), ("release", Self::Release)];
+        let found = all.into_iter().find(|(name, _)| words.eat(name));
+        found.map(|(_, order)| words.need("a scope", Scope::from_name).map(order)).transpose()
     }
 }
 

@@ -26,6 +26,8 @@ pub enum Spec {
     S32,
     /// Register or literal, 32 bits.
     B32,
+    /// Register, 32 bits.
+    R32,
     /// Register or literal, unsigned 64-bit.
     U64,
     /// Predicate register.
@@ -192,6 +194,18 @@ impl Op {
     /// The row of the regular table, `None` for an irregular instruction.
     pub const fn regular(self) -> Option<&'static RegularInfo> {
         self.info().regular.as_ref()
+    }
+
+    /// Does it assign the carry flag of the thread?
+    pub const fn sets_carry(self) -> bool {
+        use Op::{AddCCc, AddCc, MadCHiCc, MadCLoCc, MadHiCc, MadLoCc, SubCCc, SubCc};
+        matches!(self, AddCc | AddCCc | SubCc | SubCCc | MadLoCc | MadHiCc | MadCLoCc | MadCHiCc)
+    }
+
+    /// Does it read the carry flag of the thread?
+    pub const fn reads_carry(self) -> bool {
+        use Op::{AddC, AddCCc, MadCHi, MadCHiCc, MadCLo, MadCLoCc, SubC, SubCCc};
+        matches!(self, AddC | AddCCc | SubC | SubCCc | MadCLo | MadCHi | MadCLoCc | MadCHiCc)
     }
 
     /// The fixed part of the mnemonic.

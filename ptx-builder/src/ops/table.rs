@@ -27,7 +27,7 @@ macro_rules! ptx_ops {
         /// Instructions that share a mnemonic but compute something else, or came at another time, are
         /// several operations: `add.s32` is [`Op::Add`], `add.rn.f32` is [`Op::FAdd`].
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-        #[repr(u8)]
+        #[repr(u16)]
         pub enum Op {
             $( #[doc = concat!("`", $mnemonic, "`, PTX ISA ", $major, ".", $minor, ", sm_", $sm $(, stringify!($a))?)] $op, )*
             $( $(#[$doc])* $iop, )*
@@ -82,6 +82,24 @@ regular {
     Neg        "neg"         [] [S16 S32 S64]             (T) <- (T), 1 0 50, PURE;
     Abs        "abs"         [] [S16 S32 S64]             (T) <- (T), 1 0 50, PURE;
     Sad        "sad"         [] [U16 U32 U64 S16 S32 S64] (T) <- (T T T), 1 0 50, PURE;
+    // With the carry flag of the thread: `cc` forms assign it, `c` forms add it (subtract it, as a borrow)
+    AddCc      "add.cc"      [] [U32 S32 U64 S64] (T) <- (T T), 1 2 50, PURE;
+    AddC       "addc"        [] [U32 S32 U64 S64] (T) <- (T T), 1 2 50, PURE;
+    AddCCc     "addc.cc"     [] [U32 S32 U64 S64] (T) <- (T T), 1 2 50, PURE;
+    SubCc      "sub.cc"      [] [U32 S32 U64 S64] (T) <- (T T), 1 2 50, PURE;
+    SubC       "subc"        [] [U32 S32 U64 S64] (T) <- (T T), 1 2 50, PURE;
+    SubCCc     "subc.cc"     [] [U32 S32 U64 S64] (T) <- (T T), 1 2 50, PURE;
+    MadLoCc    "mad.lo.cc"   [] [U32 S32 U64 S64] (T) <- (T T T), 4 3 50, PURE;
+    MadHiCc    "mad.hi.cc"   [] [U32 S32 U64 S64] (T) <- (T T T), 4 3 50, PURE;
+    MadCLo     "madc.lo"     [] [U32 S32 U64 S64] (T) <- (T T T), 4 3 50, PURE;
+    MadCHi     "madc.hi"     [] [U32 S32 U64 S64] (T) <- (T T T), 4 3 50, PURE;
+    MadCLoCc   "madc.lo.cc"  [] [U32 S32 U64 S64] (T) <- (T T T), 4 3 50, PURE;
+    MadCHiCc   "madc.hi.cc"  [] [U32 S32 U64 S64] (T) <- (T T T), 4 3 50, PURE;
+    Mul24Lo    "mul24.lo"    [] [U32 S32]         (T) <- (T T), 1 0 50, PURE;
+    Mul24Hi    "mul24.hi"    [] [U32 S32]         (T) <- (T T), 1 0 50, PURE;
+    Mad24Lo    "mad24.lo"    [] [U32 S32]         (T) <- (T T T), 1 0 50, PURE;
+    Mad24Hi    "mad24.hi"    [] [U32 S32]         (T) <- (T T T), 1 0 50, PURE;
+    MadHiSat   "mad.hi.sat"  [] [S32]             (T) <- (T T T), 1 0 50, PURE;
     // Bits
     And        "and"         [] [Pred B16 B32 B64]        (T) <- (T T), 1 0 50, PURE;
     Or         "or"          [] [Pred B16 B32 B64]        (T) <- (T T), 1 0 50, PURE;
@@ -97,10 +115,23 @@ regular {
     Clz        "clz"         [] [B32 B64]                 (U32) <- (T), 2 0 50, PURE;
     Brev       "brev"        [] [B32 B64]                 (T) <- (T), 2 0 50, PURE;
     Bfind      "bfind"       [] [U32 U64 S32 S64]         (U32) <- (T), 2 0 50, PURE;
+    BfindShift "bfind.shiftamt" [] [U32 U64 S32 S64]      (U32) <- (T), 2 0 50, PURE;
+    Cnot       "cnot"        [] [B16 B32 B64]             (T) <- (T), 1 0 50, PURE;
+    Fns        "fns"         [] [B32]                     (T) <- (T U32 S32), 6 0 50, PURE;
+    SzextClamp "szext.clamp" [] [U32 S32]                 (T) <- (T U32), 7 6 70, PURE;
+    SzextWrap  "szext.wrap"  [] [U32 S32]                 (T) <- (T U32), 7 6 70, PURE;
+    BmskClamp  "bmsk.clamp"  [] [B32]                     (T) <- (U32 U32), 7 6 70, PURE;
+    BmskWrap   "bmsk.wrap"   [] [B32]                     (T) <- (U32 U32), 7 6 70, PURE;
     Bfe        "bfe"         [] [U32 U64 S32 S64]         (T) <- (T U32 U32), 2 0 50, PURE;
     Bfi        "bfi"         [] [B32 B64]                 (T) <- (T T U32 U32), 2 0 50, PURE;
     Lop3       "lop3"        [] [B32]                     (T) <- (T T T Imm), 4 3 50, PURE;
     Prmt       "prmt"        [] [B32]                     (T) <- (T T T), 2 0 50, PURE;
+    PrmtF4e    "prmt.b32.f4e"  [] [] (B32) <- (B32 B32 B32), 2 0 50, PURE;
+    PrmtB4e    "prmt.b32.b4e"  [] [] (B32) <- (B32 B32 B32), 2 0 50, PURE;
+    PrmtRc8    "prmt.b32.rc8"  [] [] (B32) <- (B32 B32 B32), 2 0 50, PURE;
+    PrmtEcl    "prmt.b32.ecl"  [] [] (B32) <- (B32 B32 B32), 2 0 50, PURE;
+    PrmtEcr    "prmt.b32.ecr"  [] [] (B32) <- (B32 B32 B32), 2 0 50, PURE;
+    PrmtRc16   "prmt.b32.rc16" [] [] (B32) <- (B32 B32 B32), 2 0 50, PURE;
     // Dot products of bytes and of halves with bytes
     Dp4aUU     "dp4a.u32.u32"    [] [] (U32) <- (B32 B32 U32), 5 0 61, PURE;
     Dp4aUS     "dp4a.u32.s32"    [] [] (S32) <- (B32 B32 S32), 5 0 61, PURE;
@@ -130,11 +161,13 @@ regular {
     FRcp       "rcp"         [RndReq Ftz] [F32]           (T) <- (T), 1 4 50, PURE;
     DRcp       "rcp"         [RndReq] [F64]               (T) <- (T), 1 4 50, PURE;
     RcpApprox  "rcp.approx"  [Ftz] [F32]                  (T) <- (T), 1 4 50, PURE;
+    DRcpApprox "rcp.approx.ftz" [] [F64]                  (T) <- (T), 2 1 50, PURE;
     FSqrt      "sqrt"        [RndReq Ftz] [F32]           (T) <- (T), 1 4 50, PURE;
     DSqrt      "sqrt"        [RndReq] [F64]               (T) <- (T), 1 4 50, PURE;
     SqrtApprox "sqrt.approx" [Ftz] [F32]                  (T) <- (T), 1 4 50, PURE;
     RsqrtApprox "rsqrt.approx" [Ftz] [F32]                (T) <- (T), 1 4 50, PURE;
     DRsqrtApprox "rsqrt.approx" [] [F64]                  (T) <- (T), 1 4 50, PURE;
+    DRsqrtApproxFtz "rsqrt.approx.ftz" [] [F64]           (T) <- (T), 4 0 50, PURE;
     Ex2Approx  "ex2.approx"  [Ftz] [F32]                  (T) <- (T), 1 4 50, PURE;
     Lg2Approx  "lg2.approx"  [Ftz] [F32]                  (T) <- (T), 1 4 50, PURE;
     SinApprox  "sin.approx"  [Ftz] [F32]                  (T) <- (T), 1 4 50, PURE;
@@ -146,6 +179,8 @@ regular {
     DMax       "max"         [] [F64]                     (T) <- (T T), 1 0 50, PURE;
     FMinNan    "min.NaN"     [] [F32]                     (T) <- (T T), 7 0 80, PURE;
     FMaxNan    "max.NaN"     [] [F32]                     (T) <- (T T), 7 0 80, PURE;
+    FMinFtzNan "min.ftz.NaN" [] [F32]                     (T) <- (T T), 7 0 80, PURE;
+    FMaxFtzNan "max.ftz.NaN" [] [F32]                     (T) <- (T T), 7 0 80, PURE;
     FNeg       "neg"         [Ftz] [F32]                  (T) <- (T), 1 0 50, PURE;
     DNeg       "neg"         [] [F64]                     (T) <- (T), 1 0 50, PURE;
     FAbs       "abs"         [Ftz] [F32]                  (T) <- (T), 1 0 50, PURE;
@@ -153,6 +188,10 @@ regular {
     Copysign   "copysign"    [] [F32 F64]                 (T) <- (T T), 2 0 50, PURE;
     TestpFinite "testp.finite" [] [F32 F64]               (P) <- (T), 2 0 50, PURE;
     TestpNan   "testp.notanumber" [] [F32 F64]            (P) <- (T), 2 0 50, PURE;
+    TestpInf   "testp.infinite"  [] [F32 F64]             (P) <- (T), 2 0 50, PURE;
+    TestpNumber "testp.number"   [] [F32 F64]             (P) <- (T), 2 0 50, PURE;
+    TestpNormal "testp.normal"   [] [F32 F64]             (P) <- (T), 2 0 50, PURE;
+    TestpSubnormal "testp.subnormal" [] [F32 F64]         (P) <- (T), 2 0 50, PURE;
     // Half precision and bfloat16
     HAdd       "add"         [Rn Ftz Sat] [F16 F16x2]     (T) <- (T T), 4 2 53, PURE;
     HSub       "sub"         [Rn Ftz Sat] [F16 F16x2]     (T) <- (T T), 4 2 53, PURE;
@@ -162,6 +201,12 @@ regular {
     HAbs       "abs"         [Ftz] [F16 F16x2]            (T) <- (T), 6 5 53, PURE;
     HMin       "min"         [Ftz] [F16 F16x2]            (T) <- (T T), 7 0 80, PURE;
     HMax       "max"         [Ftz] [F16 F16x2]            (T) <- (T T), 7 0 80, PURE;
+    HMinNan    "min.NaN"     [] [F16 F16x2]               (T) <- (T T), 7 0 80, PURE;
+    HMaxNan    "max.NaN"     [] [F16 F16x2]               (T) <- (T T), 7 0 80, PURE;
+    HMinFtzNan "min.ftz.NaN" [] [F16 F16x2]               (T) <- (T T), 7 0 80, PURE;
+    HMaxFtzNan "max.ftz.NaN" [] [F16 F16x2]               (T) <- (T T), 7 0 80, PURE;
+    HFmaRelu   "fma.rn.relu" [] [F16 F16x2]               (T) <- (T T T), 7 0 80, PURE;
+    HFmaFtzRelu "fma.rn.ftz.relu" [] [F16 F16x2]          (T) <- (T T T), 7 0 80, PURE;
     HEx2Approx "ex2.approx"  [] [F16 F16x2]               (T) <- (T), 7 0 75, PURE;
     HTanhApprox "tanh.approx" [] [F16 F16x2]              (T) <- (T), 7 0 75, PURE;
     BAdd       "add"         [Rn] [BF16 BF16x2]           (T) <- (T T), 7 8 90, PURE;
@@ -172,6 +217,9 @@ regular {
     BAbs       "abs"         [] [BF16 BF16x2]             (T) <- (T), 7 0 80, PURE;
     BMin       "min"         [] [BF16 BF16x2]             (T) <- (T T), 7 0 80, PURE;
     BMax       "max"         [] [BF16 BF16x2]             (T) <- (T T), 7 0 80, PURE;
+    BMinNan    "min.NaN"     [] [BF16 BF16x2]             (T) <- (T T), 7 0 80, PURE;
+    BMaxNan    "max.NaN"     [] [BF16 BF16x2]             (T) <- (T T), 7 0 80, PURE;
+    BFmaRelu   "fma.rn.relu" [] [BF16 BF16x2]             (T) <- (T T T), 7 0 80, PURE;
     BEx2Approx "ex2.approx.ftz" [] [BF16 BF16x2]          (T) <- (T), 7 8 90, PURE;
     BTanhApprox "tanh.approx" [] [BF16 BF16x2]            (T) <- (T), 7 8 90, PURE;
     // Selection
@@ -192,6 +240,7 @@ regular {
     FReduxMax  "redux.sync.max"  [] [F32]                 (T) <- (T B32), 8 6 100 a, EXCHANGE;
     ActiveMask "activemask.b32"  [] []                    (B32) <- (), 6 2 50, EXCHANGE;
     BarWarpSync "bar.warp.sync"  [] []                    () <- (B32), 6 0 50, SYNC;
+    MovMatrix  "movmatrix.sync.aligned.m8n8.trans.b16" [] [] (B32) <- (R32), 7 8 75, EXCHANGE;
     // Block barriers
     BarSync    "bar.sync"        [] []                    () <- (U32 OptU32), 1 0 50, SYNC;
     BarArrive  "bar.arrive"      [] []                    () <- (U32 U32), 2 0 50, SYNC;
@@ -242,6 +291,13 @@ regular {
     CvtaToShared "cvta.to.shared" [] [U64] (T) <- (T), 2 0 50, PURE;
     CvtaToLocal  "cvta.to.local"  [] [U64] (T) <- (T), 2 0 50, PURE;
     CvtaToConst  "cvta.to.const"  [] [U64] (T) <- (T), 3 1 50, PURE;
+    CvtaParam    "cvta.param"     [] [U64] (T) <- (T), 7 7 70, PURE;
+    CvtaToParam  "cvta.to.param"  [] [U64] (T) <- (T), 7 7 70, PURE;
+    CvtaCluster  "cvta.shared::cluster"    [] [U64] (T) <- (T), 7 8 90, PURE;
+    CvtaToCluster "cvta.to.shared::cluster" [] [U64] (T) <- (T), 7 8 90, PURE;
+    IsConst    "isspacep.const"  [] [] (P) <- (U64), 3 1 50, PURE;
+    IsParam    "isspacep.param"  [] [] (P) <- (U64), 7 7 70, PURE;
+    IsCluster  "isspacep.shared::cluster" [] [] (P) <- (U64), 7 8 90, PURE;
     IsGlobal   "isspacep.global" [] [] (P) <- (U64), 2 0 50, PURE;
     IsShared   "isspacep.shared" [] [] (P) <- (U64), 2 0 50, PURE;
     IsLocal    "isspacep.local"  [] [] (P) <- (U64), 2 0 50, PURE;
@@ -263,12 +319,23 @@ regular {
     BulkPrefetch  "cp.async.bulk.prefetch.L2.global" [] [] () <- (Global U32), 8 0 90, READ;
     PrefetchL1    "prefetch.global.L1"    [] [] () <- (Global), 2 0 50, READ;
     PrefetchL2    "prefetch.global.L2"    [] [] () <- (Global), 2 0 50, READ;
+    PrefetchAnyL1 "prefetch.L1"  [] [] () <- (Generic), 2 0 50, READ;
+    PrefetchAnyL2 "prefetch.L2"  [] [] () <- (Generic), 2 0 50, READ;
+    PrefetchUniform "prefetchu.L1" [] [] () <- (Generic), 2 0 50, READ;
+    PrefetchLast   "prefetch.global.L2::evict_last"   [] [] () <- (Global), 7 4 80, READ;
+    PrefetchNormal "prefetch.global.L2::evict_normal" [] [] () <- (Global), 7 4 80, READ;
+    ApplyPriority  "applypriority.global.L2::evict_normal" [] [] () <- (Global Imm), 7 4 80, READ;
+    ApplyPriorityAny "applypriority.L2::evict_normal" [] [] () <- (Generic Imm), 7 4 80, READ;
+    Discard        "discard.global.L2" [] [] () <- (Global Imm), 7 4 80, WRITE;
+    DiscardAny     "discard.L2"        [] [] () <- (Generic Imm), 7 4 80, WRITE;
     // Grid and thread
     GridDepWait   "griddepcontrol.wait" [] [] () <- (), 7 8 90, SYNC;
     GridDepLaunch "griddepcontrol.launch_dependents" [] [] () <- (), 7 8 90, SYNC;
     SetMaxNRegInc "setmaxnreg.inc.sync.aligned.u32" [] [] () <- (Imm), 8 0 90 a, SYNC;
     SetMaxNRegDec "setmaxnreg.dec.sync.aligned.u32" [] [] () <- (Imm), 8 0 90 a, SYNC;
     Nanosleep     "nanosleep.u32"       [] [] () <- (U32), 6 3 70, SYNC;
+    Brkpt         "brkpt"   [] [] () <- (), 1 0 50, SYNC;
+    PmEvent       "pmevent" [] [] () <- (Imm), 1 4 50, SYNC;
     Ret           "ret"  [] [] () <- (), 1 0 50, END;
     Exit          "exit" [] [] () <- (), 1 0 50, END;
     Trap          "trap" [] [] () <- (), 1 0 50, END;
@@ -282,6 +349,12 @@ irregular {
     Unpack "mov";
     /// `setp`.
     Setp "setp";
+    /// `set`.
+    Set "set";
+    /// `slct`.
+    Slct "slct";
+    /// `createpolicy.fractional`.
+    CreatePolicy "createpolicy";
     /// `cvt`.
     Cvt "cvt";
     /// `ld`.

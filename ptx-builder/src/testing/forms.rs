@@ -2,9 +2,9 @@
 
 use crate::ids::{CallParamId, FuncId, PrototypeId, TargetsId};
 use crate::inst::{
-    Atom, AtomOp, AtomOrder, BulkCompletion, BulkCopy, Cache, Call, Callee, Cmp, Combine, Cvt, CvtRound,
-    Kind, Ld, LevelOneEviction, LevelTwoPrefetch, MatrixMove, Mbarrier, MbarrierOp, MemOrder, MmaShape, Red,
-    Regular, Scope, Setp, ShflMode, Space, St, Width,
+    Atom, AtomOp, AtomOrder, BulkCompletion, BulkCopy, Cache, Call, Callee, Cmp, Combine, CreatePolicy, Cvt,
+    CvtRound, Kind, Ld, LevelOneEviction, LevelTwoEviction, LevelTwoPrefetch, MatrixMove, Mbarrier,
+    MbarrierOp, MemOrder, MmaShape, Red, Regular, Scope, Set, Setp, ShflMode, Slct, Space, St, Width,
 };
 use crate::ops::{Mod, Mods, Op, Rounding};
 use crate::ty::Ty;
@@ -18,6 +18,9 @@ pub fn forms(op: Op) -> Vec<Kind> {
         Op::Unpack => vectors(|ty, parts| Kind::Unpack { ty, parts }),
         Op::Setp => setp_forms(),
         Op::Cvt => cvt_forms(),
+        Op::Set => set_forms(),
+        Op::Slct => slct_forms(),
+        Op::CreatePolicy => policy_forms(),
         Op::Ld => ld_forms(),
         Op::St => st_forms(),
         Op::Atom => {
@@ -86,6 +89,38 @@ fn setp_forms() -> Vec<Kind> {
     kinds
 }
 
+/// Every pair of types with one comparison, and every comparison with one pair for each kind of operand.
+fn set_forms() -> Vec<Kind> {
+    let mut kinds = Vec::new();
+    for kind in setp_forms() {
+        let Kind::Setp(test) = kind else { continue };
+        let tested = matches!(test.ty, Ty::F32 | Ty::F16 | Ty::U32 | Ty::B64);
+        for to in Ty::ALL {
+            if (test.cmp == Cmp::Eq && test.combine.is_none()) || (tested && *to == Ty::U32) {
+                kinds.push(Kind::Set(Set { test, to: *to }));
+            }
+        }
+    }
+    kinds
+}
+
+fn slct_forms() -> Vec<Kind> {
+    let by = [(Ty::S32, false), (Ty::F32, false), (Ty::F32, true)];
+    let each = |ty: &Ty| by.map(|(by, ftz)| Kind::Slct(Slct { ty: *ty, by, ftz }));
+    Ty::ALL.iter().flat_map(each).collect()
+}
+
+fn policy_forms() -> Vec<Kind> {
+    let all = LevelTwoEviction::ALL;
+    let each = |primary: &LevelTwoEviction| {
+        let primary = *primary;
+        optional(all)
+            .into_iter()
+            .map(move |secondary| Kind::CreatePolicy(CreatePolicy { primary, secondary }))
+    };
+    all.iter().flat_map(each).collect()
+}
+
 fn cvt_forms() -> Vec<Kind> {
     let mut kinds = Vec::new();
     for to in Ty::ALL {
@@ -114,16 +149,7 @@ fn optional<T: Copy>(all: &[T]) -> Vec<Option<T>> {
 const WIDTHS: [Width; 3] = [Width::One, Width::Two, Width::Four];
 
 fn ld_forms() -> Vec<Kind> {
-    let plain = Ld {
-        space: Space::Global,
-        order: MemOrder::Weak,
-        cache: None,
-        nc: false,
-        evict: None,
-        prefetch: None,
-        width: Width::One,
-        ty: Ty::B32,
-    };
+    let plain = Ld::plain(Space::Global, Ty::B32);
     let mut kinds = Vec::new();
     for space in Space::ALL {
         for width in WIDTHS {
@@ -134,7 +160,8 @@ fn ld_forms() -> Vec<Kind> {
                 for cache in optional(Cache::ALL) {
                     for evict in optional(LevelOneEviction::ALL) {
                         for prefetch in optional(LevelTwoPrefetch::ALL) {
-                            kinds.push(Ld { space: *space, order, cache, nc, evict, prefetch, ..plain });
+                            let ld = Ld { space: *space, order, cache, nc, evict, prefetch, ..plain };
+                            kinds.extend([ld, Ld { cache_hint: true, ..ld }]);
                         }
                     }
                 }
@@ -145,14 +172,7 @@ fn ld_forms() -> Vec<Kind> {
 }
 
 fn st_forms() -> Vec<Kind> {
-    let plain = St {
-        space: Space::Global,
-        order: MemOrder::Weak,
-        cache: None,
-        evict: None,
-        width: Width::One,
-        ty: Ty::B32,
-    };
+    let plain = St::plain(Space::Global, Ty::B32);
     let mut kinds = Vec::new();
     for space in Space::ALL {
         for width in WIDTHS {
@@ -161,7 +181,8 @@ fn st_forms() -> Vec<Kind> {
         for order in orders() {
             for cache in optional(Cache::ALL) {
                 for evict in optional(LevelOneEviction::ALL) {
-                    kinds.push(St { space: *space, order, cache, evict, ..plain });
+                    let st = St { space: *space, order, cache, evict, ..plain };
+                    kinds.extend([st, St { cache_hint: true, ..st }]);
                 }
             }
         }

@@ -320,6 +320,7 @@ fn literal_for(op: Op, position: usize) -> i64 {
     match (op, position) {
         (Op::CpAsyncCa | Op::CpAsyncCg | Op::CpAsyncCaL2 | Op::CpAsyncCgL2, 2) => 16,
         (Op::CpAsyncCa | Op::CpAsyncCg | Op::CpAsyncCaL2 | Op::CpAsyncCgL2, _) => 8,
+        (Op::ApplyPriority | Op::ApplyPriorityAny | Op::Discard | Op::DiscardAny, _) => 128,
         (Op::BulkCopy | Op::BulkPrefetch, _) => 16,
         (Op::BarrierArrive | Op::BarrierSync, 1) => 64,
         (Op::Bfe, 2..) | (Op::Bfi, 3..) => 255,
