@@ -6,6 +6,7 @@ use super::lanes::{predicate, set_predicate, test2};
 use crate::inst::{Cmp, Combine, Setp};
 use crate::interp::regs::{AluFn, Args, Regs};
 use crate::ty::Ty;
+use half::f16;
 
 // Relations as constants, so that each function is one loop.
 const EQ: u8 = 0;
@@ -70,11 +71,7 @@ fn floats<const CMP: u8, const UNORDERED: bool, const FTZ: bool, const COMBINE: 
     finish::<COMBINE>(regs, args, mask, lanes);
 }
 
-fn doubles<const CMP: u8, const UNORDERED: bool, const COMBINE: u8>(
-    regs: &mut Regs,
-    args: &Args,
-    mask: u32,
-) {
+fn doubles<const CMP: u8, const UNORDERED: bool, const COMBINE: u8>(regs: &mut Regs, args: &Args, mask: u32) {
     let lanes = test2(regs, [args.slots[2], args.slots[3]], |a: u64, b: u64| {
         float_relation::<CMP, UNORDERED>(f64::from_bits(a), f64::from_bits(b))
     });
@@ -90,6 +87,19 @@ fn float_relation<const CMP: u8, const UNORDERED: bool>(a: f64, b: f64) -> bool 
         _ if UNORDERED => nan || relation::<f64, CMP>(a, b),
         _ => !nan && relation::<f64, CMP>(a, b),
     }
+}
+
+/// `.f16` and `.bf16`: both are exact in f32.
+fn halves<const CMP: u8, const UNORDERED: bool, const BRAIN: bool, const COMBINE: u8>(
+    regs: &mut Regs,
+    args: &Args,
+    mask: u32,
+) {
+    let get = |x: u32| if BRAIN { f32::from_bits(x << 16) } else { f16::from_bits(x as u16).to_f32() };
+    let lanes = test2(regs, [args.slots[2], args.slots[3]], |a: u32, b: u32| {
+        float_relation::<CMP, UNORDERED>(f64::from(get(a)), f64::from(get(b)))
+    });
+    finish::<COMBINE>(regs, args, mask, lanes);
 }
 
 macro_rules! by_combine {
@@ -148,6 +158,8 @@ pub(super) fn lower(setp: &Setp) -> Option<AluFn> {
         Ty::S64 => int_cmp!(setp, i64),
         Ty::F32 if setp.ftz => float_cmp!(setp, floats, true),
         Ty::F32 => float_cmp!(setp, floats, false),
+        Ty::F16 => float_cmp!(setp, halves, false),
+        Ty::BF16 => float_cmp!(setp, halves, true),
         Ty::F64 => float_cmp!(setp, doubles),
         _ => return None,
     })

@@ -126,14 +126,38 @@ fn f64_to_f32(regs: &mut Regs, args: &Args, mask: u32) {
 macro_rules! int_type {
     ($ty:expr, $t:ident => $body:expr) => {
         match $ty {
-            Ty::U8 => { type $t = u8; $body }
-            Ty::S8 => { type $t = i8; $body }
-            Ty::U16 => { type $t = u16; $body }
-            Ty::S16 => { type $t = i16; $body }
-            Ty::U32 => { type $t = u32; $body }
-            Ty::S32 => { type $t = i32; $body }
-            Ty::U64 => { type $t = u64; $body }
-            Ty::S64 => { type $t = i64; $body }
+            Ty::U8 => {
+                type $t = u8;
+                $body
+            }
+            Ty::S8 => {
+                type $t = i8;
+                $body
+            }
+            Ty::U16 => {
+                type $t = u16;
+                $body
+            }
+            Ty::S16 => {
+                type $t = i16;
+                $body
+            }
+            Ty::U32 => {
+                type $t = u32;
+                $body
+            }
+            Ty::S32 => {
+                type $t = i32;
+                $body
+            }
+            Ty::U64 => {
+                type $t = u64;
+                $body
+            }
+            Ty::S64 => {
+                type $t = i64;
+                $body
+            }
             _ => return None,
         }
     };

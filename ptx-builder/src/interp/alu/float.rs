@@ -165,6 +165,55 @@ fn test<const NAN: bool>(regs: &mut Regs, args: &Args, mask: u32) {
     set_predicate(regs, args.slots[0], mask, lanes);
 }
 
+fn copysign_double(regs: &mut Regs, args: &Args, mask: u32) {
+    map2(regs, args, mask, |a: u64, b: u64| b & !(1 << 63) | a & 1 << 63);
+}
+
+fn test_double<const NAN: bool>(regs: &mut Regs, args: &Args, mask: u32) {
+    let a = u64::row(regs, args.slots[1]);
+    let mut lanes = 0;
+    for (i, &bits) in a.iter().enumerate() {
+        let x = f64::from_bits(bits);
+        lanes |= u32::from(if NAN { x.is_nan() } else { x.is_finite() }) << i;
+    }
+    set_predicate(regs, args.slots[0], mask, lanes);
+}
+
+macro_rules! double {
+    ($($name:ident $map:ident |$($x:ident),*| $body:expr;)*) => { $(
+        fn $name(regs: &mut Regs, args: &Args, mask: u32) {
+            $map(regs, args, mask, |$($x: u64),*| { $(let $x = f64::from_bits($x);)* ($body).put() });
+        }
+    )* };
+}
+
+double! {
+    add_double map2 |a, b| a + b;
+    sub_double map2 |a, b| a - b;
+    mul_double map2 |a, b| a * b;
+    div_double map2 |a, b| a / b;
+    fma_double map3 |a, b, c| a.mul_add(b, c);
+    rcp_double map1 |a| 1.0 / a;
+    sqrt_double map1 |a| a.sqrt();
+}
+
+/// Double precision, to nearest.
+fn lower_double(op: Op) -> Option<AluFn> {
+    Some(match op {
+        Op::DAdd => add_double,
+        Op::DSub => sub_double,
+        Op::DMul => mul_double,
+        Op::DDiv => div_double,
+        Op::DFma => fma_double,
+        Op::DRcp => rcp_double,
+        Op::DSqrt => sqrt_double,
+        Op::Copysign => copysign_double,
+        Op::TestpNan => test_double::<true>,
+        Op::TestpFinite => test_double::<false>,
+        _ => return None,
+    })
+}
+
 macro_rules! modes {
     ($mods:expr, $f:ident) => {
         match ($mods.ftz, $mods.sat) {
@@ -178,8 +227,13 @@ macro_rules! modes {
 
 pub(super) fn lower(regular: &Regular) -> Option<AluFn> {
     let mods: Mods = regular.mods;
-    if regular.ty != Some(Ty::F32) || !matches!(mods.rounding, None | Some(Rounding::Rn)) {
+    if !matches!(mods.rounding, None | Some(Rounding::Rn)) {
         return None;
+    }
+    match regular.ty {
+        Some(Ty::F32) => {}
+        Some(Ty::F64) => return lower_double(regular.op),
+        _ => return None,
     }
     Some(match regular.op {
         Op::FAdd => modes!(mods, add),

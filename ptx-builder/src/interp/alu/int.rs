@@ -257,28 +257,29 @@ fn funnel<const LEFT: bool, const CLAMP: bool>(regs: &mut Regs, args: &Args, mas
     });
 }
 
-/// The bytes of a word, sign- or zero-extended.
-fn bytes<const SIGNED: bool>(word: u32) -> [i32; 4] {
-    word.to_le_bytes().map(|byte| if SIGNED { i32::from(byte as i8) } else { i32::from(byte) })
+/// Byte `i` of a word, sign- or zero-extended. Shifts, because those vectorise.
+#[inline(always)]
+fn byte<const SIGNED: bool>(word: u32, i: u32) -> i32 {
+    if SIGNED { (word << (24 - 8 * i)) as i32 >> 24 } else { (word >> (8 * i) & 0xFF) as i32 }
 }
 
-fn halves<const SIGNED: bool>(word: u32) -> [i32; 2] {
-    [word as u16, (word >> 16) as u16].map(|half| if SIGNED { i32::from(half as i16) } else { i32::from(half) })
+#[inline(always)]
+fn half<const SIGNED: bool>(word: u32, i: u32) -> i32 {
+    if SIGNED { (word << (16 - 16 * i)) as i32 >> 16 } else { (word >> (16 * i) & 0xFFFF) as i32 }
 }
 
 fn dp4a<const A: bool, const B: bool>(regs: &mut Regs, args: &Args, mask: u32) {
     map3(regs, args, mask, |a: u32, b: u32, c: u32| {
-        let products = bytes::<A>(a).into_iter().zip(bytes::<B>(b)).map(|(a, b)| a * b);
-        products.fold(c, |sum, product| sum.wrapping_add(product as u32))
+        let product = |i: u32| byte::<A>(a, i).wrapping_mul(byte::<B>(b, i)) as u32;
+        c.wrapping_add(product(0)).wrapping_add(product(1)).wrapping_add(product(2)).wrapping_add(product(3))
     });
 }
 
 fn dp2a<const A: bool, const B: bool, const HIGH: bool>(regs: &mut Regs, args: &Args, mask: u32) {
     map3(regs, args, mask, |a: u32, b: u32, c: u32| {
-        let b = bytes::<B>(b);
-        let b = if HIGH { [b[2], b[3]] } else { [b[0], b[1]] };
-        let products = halves::<A>(a).into_iter().zip(b).map(|(a, b)| a.wrapping_mul(b));
-        products.fold(c, |sum, product| sum.wrapping_add(product as u32))
+        let first = if HIGH { 2 } else { 0 };
+        let product = |i: u32| half::<A>(a, i).wrapping_mul(byte::<B>(b, first + i)) as u32;
+        c.wrapping_add(product(0)).wrapping_add(product(1))
     });
 }
 

@@ -63,12 +63,7 @@ pub(super) fn map1<D: Row, A: Row>(regs: &mut Regs, args: &Args, mask: u32, f: i
 
 /// `d = f(a, b)`.
 #[inline(always)]
-pub(super) fn map2<D: Row, A: Row, B: Row>(
-    regs: &mut Regs,
-    args: &Args,
-    mask: u32,
-    f: impl Fn(A, B) -> D,
-) {
+pub(super) fn map2<D: Row, A: Row, B: Row>(regs: &mut Regs, args: &Args, mask: u32, f: impl Fn(A, B) -> D) {
     let (a, b) = (A::row(regs, args.slots[1]), B::row(regs, args.slots[2]));
     store(regs, args.slots[0], mask, |i| f(a[i], b[i]));
 }

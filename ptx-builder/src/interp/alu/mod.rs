@@ -2,23 +2,42 @@
 
 mod compare;
 mod convert;
+mod exact;
 mod float;
+mod general;
 mod int;
 mod lanes;
+mod mma;
 mod mov;
+mod soft;
 
-use super::regs::{AluFn, File};
+use super::regs::{AluFn, File, MAX_OPERANDS};
 use crate::inst::Kind;
 
-/// The function of an instruction; `None` if it is not arithmetic. `files` says where each operand lives.
+/// The last slot of the operands: what [`extra`] says.
+pub(super) const EXTRA: usize = MAX_OPERANDS - 1;
+
+/// A number that an instruction's function finds in the slot [`EXTRA`] of its operands.
+pub(super) fn extra(kind: &Kind, files: &[File]) -> u32 {
+    match kind {
+        Kind::Cvt(cvt) => general::encode(cvt, files),
+        Kind::Mma(shape) => mma::index(*shape),
+        _ => 0,
+    }
+}
+
+/// The function of an instruction; `None` if it is not arithmetic. Its operands need [`extra`] in their last slot. `files` says where each operand lives.
 pub(super) fn lower(kind: &Kind, files: &[File]) -> Option<AluFn> {
     match kind {
-        Kind::Regular(regular) => int::lower(regular).or_else(|| float::lower(regular)),
+        Kind::Regular(regular) => {
+            int::lower(regular).or_else(|| float::lower(regular)).or_else(|| exact::lower(regular))
+        }
         Kind::Mov(_) => mov::mov(files),
         Kind::Pack { ty, parts } => mov::lower_pack(*ty, *parts),
         Kind::Unpack { ty, parts } => mov::lower_unpack(*ty, *parts),
         Kind::Setp(setp) => compare::lower(setp),
-        Kind::Cvt(cvt) => convert::lower(cvt, files),
+        Kind::Cvt(cvt) => Some(convert::lower(cvt, files).unwrap_or(general::run)),
+        Kind::Mma(_) => Some(mma::run),
         _ => None,
     }
 }

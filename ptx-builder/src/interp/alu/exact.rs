@@ -1,0 +1,286 @@
+//! Arithmetic of every float format that goes through [`super::soft`]: halves, directed roundings, double precision
+//! other than to nearest.
+
+use super::lanes::{Row, map1, map2, map3};
+use super::soft::{self, BF16, F16, F32, F64, Format, Round, Value};
+use crate::inst::Regular;
+use crate::interp::regs::{AluFn, Args, Regs};
+use crate::ops::{Mods, Op, Rounding};
+use crate::ty::Ty;
+
+/// What differs between the formats.
+pub(super) trait Kind {
+    type Row: Row + Bits;
+    const FORMAT: Format;
+    const NAN: u64;
+    /// Two values in a 32-bit register.
+    const PAIR: bool;
+    /// The bits of one.
+    const ONE: u64;
+}
+
+/// A row's element as bits.
+pub(super) trait Bits: Sized {
+    fn bits(self) -> u64;
+    fn from_bits(bits: u64) -> Self;
+}
+
+impl Bits for u32 {
+    #[inline(always)]
+    fn bits(self) -> u64 {
+        u64::from(self)
+    }
+
+    #[inline(always)]
+    fn from_bits(bits: u64) -> Self {
+        bits as u32
+    }
+}
+
+impl Bits for u64 {
+    #[inline(always)]
+    fn bits(self) -> u64 {
+        self
+    }
+
+    #[inline(always)]
+    fn from_bits(bits: u64) -> Self {
+        bits
+    }
+}
+
+macro_rules! kinds {
+    ($($name:ident $row:ident $format:ident $nan:literal $pair:literal $one:literal;)*) => { $(
+        pub(super) struct $name;
+
+        impl Kind for $name {
+            type Row = $row;
+            const FORMAT: Format = $format;
+            const NAN: u64 = $nan;
+            const PAIR: bool = $pair;
+            const ONE: u64 = $one;
+        }
+    )* };
+}
+
+kinds! {
+    Half u32 F16 0x7FFF false 0x3C00;
+    HalfPair u32 F16 0x7FFF true 0x3C00;
+    Brain u32 BF16 0x7FFF false 0x3F80;
+    BrainPair u32 BF16 0x7FFF true 0x3F80;
+    Single u32 F32 0x7FFF_FFFF false 0x3F80_0000;
+    Double u64 F64 0xFFF8_0000_0000_0000 false 0x3FF0_0000_0000_0000;
+}
+
+fn flush(bits: u64, format: Format) -> u64 {
+    let value = format.decode(bits);
+    let tiny = matches!(value, Value::Finite { .. }) && format.is_subnormal(bits);
+    if tiny { bits & format.sign_bit() } else { bits }
+}
+
+/// One value: decode, compute, encode, with flushing and saturation.
+#[inline(always)]
+fn one<K: Kind, const N: usize>(
+    bits: [u64; N],
+    round: Round,
+    mods: Mods,
+    f: impl Fn([Value; N]) -> Value,
+) -> u64 {
+    let input = |x: u64| K::FORMAT.decode(if mods.ftz { flush(x, K::FORMAT) } else { x });
+    let value = f(bits.map(input));
+    let d = K::FORMAT.encode(value, round, K::NAN);
+    let d = if mods.ftz { flush(d, K::FORMAT) } else { d };
+    match value {
+        _ if !mods.sat => d,
+        Value::Nan => 0,
+        _ if d & K::FORMAT.sign_bit() != 0 => 0,
+        _ => d.min(K::ONE),
+    }
+}
+
+/// One value, or both halves of a pair.
+#[inline(always)]
+fn each<K: Kind, const N: usize>(rows: [u64; N], f: impl Fn([u64; N]) -> u64) -> K::Row {
+    K::Row::from_bits(if K::PAIR {
+        f(rows.map(|x| x & 0xFFFF)) | f(rows.map(|x| x >> 16 & 0xFFFF)) << 16
+    } else {
+        f(rows)
+    })
+}
+
+macro_rules! mods {
+    ($ftz:ident, $sat:ident) => {
+        Mods { rounding: None, ftz: $ftz, sat: $sat }
+    };
+}
+
+const fn round(mode: u8) -> Round {
+    match mode {
+        1 => Round::Zero,
+        2 => Round::Down,
+        3 => Round::Up,
+        _ => Round::Nearest,
+    }
+}
+
+macro_rules! ops {
+    ($($name:ident $map:ident |$round:ident, $($x:ident),*| $body:expr;)*) => { $(
+        fn $name<K: Kind, const R: u8, const FTZ: bool, const SAT: bool>(
+            regs: &mut Regs,
+            args: &Args,
+            mask: u32,
+        ) {
+            let $round = round(R);
+            let _ = $round;
+            $map(regs, args, mask, |$($x: K::Row),*| {
+                each::<K, _>([$($x.bits()),*], |bits| one::<K, _>(bits, round(R), mods!(FTZ, SAT), |[$($x),*]| $body))
+            });
+        }
+    )* };
+}
+
+ops! {
+    add map2 |round, a, b| soft::add(a, b, round);
+    sub map2 |round, a, b| soft::add(a, soft::negate(b), round);
+    mul map2 |round, a, b| soft::mul(a, b);
+    fma map3 |round, a, b, c| soft::fma(a, b, c, round);
+    div map2 |round, a, b| soft::div(a, b);
+    rcp map1 |round, a| soft::div(soft::integer(1), a);
+    sqrt map1 |round, a| soft::sqrt(a);
+}
+
+/// The smaller or the larger; a number rather than a NaN; -0 is less than +0.
+fn extreme<K: Kind, const MAX: bool, const FTZ: bool>(regs: &mut Regs, args: &Args, mask: u32) {
+    let key = |bits: u64| {
+        let sign = K::FORMAT.sign_bit();
+        if bits & sign != 0 { -((bits & !sign) as i64) - 1 } else { bits as i64 }
+    };
+    let is_nan = |bits: u64| K::FORMAT.decode(bits) == Value::Nan;
+    map2(regs, args, mask, |a: K::Row, b: K::Row| {
+        each::<K, 2>([a.bits(), b.bits()], |[a, b]| {
+            let (a, b) = if FTZ { (flush(a, K::FORMAT), flush(b, K::FORMAT)) } else { (a, b) };
+            match (is_nan(a), is_nan(b)) {
+                (true, true) => K::NAN,
+                (true, false) => b,
+                (false, true) => a,
+                _ if (key(a) > key(b)) == MAX => a,
+                _ => b,
+            }
+        })
+    });
+}
+
+fn sign<K: Kind, const ABS: bool, const FTZ: bool>(regs: &mut Regs, args: &Args, mask: u32) {
+    let sign = K::FORMAT.sign_bit();
+    map1(regs, args, mask, |a: K::Row| {
+        each::<K, 1>([a.bits()], |[a]| {
+            let a = if FTZ { flush(a, K::FORMAT) } else { a };
+            if K::FORMAT.decode(a) == Value::Nan {
+                K::NAN
+            } else if ABS {
+                a & !sign
+            } else {
+                a ^ sign
+            }
+        })
+    });
+}
+
+macro_rules! approximations {
+    ($($name:ident |$x:ident| $body:expr;)*) => { $(
+        fn $name<K: Kind, const FTZ: bool>(regs: &mut Regs, args: &Args, mask: u32) {
+            map1(regs, args, mask, |a: K::Row| {
+                each::<K, 1>([a.bits()], |[a]| {
+                    let a = if FTZ { flush(a, K::FORMAT) } else { a };
+                    let $x = f64::from_bits(F64.encode(K::FORMAT.decode(a), Round::Nearest, f64::NAN.to_bits()));
+                    let d: f64 = $body;
+                    let d = K::FORMAT.encode(F64.decode(d.to_bits()), Round::Nearest, K::NAN);
+                    if FTZ { flush(d, K::FORMAT) } else { d }
+                })
+            });
+        }
+    )* };
+}
+
+approximations! {
+    ex2 |x| x.exp2();
+    tanh |x| x.tanh();
+    rsqrt |x| 1.0 / x.sqrt();
+}
+
+macro_rules! modes {
+    ($f:ident, $kind:ident, $mods:expr) => {
+        match $mods.rounding {
+            None | Some(Rounding::Rn) => modes!($f, $kind, 0, $mods),
+            Some(Rounding::Rz) => modes!($f, $kind, 1, $mods),
+            Some(Rounding::Rm) => modes!($f, $kind, 2, $mods),
+            Some(Rounding::Rp) => modes!($f, $kind, 3, $mods),
+        }
+    };
+    ($f:ident, $kind:ident, $round:literal, $mods:expr) => {
+        match ($mods.ftz, $mods.sat) {
+            (false, false) => $f::<$kind, $round, false, false>,
+            (true, false) => $f::<$kind, $round, true, false>,
+            (false, true) => $f::<$kind, $round, false, true>,
+            (true, true) => $f::<$kind, $round, true, true>,
+        }
+    };
+}
+
+macro_rules! by_type {
+    ($ty:expr, $k:ident => $body:expr) => {
+        match $ty {
+            Ty::F16 => {
+                type $k = Half;
+                $body
+            }
+            Ty::F16x2 => {
+                type $k = HalfPair;
+                $body
+            }
+            Ty::BF16 => {
+                type $k = Brain;
+                $body
+            }
+            Ty::BF16x2 => {
+                type $k = BrainPair;
+                $body
+            }
+            Ty::F32 => {
+                type $k = Single;
+                $body
+            }
+            Ty::F64 => {
+                type $k = Double;
+                $body
+            }
+            _ => return None,
+        }
+    };
+}
+
+pub(super) fn lower(regular: &Regular) -> Option<AluFn> {
+    let (ty, mods) = (regular.ty?, regular.mods);
+    Some(match regular.op {
+        Op::FAdd | Op::DAdd | Op::HAdd | Op::BAdd => by_type!(ty, K => modes!(add, K, mods)),
+        Op::FSub | Op::DSub | Op::HSub | Op::BSub => by_type!(ty, K => modes!(sub, K, mods)),
+        Op::FMul | Op::DMul | Op::HMul | Op::BMul => by_type!(ty, K => modes!(mul, K, mods)),
+        Op::FFma | Op::DFma | Op::HFma | Op::BFma => by_type!(ty, K => modes!(fma, K, mods)),
+        Op::FDiv | Op::DDiv => by_type!(ty, K => modes!(div, K, mods)),
+        Op::FRcp | Op::DRcp => by_type!(ty, K => modes!(rcp, K, mods)),
+        Op::FSqrt | Op::DSqrt => by_type!(ty, K => modes!(sqrt, K, mods)),
+        Op::DMin | Op::HMin | Op::BMin if mods.ftz => by_type!(ty, K => extreme::<K, false, true>),
+        Op::DMin | Op::HMin | Op::BMin => by_type!(ty, K => extreme::<K, false, false>),
+        Op::DMax | Op::HMax | Op::BMax if mods.ftz => by_type!(ty, K => extreme::<K, true, true>),
+        Op::DMax | Op::HMax | Op::BMax => by_type!(ty, K => extreme::<K, true, false>),
+        Op::DNeg | Op::HNeg | Op::BNeg if mods.ftz => by_type!(ty, K => sign::<K, false, true>),
+        Op::DNeg | Op::HNeg | Op::BNeg => by_type!(ty, K => sign::<K, false, false>),
+        Op::DAbs | Op::HAbs | Op::BAbs if mods.ftz => by_type!(ty, K => sign::<K, true, true>),
+        Op::DAbs | Op::HAbs | Op::BAbs => by_type!(ty, K => sign::<K, true, false>),
+        Op::HEx2Approx => by_type!(ty, K => ex2::<K, false>),
+        Op::BEx2Approx => by_type!(ty, K => ex2::<K, true>),
+        Op::HTanhApprox | Op::BTanhApprox => by_type!(ty, K => tanh::<K, false>),
+        Op::DRsqrtApprox => rsqrt::<Double, false>,
+        _ => return None,
+    })
+}

@@ -1,0 +1,115 @@
+//! `mma.sync`: "Matrix Fragments for mma" of the PTX ISA. With `g = lane / 4` and `t = lane % 4`, register `r` of A
+//! holds row `g + 8 * (r % 2)` and the elements of K from `t * n + (r / 2) * 4n`, `n` to a register; register `r` of B
+//! column `g` and K from `t * n + r * 4n`; register `r` of C and D row `g + 8 * (r / 2)`, column `2t + r % 2`.
+//!
+//! Floats: every product is exact, products are added in f64 from the lowest K up, then to the accumulator, and the
+//! sum is rounded once to f32. The hardware truncates in between, so results agree only within a few ulp of the
+//! largest term. Integers wrap.
+
+use super::general::decode_fp8;
+use super::soft::{BF16, F16, F32, F64, Round, Value};
+use crate::inst::MmaShape;
+use crate::interp::regs::{Args, FULL, LANES, Regs};
+
+/// What one element of A or B is.
+#[derive(Clone, Copy)]
+enum Element {
+    Half,
+    Brain,
+    Tf32,
+    Signed,
+    Unsigned,
+    E4m3,
+    E5m2,
+}
+
+impl Element {
+    const fn bits(self) -> usize {
+        match self {
+            Self::Half | Self::Brain => 16,
+            Self::Tf32 => 32,
+            Self::Signed | Self::Unsigned | Self::E4m3 | Self::E5m2 => 8,
+        }
+    }
+
+    /// Element `i` of a register. All formats are exact in f64.
+    fn get(self, word: u32, i: usize) -> f64 {
+        let raw = u64::from(word) >> (i * self.bits()) & ((1 << self.bits()) - 1);
+        let exact = |value: Value| f64::from_bits(F64.encode(value, Round::Nearest, f64::NAN.to_bits()));
+        match self {
+            Self::Half => exact(F16.decode(raw)),
+            Self::Brain => exact(BF16.decode(raw)),
+            // The hardware ignores the low 13 bits.
+            Self::Tf32 => exact(F32.decode(raw & !0x1FFF)),
+            Self::Signed => f64::from(raw as u8 as i8),
+            Self::Unsigned => f64::from(raw as u8),
+            Self::E4m3 => exact(decode_fp8(true, raw)),
+            Self::E5m2 => exact(decode_fp8(false, raw)),
+        }
+    }
+}
+
+const fn elements(shape: MmaShape) -> (Element, Element) {
+    match shape {
+        MmaShape::M16N8K8F16 | MmaShape::M16N8K16F16 => (Element::Half, Element::Half),
+        MmaShape::M16N8K16BF16 => (Element::Brain, Element::Brain),
+        MmaShape::M16N8K8TF32 => (Element::Tf32, Element::Tf32),
+        MmaShape::M16N8K16S8 | MmaShape::M16N8K32S8 => (Element::Signed, Element::Signed),
+        MmaShape::M16N8K32U8S8 => (Element::Unsigned, Element::Signed),
+        MmaShape::M16N8K32S8U8 => (Element::Signed, Element::Unsigned),
+        MmaShape::M16N8K32E4M3 => (Element::E4m3, Element::E4m3),
+        MmaShape::M16N8K32E5M2 => (Element::E5m2, Element::E5m2),
+    }
+}
+
+pub(super) fn index(shape: MmaShape) -> u32 {
+    MmaShape::ALL.iter().position(|other| *other == shape).unwrap_or(0) as u32
+}
+
+/// The whole warp has to be there; EXEC sees to it. The shape is in the last slot.
+pub(super) fn run(regs: &mut Regs, args: &Args, mask: u32) {
+    let Some(&shape) = MmaShape::ALL.get(args.slots[super::EXTRA] as usize) else { return };
+    if mask != FULL {
+        return;
+    }
+    let (_, nd, na, nb) = shape.fragments();
+    let (nd, na, nb) = (usize::from(nd), usize::from(na), usize::from(nb));
+    let (of_a, of_b) = elements(shape);
+    let n = 32 / of_a.bits();
+    let integers = matches!(of_a, Element::Signed | Element::Unsigned);
+    let depth = nb * 4 * n;
+    let mut a = [[0.0f64; 32]; 16];
+    let mut b = [[0.0f64; 32]; 8];
+    let word = |slot: usize, lane: usize| regs.w[args.slots[slot] as usize][lane];
+    for lane in 0..LANES {
+        let (g, t) = (lane / 4, lane % 4);
+        for r in 0..na {
+            for i in 0..n {
+                a[g + 8 * (r % 2)][t * n + (r / 2) * 4 * n + i] = of_a.get(word(nd + r, lane), i);
+            }
+        }
+        for r in 0..nb {
+            for i in 0..n {
+                b[g][t * n + r * 4 * n + i] = of_b.get(word(nd + na + r, lane), i);
+            }
+        }
+    }
+    let mut results = [[0u32; LANES]; 4];
+    for (r, d) in results.iter_mut().enumerate().take(nd) {
+        for (lane, d) in d.iter_mut().enumerate() {
+            let (row, column) = (lane / 4 + 8 * (r / 2), lane % 4 * 2 + r % 2);
+            let products = a[row].iter().zip(&b[column]).take(depth).map(|(a, b)| a * b);
+            let c = word(nd + na + nb + r, lane);
+            *d = if integers {
+                let sum: f64 = products.sum();
+                (c as i32).wrapping_add(sum as i64 as i32) as u32
+            } else {
+                let sum = (products.sum::<f64>() + f64::from(f32::from_bits(c))) as f32;
+                if sum.is_nan() { super::float::NAN32 } else { sum.to_bits() }
+            };
+        }
+    }
+    for (d, slot) in results.iter().zip(&args.slots[..nd]) {
+        regs.w[*slot as usize] = *d;
+    }
+}
