@@ -1,6 +1,12 @@
 //! Launching a kernel: geometry and parameters in, a report out.
 
+use super::exec::{self, Grid};
+use super::finding::{Finding, RawFinding};
+use super::memory::{LaunchMemory, Memory, Shape};
+use super::metrics::Metrics;
 use super::program::Kernel;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 use thiserror::Error;
 
 /// Identifies a launch in this process; what is launched later has a larger one.
@@ -125,4 +131,190 @@ pub enum InterpError {
     /// The host cannot run it.
     #[error("{0}")]
     Host(String),
+}
+
+/// What a launch did.
+#[derive(Clone, PartialEq, Debug)]
+#[non_exhaustive]
+pub struct Report {
+    /// Names this launch in [`Options::pending`] of later ones.
+    pub id: LaunchId,
+    /// What the checks found, one entry for each instruction and kind, in the order of the code.
+    pub findings: Vec<Finding>,
+    /// What stopped it before its end.
+    pub fault: Option<Finding>,
+    /// If they were asked for.
+    pub metrics: Option<Metrics>,
+    /// Executed instructions of warps.
+    pub instructions: u64,
+    /// What the kernel printed.
+    pub printed: String,
+}
+
+impl Report {
+    /// No finding and no fault?
+    pub fn is_clean(&self) -> bool {
+        self.findings.is_empty() && self.fault.is_none()
+    }
+
+    /// The fault, then the findings.
+    pub fn all(&self) -> impl Iterator<Item = &Finding> {
+        self.fault.iter().chain(&self.findings)
+    }
+}
+
+/// Local memory of a thread of a kernel that calls functions, beyond its own arrays: what recursion can use.
+const STACK: u32 = 16 << 10;
+/// Hardware limits that no target exceeds.
+const MAX_THREADS: u64 = 1024;
+const MAX_SHARED: u64 = 227 << 10;
+
+/// Runs a kernel to its end.
+///
+/// Blocks run in parallel on host threads and may run in any order; `options.seed` chooses one. What the kernel does
+/// wrong is in the report.
+///
+/// # Errors
+/// [`InterpError`] for a launch that the driver would refuse: nothing has been executed then.
+pub fn launch(memory: &Memory, launch: &Launch<'_>, options: &Options) -> Result<Report, InterpError> {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    let id = LaunchId(NEXT.fetch_add(1, Ordering::Relaxed));
+    let kernel = launch.kernel;
+    check_geometry(launch)?;
+    let params = parameter_words(launch)?;
+    let loaded = kernel.loaded();
+    let code = kernel.code();
+    let align = loaded.code.module.dynamic_shared.unwrap_or(1).max(16);
+    let dynamic_offset = code.shared.bytes.next_multiple_of(align);
+    let shared_bytes = if launch.dynamic_shared == 0 {
+        code.shared.bytes
+    } else {
+        dynamic_offset.saturating_add(launch.dynamic_shared)
+    };
+    if u64::from(shared_bytes) > MAX_SHARED {
+        return Err(geometry(
+            launch,
+            format!("{shared_bytes} bytes of shared memory, more than {MAX_SHARED}"),
+        ));
+    }
+    let local = code.layout.local.bytes.next_multiple_of(16);
+    let grid = Grid {
+        code: &loaded.code,
+        kernel: code,
+        index: kernel.index(),
+        globals: &loaded.globals,
+        grid: launch.grid,
+        block: launch.block,
+        cluster: launch.cluster,
+        dynamic_shared: launch.dynamic_shared,
+        dynamic_offset,
+        shared_bytes,
+        local_bytes: if code.calls { local + STACK } else { local },
+        params,
+        templates: loaded.code.functions.iter().map(|_| OnceLock::new()).collect(),
+        options,
+    };
+    if u32::try_from(grid.clusters()).is_err() {
+        return Err(geometry(launch, "more than 2^32 blocks".to_owned()));
+    }
+    let shape = Shape {
+        clusters: grid.clusters(),
+        blocks: grid.blocks_per_cluster(),
+        warps_per_block: grid.warps(),
+        shared_bytes,
+        local_bytes: grid.local_bytes,
+    };
+    let sanitizers = (options.sanitize, options.metrics);
+    let launch_memory = LaunchMemory::new(memory, id, &options.pending, shape, sanitizers);
+    let outcome = exec::run(&grid, &launch_memory);
+    let (raw, memory_metrics) = launch_memory.finish();
+    let resolve = |raw: &RawFinding| raw.resolve(&grid);
+    let metrics = memory_metrics.map(|memory| exec::metrics(&grid, &outcome, memory));
+    Ok(Report {
+        id,
+        findings: raw.iter().take(options.max_findings).map(resolve).collect(),
+        fault: outcome.fault.as_deref().map(resolve),
+        metrics,
+        instructions: outcome.instructions,
+        printed: outcome.printed,
+    })
+}
+
+fn geometry(launch: &Launch<'_>, message: String) -> InterpError {
+    InterpError::Geometry { kernel: launch.kernel.name().to_owned(), message }
+}
+
+fn check_geometry(launch: &Launch<'_>) -> Result<(), InterpError> {
+    let function = launch.kernel.function();
+    let fail = |message: String| Err(geometry(launch, message));
+    for (name, axes) in [("grid", launch.grid), ("block", launch.block), ("cluster", launch.cluster)] {
+        if axes.contains(&0) {
+            return fail(format!("an empty {name}: {axes:?}"));
+        }
+    }
+    let threads: u64 = launch.block.iter().map(|n| u64::from(*n)).product();
+    if threads > MAX_THREADS || launch.block[2] > 64 {
+        return fail(format!("a block of {:?} threads, more than hardware has", launch.block));
+    }
+    if launch.grid[1] > 65535 || launch.grid[2] > 65535 || launch.grid[0] > i32::MAX as u32 {
+        return fail(format!("a grid of {:?} blocks, more than hardware has", launch.grid));
+    }
+    if let Some(required) = function.reqntid
+        && required != launch.block
+    {
+        return fail(format!("the kernel is for blocks of {required:?} threads, not {:?}", launch.block));
+    }
+    if let Some(most) = function.maxntid {
+        let bound: u64 = most.iter().map(|n| u64::from(*n)).product();
+        if threads > bound {
+            return fail(format!("the kernel is for blocks of at most {bound} threads, not {threads}"));
+        }
+    }
+    let blocks: u64 = launch.cluster.iter().map(|n| u64::from(*n)).product();
+    if blocks > 16 {
+        return fail(format!("a cluster of {blocks} blocks, more than 16"));
+    }
+    if launch.grid.iter().zip(&launch.cluster).any(|(grid, cluster)| grid % cluster != 0) {
+        return fail(format!(
+            "a grid of {:?} blocks does not consist of clusters of {:?}",
+            launch.grid, launch.cluster
+        ));
+    }
+    if let Some(required) = function.reqnctapercluster
+        && required != launch.cluster
+    {
+        return fail(format!("the kernel is for clusters of {required:?} blocks, not {:?}", launch.cluster));
+    }
+    if let Some(most) = function.maxclusterrank
+        && blocks > u64::from(most)
+    {
+        return fail(format!("the kernel is for clusters of at most {most} blocks, not {blocks}"));
+    }
+    Ok(())
+}
+
+/// The parameter memory of the kernel.
+fn parameter_words(launch: &Launch<'_>) -> Result<Vec<u32>, InterpError> {
+    let function = launch.kernel.function();
+    let fail = |message: String| InterpError::Parameters { kernel: launch.kernel.name().to_owned(), message };
+    if launch.params.len() != function.params.len() {
+        let (given, needed) = (launch.params.len(), function.params.len());
+        return Err(fail(format!("{given} parameters instead of {needed}")));
+    }
+    let layout = &launch.kernel.code().layout;
+    let mut words = vec![0u32; layout.param_bytes.div_ceil(4) as usize];
+    for ((value, param), range) in launch.params.iter().zip(&function.params).zip(&layout.params) {
+        if value.len() != param.ty.bytes() as usize {
+            let (given, needed) = (value.len(), param.ty.bytes());
+            return Err(fail(format!("parameter `{}` has {given} bytes instead of {needed}", param.name)));
+        }
+        for (i, chunk) in value.chunks(4).enumerate() {
+            let mut word = [0; 4];
+            word[..chunk.len()].copy_from_slice(chunk);
+            if let Some(slot) = words.get_mut(range.offset as usize / 4 + i) {
+                *slot = u32::from_le_bytes(word);
+            }
+        }
+    }
+    Ok(words)
 }

@@ -4,13 +4,20 @@
 //! atomics, asynchronous copies. What a kernel does wrong is a finding, never a panic and never undefined behaviour
 //! of the host.
 
-#[allow(dead_code, reason = "read by the executor")]
+mod alu;
+mod exec;
+mod finding;
+mod launch;
+// Interim: without sanitizers and metrics.
+#[path = "memory_interim.rs"]
+mod memory;
+#[path = "metrics_interim.rs"]
+mod metrics;
+mod program;
 mod regs;
 
-#[allow(dead_code, reason = "read by the executor")]
-mod alu;
-mod launch;
-mod program;
-
-pub use launch::{InterpError, Launch, LaunchId, Options, Sanitize};
-pub use program::Kernel;
+pub use finding::{Finding, FindingKind};
+pub use launch::{InterpError, Launch, LaunchId, Options, Report, Sanitize, launch};
+pub use memory::{Allocation, AllocationKind, Memory, MemoryError};
+pub use metrics::Metrics;
+pub use program::{Kernel, LoadedProgram, Program};

@@ -1,22 +1,168 @@
 //! Programs: verified modules, decoded for execution.
+//!
+//! Every instruction becomes a [`Step`]: operands are rows of the frame's registers, literals and addresses of
+//! symbols are rows that are filled when a frame is made, jumps know the step that they lead to. The code of all
+//! functions is one array, so that a program counter names an instruction of the module.
 
-use crate::module::Function;
+mod layout;
+mod load;
+mod lower;
+mod step;
+
+pub use load::{Kernel, LoadedProgram};
+
+pub(super) use layout::{Constant, Layout, Source};
+pub(super) use load::{FUNCTION_BASE, function_address};
+pub(super) use step::*;
+
+use super::launch::InterpError;
+use super::memory::Memory;
+use crate::ids::InstId;
+use crate::inst::Kind;
+use crate::module::{Function, FunctionKind, Module};
+use crate::verify::VerifiedModule;
+use lower::Lowering;
 use std::sync::Arc;
 
-/// A kernel of a loaded program.
+/// A decoded module. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Kernel {
-    function: Arc<Function>,
+pub struct Program(Arc<Code>);
+
+/// Steps of all functions, and what their frames consist of.
+#[derive(Debug)]
+pub(super) struct Code {
+    pub(super) module: Module,
+    pub(super) steps: Vec<Step>,
+    /// By [`crate::FuncId`].
+    pub(super) functions: Vec<FunctionCode>,
 }
 
-impl Kernel {
-    /// The symbol.
-    pub fn name(&self) -> &str {
-        &self.function.name
+/// A function of a program.
+#[derive(Debug)]
+pub(super) struct FunctionCode {
+    pub(super) range: CodeRange,
+    pub(super) layout: Layout,
+    pub(super) shared: SharedPlan,
+    /// Calls something, so that frames may be deep.
+    pub(super) calls: bool,
+}
+
+/// Where the static shared memory of a kernel is, in bytes from the start of the block's shared memory: first the
+/// kernel's own arrays, then variables of the module, then arrays of device functions.
+#[derive(Clone, Debug, Default)]
+pub(super) struct SharedPlan {
+    /// By [`crate::FuncId`].
+    pub(super) functions: Vec<u32>,
+    /// By [`crate::GlobalId`].
+    pub(super) globals: Vec<u32>,
+    pub(super) bytes: u32,
+}
+
+impl Program {
+    /// Decodes every function of a module.
+    ///
+    /// # Errors
+    /// [`InterpError::Unsupported`] for an instruction that is not interpreted.
+    pub fn new(module: &VerifiedModule) -> Result<Self, InterpError> {
+        let module = module.module().clone();
+        let mut steps = Vec::new();
+        let mut functions = Vec::new();
+        for function in &module.functions {
+            functions.push(lower_function(&module, function, &mut steps)?);
+        }
+        let plans: Vec<SharedPlan> =
+            (0..functions.len()).map(|f| shared_plan(&module, &functions, f)).collect();
+        for (function, plan) in functions.iter_mut().zip(plans) {
+            function.shared = plan;
+        }
+        Ok(Self(Arc::new(Code { module, steps, functions })))
     }
 
-    /// The IR: parameters, launch bounds, shared memory.
-    pub fn function(&self) -> &Function {
-        &self.function
+    /// Allocates and initialises the module's variables.
+    ///
+    /// # Errors
+    /// [`InterpError::Memory`] if there is no room, [`InterpError::Undefined`] for a variable that another module
+    /// would have to define.
+    pub fn load(&self, memory: &Memory) -> Result<LoadedProgram, InterpError> {
+        load::load(&self.0, memory)
     }
+
+    /// The module that it was made from.
+    pub fn module(&self) -> &Module {
+        &self.0.module
+    }
+}
+
+impl Code {
+    /// The function that an instruction belongs to.
+    pub(super) fn function_at(&self, pc: u32) -> Option<(&FunctionCode, &Function)> {
+        let after = self.functions.partition_point(|f| f.range.entry <= pc);
+        // Declarations have no code and share their entry with the function that follows.
+        let (code, function) = self.functions[..after].iter().zip(&self.module.functions).next_back()?;
+        Some((code, function))
+    }
+
+    /// The instruction at a program counter: function, place and text.
+    pub(super) fn describe(&self, pc: u32) -> (InstId, String) {
+        let unknown = InstId { block: crate::ids::BlockId(0), index: 0 };
+        let Some((code, function)) = self.function_at(pc) else { return (unknown, String::new()) };
+        let at = code.range.insts.get((pc - code.range.entry) as usize).copied().unwrap_or(unknown);
+        let line = function.inst(at).map(|inst| self.module.display(function, inst).to_string());
+        (at, line.unwrap_or_default())
+    }
+}
+
+fn lower_function(
+    module: &Module,
+    function: &Function,
+    steps: &mut Vec<Step>,
+) -> Result<FunctionCode, InterpError> {
+    let too_long = || InterpError::Host(format!("{}: more than 2^32 instructions", function.name));
+    let entry = u32::try_from(steps.len()).map_err(|_| too_long())?;
+    let mut starts = Vec::with_capacity(function.blocks.len());
+    let mut at = entry;
+    for block in &function.blocks {
+        starts.push(at);
+        let insts = u32::try_from(block.insts.len()).map_err(|_| too_long())?;
+        at = at.checked_add(insts).ok_or_else(too_long)?;
+    }
+    let mut lowering = Lowering { module, function, layout: Layout::new(function), starts };
+    let mut insts = Vec::new();
+    let mut calls = false;
+    for (id, inst) in function.insts() {
+        calls |= matches!(inst.kind, Kind::Call(_));
+        let step = lowering.step(inst).map_err(|message| InterpError::Unsupported {
+            function: function.name.clone(),
+            line: module.display(function, inst).to_string(),
+            message,
+        })?;
+        steps.push(step);
+        insts.push(id);
+    }
+    let range = CodeRange { entry, insts };
+    Ok(FunctionCode { range, layout: lowering.layout, shared: SharedPlan::default(), calls })
+}
+
+/// The shared memory of a kernel. Device functions have a place in it if the kernel calls any.
+fn shared_plan(module: &Module, functions: &[FunctionCode], kernel: usize) -> SharedPlan {
+    let mut plan = SharedPlan { functions: vec![0; functions.len()], globals: Vec::new(), bytes: 0 };
+    let Some(code) = functions.get(kernel) else { return plan };
+    plan.bytes = code.layout.shared.bytes;
+    for global in &module.globals {
+        let shared = global.space == crate::inst::Space::Shared;
+        let offset = if shared { plan.bytes.next_multiple_of(global.align.max(1)) } else { 0 };
+        plan.globals.push(offset);
+        if shared {
+            plan.bytes = offset.saturating_add(u32::try_from(global.bytes()).unwrap_or(u32::MAX));
+        }
+    }
+    if code.calls {
+        for (f, device) in functions.iter().enumerate() {
+            if module.functions[f].kind == FunctionKind::Device && device.layout.shared.bytes > 0 {
+                plan.functions[f] = plan.bytes.next_multiple_of(128);
+                plan.bytes = plan.functions[f].saturating_add(device.layout.shared.bytes);
+            }
+        }
+    }
+    plan
 }

@@ -1,0 +1,47 @@
+//! Execution: warps, barriers, calls, and the order in which blocks run.
+//!
+//! - `warp.rs`: fragments of a warp, divergence and reconvergence; `frame.rs`: the registers of a call.
+//! - `run.rs`: the loop over instructions.
+//! - `transfer.rs`, `param.rs`, `atomic.rs`, `copy.rs`: memory.
+//! - `exchange.rs`, `barrier.rs`: what lanes and warps do together.
+//! - `call.rs`: functions, and those that the driver provides.
+//! - `cluster.rs`: the blocks of a cluster, on one host thread; `schedule.rs`: clusters on host threads.
+
+mod atomic;
+mod barrier;
+mod block;
+mod call;
+mod cluster;
+mod copy;
+mod exchange;
+mod frame;
+mod grid;
+mod param;
+mod print;
+mod run;
+mod schedule;
+mod transfer;
+mod warp;
+
+pub(super) use grid::Grid;
+pub(super) use schedule::run;
+
+/// The lanes of a mask, lowest first.
+#[inline]
+fn lanes(mask: u32) -> impl Iterator<Item = usize> {
+    let mut rest = mask;
+    std::iter::from_fn(move || {
+        (rest != 0).then(|| {
+            let lane = rest.trailing_zeros() as usize;
+            rest &= rest - 1;
+            lane
+        })
+    })
+}
+pub(super) fn metrics(
+    _g: &Grid<'_>,
+    _o: &schedule::Outcome,
+    _m: super::metrics::MemoryMetrics,
+) -> super::metrics::Metrics {
+    super::metrics::Metrics
+}

@@ -1,0 +1,166 @@
+//! What a frame consists of: registers, constants, parameter memory, local and shared arrays.
+
+use super::step::ParamRange;
+use crate::ids::{FuncId, GlobalId, RegClass, RegId};
+use crate::inst::{Space, SpecialReg};
+use crate::interp::regs::File;
+use crate::module::{Array, Function, Param};
+use std::collections::HashMap;
+
+/// Where a constant row of a frame gets its value from.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(in crate::interp) enum Source {
+    Bits(u64),
+    Special(SpecialReg),
+    /// Offset from the start of the static shared memory of the function.
+    Shared(u32),
+    /// A variable of the module in shared memory.
+    ModuleShared(GlobalId),
+    DynamicShared,
+    /// Offset from the start of the frame's local memory.
+    Local(u32),
+    /// Offset in the frame's parameter memory.
+    Param(u32),
+    Global(GlobalId),
+    Function(FuncId),
+}
+
+/// A row that is filled when a frame is made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(in crate::interp) struct Constant {
+    pub(in crate::interp) file: File,
+    pub(in crate::interp) slot: u32,
+    pub(in crate::interp) source: Source,
+}
+
+/// Arrays one after the other, each at its alignment.
+#[derive(Clone, Debug, Default)]
+pub(in crate::interp) struct ArrayLayout {
+    /// By [`crate::ArrayId`]; those of other spaces have 0.
+    pub(in crate::interp) offsets: Vec<u32>,
+    pub(in crate::interp) bytes: u32,
+}
+
+impl ArrayLayout {
+    fn new(arrays: &[Array], space: Space) -> Self {
+        let mut layout = Self::default();
+        for array in arrays {
+            if array.space == space {
+                let offset = layout.bytes.next_multiple_of(array.align.max(1));
+                layout.offsets.push(offset);
+                layout.bytes = offset.saturating_add(u32::try_from(array.bytes()).unwrap_or(u32::MAX));
+            } else {
+                layout.offsets.push(0);
+            }
+        }
+        layout
+    }
+}
+
+/// The layout of the frames of a function.
+#[derive(Debug)]
+pub(in crate::interp) struct Layout {
+    /// The first row of each register class in its file.
+    class_base: [u32; 6],
+    /// Rows of the three files.
+    pub(in crate::interp) w: u32,
+    pub(in crate::interp) l: u32,
+    pub(in crate::interp) p: u32,
+    pub(in crate::interp) constants: Vec<Constant>,
+    known: HashMap<(File, Source), u32>,
+    scratch: [Option<u32>; 3],
+    pub(in crate::interp) params: Vec<ParamRange>,
+    pub(in crate::interp) returns: Vec<ParamRange>,
+    pub(in crate::interp) call_params: Vec<ParamRange>,
+    /// Bytes of parameter memory.
+    pub(in crate::interp) param_bytes: u32,
+    pub(in crate::interp) shared: ArrayLayout,
+    pub(in crate::interp) local: ArrayLayout,
+}
+
+pub(in crate::interp) fn file_of(class: RegClass) -> File {
+    match class {
+        RegClass::Pred => File::P,
+        RegClass::B16 | RegClass::B32 | RegClass::F32 => File::W,
+        RegClass::B64 | RegClass::F64 => File::L,
+    }
+}
+
+impl Layout {
+    pub(super) fn new(function: &Function) -> Self {
+        let count = |class: RegClass| function.registers[class as usize];
+        let mut class_base = [0; 6];
+        class_base[RegClass::B32 as usize] = count(RegClass::B16);
+        class_base[RegClass::F32 as usize] = count(RegClass::B16) + count(RegClass::B32);
+        class_base[RegClass::F64 as usize] = count(RegClass::B64);
+        let mut param_bytes = 0;
+        let mut place = |params: &[Param]| -> Vec<ParamRange> {
+            params
+                .iter()
+                .map(|param| {
+                    // Rows of parameter memory are words.
+                    let offset = u32::next_multiple_of(param_bytes, param.ty.align().max(4));
+                    let bytes = param.ty.bytes();
+                    param_bytes = offset.saturating_add(bytes);
+                    ParamRange { offset, bytes }
+                })
+                .collect()
+        };
+        let params = place(&function.params);
+        let returns = place(&function.returns);
+        let call_params = place(&function.call_params);
+        Self {
+            class_base,
+            w: count(RegClass::B16) + count(RegClass::B32) + count(RegClass::F32),
+            l: count(RegClass::B64) + count(RegClass::F64),
+            p: count(RegClass::Pred),
+            constants: Vec::new(),
+            known: HashMap::new(),
+            scratch: [None; 3],
+            params,
+            returns,
+            call_params,
+            param_bytes,
+            shared: ArrayLayout::new(&function.arrays, Space::Shared),
+            local: ArrayLayout::new(&function.arrays, Space::Local),
+        }
+    }
+
+    pub(super) fn register(&self, reg: RegId) -> (File, u32) {
+        (file_of(reg.class()), self.class_base[reg.class() as usize] + reg.index())
+    }
+
+    fn row(&mut self, file: File) -> u32 {
+        let rows = match file {
+            File::P => &mut self.p,
+            File::W => &mut self.w,
+            File::L => &mut self.l,
+        };
+        let slot = *rows;
+        *rows += 1;
+        slot
+    }
+
+    /// The row that holds a constant.
+    pub(super) fn constant(&mut self, file: File, source: Source) -> u32 {
+        if let Some(slot) = self.known.get(&(file, source)) {
+            return *slot;
+        }
+        let slot = self.row(file);
+        self.known.insert((file, source), slot);
+        self.constants.push(Constant { file, slot, source });
+        slot
+    }
+
+    /// The row for results that nobody wants.
+    pub(super) fn scratch(&mut self, file: File) -> u32 {
+        match self.scratch[file as usize] {
+            Some(slot) => slot,
+            None => {
+                let slot = self.row(file);
+                self.scratch[file as usize] = Some(slot);
+                slot
+            }
+        }
+    }
+}

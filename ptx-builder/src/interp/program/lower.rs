@@ -1,0 +1,449 @@
+//! Instructions to steps.
+
+use super::layout::{Layout, Source, file_of};
+use super::step::{
+    Action, AtomicStep, BarrierKind, BarrierStep, CallStep, CopyAsync, Element, Exchange, MatrixStep,
+    ParamRange, Pointer, Reduce, Step, StepGuard, Transfer,
+};
+use crate::inst::{
+    Address, Atom, AtomOrder, Base, Call, Callee, Guard, Inst, Kind, MatrixMove, Operand, Red, Regular,
+    Scope, Space, What,
+};
+use crate::interp::alu;
+use crate::interp::memory::{LOCAL_WINDOW, SHARED_WINDOW};
+use crate::interp::regs::{Args, File, MAX_OPERANDS};
+use crate::module::{Function, Module};
+use crate::ops::Op;
+use crate::ty::{Ty, TyKind};
+
+/// Why an instruction cannot be decoded.
+pub(super) type Reason = String;
+
+/// Decodes the instructions of one function.
+pub(super) struct Lowering<'a> {
+    pub(super) module: &'a Module,
+    pub(super) function: &'a Function,
+    pub(super) layout: Layout,
+    /// The first step of each block.
+    pub(super) starts: Vec<u32>,
+}
+
+/// An operand that is a row: file, slot, negation.
+type Row = (File, u32, bool);
+
+impl Lowering<'_> {
+    pub(super) fn step(&mut self, inst: &Inst) -> Result<Step, Reason> {
+        let guard = match inst.guard {
+            None => StepGuard::NONE,
+            Some(Guard { pred, negated }) => StepGuard::new(self.layout.register(pred).1, negated),
+        };
+        let mut args = Args::default();
+        let action = self.action(inst, &mut args)?;
+        Ok(Step { guard, args, action })
+    }
+
+    fn action(&mut self, inst: &Inst, args: &mut Args) -> Result<Action, Reason> {
+        let operands = inst.operands.as_slice();
+        match &inst.kind {
+            Kind::Bra { .. } => {
+                let target = inst.target().ok_or("a jump without a target")?;
+                Ok(Action::Jump(self.start(target)?))
+            }
+            Kind::BrxIdx { targets, .. } => {
+                self.rows(inst, args)?;
+                let targets = self.function.targets(*targets).ok_or("an unknown table of targets")?;
+                let starts: Result<Box<[u32]>, Reason> =
+                    targets.iter().map(|block| self.start(*block)).collect();
+                Ok(Action::JumpTable(starts?))
+            }
+            Kind::Call(call) => {
+                self.rows(inst, args)?;
+                self.call(call)
+            }
+            Kind::Ld(ld) => {
+                let elements = self.elements(operands, 0, operands.len().saturating_sub(1), ld.ty)?;
+                let pointer = self.pointer(operands.last(), ld.space)?;
+                let param = pointer.space == Space::Param;
+                let transfer = Transfer { pointer, order: ld.order, nc: ld.nc, ty: ld.ty, elements };
+                let transfer = Box::new(transfer);
+                Ok(if param { Action::LoadParam(transfer) } else { Action::Load(transfer) })
+            }
+            Kind::St(st) => {
+                let pointer = self.pointer(operands.first(), st.space)?;
+                let elements = self.elements(operands, 1, operands.len(), st.ty)?;
+                let param = pointer.space == Space::Param;
+                let transfer = Transfer { pointer, order: st.order, nc: false, ty: st.ty, elements };
+                let transfer = Box::new(transfer);
+                Ok(if param { Action::StoreParam(transfer) } else { Action::Store(transfer) })
+            }
+            Kind::Atom(atom) => self.atom(atom, operands),
+            Kind::Red(red) => self.red(red, operands),
+            Kind::LdMatrix(matrix) => {
+                let count = usize::from(matrix.count);
+                let pointer = self.pointer(operands.get(count), Space::Shared)?;
+                let slots = self.elements(operands, 0, count, Ty::B32)?;
+                Ok(Action::LoadMatrix(Box::new(matrix_step(pointer, *matrix, &slots))))
+            }
+            Kind::StMatrix(matrix) => {
+                let pointer = self.pointer(operands.first(), Space::Shared)?;
+                let slots = self.elements(operands, 1, operands.len(), Ty::B32)?;
+                Ok(Action::StoreMatrix(Box::new(matrix_step(pointer, *matrix, &slots))))
+            }
+            Kind::Shfl(mode) => {
+                self.rows(inst, args)?;
+                Ok(Action::Exchange(Exchange::Shfl(*mode)))
+            }
+            Kind::MatchAll(ty) => {
+                self.rows(inst, args)?;
+                Ok(Action::Exchange(Exchange::MatchAll(file_of(ty.class()))))
+            }
+            Kind::Mma(_) => {
+                let files = self.rows(inst, args)?;
+                let f = alu::lower(&inst.kind, &files).ok_or("a matrix shape without arithmetic")?;
+                Ok(Action::Matrix(f))
+            }
+            Kind::Inline { .. } => Err("inline text is not interpreted".to_owned()),
+            Kind::Mov(_) if matches!(operands.get(1), Some(Operand::Special(s)) if is_clock(*s)) => {
+                let Some(Operand::Special(special)) = operands.get(1) else {
+                    return Err("no source".to_owned());
+                };
+                let dest = self.element(operands.first(), special.ty())?;
+                args.slots[0] = dest.slot;
+                Ok(Action::Clock(*special))
+            }
+            Kind::Regular(regular) => self.regular(inst, *regular, args),
+            kind => self.alu(inst, kind, args),
+        }
+    }
+
+    fn alu(&mut self, inst: &Inst, kind: &Kind, args: &mut Args) -> Result<Action, Reason> {
+        let files = self.rows(inst, args)?;
+        let f = alu::lower(kind, &files).ok_or("no arithmetic for this form")?;
+        Ok(Action::Alu(f))
+    }
+
+    fn regular(&mut self, inst: &Inst, regular: Regular, args: &mut Args) -> Result<Action, Reason> {
+        let operands = inst.operands.as_slice();
+        let ty = regular.ty.unwrap_or(Ty::B32);
+        let file = file_of(ty.class());
+        let redux = |reduce| Exchange::Redux(reduce, ty);
+        let exchange = match regular.op {
+            Op::VoteAll => Some(Exchange::VoteAll),
+            Op::VoteAny => Some(Exchange::VoteAny),
+            Op::VoteUni => Some(Exchange::VoteUni),
+            Op::VoteBallot => Some(Exchange::Ballot),
+            Op::MatchAny => Some(Exchange::MatchAny(file)),
+            Op::ReduxAdd => Some(redux(Reduce::Add)),
+            Op::ReduxMin | Op::FReduxMin => Some(redux(Reduce::Min)),
+            Op::ReduxMax | Op::FReduxMax => Some(redux(Reduce::Max)),
+            Op::ReduxAnd => Some(redux(Reduce::And)),
+            Op::ReduxOr => Some(redux(Reduce::Or)),
+            Op::ReduxXor => Some(redux(Reduce::Xor)),
+            _ => None,
+        };
+        if let Some(exchange) = exchange {
+            self.rows(inst, args)?;
+            return Ok(Action::Exchange(exchange));
+        }
+        let copy = |this: &mut Self| -> Result<Action, Reason> {
+            let to = this.pointer(operands.first(), Space::Shared)?;
+            let from = this.pointer(operands.get(1), Space::Global)?;
+            let Some(Operand::Int(bytes @ (4 | 8 | 16))) = operands.get(2) else {
+                return Err("cp.async copies 4, 8 or 16 bytes".to_owned());
+            };
+            let valid = match operands.get(3) {
+                None | Some(Operand::None) => None,
+                some => Some(this.element(some, Ty::U32)?.slot),
+            };
+            let bytes = u8::try_from(*bytes).unwrap_or(16);
+            Ok(Action::CopyAsync(Box::new(CopyAsync { to, from, bytes, valid })))
+        };
+        match regular.op {
+            Op::Ret => Ok(Action::Return),
+            Op::Exit => Ok(Action::Exit),
+            Op::Trap => Ok(Action::Trap),
+            Op::ActiveMask => {
+                self.rows(inst, args)?;
+                Ok(Action::ActiveMask)
+            }
+            Op::BarWarpSync => {
+                self.rows(inst, args)?;
+                Ok(Action::WarpSync)
+            }
+            Op::BarSync | Op::BarrierSync => self.barrier(inst, args, BarrierKind::Sync),
+            Op::BarArrive | Op::BarrierArrive => self.barrier(inst, args, BarrierKind::Arrive),
+            Op::BarRedPopc | Op::BarrierRedPopc => self.barrier(inst, args, BarrierKind::Popc),
+            Op::BarRedAnd | Op::BarrierRedAnd => self.barrier(inst, args, BarrierKind::And),
+            Op::BarRedOr | Op::BarrierRedOr => self.barrier(inst, args, BarrierKind::Or),
+            Op::MembarCta | Op::FenceAcqRelCta | Op::FenceScCta => Ok(Action::Fence(Scope::Cta)),
+            Op::FenceAcqRelCluster | Op::FenceScCluster => Ok(Action::Fence(Scope::Cluster)),
+            Op::MembarGl | Op::FenceAcqRelGpu | Op::FenceScGpu => Ok(Action::Fence(Scope::Gpu)),
+            Op::MembarSys | Op::FenceAcqRelSys | Op::FenceScSys => Ok(Action::Fence(Scope::Sys)),
+            Op::CpAsyncCa | Op::CpAsyncCg | Op::CpAsyncCaL2 | Op::CpAsyncCgL2 => copy(self),
+            Op::CpAsyncCommit => Ok(Action::CommitGroup),
+            Op::CpAsyncWait => match operands.first() {
+                Some(Operand::Int(n)) => Ok(Action::WaitGroup(u32::try_from(*n).unwrap_or(0))),
+                _ => Err("the number of groups is a literal".to_owned()),
+            },
+            Op::CpAsyncWaitAll => Ok(Action::WaitAll),
+            Op::GridDepWait => Ok(Action::GridWait),
+            Op::Nanosleep => Ok(Action::Sleep),
+            // Hints: nothing that a program can observe.
+            Op::PrefetchL1 | Op::PrefetchL2 | Op::GridDepLaunch | Op::SetMaxNRegInc | Op::SetMaxNRegDec => {
+                Ok(Action::Nop)
+            }
+            Op::CvtaShared => self.window(inst, args, Op::Add, SHARED_WINDOW),
+            Op::CvtaLocal => self.window(inst, args, Op::Add, LOCAL_WINDOW),
+            Op::CvtaToShared => self.window(inst, args, Op::Sub, SHARED_WINDOW),
+            Op::CvtaToLocal => self.window(inst, args, Op::Sub, LOCAL_WINDOW),
+            Op::CvtaGlobal | Op::CvtaToGlobal | Op::CvtaConst | Op::CvtaToConst => {
+                self.alu(inst, &Kind::Mov(Ty::U64), args)
+            }
+            _ => self.alu(inst, &inst.kind, args),
+        }
+    }
+
+    /// `cvta`: the windows of the generic address space start at constants.
+    fn window(&mut self, inst: &Inst, args: &mut Args, op: Op, window: u64) -> Result<Action, Reason> {
+        let files = self.rows(inst, args)?;
+        args.slots[2] = self.layout.constant(File::L, Source::Bits(window));
+        let kind = Kind::Regular(Regular::new(op, Some(Ty::U64)));
+        let f = alu::lower(&kind, &[files[0], files[1], File::L]).ok_or("no 64-bit addition")?;
+        Ok(Action::Alu(f))
+    }
+
+    fn barrier(&mut self, inst: &Inst, args: &mut Args, kind: BarrierKind) -> Result<Action, Reason> {
+        self.rows(inst, args)?;
+        let (id, count) = match kind {
+            BarrierKind::Sync | BarrierKind::Arrive => {
+                let given = inst.operands.get(1).is_some_and(|operand| *operand != Operand::None);
+                (args.slots[0], given.then_some(args.slots[1]))
+            }
+            _ => (args.slots[1], None),
+        };
+        // `bar` promises that the threads of a warp come together, `barrier` does not.
+        let aligned = inst.op().mnemonic().starts_with("bar.");
+        Ok(Action::Barrier(BarrierStep { kind, id, count, aligned }))
+    }
+
+    fn call(&mut self, call: &Call) -> Result<Action, Reason> {
+        let range = |ids: &[crate::ids::CallParamId]| -> Result<Box<[ParamRange]>, Reason> {
+            ids.iter()
+                .map(|id| {
+                    self.layout.call_params.get(id.index()).copied().ok_or("an unknown variable".to_owned())
+                })
+                .collect()
+        };
+        let callee = match call.callee {
+            Callee::Function(id) => Some(id.0),
+            Callee::Pointer(_) => None,
+        };
+        Ok(Action::Call(Box::new(CallStep {
+            callee,
+            args: range(&call.args)?,
+            returns: range(&call.returns)?,
+        })))
+    }
+
+    fn atom(&mut self, atom: &Atom, operands: &[Operand]) -> Result<Action, Reason> {
+        let dest = match operands.first() {
+            None | Some(Operand::None) => None,
+            some => Some(self.element(some, atom.ty)?),
+        };
+        let pointer = self.pointer(operands.get(1), atom.space)?;
+        let value = self.element(operands.get(2), atom.ty)?;
+        let other = match operands.get(3) {
+            None => None,
+            some => Some(self.element(some, atom.ty)?),
+        };
+        let (acquire, release) = orders(atom.order);
+        let scope = atom.scope.unwrap_or(Scope::Gpu);
+        let values = [Some(value), other];
+        let (op, ty) = (atom.op, atom.ty);
+        Ok(Action::Atomic(Box::new(AtomicStep { pointer, op, ty, acquire, release, scope, dest, values })))
+    }
+
+    fn red(&mut self, red: &Red, operands: &[Operand]) -> Result<Action, Reason> {
+        let pointer = self.pointer(operands.first(), red.space)?;
+        let values = [Some(self.element(operands.get(1), red.ty)?), None];
+        let (acquire, release) = orders(red.order);
+        let scope = red.scope.unwrap_or(Scope::Gpu);
+        let (op, ty) = (red.op, red.ty);
+        Ok(Action::Atomic(Box::new(AtomicStep {
+            pointer,
+            op,
+            ty,
+            acquire,
+            release,
+            scope,
+            dest: None,
+            values,
+        })))
+    }
+
+    fn start(&self, block: crate::ids::BlockId) -> Result<u32, Reason> {
+        self.starts
+            .get(block.index())
+            .copied()
+            .ok_or_else(|| format!("a jump to {block}, which does not exist"))
+    }
+
+    /// Fills the rows of all operands; gives the file of each.
+    fn rows(&mut self, inst: &Inst, args: &mut Args) -> Result<Vec<File>, Reason> {
+        let signature = inst.kind.signature(&inst.operands);
+        let mut files = Vec::with_capacity(inst.operands.len());
+        let mut operands = inst.operands.iter();
+        for arg in signature.args() {
+            for part in 0..arg.operands() {
+                let Some(operand) = operands.next() else { break };
+                // The second destination of a pair is a predicate.
+                let what = if arg.form == crate::inst::Form::Pair && part == 1 {
+                    What::Pred(false)
+                } else {
+                    arg.what
+                };
+                let (file, slot, negated) = self.row(what, operand)?;
+                let i = files.len();
+                if i >= MAX_OPERANDS {
+                    return Err(format!("more than {MAX_OPERANDS} operands"));
+                }
+                args.slots[i] = slot;
+                args.negated |= u16::from(negated) << i;
+                files.push(file);
+            }
+        }
+        Ok(files)
+    }
+
+    fn row(&mut self, what: What, operand: &Operand) -> Result<Row, Reason> {
+        let ty = match what {
+            What::Reg(ty)
+            | What::WideReg(ty)
+            | What::Value(ty)
+            | What::WideValue(ty)
+            | What::MovSource(ty) => ty,
+            What::Pred(_) => Ty::Pred,
+            // Results of this kind are never kept.
+            What::Sink => Ty::B64,
+            What::Literal => Ty::U32,
+            What::Address(_) | What::Label | What::Any => {
+                return Err("an operand that is no value".to_owned());
+            }
+        };
+        let file = file_of(ty.class());
+        let source = match operand {
+            Operand::None => return Ok((file, self.layout.scratch(file), false)),
+            Operand::Reg(reg) => {
+                let (file, slot) = self.layout.register(*reg);
+                return Ok((file, slot, false));
+            }
+            Operand::NotPred(reg) => return Ok((File::P, self.layout.register(*reg).1, true)),
+            Operand::Int(value) => Source::Bits(literal(*value, ty)),
+            Operand::F32(bits) => Source::Bits(u64::from(*bits)),
+            Operand::F64(bits) => Source::Bits(*bits),
+            Operand::Special(special) => Source::Special(*special),
+            Operand::Symbol(base) => self.symbol(*base, 0)?,
+            Operand::Addr(_) | Operand::Label(_) => return Err("an operand that is no value".to_owned()),
+        };
+        Ok((file, self.layout.constant(file, source), false))
+    }
+
+    /// The address of a symbol, within its own state space.
+    fn symbol(&self, base: Base, offset: i32) -> Result<Source, Reason> {
+        let param = |ranges: &[ParamRange], i: usize| -> Result<Source, Reason> {
+            let range = ranges.get(i).ok_or("an unknown parameter")?;
+            Ok(Source::Param(range.offset.wrapping_add_signed(offset)))
+        };
+        match base {
+            Base::Reg(_) => Err("a register is no symbol".to_owned()),
+            Base::Param(id) => param(&self.layout.params, id.index()),
+            Base::Return(id) => param(&self.layout.returns, id.index()),
+            Base::CallParam(id) => param(&self.layout.call_params, id.index()),
+            Base::Array(id) => {
+                let array = self.function.array(id).ok_or("an unknown array")?;
+                let layout =
+                    if array.space == Space::Local { &self.layout.local } else { &self.layout.shared };
+                let at = layout.offsets.get(id.index()).copied().unwrap_or(0).wrapping_add_signed(offset);
+                Ok(if array.space == Space::Local { Source::Local(at) } else { Source::Shared(at) })
+            }
+            Base::DynamicShared => Ok(Source::DynamicShared),
+            Base::Global(id) => match self.module.global(id).map(|global| global.space) {
+                None => Err("an unknown variable".to_owned()),
+                Some(Space::Shared) => Ok(Source::ModuleShared(id)),
+                Some(_) => Ok(Source::Global(id)),
+            },
+            Base::Function(id) => Ok(Source::Function(id)),
+        }
+    }
+
+    fn pointer(&mut self, operand: Option<&Operand>, space: Space) -> Result<Pointer, Reason> {
+        let Some(Operand::Addr(Address { base, offset })) = operand else {
+            return Err("an address is missing".to_owned());
+        };
+        if let Base::Reg(reg) = base {
+            let (file, slot) = self.layout.register(*reg);
+            return Ok(Pointer { space, file, slot, offset: i64::from(*offset) });
+        }
+        // The offset of these is added at run time, with that of registers.
+        let keep = matches!(base, Base::DynamicShared | Base::Global(_));
+        let source = self.symbol(*base, if keep { 0 } else { *offset })?;
+        let slot = self.layout.constant(File::L, source);
+        Ok(Pointer { space, file: File::L, slot, offset: if keep { i64::from(*offset) } else { 0 } })
+    }
+
+    fn elements(
+        &mut self,
+        operands: &[Operand],
+        from: usize,
+        to: usize,
+        ty: Ty,
+    ) -> Result<Box<[Element]>, Reason> {
+        let operands = operands.get(from..to).ok_or("operands are missing")?;
+        operands.iter().map(|operand| self.element(Some(operand), ty)).collect()
+    }
+
+    fn element(&mut self, operand: Option<&Operand>, ty: Ty) -> Result<Element, Reason> {
+        let operand = operand.ok_or("an operand is missing")?;
+        let bits = match operand {
+            Operand::Reg(reg) => reg.class().bits(),
+            _ => ty.bits().max(16),
+        };
+        let (file, slot, _) = self.row(What::Value(ty), operand)?;
+        Ok(Element { file, slot, bits })
+    }
+}
+
+fn matrix_step(pointer: Pointer, matrix: MatrixMove, elements: &[Element]) -> MatrixStep {
+    MatrixStep { pointer, trans: matrix.trans, slots: elements.iter().map(|e| e.slot).collect() }
+}
+
+fn is_clock(special: crate::inst::SpecialReg) -> bool {
+    use crate::inst::SpecialReg::{Clock, Clock64, GlobalTimer};
+    matches!(special, Clock | Clock64 | GlobalTimer)
+}
+
+fn orders(order: Option<AtomOrder>) -> (bool, bool) {
+    match order {
+        None | Some(AtomOrder::Relaxed) => (false, false),
+        Some(AtomOrder::Acquire) => (true, false),
+        Some(AtomOrder::Release) => (false, true),
+        Some(AtomOrder::AcqRel) => (true, true),
+    }
+}
+
+/// An integer literal as the bits of a register: 16-bit ones are zero-extended.
+fn literal(value: i64, ty: Ty) -> u64 {
+    let bits = value.cast_unsigned();
+    match (ty.kind(), ty.bits()) {
+        (TyKind::Pred, _) => {
+            if value == 0 {
+                0
+            } else {
+                u64::MAX
+            }
+        }
+        (_, 8 | 16) => bits & 0xFFFF,
+        (_, 32) => bits & 0xFFFF_FFFF,
+        _ => bits,
+    }
+}
