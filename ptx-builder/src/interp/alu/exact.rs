@@ -149,8 +149,23 @@ ops! {
     sqrt map1 |round, a| soft::sqrt(a);
 }
 
-/// The smaller or the larger; a number rather than a NaN; -0 is less than +0.
-fn extreme<K: Kind, const MAX: bool, const FTZ: bool>(regs: &mut Regs, args: &Args, mask: u32) {
+/// A negative result becomes +0; a NaN stays the canonical one.
+fn fma_relu<K: Kind, const FTZ: bool>(regs: &mut Regs, args: &Args, mask: u32) {
+    map3(regs, args, mask, |a: K::Row, b: K::Row, c: K::Row| {
+        each::<K, 3>([a.bits(), b.bits(), c.bits()], |bits| {
+            let mods = Mods { rounding: None, ftz: FTZ, sat: false };
+            let d = one::<K, 3>(bits, Round::Nearest, mods, |[a, b, c]| soft::fma(a, b, c, Round::Nearest));
+            if d & K::FORMAT.sign_bit() != 0 { 0 } else { d }
+        })
+    });
+}
+
+/// The smaller or the larger; a number rather than a NaN, except for the `NAN` forms; -0 is less than +0.
+fn extreme<K: Kind, const MAX: bool, const FTZ: bool, const NAN: bool>(
+    regs: &mut Regs,
+    args: &Args,
+    mask: u32,
+) {
     let key = |bits: u64| {
         let sign = K::FORMAT.sign_bit();
         if bits & sign != 0 { -((bits & !sign) as i64) - 1 } else { bits as i64 }
@@ -161,6 +176,7 @@ fn extreme<K: Kind, const MAX: bool, const FTZ: bool>(regs: &mut Regs, args: &Ar
             let (a, b) = if FTZ { (flush(a, K::FORMAT), flush(b, K::FORMAT)) } else { (a, b) };
             match (is_nan(a), is_nan(b)) {
                 (true, true) => K::NAN,
+                (true, _) | (_, true) if NAN => K::NAN,
                 (true, false) => b,
                 (false, true) => a,
                 _ if (key(a) > key(b)) == MAX => a,
@@ -206,6 +222,7 @@ approximations! {
     ex2 |x| x.exp2();
     tanh |x| x.tanh();
     rsqrt |x| 1.0 / x.sqrt();
+    rcp_approx |x| 1.0 / x;
 }
 
 macro_rules! modes {
@@ -269,10 +286,16 @@ pub(super) fn lower(regular: &Regular) -> Option<AluFn> {
         Op::FDiv | Op::DDiv => by_type!(ty, K => modes!(div, K, mods)),
         Op::FRcp | Op::DRcp => by_type!(ty, K => modes!(rcp, K, mods)),
         Op::FSqrt | Op::DSqrt => by_type!(ty, K => modes!(sqrt, K, mods)),
-        Op::DMin | Op::HMin | Op::BMin if mods.ftz => by_type!(ty, K => extreme::<K, false, true>),
-        Op::DMin | Op::HMin | Op::BMin => by_type!(ty, K => extreme::<K, false, false>),
-        Op::DMax | Op::HMax | Op::BMax if mods.ftz => by_type!(ty, K => extreme::<K, true, true>),
-        Op::DMax | Op::HMax | Op::BMax => by_type!(ty, K => extreme::<K, true, false>),
+        Op::DMin | Op::HMin | Op::BMin if mods.ftz => by_type!(ty, K => extreme::<K, false, true, false>),
+        Op::DMin | Op::HMin | Op::BMin => by_type!(ty, K => extreme::<K, false, false, false>),
+        Op::DMax | Op::HMax | Op::BMax if mods.ftz => by_type!(ty, K => extreme::<K, true, true, false>),
+        Op::DMax | Op::HMax | Op::BMax => by_type!(ty, K => extreme::<K, true, false, false>),
+        Op::HMinNan | Op::BMinNan => by_type!(ty, K => extreme::<K, false, false, true>),
+        Op::HMaxNan | Op::BMaxNan => by_type!(ty, K => extreme::<K, true, false, true>),
+        Op::HMinFtzNan => by_type!(ty, K => extreme::<K, false, true, true>),
+        Op::HMaxFtzNan => by_type!(ty, K => extreme::<K, true, true, true>),
+        Op::HFmaRelu | Op::BFmaRelu => by_type!(ty, K => fma_relu::<K, false>),
+        Op::HFmaFtzRelu => by_type!(ty, K => fma_relu::<K, true>),
         Op::DNeg | Op::HNeg | Op::BNeg if mods.ftz => by_type!(ty, K => sign::<K, false, true>),
         Op::DNeg | Op::HNeg | Op::BNeg => by_type!(ty, K => sign::<K, false, false>),
         Op::DAbs | Op::HAbs | Op::BAbs if mods.ftz => by_type!(ty, K => sign::<K, true, true>),
@@ -281,6 +304,8 @@ pub(super) fn lower(regular: &Regular) -> Option<AluFn> {
         Op::BEx2Approx => by_type!(ty, K => ex2::<K, true>),
         Op::HTanhApprox | Op::BTanhApprox => by_type!(ty, K => tanh::<K, false>),
         Op::DRsqrtApprox => rsqrt::<Double, false>,
+        Op::DRsqrtApproxFtz => rsqrt::<Double, true>,
+        Op::DRcpApprox => rcp_approx::<Double, true>,
         _ => return None,
     })
 }

@@ -155,28 +155,37 @@ fn copysign(regs: &mut Regs, args: &Args, mask: u32) {
     map2(regs, args, mask, |a: u32, b: u32| b & !(1 << 31) | a & 1 << 31);
 }
 
-fn test<const NAN: bool>(regs: &mut Regs, args: &Args, mask: u32) {
-    let a = u32::row(regs, args.slots[1]);
-    let mut lanes = 0;
-    for (i, &bits) in a.iter().enumerate() {
-        let x = f32::from_bits(bits);
-        lanes |= u32::from(if NAN { x.is_nan() } else { x.is_finite() }) << i;
-    }
+macro_rules! tests {
+    ($($single:ident $double:ident |$x:ident| $body:expr;)*) => { $(
+        fn $single(regs: &mut Regs, args: &Args, mask: u32) {
+            test::<f32>(regs, args, mask, |$x| $body);
+        }
+
+        fn $double(regs: &mut Regs, args: &Args, mask: u32) {
+            test::<f64>(regs, args, mask, |$x| $body);
+        }
+    )* };
+}
+
+#[inline(always)]
+fn test<F: Float>(regs: &mut Regs, args: &Args, mask: u32, f: impl Fn(F) -> bool) {
+    let a = F::Row::row(regs, args.slots[1]);
+    let lanes = a.iter().enumerate().fold(0, |lanes, (i, &x)| lanes | u32::from(f(F::get(x))) << i);
     set_predicate(regs, args.slots[0], mask, lanes);
+}
+
+tests! {
+    finite finite_double |x| x.is_finite();
+    infinite infinite_double |x| x.is_infinite();
+    number number_double |x| !x.is_nan();
+    nan nan_double |x| x.is_nan();
+    // Zeros count as subnormal.
+    normal normal_double |x| x.is_normal();
+    subnormal subnormal_double |x| x.is_finite() && !x.is_normal();
 }
 
 fn copysign_double(regs: &mut Regs, args: &Args, mask: u32) {
     map2(regs, args, mask, |a: u64, b: u64| b & !(1 << 63) | a & 1 << 63);
-}
-
-fn test_double<const NAN: bool>(regs: &mut Regs, args: &Args, mask: u32) {
-    let a = u64::row(regs, args.slots[1]);
-    let mut lanes = 0;
-    for (i, &bits) in a.iter().enumerate() {
-        let x = f64::from_bits(bits);
-        lanes |= u32::from(if NAN { x.is_nan() } else { x.is_finite() }) << i;
-    }
-    set_predicate(regs, args.slots[0], mask, lanes);
 }
 
 macro_rules! double {
@@ -208,8 +217,12 @@ fn lower_double(op: Op) -> Option<AluFn> {
         Op::DRcp => rcp_double,
         Op::DSqrt => sqrt_double,
         Op::Copysign => copysign_double,
-        Op::TestpNan => test_double::<true>,
-        Op::TestpFinite => test_double::<false>,
+        Op::TestpFinite => finite_double,
+        Op::TestpInf => infinite_double,
+        Op::TestpNumber => number_double,
+        Op::TestpNan => nan_double,
+        Op::TestpNormal => normal_double,
+        Op::TestpSubnormal => subnormal_double,
         _ => return None,
     })
 }
@@ -256,8 +269,14 @@ pub(super) fn lower(regular: &Regular) -> Option<AluFn> {
         Op::FNeg => modes!(mods, neg),
         Op::FAbs => modes!(mods, abs),
         Op::Copysign => copysign,
-        Op::TestpNan => test::<true>,
-        Op::TestpFinite => test::<false>,
+        Op::FMinFtzNan => min_nan::<true, false>,
+        Op::FMaxFtzNan => max_nan::<true, false>,
+        Op::TestpFinite => finite,
+        Op::TestpInf => infinite,
+        Op::TestpNumber => number,
+        Op::TestpNan => nan,
+        Op::TestpNormal => normal,
+        Op::TestpSubnormal => subnormal,
         _ => return None,
     })
 }

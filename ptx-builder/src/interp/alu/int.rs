@@ -236,16 +236,20 @@ fn lop3(regs: &mut Regs, args: &Args, mask: u32) {
     });
 }
 
+/// Four bytes of `b:a`; bit 3 of a selector takes the sign of the byte instead.
+#[inline(always)]
+pub(super) fn permute(a: u32, b: u32, selector: u32) -> u32 {
+    let bytes = u64::from(b) << 32 | u64::from(a);
+    (0..4).fold(0, |word, i| {
+        let pick = selector >> (4 * i);
+        let byte = (bytes >> (8 * (pick & 7))) as u8;
+        let byte = if pick & 8 == 0 { byte } else { ((byte as i8) >> 7) as u8 };
+        word | u32::from(byte) << (8 * i)
+    })
+}
+
 fn prmt(regs: &mut Regs, args: &Args, mask: u32) {
-    map3(regs, args, mask, |a: u32, b: u32, selector: u32| {
-        let bytes = u64::from(b) << 32 | u64::from(a);
-        (0..4).fold(0, |word, i| {
-            let pick = selector >> (4 * i);
-            let byte = (bytes >> (8 * (pick & 7))) as u8;
-            let byte = if pick & 8 == 0 { byte } else { ((byte as i8) >> 7) as u8 };
-            word | u32::from(byte) << (8 * i)
-        })
-    });
+    map3(regs, args, mask, permute);
 }
 
 /// The funnel shift of `hi:lo`: its upper word after a shift left, its lower word after a shift right.

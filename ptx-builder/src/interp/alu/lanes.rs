@@ -33,8 +33,9 @@ impl Row for u64 {
     }
 }
 
+/// Whether a lane is in a mask.
 #[inline(always)]
-fn is_set(mask: u32, lane: usize) -> bool {
+pub(super) fn is_set(mask: u32, lane: usize) -> bool {
     mask >> lane & 1 == 1
 }
 

@@ -8,6 +8,7 @@ mod general;
 mod int;
 mod lanes;
 mod mma;
+mod more;
 mod mov;
 mod soft;
 
@@ -22,6 +23,7 @@ pub(super) fn extra(kind: &Kind, files: &[File]) -> u32 {
     match kind {
         Kind::Cvt(cvt) => general::encode(cvt, files),
         Kind::Mma(shape) => mma::index(*shape),
+        Kind::Set(set) => more::encode_set(set),
         _ => 0,
     }
 }
@@ -29,9 +31,12 @@ pub(super) fn extra(kind: &Kind, files: &[File]) -> u32 {
 /// The function of an instruction; `None` if it is not arithmetic. Its operands need [`extra`] in their last slot. `files` says where each operand lives.
 pub(super) fn lower(kind: &Kind, files: &[File]) -> Option<AluFn> {
     match kind {
-        Kind::Regular(regular) => {
-            int::lower(regular).or_else(|| float::lower(regular)).or_else(|| exact::lower(regular))
-        }
+        Kind::Regular(regular) => int::lower(regular)
+            .or_else(|| float::lower(regular))
+            .or_else(|| exact::lower(regular))
+            .or_else(|| more::lower(regular.op, regular.ty)),
+        Kind::Set(_) => Some(more::set),
+        Kind::Slct(slct) => Some(more::slct(slct)),
         Kind::Mov(_) => mov::mov(files),
         Kind::Pack { ty, parts } => mov::lower_pack(*ty, *parts),
         Kind::Unpack { ty, parts } => mov::lower_unpack(*ty, *parts),
