@@ -180,8 +180,15 @@ impl Module {
         let noreturn = self.functions.iter().any(|function| {
             function.noreturn || function.prototypes.iter().any(|prototype| prototype.noreturn)
         });
-        let directives = if noreturn { PtxVersion::new(6, 4) } else { self.target.ptx_version() };
-        used.fold(self.target.ptx_version().max(directives), PtxVersion::max)
+        let clusters = self.functions.iter().any(Function::has_cluster_directives);
+        let masks = self.globals.iter().flat_map(|global| &global.relocations).any(|r| r.bytes < 8);
+        let directives = [
+            (noreturn, PtxVersion::new(6, 4)),
+            (clusters, PtxVersion::new(7, 8)),
+            (masks, PtxVersion::new(7, 1)),
+        ];
+        let directives = directives.into_iter().filter(|(used, _)| *used).map(|(_, version)| version);
+        used.chain(directives).fold(self.target.ptx_version(), PtxVersion::max)
     }
 
     /// A function.
@@ -236,6 +243,11 @@ impl Function {
     /// An empty device function. Without blocks it is a declaration.
     pub fn device(name: &str) -> Self {
         Self { kind: FunctionKind::Device, linkage: Linkage::Internal, ..Self::new(name) }
+    }
+
+    /// Does it say anything about clusters?
+    pub(crate) const fn has_cluster_directives(&self) -> bool {
+        self.reqnctapercluster.is_some() || self.explicitcluster || self.maxclusterrank.is_some()
     }
 
     /// Is it only declared here?

@@ -77,7 +77,7 @@ pub struct Relocation {
     pub addend: i64,
     /// Is it the generic address, rather than the one within the space of the symbol?
     pub generic: bool,
-    /// How many bytes are written: 8, or fewer for a part of the address.
+    /// How many bytes are written: 8, in a variable of `.u64`, or 1, in one of `.u8`.
     pub bytes: u8,
     /// The first byte of the address that is written.
     pub first: u8,

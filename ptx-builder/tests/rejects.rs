@@ -1,11 +1,12 @@
 //! One rejected module per rule of the verifier, and a check that no rule lacks one.
 
 use ptx_builder::{
-    Address, ArrayId, Base, BlockId, Call, CallParamId, Callee, Cmp, FuncId, Function, Global, GlobalId,
-    Inst, Kind, Linkage, Module, Operand, Param, ParamId, ParamTy, PrototypeId, RegClass, RegId, Regular,
-    Relocation, Rule, Setp, Space, SymbolId, Target, Ty, U32,
+    Address, ArrayId, AtomOrder, Base, BlockId, BulkCompletion, BulkCopy, Call, CallParamId, Callee, Cmp,
+    CreatePolicy, F32, FuncId, Function, FunctionKind, Global, GlobalId, Inst, KernelBuilder, Kind,
+    LevelTwoEviction, Linkage, Mbarrier, MbarrierOp, Module, Op, Operand, Param, ParamId, ParamTy,
+    PrototypeId, RegClass, RegId, Regular, Relocation, Rule, Scope, Set, Setp, Slct, Space, St, SymbolId,
+    Target, TargetsId, Ty, U32, VerifyErrors,
 };
-use ptx_builder::{F32, KernelBuilder, Op, VerifyErrors};
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 
@@ -55,7 +56,19 @@ fn accepted(module: Module) {
 fn name() {
     rejected(edited(|_| {}, |f| f.name = "9lives".into()), Rule::Name, "`9lives` cannot be a symbol");
     rejected(kernel(|k| _ = k.param::<U32>("WARP_SZ")), Rule::Name, "`WARP_SZ` cannot be a symbol");
-    rejected(kernel(|k| _ = k.param::<U32>("L3_x")), Rule::Name, "`L3_x` cannot be a symbol");
+    let labelled = |name: &'static str| {
+        kernel(|k| {
+            k.declare_param::<U32>(name);
+            let label = k.label();
+            k.place(label, "x");
+        })
+    };
+    accepted(labelled("L2_x"));
+    accepted(labelled("L1"));
+    rejected(labelled("L0_x"), Rule::Name, "`L0_x` is a label of the text");
+    let mut symbol = labelled("n");
+    symbol.kernel("L0_x", |k| k.reqntid(1, 1, 1));
+    rejected(symbol, Rule::Name, "`L0_x` is a label of the text of `k`");
     let twice = kernel(|k| {
         k.declare_param::<U32>("n");
         k.shared::<F32>("n", 4);
@@ -389,6 +402,101 @@ fn target() {
     rejected(forward, Rule::Target, "needs sm_90a, the module targets sm_100a");
 }
 
+fn clusters() {
+    let sized = |size| {
+        let mut module = edited(|_| {}, |f| f.reqnctapercluster = Some(size));
+        module.target = Target::SM_90;
+        module
+    };
+    accepted(sized([2, 2, 1]));
+    rejected(sized([4, 4, 2]), Rule::LaunchBounds, "no cluster has the size 4 x 4 x 2");
+    rejected(sized([0, 1, 1]), Rule::LaunchBounds, "no cluster has the size 0 x 1 x 1");
+    let mut both = sized([2, 1, 1]);
+    both.functions[0].maxclusterrank = Some(2);
+    rejected(both, Rule::LaunchBounds, "exclude each other");
+    let mut old = sized([2, 1, 1]);
+    old.target = Target::SM_80;
+    rejected(old, Rule::Target, "clusters need sm_90, the module targets sm_80");
+}
+
+fn parameters_of_functions() {
+    let param = |name: &str| Param { name: name.into(), ty: ParamTy::Scalar(Ty::U32) };
+    let returning = edited(|_| {}, |f| f.returns.push(param("r")));
+    rejected(returning, Rule::Parameter, "a kernel does not return to a caller");
+    let at = |base| Operand::Addr(Address { base, offset: 0 });
+    let store = |base| {
+        let kind = Kind::St(St::plain(Space::Param, Ty::U32));
+        edited(
+            |k| _ = k.declare_param::<U32>("n"),
+            |f| f.blocks[0].insts.insert(0, Inst::new(kind, vec![at(base), Operand::Int(1)])),
+        )
+    };
+    rejected(store(Base::Param(ParamId(0))), Rule::OperandType, "only results and arguments of calls");
+    rejected(store(Base::CallParam(CallParamId(0))), Rule::OperandKind, "call parameter call_param0 is not");
+    let load = edited(
+        |k| _ = k.param::<U32>("n"),
+        |f| {
+            f.kind = FunctionKind::Device;
+            f.returns.push(param("r"));
+            f.blocks[0].insts[0].operands[1] = at(Base::Return(ParamId(0)));
+        },
+    );
+    rejected(load, Rule::OperandType, "results are stored to, not loaded");
+    let table = edited(
+        |k| _ = k.tid_x(),
+        |f| {
+            let kind = Kind::BrxIdx { uni: false, targets: TargetsId(0) };
+            let index = Operand::Reg(RegId::new(RegClass::B32, 0));
+            f.blocks[0].insts[1] = Inst::new(kind, vec![index]);
+        },
+    );
+    rejected(table.clone(), Rule::OperandKind, "the table targets0 is not declared");
+    let with = |targets: Vec<BlockId>| {
+        let mut module = table.clone();
+        module.functions[0].branch_targets.push(targets);
+        module
+    };
+    rejected(with(vec![]), Rule::OperandKind, "the table targets0 is empty");
+    rejected(with(vec![BlockId(7)]), Rule::OperandKind, "a label of the table was never placed");
+}
+
+fn instruction_families() {
+    let form = |kind: Kind, message: &str| {
+        let operands = vec![];
+        let module = kernel(|k| k.push(kind, operands));
+        let errors = errors_of(module).to_string();
+        assert!(errors.contains(message), "expected `{message}` in:\n{errors}");
+    };
+    let barrier = Mbarrier { op: MbarrierOp::Init, space: Space::Shared, order: None, count: false };
+    form(Kind::Mbarrier(Mbarrier { space: Space::Global, ..barrier }), "no mbarrier.init in global memory");
+    form(Kind::Mbarrier(Mbarrier { count: true, ..barrier }), "mbarrier.init has no optional count");
+    let order = Some((AtomOrder::Release, Scope::Cta));
+    form(Kind::Mbarrier(Mbarrier { order, ..barrier }), "does not take this order and scope");
+    let copy = BulkCopy {
+        to: Space::Global,
+        from: Space::Shared,
+        completion: BulkCompletion::Group,
+        multicast: false,
+        cache_hint: false,
+    };
+    form(
+        Kind::BulkCopy(BulkCopy { from: Space::Global, ..copy }),
+        "no bulk copy from global to global memory",
+    );
+    form(Kind::BulkCopy(BulkCopy { multicast: true, ..copy }), "go to several blocks");
+    let both = BulkCopy { to: Space::SharedCluster, completion: BulkCompletion::Mbarrier, ..copy };
+    form(Kind::BulkCopy(BulkCopy { cache_hint: true, ..both }), "cache policies belong to global memory");
+    let policy = CreatePolicy { primary: LevelTwoEviction::First, secondary: Some(LevelTwoEviction::Last) };
+    form(Kind::CreatePolicy(policy), "the secondary priority is");
+    form(Kind::Slct(Slct { ty: Ty::U8, by: Ty::S32, ftz: false }), "slct has no form for .u8");
+    form(Kind::Slct(Slct { ty: Ty::U32, by: Ty::S32, ftz: true }), "slct does not choose by .s32");
+    let test = Setp { cmp: Cmp::Eq, combine: None, ftz: false, ty: Ty::U32 };
+    form(Kind::Set(Set { test, to: Ty::B32 }), "no set from .u32 to .b32");
+    let elect = vec![Operand::Reg(RegId::new(RegClass::B32, 0)), Operand::None, Operand::Int(-1)];
+    let errors = errors_of(kernel(|k| k.push(Kind::Elect, elect))).to_string();
+    assert!(errors.contains("elect.sync has a predicate for its result"), "{errors}");
+}
+
 fn inline_text() {
     let verified = kernel(|k| k.inline("membar.cta;", &[], &[])).verify().unwrap();
     let [note] = verified.notes() else { panic!("{:?}", verified.notes()) };
@@ -634,6 +742,9 @@ fn every_rule_has_a_rejected_module() {
         literal_range,
         instruction_form,
         target,
+        clusters,
+        parameters_of_functions,
+        instruction_families,
         inline_text,
         definition,
         bounds,

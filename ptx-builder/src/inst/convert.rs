@@ -79,6 +79,19 @@ named! {
     }
 }
 
+impl Cmp {
+    /// The variant of a name, or of its synonym for unsigned operands.
+    pub(super) fn parse(word: &str) -> Option<Self> {
+        match word {
+            "lo" => Some(Self::Lt),
+            "ls" => Some(Self::Le),
+            "hi" => Some(Self::Gt),
+            "hs" => Some(Self::Ge),
+            _ => Self::from_name(word),
+        }
+    }
+}
+
 named! {
     /// How `setp` combines its comparison with a third predicate.
     Combine {
@@ -145,7 +158,7 @@ impl Setp {
     }
 
     pub(super) fn parse(words: &mut Words<'_>) -> Result<Self, String> {
-        let cmp = words.need("a comparison", Cmp::from_name)?;
+        let cmp = words.need("a comparison", Cmp::parse)?;
         let combine = words.take(Combine::from_name);
         let ftz = words.eat("ftz");
         Ok(Self { cmp, combine, ftz, ty: words.ty()? })

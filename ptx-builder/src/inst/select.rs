@@ -61,7 +61,7 @@ impl Set {
     }
 
     pub(super) fn parse(words: &mut Words<'_>) -> Result<Self, String> {
-        let cmp = words.need("a comparison", Cmp::from_name)?;
+        let cmp = words.need("a comparison", Cmp::parse)?;
         let combine = words.take(Combine::from_name);
         let ftz = words.eat("ftz");
         let to = words.ty()?;

@@ -98,7 +98,6 @@ impl<'a> Parser<'a> {
     }
 
     /// `( .param .u32 n, .reg .b32 x )`
-    #[expect(clippy::type_complexity, reason = "name, type and register of each")]
     fn params(
         &mut self,
         function: &mut Function,

@@ -18,6 +18,7 @@
 
 mod body;
 mod call;
+mod expression;
 mod function;
 mod inline;
 mod lexer;

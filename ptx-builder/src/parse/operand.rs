@@ -19,6 +19,8 @@ pub(super) enum Raw<'a> {
     Not(&'a str),
     /// A number, negative if the flag says so.
     Number(bool, &'a str),
+    /// The value of a constant expression.
+    Value(i64),
     /// `name + offset`, without brackets.
     Sum(&'a str, i64),
     /// `[name + offset]`.
@@ -87,6 +89,9 @@ impl<'a> Parser<'a> {
     }
 
     pub(super) fn operand(&mut self) -> Result<Raw<'a>> {
+        if self.at_expression() {
+            return self.expression().map(Raw::Value);
+        }
         match self.peek() {
             Token::Word(word) => {
                 self.bump();
@@ -110,7 +115,7 @@ impl<'a> Parser<'a> {
             Token::Punct('[') => {
                 self.bump();
                 let address = match self.peek() {
-                    Token::Number(_) | Token::Punct('-') => Raw::Absolute(self.term()?),
+                    Token::Number(_) | Token::Punct('-' | '(') => Raw::Absolute(self.expression()?),
                     _ => {
                         let base = self.name("a register or symbol")?;
                         Raw::Address(base, self.addend()?)
@@ -138,6 +143,9 @@ impl<'a> Parser<'a> {
 
     /// A number with a sign.
     fn term(&mut self) -> Result<i64> {
+        if self.peek() == Token::Punct('(') {
+            return self.expression();
+        }
         let negative = self.eat('-');
         let value = integer(self.digits()?).and_then(|v| i64::try_from(v).ok());
         let Some(value) = value else { return self.fail("the offset has more than 63 bits") };
@@ -214,20 +222,12 @@ impl<'a> Resolver<'_, '_, 'a> {
                 Some(reg) => Ok(Operand::NotPred(reg)),
                 None => fail(name, "unknown register"),
             },
-            Raw::Number(negative, text) => {
-                let ty = match what {
-                    What::Value(ty) | What::WideValue(ty) | What::MovSource(ty) => ty,
-                    What::Reg(ty) | What::WideReg(ty) if role == Role::Use => ty,
-                    What::Literal => Ty::S64,
-                    _ => return fail(text, "a literal cannot stand here"),
-                };
-                let Some(operand) = literal(negative, text, ty) else {
-                    return fail(text, "this literal does not fit the type of the operand");
-                };
-                match what {
-                    What::Reg(_) | What::WideReg(_) => Ok(self.moved(ty, operand)),
-                    _ => Ok(operand),
-                }
+            Raw::Number(negative, text) => self
+                .literal(what, role, |ty| literal(negative, text, ty))
+                .or_else(|message| fail(text, message)),
+            Raw::Value(value) => {
+                let value = |ty: Ty| ty.canonical_literal(i128::from(value)).map(Operand::Int);
+                self.literal(what, role, value).or_else(|message| fail("expression", message))
             }
             Raw::Sum(name, offset) => {
                 let (Some(base), None) = (self.symbol(name), self.body.scope.register(name)) else {
@@ -271,6 +271,26 @@ impl<'a> Resolver<'_, '_, 'a> {
                 Ok(Operand::Addr(Address { base: Base::Reg(reg), offset: 0 }))
             }
         }
+    }
+
+    /// A literal, given what it is as a value of the type that is asked for.
+    fn literal(
+        &mut self,
+        what: What,
+        role: Role,
+        of_type: impl FnOnce(Ty) -> Option<Operand>,
+    ) -> std::result::Result<Operand, &'static str> {
+        let ty = match what {
+            What::Value(ty) | What::WideValue(ty) | What::MovSource(ty) => ty,
+            What::Reg(ty) | What::WideReg(ty) if role == Role::Use => ty,
+            What::Literal => Ty::S64,
+            _ => return Err("a literal cannot stand here"),
+        };
+        let operand = of_type(ty).ok_or("this literal does not fit the type of the operand")?;
+        Ok(match what {
+            What::Reg(_) | What::WideReg(_) => self.moved(ty, operand),
+            _ => operand,
+        })
     }
 
     fn symbol(&self, name: &str) -> Option<Base> {

@@ -133,6 +133,14 @@ impl<'a> Parser<'a> {
             global.init.resize(global.init.len() + ty.bytes() as usize, 0);
             return Ok(());
         }
+        if self.at_expression() {
+            let value = self.expression()?;
+            let Some(bits) = ty.canonical_literal(i128::from(value)) else {
+                return Err(ParseError::new(pos, "expression", "this does not fit the type of the variable"));
+            };
+            global.init.extend_from_slice(&bits.to_le_bytes()[..(ty.bytes() as usize).min(8)]);
+            return Ok(());
+        }
         let negative = self.eat('-');
         let text = self.digits()?;
         if !negative && self.eat('(') {

@@ -6,7 +6,8 @@ use crate::ids::RegClass;
 use crate::inst::{Kind, Space};
 use crate::module::{Array, DYNAMIC_SHARED, Function, FunctionKind, MAX_REGISTERS, Module, Param, ParamTy};
 use crate::parse::{INLINE_CLOSE, INLINE_OPEN};
-use crate::print::{parse_register, register_token};
+use crate::print::{parse_register, register_token, targets};
+use crate::target::Requires;
 use crate::ty::{Ty, TyKind};
 use std::collections::HashSet;
 
@@ -16,6 +17,8 @@ const MAX_PARAM_BYTES: u64 = 4352;
 const MAX_STATIC_SHARED: u64 = 48 * 1024;
 /// Bytes of local memory of a thread.
 const MAX_LOCAL: u64 = 512 * 1024;
+/// What the directives for clusters need.
+const CLUSTERS: Requires = Requires::new(7, 8, 90);
 /// The largest alignment that a declaration may ask for.
 const MAX_ALIGN: u32 = 4096;
 
@@ -31,6 +34,24 @@ pub(super) fn check_module(module: &Module, reporter: &mut Reporter<'_>) {
             error(format!("the name `{name}` is taken"));
         }
     }
+    let names = module.functions.iter().map(|function| &function.name);
+    let names: Vec<&String> = names.chain(module.globals.iter().map(|global| &global.name)).collect();
+    // Only few names can be mistaken for a label at all.
+    let labels = ["L", "prototype", "targets"];
+    let like_a_label = |name: &&&String| {
+        let rest = labels.iter().find_map(|label| name.strip_prefix(label));
+        rest.is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+    };
+    let suspects: Vec<&&String> = names.iter().filter(like_a_label).collect();
+    for function in module.functions.iter().filter(|_| !suspects.is_empty()) {
+        let targets = targets(function);
+        for name in &suspects {
+            if has_label(function, &targets, name) {
+                let message = format!("`{name}` is a label of the text of `{}`", function.name);
+                reporter.error(Rule::Name, Place::Module, message);
+            }
+        }
+    }
     if let Some(align) = module.dynamic_shared
         && !is_alignment(align)
     {
@@ -39,7 +60,8 @@ pub(super) fn check_module(module: &Module, reporter: &mut Reporter<'_>) {
     }
 }
 
-pub(super) fn check_function(function: &Function, reporter: &mut Reporter<'_>) {
+pub(super) fn check_function(module: &Module, function: &Function, reporter: &mut Reporter<'_>) {
+    check_clusters(module, function, reporter);
     check_names(function, reporter);
     check_text(function, reporter);
     check_launch_bounds(function, reporter);
@@ -57,14 +79,27 @@ fn is_word(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'$'))
 }
 
-/// Can the name be declared? Names that read as labels or literals of the text cannot.
+/// Can the name be declared? Names that read as literals of the text cannot.
 fn is_symbol(name: &str) -> bool {
-    let label = name.strip_prefix('L').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
-    is_word(name)
-        && !name.starts_with(|c: char| c.is_ascii_digit())
-        && !label
-        && name != "_"
-        && name != "WARP_SZ"
+    is_word(name) && !name.starts_with(|c: char| c.is_ascii_digit()) && name != "_" && name != "WARP_SZ"
+}
+
+/// Does the text of the function have a label of this name?
+fn has_label(function: &Function, targets: &[bool], name: &str) -> bool {
+    let numbered = |prefix: &str| name.strip_prefix(prefix)?.parse::<usize>().ok();
+    if numbered("prototype").is_some_and(|i| i < function.prototypes.len())
+        || numbered("targets").is_some_and(|i| i < function.branch_targets.len())
+    {
+        return true;
+    }
+    let Some(rest) = name.strip_prefix('L') else { return false };
+    let (number, label) = rest.split_once('_').map_or((rest, None), |(number, label)| (number, Some(label)));
+    let Some(index) = number.parse::<usize>().ok().filter(|index| index.to_string() == number) else {
+        return false;
+    };
+    function.blocks.get(index).is_some_and(|block| {
+        block.name.as_deref() == label && (label.is_some() || targets.get(index).copied().unwrap_or(false))
+    })
 }
 
 pub(super) fn is_alignment(align: u32) -> bool {
@@ -74,11 +109,14 @@ pub(super) fn is_alignment(align: u32) -> bool {
 fn check_names(function: &Function, reporter: &mut Reporter<'_>) {
     let place = Place::Function(function);
     let mut names = HashSet::from([DYNAMIC_SHARED]);
+    let targets = targets(function);
     let lists = [&function.params, &function.returns, &function.call_params];
     let params = lists.into_iter().flatten().map(|param| &param.name);
     for name in params.chain(function.arrays.iter().map(|array| &array.name)) {
         if !is_symbol(name) {
             reporter.error(Rule::Name, place, format!("`{name}` cannot be a symbol"));
+        } else if has_label(function, &targets, name) {
+            reporter.error(Rule::Name, place, format!("`{name}` is a label of the text"));
         } else if !names.insert(name) {
             reporter.error(Rule::Name, place, format!("the name `{name}` is taken"));
         }
@@ -177,6 +215,30 @@ fn check_launch_bounds(function: &Function, reporter: &mut Reporter<'_>) {
     if function.reqntid.is_none() && function.maxntid.is_none() {
         let message = "no .reqntid and no .maxntid: launches cannot be checked against the kernel".to_owned();
         reporter.note(Rule::LaunchBounds, place, message);
+    }
+}
+
+fn check_clusters(module: &Module, function: &Function, reporter: &mut Reporter<'_>) {
+    let Function { reqnctapercluster, explicitcluster, maxclusterrank, .. } = function;
+    let place = Place::Function(function);
+    if !function.has_cluster_directives() {
+        return;
+    }
+    if !CLUSTERS.met_by(module.target) {
+        let message =
+            format!("clusters need {}, the module targets {}", CLUSTERS.target_name(), module.target);
+        reporter.error(Rule::Target, place, message);
+    }
+    if let Some([x, y, z]) = reqnctapercluster {
+        let blocks = u64::from(*x) * u64::from(*y) * u64::from(*z);
+        if blocks == 0 || blocks > 16 {
+            let message = format!("no cluster has the size {x} x {y} x {z}: between 1 and 16 blocks");
+            reporter.error(Rule::LaunchBounds, place, message);
+        }
+    }
+    if maxclusterrank.is_some() && (reqnctapercluster.is_some() || *explicitcluster) {
+        let message = ".maxclusterrank and an exact cluster size exclude each other".to_owned();
+        reporter.error(Rule::LaunchBounds, place, message);
     }
 }
 

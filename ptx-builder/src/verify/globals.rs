@@ -6,6 +6,7 @@ use super::report::{Reporter, Rule};
 use crate::inst::Space;
 use crate::module::{FunctionKind, Module};
 use crate::symbols::{Global, Linkage, Relocation, SymbolId};
+use crate::ty::Ty;
 
 /// The most bytes of one variable.
 const MAX_BYTES: u64 = 1 << 31;
@@ -59,8 +60,13 @@ fn check_init(module: &Module, index: usize, global: &Global, error: &mut dyn Fn
     for relocation in relocations {
         let Relocation { offset, symbol, bytes, first, .. } = *relocation;
         let offset = u64::from(offset);
-        let sizes = u32::from(bytes) == ty.bytes() && first < 8 && (bytes < 8 || first == 0);
-        if !sizes || offset % u64::from(ty.bytes().max(1)) != 0 {
+        // A whole address, or one of its bytes.
+        let fits = match ty {
+            Ty::U64 => bytes == 8 && first == 0,
+            Ty::U8 => bytes == 1 && first < 8,
+            _ => false,
+        };
+        if !fits || offset % u64::from(ty.bytes().max(1)) != 0 {
             error(format!("has an address of {bytes} bytes at {offset}, which is no element of .{ty}"));
         }
         if offset < end || offset + u64::from(bytes) > global.bytes() {

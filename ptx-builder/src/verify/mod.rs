@@ -141,10 +141,10 @@ impl Module {
 
 fn check_function(module: &Module, function: &Function, reporter: &mut Reporter<'_>) {
     if function.is_declaration() {
-        return declarations::check_function(function, reporter);
+        return declarations::check_function(module, function, reporter);
     }
     let before = reporter.error_count();
-    declarations::check_function(function, reporter);
+    declarations::check_function(module, function, reporter);
     structure::check(function, reporter);
     for (id, inst) in function.insts() {
         instruction::check(module, function, id, inst, reporter);

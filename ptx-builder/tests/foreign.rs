@@ -1,0 +1,237 @@
+//! PTX of other compilers: what it becomes, what is refused, and that no damage to it makes anything panic.
+
+use proptest::prelude::*;
+use ptx_builder::{Module, Rule, parse};
+
+const TEXT: &str = include_str!("foreign.ptx");
+
+fn header(rest: &str) -> String {
+    format!(".version 8.8\n.target sm_90\n.address_size 64\n{rest}")
+}
+
+fn body(rest: &str) -> String {
+    header(&format!(
+        ".visible .entry k(.param .u64 p)\n{{\n.reg .pred %p<4>;\n.reg .b16 %rs<4>;\n.reg .b32 %r<8>;\n.reg .b64 %rd<4>;\n{rest}\nret;\n}}\n"
+    ))
+}
+
+#[test]
+fn compilers_are_understood() {
+    let module = parse(TEXT).unwrap_or_else(|error| panic!("{error}"));
+    let verified = module.clone().verify_foreign().unwrap_or_else(|errors| panic!("{errors}"));
+    let text = verified.ptx();
+    assert_eq!(parse(&text), Ok(module));
+    insta::assert_snapshot!(text);
+}
+
+/// Two texts that mean the same.
+#[track_caller]
+fn same(a: &str, b: &str) {
+    let module = |text: &str| -> Module { parse(&body(text)).unwrap_or_else(|e| panic!("{e}")) };
+    let (a, b) = (module(a), module(b));
+    let insts = |module: &Module| module.functions[0].insts().map(|(_, i)| i.clone()).collect::<Vec<_>>();
+    assert_eq!(insts(&a), insts(&b), "{a}\n{b}");
+}
+
+#[test]
+fn other_spellings_of_the_same_instruction() {
+    for (written, canonical) in [
+        ("barrier.cta.sync 0;", "barrier.sync 0;"),
+        ("barrier.sync.aligned 0;", "bar.sync 0;"),
+        ("bar.cta.arrive 1, 64;", "bar.arrive 1, 64;"),
+        ("barrier.cluster.arrive.release.aligned;", "barrier.cluster.arrive.aligned;"),
+        ("barrier.cluster.wait.acquire;", "barrier.cluster.wait;"),
+        ("ld.shared::cta.u32 %r1, [%r2];", "ld.shared.u32 %r1, [%r2];"),
+        ("ld.param::entry.u64 %rd1, [p];", "ld.param.u64 %rd1, [p];"),
+        ("ldu.global.u32 %r1, [%rd1];", "ld.global.u32 %r1, [%rd1];"),
+        ("ld.global.acquire.sys.u32 %r1, [%rd1];", "ld.acquire.sys.global.u32 %r1, [%rd1];"),
+        ("st.global.volatile.u32 [%rd1], %r1;", "st.volatile.global.u32 [%rd1], %r1;"),
+        (
+            "atom.cas.acq_rel.cta.shared.b32 %r1, [%r2], %r3, %r4;",
+            "atom.acq_rel.cta.shared.cas.b32 %r1, [%r2], %r3, %r4;",
+        ),
+        ("setp.lo.u32 %p1, %r1, %r2;", "setp.lt.u32 %p1, %r1, %r2;"),
+        ("setp.ls.u32 %p1, %r1, %r2;", "setp.le.u32 %p1, %r1, %r2;"),
+        ("setp.hi.u64 %p1, %rd1, %rd2;", "setp.gt.u64 %p1, %rd1, %rd2;"),
+        ("setp.hs.u16 %p1, %rs1, %rs2;", "setp.ge.u16 %p1, %rs1, %rs2;"),
+        ("mad.rz.ftz.f32 %r1, %r2, %r3, %r4;", "fma.rz.ftz.f32 %r1, %r2, %r3, %r4;"),
+        ("mbarrier.init.shared::cta.b64 [%r1], 4;", "mbarrier.init.shared.b64 [%r1], 4;"),
+        ("cp.async.ca.shared::cta.global [%r1], [%rd1], 4;", "cp.async.ca.shared.global [%r1], [%rd1], 4;"),
+        ("mov.u32 %r1, (1 + 2) * 4 - 15 % 4;", "mov.u32 %r1, 9;"),
+        ("mov.u32 %r1, ~0 & 1 << 3 ^ 0b1;", "mov.u32 %r1, 9;"),
+        ("mov.s32 %r1, -7 / 2;", "mov.s32 %r1, -3;"),
+        ("ld.global.u32 %r1, [%rd1+(2*4)-4];", "ld.global.u32 %r1, [%rd1+4];"),
+        ("mov.pred %p1, -1;", "mov.pred %p1, 1;"),
+        ("{ { } };", ""),
+    ] {
+        same(written, canonical);
+    }
+}
+
+#[track_caller]
+fn fails(text: &str, (line, column): (u32, u32), at: &str, message: &str) {
+    let error = parse(text).expect_err(text);
+    assert_eq!((error.line, error.column, error.text.as_str()), (line, column, at), "{error}");
+    assert!(error.message.contains(message), "{error}");
+}
+
+#[test]
+fn what_is_not_supported_is_named() {
+    let at_module =
+        |line: &str, column, at: &str, message: &str| fails(&header(line), (4, column), at, message);
+    at_module(".global .texref t;", 9, ".texref", "textures, surfaces and samplers are not supported");
+    at_module(".texref t;", 1, ".texref", "textures, surfaces and samplers are not supported");
+    at_module(".global .b128 x;", 9, ".b128", "128-bit types are not supported");
+    at_module(".local .b32 x;", 1, ".local", "expected `.entry`");
+    at_module(".global .b32 x[2][2] = {1};", 24, "{", "several dimensions are not supported");
+    at_module(".global .b32 x = y;", 18, "y", "unknown symbol");
+    at_module(".global .b8 x = 256;", 17, "256", "does not fit the type");
+    at_module(".global .b8 x = 0xF0(y);", 22, "y", "unknown symbol");
+    at_module(".global .b8 y; .const .b8 x = 0xF0(y);", 31, "0xF0", "does not select the bytes");
+    at_module(".global .b32 x; .global .b32 x;", 30, "x", "already declared");
+    at_module(".global .b32 x[65536][65536];", 29, ";", "too large");
+    at_module(".func f(); .entry f() { }", 19, "f", "already defined");
+    at_module(".func f() { } .func f() { }", 21, "f", "already defined");
+    at_module(".entry k();", 1, "k", "declared but not defined");
+    at_module(".func f() .abi_preserve 4;", 11, ".abi_preserve", "not supported");
+    at_module(".alias a, b;", 8, "a", "unknown function");
+    at_module(".section .debug_str {", 22, "end of file", "never ends");
+    at_module(".pragma \"open;", 9, "\"", "never ends");
+    at_module(".global .b32 x = 1 / (2 - 2);", 29, ";", "divides by zero");
+    let in_body = |line: &str, column, at: &str, message: &str| fails(&body(line), (10, column), at, message);
+    in_body(
+        "suld.b.2d.b32.trap {%r1}, [s, {%r1, %r2}];",
+        1,
+        "suld.b.2d.b32.trap",
+        "surface instructions are",
+    );
+    in_body("vadd4.u32.u32.u32 %r1, %r2, %r3, %r4;", 1, "vadd4.u32.u32.u32", "video instructions are");
+    in_body("ld.global.b128 %rd1, [%rd2];", 1, "ld.global.b128", "128-bit types are");
+    in_body("wmma.load.a %r1;", 1, "wmma.load.a", "`wmma` instructions");
+    in_body("tcgen05.alloc %r1;", 1, "tcgen05.alloc", "`tcgen05` instructions");
+    in_body("multimem.red.add.u32 [%rd1], %r1;", 1, "multimem.red.add.u32", "multicast memory");
+    in_body("alloca.u64 %rd1, 8;", 1, "alloca.u64", "grows at run time");
+    in_body(
+        "cp.async.bulk.tensor.2d.shared::cluster.global [%r1], [%rd1, {%r1, %r2}], [%r3];",
+        1,
+        "cp.async.bulk.tensor.2d.shared::cluster.global",
+        "tensor copies are not supported",
+    );
+    in_body(".reg .v4 .f32 %v;", 6, ".v4", "vector registers are not supported");
+    in_body(".reg .b128 %q;", 6, ".b128", "128-bit types");
+    in_body(".tex .u32 t;", 1, ".tex", "not supported in a body");
+    in_body("call f, ();", 6, "f", "unknown function");
+    in_body("call %rd1, (), q;", 16, "q", "unknown prototype");
+    in_body("call k, ();", 1, "k", "this call needs 1 arguments and 0 results");
+    in_body("brx.idx %r1, t;", 14, "t", "unknown table");
+    in_body("mov.u32 %r1, %rd1+4;", 14, "%rd1", "an offset belongs to a symbol");
+    in_body("add.f32 %r1, %r2, p;", 19, "p", "a symbol cannot stand here");
+    in_body("{ inside: } bra inside;", 17, "inside", "unknown label");
+    in_body("{ .reg .b32 t; } mov.u32 t, 1;", 26, "t", "unknown register");
+}
+
+#[test]
+fn nesting_and_sizes_are_bounded() {
+    let deep = |open: &str| format!("{}{}", open, open.repeat(200_000));
+    for text in [
+        body(&deep("{")),
+        body(&format!("mov.u32 %r1, {}1;", deep("("))),
+        body(&format!("mov.u32 %r1, {}1;", deep("-"))),
+        body(&format!("mov.u32 %r1, {}1;", deep("~"))),
+        body(&format!("ld.global.u32 %r1, [%rd1{}];", deep("+(1"))),
+        header(&format!(".global .b32 x = {}", deep("(1+"))),
+    ] {
+        let error = parse(&text).expect_err("deep nesting");
+        assert!(error.line >= 4, "{error}");
+    }
+    let start = std::time::Instant::now();
+    let large = header(".global .b8 x[4294967295] = {1};\n.global .b8 y[4294967295];\n");
+    assert!(parse(&large).is_ok_and(|module| module.globals[0].init == [1] && module.verify().is_err()));
+    let registers = body(&".reg .b32 %q<1000000>; ".repeat(1000));
+    assert!(parse(&registers).is_err_and(|error| error.message.contains("too many registers")));
+    // The same name many times over.
+    let scopes = body(&"{ .param .b32 x; .reg .b32 t; again: bra again; }".repeat(20_000));
+    assert!(parse(&scopes).is_ok_and(|module| module.functions[0].call_params.len() == 20_000));
+    assert!(start.elapsed().as_secs() < 10, "{:?}", start.elapsed());
+}
+
+#[test]
+fn behaviour_is_advice_for_foreign_modules() {
+    for (text, rule) in [
+        ("mov.u32 %r1, %r2;", Rule::Definition),
+        (".shared .b32 t[2]; st.shared.b32 [t+8], 1;", Rule::Bounds),
+        (".shared .align 4 .b32 t[2]; mov.b64 %rd1, 1; st.shared.b64 [t], %rd1;", Rule::Alignment),
+        ("mov.u32 %r1, %tid.x; setp.eq.u32 %p1, %r1, 0; @%p1 bar.sync 0;", Rule::DivergentBarrier),
+        ("griddepcontrol.launch_dependents;", Rule::GridDependency),
+        ("forever: bra forever;", Rule::Exit),
+    ] {
+        let module = parse(&body(text)).unwrap_or_else(|error| panic!("{error}"));
+        let errors = module.clone().verify().expect_err(text);
+        assert_eq!(errors.errors.iter().map(|e| e.rule).collect::<Vec<_>>(), [rule], "{errors}");
+        let verified = module.verify_foreign().unwrap_or_else(|errors| panic!("{errors}"));
+        assert!(verified.notes().iter().any(|note| note.rule == rule), "{:?}", verified.notes());
+    }
+    // What nothing could execute stays an error.
+    let module = parse(&body("add.u32 %r1, %r1, %rd1;")).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(module.verify_foreign().map_err(|e| e.errors[0].rule), Err(Rule::OperandType));
+}
+
+fn survives(text: &str) -> Result<(), TestCaseError> {
+    let Ok(module) = parse(text) else { return Ok(()) };
+    let _ = module.to_string();
+    if let Ok(verified) = module.verify_foreign() {
+        let printed = verified.ptx();
+        let again = parse(&printed).map_err(|error| TestCaseError::fail(format!("{error}\n{printed}")))?;
+        prop_assert!(again == *verified.module(), "not equal:\n{}\n{}", printed, again);
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn missing_and_moved_lines_never_panic(
+        edits in prop::collection::vec((any::<prop::sample::Index>(), any::<prop::sample::Index>(), 0..3u8), 1..6),
+    ) {
+        let mut lines: Vec<&str> = TEXT.lines().collect();
+        for (from, to, edit) in edits {
+            let (from, to) = (from.index(lines.len()), to.index(lines.len()));
+            match edit {
+                0 => _ = lines.remove(from),
+                1 => lines.swap(from, to),
+                _ => lines.insert(to, lines[from]),
+            }
+        }
+        survives(&lines.join("\n"))?;
+    }
+
+    #[test]
+    fn exchanged_words_never_panic(
+        edits in prop::collection::vec((any::<prop::sample::Index>(), any::<prop::sample::Index>(), any::<bool>()), 1..4),
+    ) {
+        let mut words: Vec<&str> = TEXT.split_inclusive([' ', '\t', '\n', ',', ';', '.', '[', ']', '{', '}']).collect();
+        for (to, from, keep) in edits {
+            let (to, from) = (to.index(words.len()), from.index(words.len()));
+            if keep { words.insert(to, words[from]) } else { words[to] = words[from] }
+        }
+        survives(&words.concat())?;
+    }
+
+    #[test]
+    fn damaged_bytes_never_panic(
+        edits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+        end in any::<prop::sample::Index>(),
+        cut in any::<bool>(),
+    ) {
+        let mut bytes = TEXT.as_bytes().to_vec();
+        for (at, byte) in edits {
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+        }
+        if cut {
+            bytes.truncate(end.index(bytes.len()));
+        }
+        survives(&String::from_utf8_lossy(&bytes))?;
+    }
+}
