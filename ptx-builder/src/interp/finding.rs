@@ -203,10 +203,6 @@ pub(super) struct Findings {
 }
 
 impl Findings {
-    pub(super) fn is_empty(&self) -> bool {
-        self.by_site.is_empty()
-    }
-
     /// Counts one more instance of a finding that is known, without building it again.
     pub(super) fn again(&mut self, pc: u32, kind: FindingKind, count: u64) -> bool {
         match self.by_site.get_mut(&(pc, kind)) {

@@ -8,16 +8,17 @@ mod alu;
 mod exec;
 mod finding;
 mod launch;
-// Interim: without sanitizers and metrics.
-#[path = "memory_interim.rs"]
 mod memory;
-#[path = "metrics_interim.rs"]
 mod metrics;
 mod program;
 mod regs;
+mod sanitize;
 
 pub use finding::{Finding, FindingKind};
 pub use launch::{InterpError, Launch, LaunchId, Options, Report, Sanitize, launch};
 pub use memory::{Allocation, AllocationKind, Memory, MemoryError};
-pub use metrics::Metrics;
+pub use metrics::{
+    AllocationTraffic, Direction, Executed, InstClass, InstructionCounts, InstructionTraffic, Metrics,
+    SECTOR_BYTES, Traffic,
+};
 pub use program::{Kernel, LoadedProgram, Program};

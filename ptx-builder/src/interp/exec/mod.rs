@@ -23,6 +23,8 @@ mod schedule;
 mod transfer;
 mod warp;
 
+use super::metrics::{Executed, InstClass, InstructionCounts, MemoryMetrics, Metrics};
+
 pub(super) use grid::Grid;
 pub(super) use schedule::run;
 
@@ -38,10 +40,15 @@ fn lanes(mask: u32) -> impl Iterator<Item = usize> {
         })
     })
 }
-pub(super) fn metrics(
-    _g: &Grid<'_>,
-    _o: &schedule::Outcome,
-    _m: super::metrics::MemoryMetrics,
-) -> super::metrics::Metrics {
-    super::metrics::Metrics
+
+/// The metrics of a launch that has ended.
+pub(super) fn metrics(grid: &Grid<'_>, outcome: &schedule::Outcome, memory: MemoryMetrics) -> Metrics {
+    let mut counts = InstructionCounts::default();
+    counts.divergent_branches = outcome.counts.divergent;
+    for (pc, (warp, lane)) in (0..).zip(&outcome.counts.steps) {
+        if let Some(inst) = grid.code.inst(pc).filter(|_| *warp > 0) {
+            counts.add(InstClass::of(&inst.kind), Executed { warp: *warp, lane: *lane });
+        }
+    }
+    Metrics::new(counts, memory, grid)
 }

@@ -95,7 +95,10 @@ pub(super) fn load(code: &Arc<Code>, memory: &Memory) -> Result<LoadedProgram, I
         if global.linkage == Linkage::Extern {
             return Err(InterpError::Undefined(global.name.clone()));
         }
-        loaded.globals.push(memory.alloc(global.bytes().max(1)).map_err(failed)?);
+        let bytes = global.bytes().max(1);
+        let constant = global.space == Space::Const;
+        let address = if constant { memory.alloc_constant(bytes) } else { memory.alloc(bytes) };
+        loaded.globals.push(address.map_err(failed)?);
     }
     for (global, address) in code.module.globals.iter().zip(&loaded.globals) {
         if *address != 0 {

@@ -18,7 +18,7 @@ pub(super) use step::*;
 use super::launch::InterpError;
 use super::memory::Memory;
 use crate::ids::InstId;
-use crate::inst::Kind;
+use crate::inst::{Inst, Kind};
 use crate::module::{Function, FunctionKind, Module};
 use crate::verify::VerifiedModule;
 use lower::Lowering;
@@ -100,6 +100,12 @@ impl Code {
         // Declarations have no code and share their entry with the function that follows.
         let (code, function) = self.functions[..after].iter().zip(&self.module.functions).next_back()?;
         Some((code, function))
+    }
+
+    /// The instruction at a program counter.
+    pub(super) fn inst(&self, pc: u32) -> Option<&Inst> {
+        let (code, function) = self.function_at(pc)?;
+        function.inst(*code.range.insts.get((pc - code.range.entry) as usize)?)
     }
 
     /// The instruction at a program counter: function, place and text.

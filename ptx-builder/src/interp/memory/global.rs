@@ -1,0 +1,605 @@
+//! Accesses of a warp to global and constant memory.
+
+use super::super::finding::{Fault, FindingKind, Findings, Other, RawFinding};
+use super::super::metrics::{Direction, SECTOR_BYTES, TouchedBytes, Traffic};
+use super::super::regs::LANES;
+use super::super::sanitize::{Accessor, GlobalConflict};
+use super::block::{Access, ClusterMemory, Order, Site, Strength, Values, lanes};
+use super::host::MemoryError;
+use super::region::{AllocationKind, Region};
+use crate::inst::{Scope, Space};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// If the lanes of the mask are the first of the warp and access one run of bytes: their number.
+#[inline]
+fn run(mask: u32, addresses: &[u64; LANES], bytes: u64) -> Option<usize> {
+    let count = mask.trailing_ones() as usize;
+    if count == 0 || mask != u32::MAX >> (LANES - count) {
+        return None;
+    }
+    let first = addresses[0];
+    let expected = |lane: usize| first.wrapping_add(lane as u64 * bytes);
+    let active = &addresses[..count];
+    let off = active.iter().enumerate().fold(0, |off, (lane, address)| off | (address ^ expected(lane)));
+    (off == 0).then_some(count)
+}
+
+/// The host's order for an access.
+fn ordering(strength: Strength, load: bool) -> Ordering {
+    match strength {
+        Strength::Strong { .. } if load => Ordering::Acquire,
+        Strength::Strong { .. } => Ordering::Release,
+        _ => Ordering::Relaxed,
+    }
+}
+
+/// A run of bytes in a region that the lanes from `lane` on access.
+#[derive(Clone, Copy)]
+struct Piece {
+    index: usize,
+    offset: u64,
+    bytes: u64,
+    lane: usize,
+}
+
+impl ClusterMemory<'_> {
+    /// The region around an access and the offset in it.
+    #[inline]
+    fn locate(&mut self, address: u64, bytes: u64) -> Option<(usize, u64)> {
+        if let Some(offset) = self.table.region(self.cached).and_then(|region| region.offset(address, bytes))
+        {
+            return Some((self.cached, offset));
+        }
+        self.locate_slowly(address, bytes)
+    }
+
+    fn locate_slowly(&mut self, address: u64, bytes: u64) -> Option<(usize, u64)> {
+        for refreshed in [false, true] {
+            if refreshed {
+                // The kernel itself may have allocated memory.
+                let table = self.launch.memory.table();
+                if Arc::ptr_eq(&table, &self.table) {
+                    return None;
+                }
+                self.table = table;
+            }
+            if let Some(index) = self.table.at_or_before(address)
+                && let Some(offset) =
+                    self.table.region(index).and_then(|region| region.offset(address, bytes))
+            {
+                self.cached = index;
+                return Some((index, offset));
+            }
+        }
+        None
+    }
+
+    fn region(&self, index: usize) -> &Arc<Region> {
+        &self.table.regions()[index]
+    }
+
+    /// What is wrong with an access that is in no allocation.
+    #[cold]
+    fn outside(&self, at: Site, access: &Access, lane: usize, address: u64) -> Fault {
+        let bytes = u64::from(access.bytes);
+        let (kind, detail) = match self.launch.memory.unknown(address) {
+            MemoryError::Freed { base, bytes: freed, .. } => {
+                let detail = format!(
+                    "{bytes} bytes at offset {} of an allocation of {freed} bytes at {base:#x} that was freed",
+                    address - base
+                );
+                (FindingKind::UseAfterFree, detail)
+            }
+            _ => (FindingKind::OutOfBounds, self.neighbours(address, bytes)),
+        };
+        let detail = if self.launch.sanitize.memory { detail } else { String::new() };
+        Box::new(self.finding_at(kind, at, lane, (access.space, address), detail))
+    }
+
+    /// Which allocation an access missed, and by how much.
+    fn neighbours(&self, address: u64, bytes: u64) -> String {
+        let before = self.table.at_or_before(address);
+        let after = before.map_or(0, |index| index + 1);
+        let end = |region: &Arc<Region>| region.base() + region.bytes();
+        let past =
+            before.and_then(|index| self.table.region(index)).map(|r| (address.saturating_sub(end(r)), r));
+        let short = self.table.region(after).map(|region| (region.base() - address, region));
+        match (past, short) {
+            (Some((distance, region)), short) if short.is_none_or(|(other, _)| distance <= other) => {
+                let (base, size) = (region.base(), region.bytes());
+                if address < end(region) {
+                    let over = address.saturating_add(bytes).saturating_sub(end(region));
+                    format!(
+                        "{bytes} bytes that end {over} bytes after the allocation of {size} bytes at {base:#x}"
+                    )
+                } else {
+                    format!(
+                        "{bytes} bytes that begin {distance} bytes after the end of the allocation of {size} bytes at {base:#x}"
+                    )
+                }
+            }
+            (_, Some((distance, region))) => format!(
+                "{bytes} bytes that begin {distance} bytes before the allocation of {} bytes at {:#x}",
+                region.bytes(),
+                region.base()
+            ),
+            _ => format!("{bytes} bytes, and there is no memory at all"),
+        }
+    }
+
+    pub(super) fn load_global(
+        &mut self,
+        at: Site,
+        access: &Access,
+        mask: u32,
+        addresses: &[u64; LANES],
+        out: &mut Values,
+    ) -> Result<(), Fault> {
+        if mask == 0 {
+            return Ok(());
+        }
+        self.check_alignment(at, access, mask, addresses)?;
+        let bytes = u64::from(access.bytes);
+        let order = ordering(access.strength, true);
+        let whole = bytes > 4 && access.strength.is_strong();
+        if let Some(count) = run(mask, addresses, bytes)
+            && !whole
+            && let Some((index, offset)) = self.locate(addresses[0], bytes * count as u64)
+        {
+            load_run(self.region(index), offset, (bytes, count), order, out);
+            let piece = Piece { index, offset, bytes: bytes * count as u64, lane: 0 };
+            self.after_load(at, access, piece);
+        } else {
+            let mut last = None;
+            for lane in lanes(mask) {
+                let Some((index, offset)) = self.locate(addresses[lane], bytes) else {
+                    return Err(self.outside(at, access, lane, addresses[lane]));
+                };
+                let guard = whole.then(|| self.launch.memory.lock(addresses[lane]));
+                load_lane(self.region(index), offset, bytes, order, &mut out[lane]);
+                drop(guard);
+                // Lanes that read the same in a row are one reader.
+                if last != Some((index, offset)) {
+                    self.after_load(at, access, Piece { index, offset, bytes, lane });
+                    last = Some((index, offset));
+                }
+            }
+        }
+        if let Strength::Strong { order, scope } = access.strength {
+            self.hear(at, (order, scope), mask, addresses);
+        }
+        if self.counters.is_some() {
+            self.count_global(at, access, Direction::Load, mask, addresses);
+        }
+        Ok(())
+    }
+
+    pub(super) fn store_global(
+        &mut self,
+        at: Site,
+        access: &Access,
+        mask: u32,
+        addresses: &[u64; LANES],
+        data: &Values,
+    ) -> Result<(), Fault> {
+        if mask == 0 {
+            return Ok(());
+        }
+        self.check_alignment(at, access, mask, addresses)?;
+        let bytes = u64::from(access.bytes);
+        if let Strength::Strong { order, scope } = access.strength {
+            self.tell(at, (order, scope), mask, addresses);
+        }
+        let order = ordering(access.strength, false);
+        let whole = bytes > 4 && access.strength.is_strong();
+        if let Some(count) = run(mask, addresses, bytes)
+            && !whole
+            && let Some((index, offset)) = self.locate(addresses[0], bytes * count as u64)
+        {
+            self.check_writable(at, access, index, (0, addresses[0]))?;
+            store_run(self.region(index), offset, (bytes, count), order, data);
+            let piece = Piece { index, offset, bytes: bytes * count as u64, lane: 0 };
+            self.after_store(at, access, piece);
+        } else {
+            for lane in lanes(mask) {
+                let Some((index, offset)) = self.locate(addresses[lane], bytes) else {
+                    return Err(self.outside(at, access, lane, addresses[lane]));
+                };
+                self.check_writable(at, access, index, (lane, addresses[lane]))?;
+                let guard = whole.then(|| self.launch.memory.lock(addresses[lane]));
+                store_lane(self.region(index), offset, bytes, order, &data[lane]);
+                drop(guard);
+                self.after_store(at, access, Piece { index, offset, bytes, lane });
+            }
+        }
+        if self.counters.is_some() {
+            self.count_global(at, access, Direction::Store, mask, addresses);
+        }
+        Ok(())
+    }
+
+    pub(super) fn atomic_global(
+        &mut self,
+        at: Site,
+        access: &Access,
+        mask: u32,
+        addresses: &[u64; LANES],
+        f: &mut dyn FnMut(usize, u64) -> u64,
+    ) -> Result<(), Fault> {
+        if mask == 0 {
+            return Ok(());
+        }
+        self.check_alignment(at, access, mask, addresses)?;
+        let bytes = u64::from(access.bytes);
+        let strength = match access.strength {
+            Strength::Strong { order, scope } => (order, scope),
+            _ => (Order::Relaxed, Scope::Gpu),
+        };
+        let access =
+            &Access { strength: Strength::Strong { order: strength.0, scope: strength.1 }, ..*access };
+        self.tell(at, strength, mask, addresses);
+        for lane in lanes(mask) {
+            let address = addresses[lane];
+            let Some((index, offset)) = self.locate(address, bytes) else {
+                return Err(self.outside(at, access, lane, address));
+            };
+            self.check_writable(at, access, index, (lane, address))?;
+            let piece = Piece { index, offset, bytes, lane };
+            self.check_initialised(at, access, piece);
+            let region = self.region(index);
+            match bytes {
+                4 => {
+                    let word = region.word(offset);
+                    let mut old = word.load(Ordering::Acquire);
+                    loop {
+                        let new = f(lane, u64::from(old)) as u32;
+                        match word.compare_exchange(old, new, Ordering::AcqRel, Ordering::Acquire) {
+                            Ok(_) => break,
+                            Err(now) => old = now,
+                        }
+                    }
+                }
+                8 => {
+                    let _whole = self.launch.memory.lock(address);
+                    let words = region.words(offset, 2);
+                    let old = u64::from(words[0].load(Ordering::Acquire))
+                        | u64::from(words[1].load(Ordering::Acquire)) << 32;
+                    let new = f(lane, old);
+                    words[0].store(new as u32, Ordering::Release);
+                    words[1].store((new >> 32) as u32, Ordering::Release);
+                }
+                _ => {
+                    if !region.update_small(offset, bytes, |old| f(lane, u64::from(old)) as u32) {
+                        let detail = format!("atomic operations of {bytes} bytes are not for this memory");
+                        let place = (access.space, address);
+                        return Err(Box::new(self.finding_at(
+                            FindingKind::InvalidUse,
+                            at,
+                            lane,
+                            place,
+                            detail,
+                        )));
+                    }
+                }
+            }
+            self.after_store(at, access, piece);
+        }
+        self.hear(at, strength, mask, addresses);
+        if self.counters.is_some() {
+            self.count_global(at, access, Direction::Atomic, mask, addresses);
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn check_writable(
+        &self,
+        at: Site,
+        access: &Access,
+        index: usize,
+        (lane, address): (usize, u64),
+    ) -> Result<(), Fault> {
+        if self.region(index).kind() != AllocationKind::Constant {
+            return Ok(());
+        }
+        let detail = "constant memory is only read".to_owned();
+        Err(Box::new(self.finding_at(FindingKind::InvalidUse, at, lane, (access.space, address), detail)))
+    }
+
+    #[inline]
+    fn check_initialised(&mut self, at: Site, access: &Access, piece: Piece) {
+        if !self.launch.sanitize.init {
+            return;
+        }
+        let region = &self.table.regions()[piece.index];
+        if let Some(missing) = region.init.missing(piece.offset, piece.bytes) {
+            self.report_uninitialised(at, access, piece, missing);
+        }
+    }
+
+    #[cold]
+    fn report_uninitialised(&mut self, at: Site, access: &Access, piece: Piece, missing: u64) {
+        let region = self.region(piece.index).allocation();
+        let bytes = u64::from(access.bytes);
+        let lane = piece.lane + ((missing - piece.offset) / bytes) as usize;
+        let init = &self.region(piece.index).init;
+        let unwritten = |lane: u64| init.missing(piece.offset + lane * bytes, bytes).is_some();
+        let count = (0..piece.bytes / bytes).filter(|lane| unwritten(*lane)).count() as u64;
+        if self.findings.again(at.pc, FindingKind::Uninitialised, count) {
+            return;
+        }
+        let detail = format!(
+            "nothing wrote byte {missing} of the allocation of {} bytes at {:#x}",
+            region.bytes, region.base
+        );
+        let place = (access.space, region.base + missing);
+        let finding = self.finding_at(FindingKind::Uninitialised, at, lane, place, detail);
+        self.findings.add(RawFinding { count, ..finding });
+    }
+
+    #[inline]
+    fn after_load(&mut self, at: Site, access: &Access, piece: Piece) {
+        self.check_initialised(at, access, piece);
+        if self.launch.global_races && self.region(piece.index).kind() != AllocationKind::Constant {
+            self.record(at, access, piece, false);
+        }
+    }
+
+    #[inline]
+    fn after_store(&mut self, at: Site, access: &Access, piece: Piece) {
+        let region = self.region(piece.index);
+        region.init.mark(piece.offset, piece.bytes);
+        if self.launch.global_races {
+            self.record(at, access, piece, true);
+        }
+    }
+
+    /// Records an access in the shadow of the allocation and reports its conflicts.
+    fn record(&mut self, at: Site, access: &Access, piece: Piece, write: bool) {
+        let launch = self.launch;
+        let region = &self.table.regions()[piece.index];
+        let who = Accessor::new(
+            &self.clocks,
+            (launch.shape.warps(), at.warp, at.pc),
+            access.strength.is_strong(),
+            launch.tag,
+            &launch.pending,
+        );
+        let report = Report { at, access, piece, cluster: self.cluster, region };
+        let findings = &mut self.findings;
+        let mut conflict = |conflict: GlobalConflict| report.add(findings, conflict);
+        if write {
+            region.shadow.write(&who, piece.offset, piece.bytes, &mut conflict);
+        } else {
+            region.shadow.read(&who, piece.offset, piece.bytes, &mut conflict);
+            if access.strength == Strength::NonCoherent
+                && let Some(conflict) = region.shadow.written(&who, piece.offset, piece.bytes)
+            {
+                report.add_non_coherent(findings, conflict);
+            }
+        }
+    }
+
+    /// A strong write tells its readers what the warp knows. Before the write.
+    fn tell(&mut self, at: Site, (order, scope): (Order, Scope), mask: u32, addresses: &[u64; LANES]) {
+        if !self.launch.global_races {
+            return;
+        }
+        let device = scope != Scope::Cta;
+        let known = self.clocks.tell(at.warp, order.releases(), device);
+        let near =
+            if device && !order.releases() { self.clocks.tell(at.warp, false, false) } else { known.clone() };
+        let mut last = None;
+        for address in lanes(mask).map(|lane| addresses[lane]) {
+            if last == Some(address) {
+                continue;
+            }
+            last = Some(address);
+            if let Some(known) = known.as_ref().filter(|_| device) {
+                self.launch.objects.publish(address, known);
+            }
+            if let Some(near) = &near {
+                self.clocks.publish(address, near);
+            }
+        }
+    }
+
+    /// A strong read learns what the writers of the value knew. After the read.
+    fn hear(&mut self, at: Site, (order, scope): (Order, Scope), mask: u32, addresses: &[u64; LANES]) {
+        if !self.launch.global_races {
+            return;
+        }
+        let mut last = None;
+        for address in lanes(mask).map(|lane| addresses[lane]) {
+            if last == Some(address) {
+                continue;
+            }
+            last = Some(address);
+            if scope != Scope::Cta
+                && let Some(known) = self.launch.objects.learn(address)
+            {
+                self.clocks.hear(at.warp, known, order.acquires());
+            }
+            if let Some(known) = self.clocks.published(address) {
+                self.clocks.hear(at.warp, known, order.acquires());
+            }
+        }
+    }
+
+    fn count_global(
+        &mut self,
+        at: Site,
+        access: &Access,
+        direction: Direction,
+        mask: u32,
+        addresses: &[u64; LANES],
+    ) {
+        let bytes = u64::from(access.bytes);
+        let mut sectors = [0u64; LANES];
+        let mut different = [0u64; LANES];
+        let (mut sector_count, mut different_count) = (0, 0);
+        let mut touched: Option<Arc<TouchedBytes>> = None;
+        for lane in lanes(mask) {
+            let address = addresses[lane];
+            let Some((index, offset)) = self.locate(address, bytes) else { continue };
+            let (base, size) = (self.region(index).base(), self.region(index).bytes());
+            let Some(counters) = self.counters.as_mut() else { return };
+            let allocation = counters.allocation(base, size);
+            // An aligned access lies in one sector.
+            let sector = address / SECTOR_BYTES;
+            let new = u64::from(!sectors[..sector_count].contains(&sector));
+            if new == 1 {
+                sectors[sector_count] = sector;
+                sector_count += 1;
+            }
+            if !different[..different_count].contains(&address) {
+                different[different_count] = address;
+                different_count += 1;
+            }
+            if direction != Direction::Store {
+                allocation.bytes_read += bytes;
+                allocation.sectors_read += new;
+            }
+            if direction != Direction::Load {
+                allocation.bytes_written += bytes;
+                allocation.sectors_written += new;
+            }
+            if touched.as_ref().is_none_or(|touched| touched.base() != base) {
+                touched = Some(self.launch.touched.of(base, size));
+            }
+            if let Some(touched) = &touched {
+                touched.mark(direction, offset, bytes);
+            }
+        }
+        let Some(counters) = self.counters.as_mut() else { return };
+        let lanes = u64::from(mask.count_ones());
+        let traffic = Traffic {
+            requests: 1,
+            lanes,
+            bytes: lanes * bytes,
+            sectors: sector_count as u64,
+            ideal_sectors: (different_count as u64 * bytes).div_ceil(SECTOR_BYTES),
+            ..Traffic::default()
+        };
+        let space = if access.space == Space::Const { Space::Const } else { Space::Global };
+        counters.add(at.pc, space, direction, traffic);
+    }
+}
+
+/// Turns conflicts into findings.
+struct Report<'a> {
+    at: Site,
+    access: &'a Access,
+    piece: Piece,
+    cluster: u32,
+    region: &'a Region,
+}
+
+impl Report<'_> {
+    #[cold]
+    fn add(&self, findings: &mut Findings, conflict: GlobalConflict) {
+        let kind = match conflict.pending {
+            Some(_) => FindingKind::GridDependency,
+            None => FindingKind::GlobalRace,
+        };
+        if findings.again(self.at.pc, kind, 1) {
+            return;
+        }
+        let detail = match conflict.pending {
+            Some(_) => format!(
+                "an earlier launch that this one overtakes {} it, and griddepcontrol.wait has not been executed",
+                if conflict.wrote { "wrote" } else { "read" }
+            ),
+            None => String::new(),
+        };
+        findings.add(self.finding(kind, conflict, detail));
+    }
+
+    #[cold]
+    fn add_non_coherent(&self, findings: &mut Findings, conflict: GlobalConflict) {
+        if !findings.again(self.at.pc, FindingKind::InvalidUse, 1) {
+            let detail = "the read-only path is for memory that does not change during the launch".to_owned();
+            findings.add(self.finding(FindingKind::InvalidUse, conflict, detail));
+        }
+    }
+
+    fn finding(&self, kind: FindingKind, conflict: GlobalConflict, detail: String) -> RawFinding {
+        let into = conflict.offset.saturating_sub(self.piece.offset);
+        let other = conflict.pending.is_none().then_some(Other {
+            cluster: conflict.cluster,
+            warp: conflict.warp,
+            lane: None,
+            pc: conflict.pc,
+            wrote: conflict.wrote,
+        });
+        RawFinding {
+            kind,
+            pc: self.at.pc,
+            cluster: self.cluster,
+            warp: self.at.warp,
+            lane: self.piece.lane as u32 + (into / u64::from(self.access.bytes)) as u32,
+            address: Some(self.region.base() + self.piece.offset.max(conflict.offset)),
+            space: Some(self.access.space),
+            detail,
+            other,
+            count: 1,
+        }
+    }
+}
+
+#[inline]
+fn load_lane(region: &Region, offset: u64, bytes: u64, order: Ordering, out: &mut [u32; 8]) {
+    if bytes < 4 {
+        out[0] = region.load_small(offset, bytes, order);
+    } else {
+        for (to, word) in out.iter_mut().zip(region.words(offset, (bytes / 4) as usize)) {
+            *to = word.load(order);
+        }
+    }
+}
+
+#[inline]
+fn store_lane(region: &Region, offset: u64, bytes: u64, order: Ordering, data: &[u32; 8]) {
+    if bytes < 4 {
+        region.store_small(offset, bytes, data[0], order);
+    } else {
+        for (from, word) in data.iter().zip(region.words(offset, (bytes / 4) as usize)) {
+            word.store(*from, order);
+        }
+    }
+}
+
+#[inline]
+fn load_run(region: &Region, offset: u64, (bytes, count): (u64, usize), order: Ordering, out: &mut Values) {
+    if bytes < 4 {
+        for (at, out) in (offset..).step_by(bytes as usize).zip(&mut out[..count]) {
+            out[0] = region.load_small(at, bytes, order);
+        }
+        return;
+    }
+    let each = (bytes / 4) as usize;
+    let words = region.words(offset, each * count);
+    for (words, out) in words.chunks_exact(each).zip(&mut out[..count]) {
+        for (to, word) in out.iter_mut().zip(words) {
+            *to = word.load(order);
+        }
+    }
+}
+
+#[inline]
+fn store_run(region: &Region, offset: u64, (bytes, count): (u64, usize), order: Ordering, data: &Values) {
+    if bytes < 4 {
+        for (at, data) in (offset..).step_by(bytes as usize).zip(&data[..count]) {
+            region.store_small(at, bytes, data[0], order);
+        }
+        return;
+    }
+    let each = (bytes / 4) as usize;
+    let words = region.words(offset, each * count);
+    for (words, data) in words.chunks_exact(each).zip(&data[..count]) {
+        for (from, word) in data.iter().zip(words) {
+            word.store(*from, order);
+        }
+    }
+}
