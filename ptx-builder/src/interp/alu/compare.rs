@@ -1,5 +1,6 @@
 //! `setp`: relations, and their combination with a predicate.
 
+use super::EXTRA;
 use super::float::flush;
 use super::int::Int;
 use super::lanes::{predicate, set_predicate, test2};
@@ -18,10 +19,15 @@ const GE: u8 = 5;
 const NUM: u8 = 6;
 const NAN: u8 = 7;
 
-const NONE: u8 = 0;
-const AND: u8 = 1;
-const OR: u8 = 2;
-const XOR: u8 = 3;
+/// How the relation is combined, as [`finish`] finds it in the slot [`EXTRA`].
+pub(super) fn encode(setp: &Setp) -> u32 {
+    match setp.combine {
+        None => 0,
+        Some(Combine::And) => 1,
+        Some(Combine::Or) => 2,
+        Some(Combine::Xor) => 3,
+    }
+}
 
 #[inline(always)]
 fn relation<T: PartialOrd, const CMP: u8>(a: T, b: T) -> bool {
@@ -36,46 +42,42 @@ fn relation<T: PartialOrd, const CMP: u8>(a: T, b: T) -> bool {
 }
 
 /// Writes the predicate, and the second one: the combination with the negated relation.
-#[inline(always)]
-fn finish<const COMBINE: u8>(regs: &mut Regs, args: &Args, mask: u32, lanes: u32) {
-    let combine = |lanes: u32, with: u32| match COMBINE {
-        AND => lanes & with,
-        OR => lanes | with,
-        XOR => lanes ^ with,
+fn finish(regs: &mut Regs, args: &Args, mask: u32, lanes: u32) {
+    let how = args.slots[EXTRA];
+    let with = if how == 0 { 0 } else { predicate(regs, args, 4) };
+    let combine = |lanes: u32| match how {
+        1 => lanes & with,
+        2 => lanes | with,
+        3 => lanes ^ with,
         _ => lanes,
     };
-    let with = if COMBINE == NONE { 0 } else { predicate(regs, args, 4) };
-    set_predicate(regs, args.slots[0], mask, combine(lanes, with));
+    set_predicate(regs, args.slots[0], mask, combine(lanes));
     if args.slots[1] != args.slots[0] {
-        set_predicate(regs, args.slots[1], mask, combine(!lanes, with));
+        set_predicate(regs, args.slots[1], mask, combine(!lanes));
     }
 }
 
-fn ints<T: Int, const CMP: u8, const COMBINE: u8>(regs: &mut Regs, args: &Args, mask: u32) {
+fn ints<T: Int, const CMP: u8>(regs: &mut Regs, args: &Args, mask: u32) {
     let lanes = test2(regs, [args.slots[2], args.slots[3]], |a: T::Row, b: T::Row| {
         relation::<T, CMP>(T::get(a), T::get(b))
     });
-    finish::<COMBINE>(regs, args, mask, lanes);
+    finish(regs, args, mask, lanes);
 }
 
 /// With `UNORDERED` a NaN makes the relation true, otherwise false.
-fn floats<const CMP: u8, const UNORDERED: bool, const FTZ: bool, const COMBINE: u8>(
-    regs: &mut Regs,
-    args: &Args,
-    mask: u32,
-) {
+fn floats<const CMP: u8, const UNORDERED: bool, const FTZ: bool>(regs: &mut Regs, args: &Args, mask: u32) {
     let get = |x: u32| if FTZ { flush(f32::from_bits(x)) } else { f32::from_bits(x) };
     let lanes = test2(regs, [args.slots[2], args.slots[3]], |a: u32, b: u32| {
         float_relation::<CMP, UNORDERED>(f64::from(get(a)), f64::from(get(b)))
     });
-    finish::<COMBINE>(regs, args, mask, lanes);
+    finish(regs, args, mask, lanes);
 }
 
-fn doubles<const CMP: u8, const UNORDERED: bool, const COMBINE: u8>(regs: &mut Regs, args: &Args, mask: u32) {
+fn doubles<const CMP: u8, const UNORDERED: bool>(regs: &mut Regs, args: &Args, mask: u32) {
     let lanes = test2(regs, [args.slots[2], args.slots[3]], |a: u64, b: u64| {
         float_relation::<CMP, UNORDERED>(f64::from_bits(a), f64::from_bits(b))
     });
-    finish::<COMBINE>(regs, args, mask, lanes);
+    finish(regs, args, mask, lanes);
 }
 
 #[inline(always)]
@@ -90,38 +92,23 @@ fn float_relation<const CMP: u8, const UNORDERED: bool>(a: f64, b: f64) -> bool 
 }
 
 /// `.f16` and `.bf16`: both are exact in f32.
-fn halves<const CMP: u8, const UNORDERED: bool, const BRAIN: bool, const COMBINE: u8>(
-    regs: &mut Regs,
-    args: &Args,
-    mask: u32,
-) {
+fn halves<const CMP: u8, const UNORDERED: bool, const BRAIN: bool>(regs: &mut Regs, args: &Args, mask: u32) {
     let get = |x: u32| if BRAIN { f32::from_bits(x << 16) } else { f16::from_bits(x as u16).to_f32() };
     let lanes = test2(regs, [args.slots[2], args.slots[3]], |a: u32, b: u32| {
         float_relation::<CMP, UNORDERED>(f64::from(get(a)), f64::from(get(b)))
     });
-    finish::<COMBINE>(regs, args, mask, lanes);
-}
-
-macro_rules! by_combine {
-    ($combine:expr, $f:ident, $($arg:tt),*) => {
-        match $combine {
-            None => $f::<$($arg,)* NONE>,
-            Some(Combine::And) => $f::<$($arg,)* AND>,
-            Some(Combine::Or) => $f::<$($arg,)* OR>,
-            Some(Combine::Xor) => $f::<$($arg,)* XOR>,
-        }
-    };
+    finish(regs, args, mask, lanes);
 }
 
 macro_rules! int_cmp {
     ($setp:expr, $t:ident) => {
         match $setp.cmp {
-            Cmp::Eq => by_combine!($setp.combine, ints, $t, EQ),
-            Cmp::Ne => by_combine!($setp.combine, ints, $t, NE),
-            Cmp::Lt => by_combine!($setp.combine, ints, $t, LT),
-            Cmp::Le => by_combine!($setp.combine, ints, $t, LE),
-            Cmp::Gt => by_combine!($setp.combine, ints, $t, GT),
-            Cmp::Ge => by_combine!($setp.combine, ints, $t, GE),
+            Cmp::Eq => ints::<$t, EQ>,
+            Cmp::Ne => ints::<$t, NE>,
+            Cmp::Lt => ints::<$t, LT>,
+            Cmp::Le => ints::<$t, LE>,
+            Cmp::Gt => ints::<$t, GT>,
+            Cmp::Ge => ints::<$t, GE>,
             _ => return None,
         }
     };
@@ -130,20 +117,20 @@ macro_rules! int_cmp {
 macro_rules! float_cmp {
     ($setp:expr, $f:ident $(, $ftz:tt)?) => {
         match $setp.cmp {
-            Cmp::Eq => by_combine!($setp.combine, $f, EQ, false $(, $ftz)?),
-            Cmp::Ne => by_combine!($setp.combine, $f, NE, false $(, $ftz)?),
-            Cmp::Lt => by_combine!($setp.combine, $f, LT, false $(, $ftz)?),
-            Cmp::Le => by_combine!($setp.combine, $f, LE, false $(, $ftz)?),
-            Cmp::Gt => by_combine!($setp.combine, $f, GT, false $(, $ftz)?),
-            Cmp::Ge => by_combine!($setp.combine, $f, GE, false $(, $ftz)?),
-            Cmp::Equ => by_combine!($setp.combine, $f, EQ, true $(, $ftz)?),
-            Cmp::Neu => by_combine!($setp.combine, $f, NE, true $(, $ftz)?),
-            Cmp::Ltu => by_combine!($setp.combine, $f, LT, true $(, $ftz)?),
-            Cmp::Leu => by_combine!($setp.combine, $f, LE, true $(, $ftz)?),
-            Cmp::Gtu => by_combine!($setp.combine, $f, GT, true $(, $ftz)?),
-            Cmp::Geu => by_combine!($setp.combine, $f, GE, true $(, $ftz)?),
-            Cmp::Num => by_combine!($setp.combine, $f, NUM, false $(, $ftz)?),
-            Cmp::Nan => by_combine!($setp.combine, $f, NAN, false $(, $ftz)?),
+            Cmp::Eq => $f::<EQ, false $(, $ftz)?>,
+            Cmp::Ne => $f::<NE, false $(, $ftz)?>,
+            Cmp::Lt => $f::<LT, false $(, $ftz)?>,
+            Cmp::Le => $f::<LE, false $(, $ftz)?>,
+            Cmp::Gt => $f::<GT, false $(, $ftz)?>,
+            Cmp::Ge => $f::<GE, false $(, $ftz)?>,
+            Cmp::Equ => $f::<EQ, true $(, $ftz)?>,
+            Cmp::Neu => $f::<NE, true $(, $ftz)?>,
+            Cmp::Ltu => $f::<LT, true $(, $ftz)?>,
+            Cmp::Leu => $f::<LE, true $(, $ftz)?>,
+            Cmp::Gtu => $f::<GT, true $(, $ftz)?>,
+            Cmp::Geu => $f::<GE, true $(, $ftz)?>,
+            Cmp::Num => $f::<NUM, false $(, $ftz)?>,
+            Cmp::Nan => $f::<NAN, false $(, $ftz)?>,
         }
     };
 }

@@ -1,84 +1,37 @@
-//! `cvt`.
+//! The conversions that kernels use most, as loops that vectorise; [`super::general`] has all of them.
 
-use super::float::{Float, flush};
+use super::float::Float;
 use super::int::Int;
-use super::lanes::{Row, map1, map2};
+use super::lanes::{map1, map2};
 use crate::inst::{Cvt, CvtRound};
 use crate::interp::regs::{AluFn, Args, File, Regs};
 use crate::ty::Ty;
 use half::{bf16, f16};
 
-/// Extends to the width of the row, by the sign for signed types.
-#[inline(always)]
-fn extend<D: Int>(value: D) -> D::Row
-where
-    D::Row: FromWide,
-{
-    D::Row::from_wide(value.wide())
+fn ints<S: Int, D: Int>(regs: &mut Regs, args: &Args, mask: u32) {
+    map1(regs, args, mask, |a: S::Row| D::truncate64(S::get(a).extend64()).extend());
 }
 
-/// A row that takes the low bits of a value.
-trait FromWide: Row {
-    fn from_wide(value: i128) -> Self;
-}
-
-impl FromWide for u32 {
-    #[inline(always)]
-    fn from_wide(value: i128) -> Self {
-        value as u32
-    }
-}
-
-impl FromWide for u64 {
-    #[inline(always)]
-    fn from_wide(value: i128) -> Self {
-        value as u64
-    }
-}
-
-fn ints<S: Int, D: Int, const SAT: bool>(regs: &mut Regs, args: &Args, mask: u32)
-where
-    D::Row: FromWide,
-{
-    let (least, most) = range::<D>();
-    map1(regs, args, mask, |a: S::Row| {
-        let a = S::get(a).wide();
-        extend(D::low(if SAT { a.clamp(least, most) } else { a }))
-    });
-}
-
-fn range<D: Int>() -> (i128, i128) {
-    if D::SIGNED { (-1 << (D::BITS - 1), (1 << (D::BITS - 1)) - 1) } else { (0, (1 << D::BITS) - 1) }
-}
-
-/// Rounds to an integer and clamps; NaN gives 0.
-fn float_to_int<S: Float + Into<f64>, D: Int, const ROUND: u8, const FTZ: bool>(
-    regs: &mut Regs,
-    args: &Args,
-    mask: u32,
-) where
-    D::Row: FromWide,
-{
-    let (least, most) = range::<D>();
-    map1(regs, args, mask, |a: S::Row| {
-        let a: f64 = S::get(a).into();
-        let a = if FTZ { f64::from(flush(a as f32)) } else { a };
+/// Rounds an f32 to an integer and clamps; NaN gives 0.
+fn float_to_int<D: Int, const ROUND: u8>(regs: &mut Regs, args: &Args, mask: u32) {
+    map1(regs, args, mask, |a: u32| {
+        let a = f32::from_bits(a);
         let a = match ROUND {
             0 => a.round_ties_even(),
             1 => a.trunc(),
             2 => a.floor(),
             _ => a.ceil(),
         };
-        extend(D::low((a as i128).clamp(least, most)))
+        D::from_f32(a).extend()
     });
 }
 
 fn int_to_f32<S: Int>(regs: &mut Regs, args: &Args, mask: u32) {
-    map1(regs, args, mask, |a: S::Row| (S::get(a).wide() as f32).to_bits());
+    map1(regs, args, mask, |a: S::Row| S::get(a).to_f32().to_bits());
 }
 
 fn int_to_f64<S: Int>(regs: &mut Regs, args: &Args, mask: u32) {
-    map1(regs, args, mask, |a: S::Row| (S::get(a).wide() as f64).to_bits());
+    map1(regs, args, mask, |a: S::Row| S::get(a).to_f64().to_bits());
 }
 
 fn f16_to_f32(regs: &mut Regs, args: &Args, mask: u32) {
@@ -170,25 +123,14 @@ pub(super) fn lower(cvt: &Cvt, files: &[File]) -> Option<AluFn> {
     }
     let nearest = matches!(cvt.round, None | Some(CvtRound::Rn));
     Some(match (cvt.to, cvt.from) {
-        (to, from) if to.is_int() && from.is_int() => int_type!(to, D => int_type!(from, S => {
-            if cvt.sat { ints::<S, D, true> } else { ints::<S, D, false> }
-        })),
-        (to, Ty::F32) if to.is_int() => int_type!(to, D => match (cvt.round?, cvt.ftz) {
-            (CvtRound::Rni, false) => float_to_int::<f32, D, 0, false>,
-            (CvtRound::Rzi, false) => float_to_int::<f32, D, 1, false>,
-            (CvtRound::Rmi, false) => float_to_int::<f32, D, 2, false>,
-            (CvtRound::Rpi, false) => float_to_int::<f32, D, 3, false>,
-            (CvtRound::Rni, true) => float_to_int::<f32, D, 0, true>,
-            (CvtRound::Rzi, true) => float_to_int::<f32, D, 1, true>,
-            (CvtRound::Rmi, true) => float_to_int::<f32, D, 2, true>,
-            (CvtRound::Rpi, true) => float_to_int::<f32, D, 3, true>,
-            _ => return None,
-        }),
-        (to, Ty::F64) if to.is_int() => int_type!(to, D => match cvt.round? {
-            CvtRound::Rni => float_to_int::<f64, D, 0, false>,
-            CvtRound::Rzi => float_to_int::<f64, D, 1, false>,
-            CvtRound::Rmi => float_to_int::<f64, D, 2, false>,
-            CvtRound::Rpi => float_to_int::<f64, D, 3, false>,
+        (to, from) if to.is_int() && from.is_int() && !cvt.sat => {
+            int_type!(to, D => int_type!(from, S => ints::<S, D>))
+        }
+        (to, Ty::F32) if to.is_int() && to.bits() == 32 && !cvt.ftz => int_type!(to, D => match cvt.round? {
+            CvtRound::Rni => float_to_int::<D, 0>,
+            CvtRound::Rzi => float_to_int::<D, 1>,
+            CvtRound::Rmi => float_to_int::<D, 2>,
+            CvtRound::Rpi => float_to_int::<D, 3>,
             _ => return None,
         }),
         _ if !nearest || cvt.sat || cvt.ftz => return None,

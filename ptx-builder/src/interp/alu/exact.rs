@@ -1,6 +1,7 @@
 //! Arithmetic of every float format that goes through [`super::soft`]: halves, directed roundings, double precision
 //! other than to nearest.
 
+use super::EXTRA;
 use super::lanes::{Row, map1, map2, map3};
 use super::soft::{self, BF16, F16, F32, F64, Format, Round, Value};
 use crate::inst::Regular;
@@ -79,7 +80,6 @@ fn flush(bits: u64, format: Format) -> u64 {
 }
 
 /// One value: decode, compute, encode, with flushing and saturation.
-#[inline(always)]
 fn one<K: Kind, const N: usize>(
     bits: [u64; N],
     round: Round,
@@ -99,7 +99,7 @@ fn one<K: Kind, const N: usize>(
 }
 
 /// One value, or both halves of a pair.
-#[inline(always)]
+#[inline]
 fn each<K: Kind, const N: usize>(rows: [u64; N], f: impl Fn([u64; N]) -> u64) -> K::Row {
     K::Row::from_bits(if K::PAIR {
         f(rows.map(|x| x & 0xFFFF)) | f(rows.map(|x| x >> 16 & 0xFFFF)) << 16
@@ -108,32 +108,34 @@ fn each<K: Kind, const N: usize>(rows: [u64; N], f: impl Fn([u64; N]) -> u64) ->
     })
 }
 
-macro_rules! mods {
-    ($ftz:ident, $sat:ident) => {
-        Mods { rounding: None, ftz: $ftz, sat: $sat }
-    };
-}
-
-const fn round(mode: u8) -> Round {
-    match mode {
+/// Rounding and modifiers, as [`encode`] put them into the slot [`EXTRA`].
+fn decode(args: &Args) -> (Round, Mods) {
+    let code = args.slots[EXTRA];
+    let round = match code & 3 {
         1 => Round::Zero,
         2 => Round::Down,
         3 => Round::Up,
         _ => Round::Nearest,
-    }
+    };
+    (round, Mods { rounding: None, ftz: code & 4 != 0, sat: code & 8 != 0 })
+}
+
+pub(super) fn encode(mods: Mods) -> u32 {
+    let round = match mods.rounding {
+        None | Some(Rounding::Rn) => 0,
+        Some(Rounding::Rz) => 1,
+        Some(Rounding::Rm) => 2,
+        Some(Rounding::Rp) => 3,
+    };
+    round | u32::from(mods.ftz) << 2 | u32::from(mods.sat) << 3
 }
 
 macro_rules! ops {
     ($($name:ident $map:ident |$round:ident, $($x:ident),*| $body:expr;)*) => { $(
-        fn $name<K: Kind, const R: u8, const FTZ: bool, const SAT: bool>(
-            regs: &mut Regs,
-            args: &Args,
-            mask: u32,
-        ) {
-            let $round = round(R);
-            let _ = $round;
+        fn $name<K: Kind>(regs: &mut Regs, args: &Args, mask: u32) {
+            let ($round, mods) = decode(args);
             $map(regs, args, mask, |$($x: K::Row),*| {
-                each::<K, _>([$($x.bits()),*], |bits| one::<K, _>(bits, round(R), mods!(FTZ, SAT), |[$($x),*]| $body))
+                each::<K, _>([$($x.bits()),*], |bits| one::<K, _>(bits, $round, mods, |[$($x),*]| $body))
             });
         }
     )* };
@@ -225,25 +227,6 @@ approximations! {
     rcp_approx |x| 1.0 / x;
 }
 
-macro_rules! modes {
-    ($f:ident, $kind:ident, $mods:expr) => {
-        match $mods.rounding {
-            None | Some(Rounding::Rn) => modes!($f, $kind, 0, $mods),
-            Some(Rounding::Rz) => modes!($f, $kind, 1, $mods),
-            Some(Rounding::Rm) => modes!($f, $kind, 2, $mods),
-            Some(Rounding::Rp) => modes!($f, $kind, 3, $mods),
-        }
-    };
-    ($f:ident, $kind:ident, $round:literal, $mods:expr) => {
-        match ($mods.ftz, $mods.sat) {
-            (false, false) => $f::<$kind, $round, false, false>,
-            (true, false) => $f::<$kind, $round, true, false>,
-            (false, true) => $f::<$kind, $round, false, true>,
-            (true, true) => $f::<$kind, $round, true, true>,
-        }
-    };
-}
-
 macro_rules! by_type {
     ($ty:expr, $k:ident => $body:expr) => {
         match $ty {
@@ -279,13 +262,13 @@ macro_rules! by_type {
 pub(super) fn lower(regular: &Regular) -> Option<AluFn> {
     let (ty, mods) = (regular.ty?, regular.mods);
     Some(match regular.op {
-        Op::FAdd | Op::DAdd | Op::HAdd | Op::BAdd => by_type!(ty, K => modes!(add, K, mods)),
-        Op::FSub | Op::DSub | Op::HSub | Op::BSub => by_type!(ty, K => modes!(sub, K, mods)),
-        Op::FMul | Op::DMul | Op::HMul | Op::BMul => by_type!(ty, K => modes!(mul, K, mods)),
-        Op::FFma | Op::DFma | Op::HFma | Op::BFma => by_type!(ty, K => modes!(fma, K, mods)),
-        Op::FDiv | Op::DDiv => by_type!(ty, K => modes!(div, K, mods)),
-        Op::FRcp | Op::DRcp => by_type!(ty, K => modes!(rcp, K, mods)),
-        Op::FSqrt | Op::DSqrt => by_type!(ty, K => modes!(sqrt, K, mods)),
+        Op::FAdd | Op::DAdd | Op::HAdd | Op::BAdd => by_type!(ty, K => add::<K>),
+        Op::FSub | Op::DSub | Op::HSub | Op::BSub => by_type!(ty, K => sub::<K>),
+        Op::FMul | Op::DMul | Op::HMul | Op::BMul => by_type!(ty, K => mul::<K>),
+        Op::FFma | Op::DFma | Op::HFma | Op::BFma => by_type!(ty, K => fma::<K>),
+        Op::FDiv | Op::DDiv => by_type!(ty, K => div::<K>),
+        Op::FRcp | Op::DRcp => by_type!(ty, K => rcp::<K>),
+        Op::FSqrt | Op::DSqrt => by_type!(ty, K => sqrt::<K>),
         Op::DMin | Op::HMin | Op::BMin if mods.ftz => by_type!(ty, K => extreme::<K, false, true, false>),
         Op::DMin | Op::HMin | Op::BMin => by_type!(ty, K => extreme::<K, false, false, false>),
         Op::DMax | Op::HMax | Op::BMax if mods.ftz => by_type!(ty, K => extreme::<K, true, true, false>),

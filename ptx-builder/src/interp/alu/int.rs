@@ -19,6 +19,15 @@ pub(super) trait Int: Copy + Ord {
     fn wide(self) -> i128;
     /// The low bits of a wider value.
     fn low(value: i128) -> Self;
+    /// Extended to 64 bits by the sign of the type.
+    fn extend64(self) -> u64;
+    fn truncate64(bits: u64) -> Self;
+    /// Extended to the row by the sign of the type.
+    fn extend(self) -> Self::Row;
+    /// Clamped; NaN gives 0.
+    fn from_f32(x: f32) -> Self;
+    fn to_f32(self) -> f32;
+    fn to_f64(self) -> f64;
     fn add(self, b: Self) -> Self;
     fn sub(self, b: Self) -> Self;
     fn mul(self, b: Self) -> Self;
@@ -54,6 +63,30 @@ macro_rules! int {
             #[inline(always)]
             fn low(value: i128) -> Self {
                 value as $t
+            }
+            #[inline(always)]
+            fn extend64(self) -> u64 {
+                self as u64
+            }
+            #[inline(always)]
+            fn truncate64(bits: u64) -> Self {
+                bits as $t
+            }
+            #[inline(always)]
+            fn extend(self) -> $row {
+                self as $row
+            }
+            #[inline(always)]
+            fn from_f32(x: f32) -> Self {
+                x as $t
+            }
+            #[inline(always)]
+            fn to_f32(self) -> f32 {
+                self as f32
+            }
+            #[inline(always)]
+            fn to_f64(self) -> f64 {
+                self as f64
             }
             #[inline(always)]
             fn add(self, b: Self) -> Self {
@@ -153,11 +186,11 @@ ops! {
     sad map3 |a, b, c| c.add(if a < b { b.sub(a) } else { a.sub(b) });
     mad_lo map3 |a, b, c| a.mul(b).add(c);
     mad_hi map3 |a, b, c| a.mul_hi(b).add(c);
-    and map2 |a, b| T::low((a.bits() & b.bits()) as i128);
-    or map2 |a, b| T::low((a.bits() | b.bits()) as i128);
-    xor map2 |a, b| T::low((a.bits() ^ b.bits()) as i128);
-    not map1 |a| T::low(!a.bits() as i128);
-    brev map1 |a| T::low((a.bits().reverse_bits() >> (64 - T::BITS)) as i128);
+    and map2 |a, b| T::truncate64(a.bits() & b.bits());
+    or map2 |a, b| T::truncate64(a.bits() | b.bits());
+    xor map2 |a, b| T::truncate64(a.bits() ^ b.bits());
+    not map1 |a| T::truncate64(!a.bits());
+    brev map1 |a| T::truncate64(a.bits().reverse_bits() >> (64 - T::BITS));
 }
 
 fn mul_wide<T: Int>(regs: &mut Regs, args: &Args, mask: u32) {
@@ -195,34 +228,30 @@ fn bfind<T: Int>(regs: &mut Regs, args: &Args, mask: u32) {
     });
 }
 
+/// The low `n` bits; all of them from 64 on.
+#[inline(always)]
+fn ones(n: u32) -> u64 {
+    if n < 64 { (1 << n) - 1 } else { u64::MAX }
+}
+
+/// A field of `len` bits from bit `pos` on; beyond the highest bit it goes on with zeros, or with the sign.
 fn bfe<T: Int>(regs: &mut Regs, args: &Args, mask: u32) {
     map3(regs, args, mask, |a: T::Row, pos: u32, len: u32| {
-        let (a, pos, len) = (T::get(a), pos & 0xFF, len & 0xFF);
-        // Beyond the highest bit a signed value goes on with its sign.
-        let field = a.wide() >> pos.min(127);
-        let field = if len == 0 {
-            0
-        } else if T::SIGNED {
-            let sign = (pos + len - 1).min(T::BITS - 1);
-            let negative = a.bits() >> sign & 1 == 1;
-            let kept = if len < 128 { field & ((1i128 << len.min(126)) - 1) } else { field };
-            if negative { kept | -1i128 << len.min(126) } else { kept }
-        } else if len < 127 {
-            field & ((1i128 << len) - 1)
-        } else {
-            field
-        };
-        T::low(field).put()
+        let (a, pos, len) = (T::get(a).bits(), pos & 0xFF, len & 0xFF);
+        let field = if pos < T::BITS { a >> pos & ones(len) } else { 0 };
+        let sign = (pos + len).saturating_sub(1).min(T::BITS - 1);
+        let negative = T::SIGNED && len > 0 && a >> sign & 1 == 1;
+        let kept = len.min(T::BITS.saturating_sub(pos));
+        T::truncate64(if negative { field | !ones(kept) } else { field }).put()
     });
 }
 
 fn bfi<T: Int>(regs: &mut Regs, args: &Args, mask: u32) {
     map4(regs, args, mask, |field: T::Row, into: T::Row, pos: u32, len: u32| {
-        let (field, into) = (u128::from(T::get(field).bits()), u128::from(T::get(into).bits()));
+        let (field, into) = (T::get(field).bits(), T::get(into).bits());
         let (pos, len) = (pos & 0xFF, len & 0xFF);
-        let chosen = if pos >= T::BITS { 0 } else { ((1u128 << len.min(64)) - 1) << pos };
-        let field = if pos >= T::BITS { 0 } else { field << pos };
-        T::low((into & !chosen | field & chosen) as i128).put()
+        let (chosen, field) = if pos < T::BITS { (ones(len) << pos, field << pos) } else { (0, 0) };
+        T::truncate64(into & !chosen | field & chosen).put()
     });
 }
 

@@ -21,6 +21,8 @@ pub(super) const EXTRA: usize = MAX_OPERANDS - 1;
 /// A number that an instruction's function finds in the slot [`EXTRA`] of its operands.
 pub(super) fn extra(kind: &Kind, files: &[File]) -> u32 {
     match kind {
+        Kind::Regular(regular) => exact::encode(regular.mods),
+        Kind::Setp(setp) => compare::encode(setp),
         Kind::Cvt(cvt) => general::encode(cvt, files),
         Kind::Mma(shape) => mma::index(*shape),
         Kind::Set(set) => more::encode_set(set),

@@ -190,7 +190,15 @@ prmt_modes! {
 
 macro_rules! carries {
     ($ty:expr, $product:ident, $sub:literal, $reads:literal, $sets:literal) => {
-        by_int!($ty, T => carry::<T, $product, $sub, $reads, $sets>)
+        match $ty {
+            Ty::U32 => carry::<u32, $product, $sub, $reads, $sets>,
+            Ty::U64 => carry::<u64, $product, $sub, $reads, $sets>,
+            Ty::S32 if $product == HIGH => carry::<i32, HIGH, $sub, $reads, $sets>,
+            Ty::S64 if $product == HIGH => carry::<i64, HIGH, $sub, $reads, $sets>,
+            Ty::S32 => carry::<u32, $product, $sub, $reads, $sets>,
+            Ty::S64 => carry::<u64, $product, $sub, $reads, $sets>,
+            _ => return None,
+        }
     };
 }
 

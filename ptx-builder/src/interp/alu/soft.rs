@@ -5,7 +5,6 @@
 //! the exact result would show it.
 
 use crate::inst::CvtRound;
-use crate::ops::Rounding;
 
 /// A format: bits of precision (the hidden one included) and of the exponent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -31,15 +30,6 @@ pub(super) enum Round {
 }
 
 impl Round {
-    pub(super) fn of(rounding: Option<Rounding>) -> Self {
-        match rounding {
-            None | Some(Rounding::Rn) => Self::Nearest,
-            Some(Rounding::Rz) => Self::Zero,
-            Some(Rounding::Rm) => Self::Down,
-            Some(Rounding::Rp) => Self::Up,
-        }
-    }
-
     pub(super) fn of_cvt(rounding: Option<CvtRound>) -> Self {
         match rounding {
             Some(CvtRound::Rz | CvtRound::Rzi) => Self::Zero,
@@ -100,6 +90,7 @@ impl Format {
         exponent == 0 && fraction != 0
     }
 
+    #[inline(never)]
     pub(super) fn decode(self, bits: u64) -> Value {
         let negative = bits >> (self.bits() - 1) & 1 == 1;
         let fraction = bits & ((1 << (self.precision - 1)) - 1);
@@ -118,6 +109,7 @@ impl Format {
     }
 
     /// The bits of a value after rounding; NaN gives `nan`.
+    #[inline(never)]
     pub(super) fn encode(self, value: Value, round: Round, nan: u64) -> u64 {
         let sign = |negative: bool| u64::from(negative) << (self.bits() - 1);
         let infinity = ((1u64 << self.exponent) - 1) << (self.precision - 1);
@@ -176,6 +168,7 @@ fn normalise(m: u128, e: i32) -> (u128, i32) {
     (m << up, e - up)
 }
 
+#[inline(never)]
 pub(super) fn add(a: Value, b: Value, round: Round) -> Value {
     match (a, b) {
         (Nan, _) | (_, Nan) => Nan,
@@ -203,6 +196,7 @@ pub(super) fn add(a: Value, b: Value, round: Round) -> Value {
     }
 }
 
+#[inline(never)]
 pub(super) fn mul(a: Value, b: Value) -> Value {
     match (a, b) {
         (Nan, _) | (_, Nan) | (Infinite(_), Zero(_)) | (Zero(_), Infinite(_)) => Nan,
@@ -237,6 +231,7 @@ pub(super) fn fma(a: Value, b: Value, c: Value, round: Round) -> Value {
     add(mul(a, b), c, round)
 }
 
+#[inline(never)]
 pub(super) fn div(a: Value, b: Value) -> Value {
     let negative = is_negative(a) != is_negative(b);
     match (a, b) {
@@ -252,6 +247,7 @@ pub(super) fn div(a: Value, b: Value) -> Value {
     }
 }
 
+#[inline(never)]
 pub(super) fn sqrt(a: Value) -> Value {
     match a {
         Nan | Infinite(true) | Finite { negative: true, .. } => Nan,

@@ -69,6 +69,7 @@ pub(in crate::interp) struct Layout {
     pub(in crate::interp) constants: Vec<Constant>,
     known: HashMap<(File, Source), u32>,
     scratch: [Option<u32>; 3],
+    carry: Option<u32>,
     pub(in crate::interp) params: Vec<ParamRange>,
     pub(in crate::interp) returns: Vec<ParamRange>,
     pub(in crate::interp) call_params: Vec<ParamRange>,
@@ -117,6 +118,7 @@ impl Layout {
             constants: Vec::new(),
             known: HashMap::new(),
             scratch: [None; 3],
+            carry: None,
             params,
             returns,
             call_params,
@@ -150,6 +152,17 @@ impl Layout {
         self.known.insert((file, source), slot);
         self.constants.push(Constant { file, slot, source });
         slot
+    }
+
+    /// The row of the carry flags.
+    pub(super) fn carry(&mut self) -> u32 {
+        match self.carry {
+            Some(slot) => slot,
+            None => {
+                let slot = self.row(File::P);
+                *self.carry.insert(slot)
+            }
+        }
     }
 
     /// The row for results that nobody wants.

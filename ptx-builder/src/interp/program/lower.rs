@@ -100,6 +100,7 @@ impl Lowering<'_> {
             Kind::Mma(_) => {
                 let files = self.rows(inst, args)?;
                 let f = alu::lower(&inst.kind, &files).ok_or("a matrix shape without arithmetic")?;
+                args.slots[alu::EXTRA] = alu::extra(&inst.kind, &files);
                 Ok(Action::Matrix(f))
             }
             Kind::Inline { .. } => Err("inline text is not interpreted".to_owned()),
@@ -119,6 +120,9 @@ impl Lowering<'_> {
     fn alu(&mut self, inst: &Inst, kind: &Kind, args: &mut Args) -> Result<Action, Reason> {
         let files = self.rows(inst, args)?;
         let f = alu::lower(kind, &files).ok_or("no arithmetic for this form")?;
+        let op = kind.op();
+        args.slots[alu::EXTRA] =
+            if op.sets_carry() || op.reads_carry() { self.layout.carry() } else { alu::extra(kind, &files) };
         Ok(Action::Alu(f))
     }
 
