@@ -1,7 +1,8 @@
 //! `cargo xtask gpu-test`: all GPU tests, serially, with a count of what passed, failed and was skipped.
 //!
 //! A GPU test lives in an integration test called `gpu_*.rs` and is marked `#[ignore]`, so that `cargo test` on a
-//! machine without a GPU reports it as ignored instead of pretending that it passed.
+//! machine without a GPU reports it as ignored instead of pretending that it passed. With `--sim` they run on the
+//! software driver, which any machine has.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -28,20 +29,24 @@ pub struct Args {
     /// A command to put before each test program, for example "compute-sanitizer --error-exitcode 1".
     #[arg(long, value_name = "COMMAND")]
     wrap: Option<String>,
+    /// Run on the software driver instead of a GPU.
+    #[arg(long, conflicts_with_all = ["bundle", "from_bundle"])]
+    sim: bool,
 }
 
 pub fn run(args: &Args) -> Result<()> {
     if let Some(folder) = &args.bundle {
         return bundle(folder);
     }
-    probe()?;
+    let software_driver = if args.sim { Some(software_driver()?) } else { None };
+    probe(software_driver.as_deref())?;
     let programs = match &args.from_bundle {
         Some(folder) => bundled_programs(folder)?,
         None => build(&["test", "--workspace", "--test", "gpu_*", "--no-run"])?,
     };
     let mut total = Counts::default();
     for program in &programs {
-        total.add(run_program(program, args)?);
+        total.add(run_program(program, args, software_driver.as_deref())?);
     }
     println!("{} passed, {} failed, {} skipped", total.passed, total.failed, total.skipped);
     match total {
@@ -52,8 +57,9 @@ pub fn run(args: &Args) -> Result<()> {
 }
 
 /// Names the driver and the devices; without them there is nothing to test, which is a failure and not a pass.
-fn probe() -> Result<()> {
-    let found = Driver::load().and_then(|driver| {
+fn probe(software_driver: Option<&Path>) -> Result<()> {
+    let driver = software_driver.map_or_else(Driver::load, |library| Driver::load_from(library));
+    let found = driver.and_then(|driver| {
         let count = driver.device_count()?;
         println!("CUDA driver {}, {count} device(s)", driver.version()?);
         for ordinal in 0..count {
@@ -68,9 +74,23 @@ fn probe() -> Result<()> {
     }
 }
 
+/// Builds the software driver and returns its library.
+fn software_driver() -> Result<PathBuf> {
+    let artifacts = artifacts(&["build", "--package", "gpu-driver-sim", "--lib"])?;
+    let is_library = |file: &PathBuf| file.extension().is_some_and(|e| e == std::env::consts::DLL_EXTENSION);
+    let library = artifacts
+        .into_iter()
+        .filter(|artifact| artifact.target.as_ref().is_some_and(|target| target.name == "gpu_driver_sim"))
+        .flat_map(|artifact| artifact.filenames)
+        .find(is_library);
+    library.ok_or_else(|| Error::Message("cargo built no library of the software driver".into()))
+}
+
 #[derive(Deserialize)]
 struct Artifact {
     reason: String,
+    #[serde(default)]
+    filenames: Vec<PathBuf>,
     executable: Option<PathBuf>,
     target: Option<ArtifactTarget>,
 }
@@ -86,21 +106,28 @@ struct Program {
     path: PathBuf,
 }
 
-/// Builds with cargo and returns the executables that it made.
-fn build(arguments: &[&str]) -> Result<Vec<Program>> {
+/// Builds with cargo and returns what it says about what it made.
+fn artifacts(arguments: &[&str]) -> Result<Vec<Artifact>> {
     let mut cargo = tools::cargo();
     cargo.args(arguments).args(["--profile", PROFILE, "--message-format", "json-render-diagnostics"]);
     let output = tools::capture(&mut cargo)?;
-    let mut programs = Vec::new();
+    let mut artifacts: Vec<Artifact> = Vec::new();
     for line in String::from_utf8_lossy(&output.stdout).lines() {
-        let artifact: Artifact = serde_json::from_str(line)
-            .map_err(|error| Error::Message(format!("cargo printed an unexpected message: {error}")))?;
-        if let ("compiler-artifact", Some(path), Some(target)) =
-            (artifact.reason.as_str(), artifact.executable, artifact.target)
-        {
-            programs.push(Program { name: target.name, path });
-        }
+        artifacts.push(
+            serde_json::from_str(line)
+                .map_err(|error| Error::Message(format!("cargo printed an unexpected message: {error}")))?,
+        );
     }
+    artifacts.retain(|artifact| artifact.reason == "compiler-artifact");
+    Ok(artifacts)
+}
+
+/// Builds with cargo and returns the executables that it made.
+fn build(arguments: &[&str]) -> Result<Vec<Program>> {
+    let programs: Vec<Program> = artifacts(arguments)?
+        .into_iter()
+        .filter_map(|artifact| Some(Program { name: artifact.target?.name, path: artifact.executable? }))
+        .collect();
     if programs.is_empty() {
         return Err(Error::Message("cargo built no program".into()));
     }
@@ -183,7 +210,7 @@ impl Counts {
     }
 }
 
-fn run_program(program: &Program, args: &Args) -> Result<Counts> {
+fn run_program(program: &Program, args: &Args, software_driver: Option<&Path>) -> Result<Counts> {
     println!("== {}", program.name);
     let mut command = match args.wrap.as_deref().map(|wrap| wrap.split_whitespace().collect::<Vec<_>>()) {
         Some(words) if !words.is_empty() => {
@@ -194,6 +221,9 @@ fn run_program(program: &Program, args: &Args) -> Result<Counts> {
         _ => Command::new(&program.path),
     };
     command.args(["--ignored", "--test-threads=1"]).args(&args.filter);
+    if let Some(library) = software_driver {
+        command.env("WARPSMITH_CUDA_LIBRARY", library);
+    }
     if let Some(folder) = &args.from_bundle
         && std::env::var_os("WARPSMITH_TEST_DATA").is_none()
     {

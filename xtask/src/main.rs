@@ -5,6 +5,7 @@ mod budgets;
 mod ci;
 mod error;
 mod gpu_test;
+mod mutate;
 mod ptx_dump;
 mod ptx_verify;
 mod tidy;
@@ -29,6 +30,8 @@ enum Command {
     PtxVerify(ptx_verify::Args),
     /// Run all GPU tests on this machine, or bundle them for a CUDA machine without Rust.
     GpuTest(gpu_test::Args),
+    /// Change kernels one instruction at a time and count what the conformance cases notice.
+    Mutate(mutate::Args),
     /// Check the rules of the source tree.
     Tidy(tidy::Args),
     /// Everything that continuous integration runs.
@@ -40,6 +43,7 @@ fn main() -> ExitCode {
         Command::PtxDump(args) => ptx_dump::run(&args),
         Command::PtxVerify(args) => ptx_verify::run(&args),
         Command::GpuTest(args) => gpu_test::run(&args),
+        Command::Mutate(args) => mutate::run(&args),
         Command::Tidy(args) => tidy::run(&args),
         Command::Ci(args) => ci::run(&args),
     };

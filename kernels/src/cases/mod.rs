@@ -5,7 +5,9 @@
 
 mod case;
 mod check;
+mod interpreter;
 mod invariance;
+mod mutants;
 
 use ptx_builder::Target;
 
@@ -13,7 +15,9 @@ use crate::Kernel;
 
 pub use case::{Case, CaseReport};
 pub use check::{CaseFailure, Check, Expect, Mismatch};
+pub use interpreter::{Interpreter, InterpreterError};
 pub use invariance::Invariance;
+pub use mutants::{Subject, Verdict};
 
 /// The byte that fills outputs and guards: as an f32 it is a NaN, so that what nobody wrote spoils every sum.
 pub const POISON: u8 = 0xff;
