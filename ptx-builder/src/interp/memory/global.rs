@@ -43,7 +43,7 @@ struct Piece {
     lane: usize,
 }
 
-impl ClusterMemory<'_> {
+impl<'a> ClusterMemory<'a> {
     /// The region around an access and the offset in it.
     #[inline]
     fn locate(&mut self, address: u64, bytes: u64) -> Option<(usize, u64)> {
@@ -141,6 +141,7 @@ impl ClusterMemory<'_> {
         }
         self.check_alignment(at, access, mask, addresses)?;
         let bytes = u64::from(access.bytes);
+        let who = self.accessor(at, access);
         let order = ordering(access.strength, true);
         let whole = bytes > 4 && access.strength.is_strong();
         if let Some(count) = run(mask, addresses, bytes)
@@ -149,7 +150,7 @@ impl ClusterMemory<'_> {
         {
             load_run(self.region(index), offset, (bytes, count), order, out);
             let piece = Piece { index, offset, bytes: bytes * count as u64, lane: 0 };
-            self.after_load(at, access, piece);
+            self.after_load(who.as_ref(), at, access, piece);
         } else {
             let mut last = None;
             for lane in lanes(mask) {
@@ -161,7 +162,7 @@ impl ClusterMemory<'_> {
                 drop(guard);
                 // Lanes that read the same in a row are one reader.
                 if last != Some((index, offset)) {
-                    self.after_load(at, access, Piece { index, offset, bytes, lane });
+                    self.after_load(who.as_ref(), at, access, Piece { index, offset, bytes, lane });
                     last = Some((index, offset));
                 }
             }
@@ -188,6 +189,8 @@ impl ClusterMemory<'_> {
         }
         self.check_alignment(at, access, mask, addresses)?;
         let bytes = u64::from(access.bytes);
+        // Before a release ends the epoch: it orders itself too.
+        let who = self.accessor(at, access);
         if let Strength::Strong { order, scope } = access.strength {
             self.tell(at, (order, scope), mask, addresses);
         }
@@ -200,7 +203,7 @@ impl ClusterMemory<'_> {
             self.check_writable(at, access, index, (0, addresses[0]))?;
             store_run(self.region(index), offset, (bytes, count), order, data);
             let piece = Piece { index, offset, bytes: bytes * count as u64, lane: 0 };
-            self.after_store(at, access, piece);
+            self.after_store(who.as_ref(), at, access, piece);
         } else {
             for lane in lanes(mask) {
                 let Some((index, offset)) = self.locate(addresses[lane], bytes) else {
@@ -210,7 +213,7 @@ impl ClusterMemory<'_> {
                 let guard = whole.then(|| self.launch.memory.lock(addresses[lane]));
                 store_lane(self.region(index), offset, bytes, order, &data[lane]);
                 drop(guard);
-                self.after_store(at, access, Piece { index, offset, bytes, lane });
+                self.after_store(who.as_ref(), at, access, Piece { index, offset, bytes, lane });
             }
         }
         if self.counters.is_some() {
@@ -238,6 +241,7 @@ impl ClusterMemory<'_> {
         };
         let access =
             &Access { strength: Strength::Strong { order: strength.0, scope: strength.1 }, ..*access };
+        let who = self.accessor(at, access);
         self.tell(at, strength, mask, addresses);
         for lane in lanes(mask) {
             let address = addresses[lane];
@@ -283,7 +287,7 @@ impl ClusterMemory<'_> {
                     }
                 }
             }
-            self.after_store(at, access, piece);
+            self.after_store(who.as_ref(), at, access, piece);
         }
         self.hear(at, strength, mask, addresses);
         if self.counters.is_some() {
@@ -339,42 +343,46 @@ impl ClusterMemory<'_> {
     }
 
     #[inline]
-    fn after_load(&mut self, at: Site, access: &Access, piece: Piece) {
+    fn after_load(&mut self, who: Option<&Accessor<'_>>, at: Site, access: &Access, piece: Piece) {
         self.check_initialised(at, access, piece);
-        if self.launch.global_races && self.region(piece.index).kind() != AllocationKind::Constant {
-            self.record(at, access, piece, false);
+        if let Some(who) = who
+            && self.region(piece.index).kind() != AllocationKind::Constant
+        {
+            self.record(who, (at, access), piece, false);
         }
     }
 
     #[inline]
-    fn after_store(&mut self, at: Site, access: &Access, piece: Piece) {
-        let region = self.region(piece.index);
-        region.init.mark(piece.offset, piece.bytes);
-        if self.launch.global_races {
-            self.record(at, access, piece, true);
+    fn after_store(&mut self, who: Option<&Accessor<'_>>, at: Site, access: &Access, piece: Piece) {
+        self.region(piece.index).init.mark(piece.offset, piece.bytes);
+        if let Some(who) = who {
+            self.record(who, (at, access), piece, true);
         }
     }
 
-    /// Records an access in the shadow of the allocation and reports its conflicts.
-    fn record(&mut self, at: Site, access: &Access, piece: Piece, write: bool) {
+    /// What the access is to shadow state, unless nobody looks for conflicts.
+    #[inline]
+    fn accessor(&self, at: Site, access: &Access) -> Option<Accessor<'a>> {
         let launch = self.launch;
+        launch.global_races.then(|| {
+            let warp = (launch.shape.warps(), at.warp, at.pc);
+            Accessor::new(&self.clocks, warp, access.strength.is_strong(), launch.tag, &launch.pending)
+        })
+    }
+
+    /// Records an access in the shadow of the allocation and reports its conflicts.
+    #[inline]
+    fn record(&mut self, who: &Accessor<'_>, (at, access): (Site, &Access), piece: Piece, write: bool) {
         let region = &self.table.regions()[piece.index];
-        let who = Accessor::new(
-            &self.clocks,
-            (launch.shape.warps(), at.warp, at.pc),
-            access.strength.is_strong(),
-            launch.tag,
-            &launch.pending,
-        );
         let report = Report { at, access, piece, cluster: self.cluster, region };
         let findings = &mut self.findings;
         let mut conflict = |conflict: GlobalConflict| report.add(findings, conflict);
         if write {
-            region.shadow.write(&who, piece.offset, piece.bytes, &mut conflict);
+            region.shadow.write(&self.clocks, who, (piece.offset, piece.bytes), &mut conflict);
         } else {
-            region.shadow.read(&who, piece.offset, piece.bytes, &mut conflict);
+            region.shadow.read(&self.clocks, who, (piece.offset, piece.bytes), &mut conflict);
             if access.strength == Strength::NonCoherent
-                && let Some(conflict) = region.shadow.written(&who, piece.offset, piece.bytes)
+                && let Some(conflict) = region.shadow.written(who, piece.offset, piece.bytes)
             {
                 report.add_non_coherent(findings, conflict);
             }

@@ -49,7 +49,9 @@ impl SharedMemory {
 #[inline]
 pub(super) fn load_words(words: &[u32], offset: usize, bytes: usize, out: &mut [u32; 8]) {
     let first = offset / 4;
-    if bytes < 4 {
+    if bytes == 4 {
+        out[0] = words.get(first).copied().unwrap_or(0);
+    } else if bytes < 4 {
         let ones = if bytes == 1 { 0xFF } else { 0xFFFF };
         out[0] = words.get(first).map_or(0, |word| word >> (offset % 4 * 8) & ones);
     } else if let Some(words) = words.get(first..first + bytes / 4) {
@@ -61,7 +63,10 @@ pub(super) fn load_words(words: &[u32], offset: usize, bytes: usize, out: &mut [
 #[inline]
 pub(super) fn store_words(words: &mut [u32], offset: usize, bytes: usize, data: &[u32; 8]) -> bool {
     let first = offset / 4;
-    if bytes < 4 {
+    if bytes == 4 {
+        let Some(word) = words.get_mut(first) else { return true };
+        std::mem::replace(word, data[0]) == data[0]
+    } else if bytes < 4 {
         let shift = offset % 4 * 8;
         let mask = if bytes == 1 { 0xFF } else { 0xFFFF } << shift;
         let Some(word) = words.get_mut(first) else { return true };
@@ -101,6 +106,30 @@ impl ClusterMemory<'_> {
         Err(self.outside_shared(at, access, lane, address))
     }
 
+    /// The block whose shared memory all lanes access: its own, almost always. Otherwise lanes are looked at one by one.
+    #[inline]
+    fn own_shared(
+        &self,
+        at: Site,
+        access: &Access,
+        mask: u32,
+        addresses: &[u64; LANES],
+    ) -> Option<(usize, u64)> {
+        let own = (at.warp / self.launch.shape.warps_per_block.max(1)) as usize;
+        let base = (own as u64) << RANK_SHIFT;
+        let limit = u64::from(self.launch.shape.shared_bytes).checked_sub(u64::from(access.bytes))?;
+        let off = (0u32..).zip(addresses).fold(0, |off, (lane, address)| {
+            off | mask >> lane & u32::from(address.wrapping_sub(base) > limit)
+        });
+        (off & 1 == 0 && own < self.shared.len()).then_some((own, base))
+    }
+
+    #[inline]
+    fn shared_access(&self, at: Site, access: &Access) -> Option<SharedAccess> {
+        let strong = access.strength.is_strong();
+        self.launch.sanitize.races.then(|| SharedAccess::new(&self.clocks, at.warp, at.pc, strong))
+    }
+
     #[cold]
     fn outside_shared(&self, at: Site, access: &Access, lane: usize, address: u64) -> Fault {
         let declared = u64::from(self.launch.shape.shared_bytes);
@@ -132,11 +161,21 @@ impl ClusterMemory<'_> {
     ) -> Result<(), Fault> {
         self.check_alignment(at, access, mask, addresses)?;
         let bytes = usize::from(access.bytes);
+        let own = self.own_shared(at, access, mask, addresses);
+        let who = self.shared_access(at, access);
+        // Three lanes that read the same in a row are as good as two.
+        let mut before = [None; 2];
         for lane in lanes(mask) {
             let address = addresses[lane];
-            let (rank, offset) = self.locate_shared(at, access, lane, address)?;
+            let (rank, offset) = match own {
+                Some((own, base)) => (own, (address - base) as usize),
+                None => self.locate_shared(at, access, lane, address)?,
+            };
             load_words(&self.shared[rank].words, offset, bytes, &mut out[lane]);
-            self.check_shared_read(at, access, (rank, offset), (lane, address));
+            if before != [Some(address); 2] {
+                self.check_shared_read(who.as_ref(), (at, access), (rank, offset), (lane, address));
+                before = [before[1], Some(address)];
+            }
         }
         if let Strength::Strong { order, .. } = access.strength {
             self.hear_shared(at, order, mask, addresses);
@@ -148,30 +187,27 @@ impl ClusterMemory<'_> {
     #[inline]
     fn check_shared_read(
         &mut self,
-        at: Site,
-        access: &Access,
+        who: Option<&SharedAccess>,
+        (at, access): (Site, &Access),
         (rank, offset): (usize, usize),
         place: (usize, u64),
     ) {
         let bytes = usize::from(access.bytes);
-        let shared = &mut self.shared[rank];
-        if self.launch.sanitize.init && !shared.init.has(offset, bytes) {
+        if self.launch.sanitize.init && !self.shared[rank].init.has(offset, bytes) {
             self.report_unwritten(at, access, place, offset);
         }
-        if self.launch.sanitize.races {
-            let who = SharedAccess { warp: at.warp, pc: at.pc, strong: access.strength.is_strong() };
-            let found = self.shared[rank].shadow.read(&self.clocks, who, place.0, (offset, bytes));
-            if let Some(conflict) = found {
-                self.report_shared_race(at, access, place, conflict);
-            }
+        if let Some(who) = who
+            && let Some(conflict) = self.shared[rank].shadow.read(&self.clocks, who, place.0, (offset, bytes))
+        {
+            self.report_shared_race(at, access, place, conflict);
         }
     }
 
     #[inline]
     fn check_shared_write(
         &mut self,
-        at: Site,
-        access: &Access,
+        who: Option<&SharedAccess>,
+        (at, access): (Site, &Access),
         (rank, offset): (usize, usize),
         place: (usize, u64),
         same: bool,
@@ -181,12 +217,10 @@ impl ClusterMemory<'_> {
         if self.launch.sanitize.init {
             shared.init.mark(offset, bytes);
         }
-        if self.launch.sanitize.races {
-            let who = SharedAccess { warp: at.warp, pc: at.pc, strong: access.strength.is_strong() };
-            let found = shared.shadow.write(&self.clocks, who, place.0, (offset, bytes), same);
-            if let Some(conflict) = found {
-                self.report_shared_race(at, access, place, conflict);
-            }
+        if let Some(who) = who
+            && let Some(conflict) = shared.shadow.write(&self.clocks, who, place.0, (offset, bytes), same)
+        {
+            self.report_shared_race(at, access, place, conflict);
         }
     }
 
@@ -242,14 +276,20 @@ impl ClusterMemory<'_> {
         data: &Values,
     ) -> Result<(), Fault> {
         self.check_alignment(at, access, mask, addresses)?;
+        // Before a release ends the epoch: it orders itself too.
+        let who = self.shared_access(at, access);
         if let Strength::Strong { order, scope } = access.strength {
             self.tell_shared(at, (order, scope), mask, addresses);
         }
+        let own = self.own_shared(at, access, mask, addresses);
         for lane in lanes(mask) {
             let address = addresses[lane];
-            let (rank, offset) = self.locate_shared(at, access, lane, address)?;
+            let (rank, offset) = match own {
+                Some((own, base)) => (own, (address - base) as usize),
+                None => self.locate_shared(at, access, lane, address)?,
+            };
             let same = store_words(&mut self.shared[rank].words, offset, access.bytes.into(), &data[lane]);
-            self.check_shared_write(at, access, (rank, offset), (lane, address), same);
+            self.check_shared_write(who.as_ref(), (at, access), (rank, offset), (lane, address), same);
         }
         self.count_shared(at, access, Direction::Store, mask, addresses);
         Ok(())
@@ -269,6 +309,7 @@ impl ClusterMemory<'_> {
             _ => (Order::Relaxed, Scope::Gpu),
         };
         let access = &Access { strength: Strength::Strong { order, scope }, ..*access };
+        let who = self.shared_access(at, access);
         self.tell_shared(at, (order, scope), mask, addresses);
         let bytes = usize::from(access.bytes);
         for lane in lanes(mask) {
@@ -286,7 +327,7 @@ impl ClusterMemory<'_> {
             value[0] = new as u32;
             value[1] = (new >> 32) as u32;
             store_words(words, offset, bytes, &value);
-            self.check_shared_write(at, access, place, (lane, address), false);
+            self.check_shared_write(who.as_ref(), (at, access), place, (lane, address), false);
         }
         self.hear_shared(at, order, mask, addresses);
         self.count_shared(at, access, Direction::Atomic, mask, addresses);

@@ -58,7 +58,6 @@ pub(in crate::interp) struct Accessor<'a> {
     strong: bool,
     warp: u32,
     warp_in_grid: u64,
-    clocks: &'a Clocks,
     pending: &'a [u64],
     warps: u64,
 }
@@ -82,7 +81,7 @@ pub(in crate::interp) struct GlobalConflict {
 
 impl<'a> Accessor<'a> {
     pub(in crate::interp) fn new(
-        clocks: &'a Clocks,
+        clocks: &Clocks,
         (warps, warp, pc): (usize, u32, u32),
         strong: bool,
         tag: u64,
@@ -98,7 +97,7 @@ impl<'a> Accessor<'a> {
             slot |= STRONG;
         }
         let pending = if clocks.waited(warp) { &[] } else { pending };
-        Self { slot: Slot(slot), strong, warp, warp_in_grid, clocks, pending, warps: warps as u64 }
+        Self { slot: Slot(slot), strong, warp, warp_in_grid, pending, warps: warps as u64 }
     }
 
     fn at(&self, bytes: u64) -> Slot {
@@ -110,9 +109,8 @@ impl<'a> Accessor<'a> {
         other.0 >> TAG_AT == self.slot.0 >> TAG_AT
     }
 
-    fn ordered(&self, other: Slot) -> bool {
-        other.warp() == self.warp_in_grid
-            || self.clocks.ordered_in_grid(self.warp, other.warp(), other.epoch())
+    fn ordered(&self, clocks: &Clocks, other: Slot) -> bool {
+        other.warp() == self.warp_in_grid || clocks.ordered_in_grid(self.warp, other.warp(), other.epoch())
     }
 
     fn conflict(&self, cell: u64, other: Slot, wrote: bool) -> GlobalConflict {
@@ -128,19 +126,25 @@ impl<'a> Accessor<'a> {
     }
 
     /// Does an access to `mine` conflict with an earlier one?
-    fn conflicts(&self, mine: Slot, other: Slot) -> bool {
+    fn conflicts(&self, clocks: &Clocks, mine: Slot, other: Slot) -> bool {
         if other.0 == 0 || !mine.overlaps(other) {
             return false;
         }
         if self.same_launch(other) {
-            !(self.strong && other.is(STRONG)) && !self.ordered(other)
+            !(self.strong && other.is(STRONG)) && !self.ordered(clocks, other)
         } else {
             !self.pending.is_empty() && self.pending.contains(&other.tag())
         }
     }
 
+    /// Has the warp read the strong write that a word holds, with a strong read? Then that write came before, whatever
+    /// else its writer did. Writes clear reads, so a read that is remembered is one of the last write.
+    fn observed(&self, write: Slot, read: Slot) -> bool {
+        write.is(STRONG) && read.is(STRONG) && self.same_launch(read) && read.warp() == self.warp_in_grid
+    }
+
     /// What is remembered after a read of a word.
-    fn after_read(&self, mine: Slot, old: Slot) -> Slot {
+    fn after_read(&self, clocks: &Clocks, mine: Slot, old: Slot) -> Slot {
         if !self.same_launch(old) {
             return mine;
         }
@@ -153,7 +157,7 @@ impl<'a> Accessor<'a> {
             return Slot((mine.0 | bytes) & strong | kept);
         }
         let foreign = if old.warp() / self.warps == self.warp_in_grid / self.warps { 0 } else { FOREIGN };
-        if self.ordered(old) || (old.is(STRONG) && !self.strong) {
+        if self.ordered(clocks, old) || (old.is(STRONG) && !self.strong) {
             return Slot(mine.0 | kept);
         }
         // Both readers are equally dangerous to a writer; the earlier one stays.
@@ -214,9 +218,9 @@ impl GlobalShadow {
     #[inline]
     pub(in crate::interp) fn read(
         &self,
+        clocks: &Clocks,
         who: &Accessor<'_>,
-        offset: u64,
-        len: u64,
+        (offset, len): (u64, u64),
         report: &mut dyn FnMut(GlobalConflict),
     ) {
         let pages = self.pages();
@@ -229,7 +233,11 @@ impl GlobalShadow {
                     if other.0 != 0 {
                         let cell = base + cell as u64;
                         let mine = who.at(bytes_in(cell, offset, len));
-                        if who.conflicts(mine, other) {
+                        let read = page
+                            .reads
+                            .get()
+                            .map_or(0, |reads| reads[(cell % CELLS as u64) as usize].load(Relaxed));
+                        if who.conflicts(clocks, mine, other) && !who.observed(other, Slot(read)) {
                             report(who.conflict(cell, other, true));
                         }
                     }
@@ -238,7 +246,7 @@ impl GlobalShadow {
             for (cell, slot) in (part.first..).zip(&row(&page.reads)[part.first..=part.last]) {
                 let old = Slot(slot.load(Relaxed));
                 let mine = who.at(bytes_in(base + cell as u64, offset, len));
-                let new = if old == mine { old } else { who.after_read(mine, old) };
+                let new = if old == mine { old } else { who.after_read(clocks, mine, old) };
                 if new != old {
                     slot.store(new.0, Relaxed);
                 }
@@ -250,9 +258,9 @@ impl GlobalShadow {
     #[inline]
     pub(in crate::interp) fn write(
         &self,
+        clocks: &Clocks,
         who: &Accessor<'_>,
-        offset: u64,
-        len: u64,
+        (offset, len): (u64, u64),
         report: &mut dyn FnMut(GlobalConflict),
     ) {
         let pages = self.pages();
@@ -265,18 +273,18 @@ impl GlobalShadow {
                 let index = base + cell as u64;
                 let mine = who.at(bytes_in(index, offset, len));
                 let old = Slot(writes[cell].load(Relaxed));
-                if old.0 != 0 && who.conflicts(mine, old) {
+                let read = Slot(reads.map_or(0, |reads| reads[cell].load(Relaxed)));
+                if old.0 != 0 && who.conflicts(clocks, mine, old) && !who.observed(old, read) {
                     report(who.conflict(index, old, true));
                 }
                 let again = who.same_launch(old) && (old.0 ^ mine.0) >> EPOCH_AT << EPOCH_AT & !BYTES == 0;
                 writes[cell].store(if again { mine.0 | old.0 & BYTES } else { mine.0 }, Relaxed);
-                if let Some(reads) = reads {
-                    let read = Slot(reads[cell].load(Relaxed));
-                    if read.0 != 0 {
-                        self.write_after_read(who, (index, mine, read), report);
-                        if who.same_launch(read) && mine.overlaps(read) && !read.is(FOREIGN) {
-                            reads[cell].store(0, Relaxed);
-                        }
+                if let Some(reads) = reads
+                    && read.0 != 0
+                {
+                    self.write_after_read(clocks, who, (index, mine, read), report);
+                    if who.same_launch(read) && mine.overlaps(read) && !read.is(FOREIGN) {
+                        reads[cell].store(0, Relaxed);
                     }
                 }
             }
@@ -285,6 +293,7 @@ impl GlobalShadow {
 
     fn write_after_read(
         &self,
+        clocks: &Clocks,
         who: &Accessor<'_>,
         (index, mine, read): (u64, Slot, Slot),
         report: &mut dyn FnMut(GlobalConflict),
@@ -294,8 +303,8 @@ impl GlobalShadow {
             && who.same_launch(read)
             && mine.overlaps(read)
             && !(who.strong && read.is(STRONG))
-            && !who.clocks.knows_others(who.warp);
-        if others || who.conflicts(mine, read) {
+            && !clocks.knows_others(who.warp);
+        if others || who.conflicts(clocks, mine, read) {
             report(who.conflict(index, read, false));
         }
     }

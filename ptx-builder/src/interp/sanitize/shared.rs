@@ -31,9 +31,31 @@ const SEVERAL: u8 = u8::MAX;
 /// One instruction of a warp.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::interp) struct SharedAccess {
-    pub(in crate::interp) warp: u32,
-    pub(in crate::interp) pc: u32,
-    pub(in crate::interp) strong: bool,
+    warp: u32,
+    pc: u32,
+    strong: bool,
+    epoch: u32,
+    step: u32,
+    floor: u32,
+}
+
+impl SharedAccess {
+    pub(in crate::interp) fn new(clocks: &Clocks, warp: u32, pc: u32, strong: bool) -> Self {
+        let (epoch, step, floor) = (clocks.epoch(warp), clocks.step(warp), clocks.floor(warp));
+        Self { warp, pc, strong, epoch, step, floor }
+    }
+
+    #[inline]
+    fn last(&self, lane: usize, (offset, len): (usize, usize)) -> Last {
+        Last {
+            epoch: self.epoch,
+            step: self.step,
+            pc: self.pc,
+            warp: self.warp as u16,
+            lane: lane as u8,
+            bytes: bytes_of(offset, len) | if self.strong { STRONG } else { 0 },
+        }
+    }
 }
 
 /// A conflict at a word.
@@ -77,26 +99,22 @@ impl SharedShadow {
     pub(in crate::interp) fn read(
         &mut self,
         clocks: &Clocks,
-        who: SharedAccess,
+        who: &SharedAccess,
         lane: usize,
         (offset, len): (usize, usize),
     ) -> Option<SharedConflict> {
-        let (epoch, step, floor) = (clocks.epoch(who.warp), clocks.step(who.warp), clocks.floor(who.warp));
+        let (epoch, step, floor) = (who.epoch, who.step, who.floor);
         let mut found = None;
-        let mut mine = Last {
-            epoch,
-            step,
-            pc: who.pc,
-            warp: who.warp as u16,
-            lane: lane as u8,
-            bytes: bytes_of(offset, len) | if who.strong { STRONG } else { 0 },
-        };
+        let mut mine = who.last(lane, (offset, len));
         let bit = 1u64 << (who.warp % 64);
         let first = offset / 4;
         let last = (offset + len - 1) / 4;
         let Some(cells) = self.cells.get_mut(first..=last) else { return None };
         for cell in cells {
-            if cell.write.epoch > floor && conflicts(clocks, &mine, &cell.write) {
+            if cell.write.epoch > floor
+                && conflicts(clocks, &mine, &cell.write)
+                && !observed(cell, bit, &mine)
+            {
                 found = Some(cell.write.conflict(true));
             }
             let old = &cell.read;
@@ -133,26 +151,21 @@ impl SharedShadow {
     pub(in crate::interp) fn write(
         &mut self,
         clocks: &Clocks,
-        who: SharedAccess,
+        who: &SharedAccess,
         lane: usize,
         (offset, len): (usize, usize),
         same: bool,
     ) -> Option<SharedConflict> {
-        let floor = clocks.floor(who.warp);
-        let mine = Last {
-            epoch: clocks.epoch(who.warp),
-            step: clocks.step(who.warp),
-            pc: who.pc,
-            warp: who.warp as u16,
-            lane: lane as u8,
-            bytes: bytes_of(offset, len) | if who.strong { STRONG } else { 0 },
-        };
+        let floor = who.floor;
+        let mine = who.last(lane, (offset, len));
         let mut found = None;
         let Some(cells) = self.cells.get_mut(offset / 4..=(offset + len - 1) / 4) else { return None };
         for cell in cells {
             let old = &cell.write;
             let together = same && old.pc == mine.pc && old.warp == mine.warp;
-            if old.epoch > floor && !together && conflicts(clocks, &mine, old) {
+            let bit = 1u64 << (who.warp % 64);
+            if old.epoch > floor && !together && conflicts(clocks, &mine, old) && !observed(cell, bit, &mine)
+            {
                 found = Some(old.conflict(true));
             }
             if cell.readers != 0 && cell.read.bytes & mine.bytes & BYTES != 0 {
@@ -182,6 +195,11 @@ fn bytes_of(offset: usize, len: usize) -> u8 {
         2 => 3 << (offset % 4),
         _ => BYTES,
     }
+}
+
+/// Has the warp read the strong write that the word holds, with a strong read? Then that write came before.
+fn observed(cell: &Cell, bit: u64, mine: &Last) -> bool {
+    cell.write.bytes & cell.read.bytes & STRONG != 0 && cell.readers == bit && cell.read.warp == mine.warp
 }
 
 fn conflicts(clocks: &Clocks, mine: &Last, other: &Last) -> bool {

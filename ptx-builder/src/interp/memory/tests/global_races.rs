@@ -154,6 +154,29 @@ fn messages() {
 }
 
 #[test]
+fn a_flag_that_was_read_may_be_reset() {
+    let pass = |publish: fn(&mut ClusterMemory<'_>, u64), receive: fn(&mut ClusterMemory<'_>, u64)| {
+        run(64, |[one, two], a| {
+            publish(one, a);
+            receive(two, a);
+            write(two, 0, GLOBAL, a, 0);
+        })
+    };
+    assert_eq!(pass(release, acquire), []);
+    assert_eq!(pass(fence_and_write, read_and_fence), []);
+    assert_eq!(pass(release, |_, _| {}), RACE);
+    let counter = run(64, |[one, two], a| {
+        for block in [&mut *one, two] {
+            block.fence(0, Scope::Gpu);
+            add(block, 0, RELAXED, a, 1);
+        }
+        two.fence(0, Scope::Gpu);
+        write(two, 0, GLOBAL, a, 0);
+    });
+    assert_eq!(counter, []);
+}
+
+#[test]
 fn what_follows_a_release_is_not_ordered() {
     let kinds = run(64, |[one, two], a| {
         release(one, a + 32);
