@@ -202,6 +202,7 @@ pub fn launch(memory: &Memory, launch: &Launch<'_>, options: &Options) -> Result
         code: &loaded.code,
         kernel: code,
         index: kernel.index(),
+        id,
         globals: &loaded.globals,
         grid: launch.grid,
         block: launch.block,

@@ -1,6 +1,7 @@
 //! What the warps of a block share, and what an instruction needs beside the registers of its warp.
 
 use super::barrier::Barriers;
+use super::cluster_barrier::ClusterBarrier;
 use super::copy::InFlight;
 use super::grid::Grid;
 use crate::inst::SpecialReg;
@@ -70,6 +71,7 @@ pub(super) struct Env<'a, 'm> {
     pub(super) grid: &'a Grid<'a>,
     pub(super) memory: &'a mut ClusterMemory<'m>,
     pub(super) block: &'a mut BlockState,
+    pub(super) cluster: &'a mut ClusterBarrier,
     pub(super) buffers: &'a mut Buffers,
     pub(super) counts: &'a mut Counts,
     pub(super) printed: &'a mut String,
@@ -105,16 +107,17 @@ impl Env<'_, '_> {
     pub(super) fn exited(&mut self, threads: u32) {
         self.block.live -= threads.min(self.block.live);
         self.block.barriers.changed = true;
+        self.cluster.exited(threads);
     }
 
     pub(super) fn clock(&mut self, special: SpecialReg, regs: &mut Regs, slot: usize, active: u32) {
         let now = self.grid.options.clock_base.wrapping_add(self.time).wrapping_add(self.executed + 1);
         for lane in super::lanes(active) {
-            #[expect(clippy::cast_possible_truncation, reason = "the lower half of the counter")]
-            if special == SpecialReg::Clock {
-                regs.w[slot][lane] = now as u32;
-            } else {
-                regs.l[slot][lane] = now;
+            #[expect(clippy::cast_possible_truncation, reason = "halves of the counter")]
+            match special {
+                SpecialReg::Clock | SpecialReg::GlobalTimerLo => regs.w[slot][lane] = now as u32,
+                SpecialReg::ClockHi | SpecialReg::GlobalTimerHi => regs.w[slot][lane] = (now >> 32) as u32,
+                _ => regs.l[slot][lane] = now,
             }
         }
     }

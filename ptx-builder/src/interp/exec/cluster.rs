@@ -2,6 +2,7 @@
 
 use super::barrier::Barriers;
 use super::block::{BlockState, Buffers, Counts, Env};
+use super::cluster_barrier::ClusterBarrier;
 use super::copy::InFlight;
 use super::frame::Place;
 use super::grid::Grid;
@@ -14,6 +15,7 @@ use crate::interp::memory::ClusterMemory;
 pub(super) struct Cluster<'m> {
     pub(super) memory: ClusterMemory<'m>,
     blocks: Vec<(BlockState, Vec<Warp>)>,
+    barrier: ClusterBarrier,
     /// Instructions so far.
     pub(super) executed: u64,
     /// Was it put aside although it could have gone on?
@@ -78,7 +80,8 @@ impl<'m> Cluster<'m> {
             (state, all.collect())
         });
         let order = if grid.options.seed == 0 { 0 } else { mix(grid.options.seed ^ u64::from(index) << 20) };
-        Self { memory, blocks: blocks.collect(), executed: 0, hungry: false, turn: 0, order }
+        let barrier = ClusterBarrier::new(threads * grid.blocks_per_cluster());
+        Self { memory, blocks: blocks.collect(), barrier, executed: 0, hungry: false, turn: 0, order }
     }
 
     /// Runs for about `quantum` instructions.
@@ -113,7 +116,7 @@ impl<'m> Cluster<'m> {
                         continue;
                     }
                     ran = true;
-                    let mut env = env(grid, &mut self.memory, block, tools, self.executed);
+                    let mut env = environment(grid, (&mut self.memory, &mut self.barrier), block, tools, self.executed);
                     let turn = warp.run(&mut env, budget)?;
                     let used = env.executed;
                     busy |= turn != Turn::Polled;
@@ -122,7 +125,7 @@ impl<'m> Cluster<'m> {
                     if block.executed > grid.options.fuel {
                         let pc = warp.fragments.first().map_or(0, |f| f.pc);
                         let detail = format!("the block has executed {} warp instructions", block.executed);
-                        let env = env_fault(grid, &mut self.memory, block, tools);
+                        let env = environment(grid, (&mut self.memory, &mut self.barrier), block, tools, 0);
                         return Err(env.fault(FindingKind::EndlessLoop, warp.index, pc, warp.live, detail));
                     }
                     let live = (block.rank, block.live);
@@ -131,13 +134,15 @@ impl<'m> Cluster<'m> {
                     block.barriers = barriers;
                 }
             }
+            let warps = self.blocks.iter_mut().flat_map(|(_, warps)| warps);
+            let released = self.barrier.settle(warps, &mut self.memory);
             if done {
                 return Ok(Progress::Finished);
             }
-            if !ran && !self.unblock(grid, tools)? {
+            if !ran && !released && !self.unblock(grid, tools)? {
                 return Err(self.deadlock(grid));
             }
-            if ran && !busy {
+            if ran && !busy && !released {
                 return Ok(Progress::Waits);
             }
             if self.executed >= stop {
@@ -151,7 +156,7 @@ impl<'m> Cluster<'m> {
         for (block, warps) in &mut self.blocks {
             let mut found = false;
             for warp in warps.iter_mut() {
-                let mut env = env(grid, &mut self.memory, block, tools, self.executed);
+                let mut env = environment(grid, (&mut self.memory, &mut self.barrier), block, tools, self.executed);
                 found |= warp.give_up_together(&mut env)?;
             }
             if found {
@@ -197,9 +202,9 @@ impl<'m> Cluster<'m> {
     }
 }
 
-fn env<'a, 'm>(
+fn environment<'a, 'm>(
     grid: &'a Grid<'a>,
-    memory: &'a mut ClusterMemory<'m>,
+    (memory, cluster): (&'a mut ClusterMemory<'m>, &'a mut ClusterBarrier),
     block: &'a mut BlockState,
     tools: &'a mut Tools,
     time: u64,
@@ -208,6 +213,7 @@ fn env<'a, 'm>(
         grid,
         memory,
         block,
+        cluster,
         buffers: &mut tools.buffers,
         counts: &mut tools.counts,
         printed: &mut tools.printed,
@@ -217,13 +223,4 @@ fn env<'a, 'm>(
         executed: 0,
         time,
     }
-}
-
-fn env_fault<'a, 'm>(
-    grid: &'a Grid<'a>,
-    memory: &'a mut ClusterMemory<'m>,
-    block: &'a mut BlockState,
-    tools: &'a mut Tools,
-) -> Env<'a, 'm> {
-    env(grid, memory, block, tools, 0)
 }

@@ -190,6 +190,7 @@ fn gather(regs: &Regs, args: &Args, exchange: Exchange, mask: u32, inputs: &mut 
                 inputs.value[lane] = regs.l[slot][lane];
             }
         }
+        Exchange::Elect => {}
         _ => {
             for lane in super::lanes(mask) {
                 inputs.value[lane] = u64::from(regs.w[slot][lane]);
@@ -213,7 +214,7 @@ fn scatter(regs: &mut Regs, args: &Args, exchange: Exchange, mask: u32, outputs:
     };
     match exchange {
         Exchange::VoteAll | Exchange::VoteAny | Exchange::VoteUni => return pred(args.slots[0]),
-        Exchange::Shfl(_) | Exchange::MatchAll(_) => pred(args.slots[1]),
+        Exchange::Shfl(_) | Exchange::MatchAll(_) | Exchange::Elect => pred(args.slots[1]),
         _ => {}
     }
     let row = &mut regs.w[slot];
@@ -236,6 +237,10 @@ fn compute(exchange: Exchange, inputs: &Inputs, present: u32) -> Outputs {
         Exchange::VoteUni => {
             let lanes = true_lanes();
             outputs.pred = if lanes == 0 || lanes == present { u32::MAX } else { 0 };
+        }
+        Exchange::Elect => {
+            outputs.value = [u64::from(present.trailing_zeros()); LANES];
+            outputs.pred = present & present.wrapping_neg();
         }
         Exchange::Ballot => outputs.value = [u64::from(true_lanes()); LANES],
         Exchange::MatchAny(_) => {

@@ -36,7 +36,7 @@ impl Template {
         };
         let mut varying = Vec::new();
         for constant in &layout.constants {
-            match uniform(grid, function, constant.source) {
+            match uniform(grid, constant.source) {
                 Some(value) => fill(&mut regs, *constant, value),
                 None => varying.push(*constant),
             }
@@ -97,12 +97,11 @@ impl Template {
 }
 
 /// The value of a constant that is the same for the whole launch.
-fn uniform(grid: &Grid<'_>, function: u32, source: Source) -> Option<u64> {
+fn uniform(grid: &Grid<'_>, source: Source) -> Option<u64> {
     let [x, y, z] = grid.block;
     let [gx, gy, gz] = grid.grid;
     let [cx, cy, cz] = grid.cluster;
     let threads = x * y * z;
-    let _ = function;
     let special = match source {
         Source::Bits(bits) => return Some(bits),
         Source::Param(offset) => return Some(u64::from(offset)),
@@ -125,6 +124,13 @@ fn uniform(grid: &Grid<'_>, function: u32, source: Source) -> Option<u64> {
         SpecialReg::DynamicSmemSize => grid.dynamic_shared,
         SpecialReg::TotalSmemSize => grid.shared_bytes,
         SpecialReg::ClusterNctaRank => cx * cy * cz,
+        SpecialReg::ClusterNctaidX => cx,
+        SpecialReg::ClusterNctaidY => cy,
+        SpecialReg::ClusterNctaidZ => cz,
+        SpecialReg::NClusterIdX => gx / cx,
+        SpecialReg::NClusterIdY => gy / cy,
+        SpecialReg::NClusterIdZ => gz / cz,
+        SpecialReg::GridId => return Some(grid.id.0),
         _ => return None,
     };
     Some(u64::from(value))
@@ -136,7 +142,7 @@ const MULTIPROCESSORS: u32 = 132;
 /// The value of a special register that is the same for the warp.
 fn block(grid: &Grid<'_>, special: SpecialReg, place: Place) -> u64 {
     let [x, y, z] = place.block;
-    let [cx, _, _] = grid.cluster;
+    let [cx, cy, cz] = grid.cluster;
     let [gx, gy, _] = grid.grid;
     let linear = u64::from(x) + u64::from(gx) * (u64::from(y) + u64::from(gy) * u64::from(z));
     match special {
@@ -145,7 +151,12 @@ fn block(grid: &Grid<'_>, special: SpecialReg, place: Place) -> u64 {
         SpecialReg::CtaidZ => u64::from(z),
         SpecialReg::WarpId => u64::from(place.warp),
         SpecialReg::SmId => linear % u64::from(MULTIPROCESSORS),
-        SpecialReg::ClusterCtaidX => u64::from(x % cx.max(1)),
+        SpecialReg::ClusterCtaidX => u64::from(x % cx),
+        SpecialReg::ClusterCtaidY => u64::from(y % cy),
+        SpecialReg::ClusterCtaidZ => u64::from(z % cz),
+        SpecialReg::ClusterIdX => u64::from(x / cx),
+        SpecialReg::ClusterIdY => u64::from(y / cy),
+        SpecialReg::ClusterIdZ => u64::from(z / cz),
         SpecialReg::ClusterCtaRank => u64::from(place.rank),
         // Every other one is uniform, differs between lanes, or is read when the instruction executes.
         _ => 0,

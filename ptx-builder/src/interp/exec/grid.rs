@@ -3,7 +3,7 @@
 use super::frame::Template;
 use crate::ids::InstId;
 use crate::interp::finding::Names;
-use crate::interp::launch::Options;
+use crate::interp::launch::{LaunchId, Options};
 use crate::interp::program::{Code, FunctionCode};
 use std::sync::OnceLock;
 
@@ -13,6 +13,7 @@ pub(in crate::interp) struct Grid<'a> {
     /// The kernel.
     pub(in crate::interp) kernel: &'a FunctionCode,
     pub(in crate::interp) index: u32,
+    pub(in crate::interp) id: LaunchId,
     /// Addresses of the module's variables.
     pub(in crate::interp) globals: &'a [u64],
     pub(in crate::interp) grid: [u32; 3],

@@ -3,19 +3,24 @@
 //! - `warp.rs`: fragments of a warp, divergence and reconvergence; `frame.rs`: the registers of a call.
 //! - `run.rs`: the loop over instructions.
 //! - `transfer.rs`, `param.rs`, `atomic.rs`, `copy.rs`: memory.
-//! - `exchange.rs`, `barrier.rs`: what lanes and warps do together.
+//! - `mbarrier.rs`, `bulk.rs`: barrier objects and bulk copies; `address.rs`: addresses of other blocks.
+//! - `exchange.rs`, `barrier.rs`, `cluster_barrier.rs`: what lanes, warps and blocks do together.
 //! - `call.rs`: functions, and those that the driver provides.
 //! - `cluster.rs`: the blocks of a cluster, on one host thread; `schedule.rs`: clusters on host threads.
 
+mod address;
 mod atomic;
 mod barrier;
 mod block;
+mod bulk;
 mod call;
 mod cluster;
+mod cluster_barrier;
 mod copy;
 mod exchange;
 mod frame;
 mod grid;
+mod mbarrier;
 mod param;
 mod print;
 mod run;

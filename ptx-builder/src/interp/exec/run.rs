@@ -34,13 +34,13 @@ impl Warp {
     /// Runs fragments until the budget is used up or none can run.
     pub(super) fn run(&mut self, env: &mut Env<'_, '_>, budget: u32) -> Result<Turn, Fault> {
         let mut left = budget;
-        let mut fair = false;
         env.polls = 0;
-        while let Some(i) = self.pick(fair) {
+        while let Some(i) = self.pick(self.fair) {
             let alone = self.fragments.len() == 1;
             let burst = if alone { left } else { left.min(BURST) };
             let used = self.burst(env, i, burst)?;
-            fair = !alone && used == burst && !fair;
+            // One that waits for another lane lets it run.
+            self.fair = !alone && !self.fair && (used == burst || env.polls >= POLLS);
             left = left.saturating_sub(used);
             env.executed += u64::from(used);
             if env.polls >= POLLS {
@@ -95,9 +95,13 @@ impl Warp {
                     }
                     if !alone {
                         self.fragments[i].pc = pc;
-                        // Others may have been passed, or be here.
+                        // Others may be here, or have been passed.
+                        let last = if self.fair { pc } else { 0 };
                         if self.fragments.iter().enumerate().any(|(j, f)| {
-                            j != i && f.pc == pc && f.frame as usize == frame && f.state == State::Ready
+                            j != i
+                                && (last..=pc).contains(&f.pc)
+                                && f.frame as usize == frame
+                                && f.state == State::Ready
                         }) {
                             return Ok(used);
                         }
@@ -246,6 +250,39 @@ impl Warp {
             }
             Action::Sleep => {
                 env.polls = POLLS;
+                Ok(Next::Advance)
+            }
+            Action::IsSpace(space) => {
+                env.is_space(&mut self.frames[frame].regs, &step.args, *space, active);
+                Ok(Next::Advance)
+            }
+            Action::Mapa(file) => {
+                super::address::mapa(&mut self.frames[frame].regs, &step.args, *file, active);
+                Ok(Next::Advance)
+            }
+            Action::Rank(file) => {
+                super::address::rank(&mut self.frames[frame].regs, &step.args, *file, active);
+                Ok(Next::Advance)
+            }
+            Action::ClusterArrive { relaxed, aligned } => {
+                self.cluster_arrive(env, i, active, (*relaxed, *aligned))
+            }
+            Action::ClusterWait { aligned } => self.cluster_wait(env, i, active, *aligned),
+            Action::Mbarrier(mbarrier) => {
+                env.mbarrier(self.index, pc, &mut self.frames[frame].regs, mbarrier, active)?;
+                Ok(Next::Advance)
+            }
+            Action::PendingCount => {
+                super::mbarrier::pending_count(&mut self.frames[frame].regs, &step.args, active);
+                Ok(Next::Advance)
+            }
+            Action::CopyArrive(arrive) => {
+                let regs = &self.frames[frame].regs;
+                env.copy_arrive(self.index, pc, regs, arrive, active, &mut self.copies)?;
+                Ok(Next::Advance)
+            }
+            Action::Bulk(bulk) => {
+                env.bulk(self.index, pc, &self.frames[frame].regs, bulk, active)?;
                 Ok(Next::Advance)
             }
             Action::Alu(_)

@@ -17,6 +17,8 @@ pub(super) enum State {
     Together,
     /// Arrived at a barrier of the block.
     Barrier(u32),
+    /// Waits for the other threads of the cluster.
+    Cluster,
 }
 
 /// Lanes that are at the same place.
@@ -69,6 +71,11 @@ pub(super) struct Warp {
     /// Frames that can be used again.
     pub(super) free: Vec<u32>,
     pub(super) copies: super::copy::Copies,
+    /// Lanes that have arrived at the barrier of the cluster and not waited, and in which phase.
+    pub(super) cluster_arrived: u32,
+    pub(super) cluster_phase: [u32; LANES],
+    /// The fragment that has waited longest is next.
+    pub(super) fair: bool,
     stamp: u64,
 }
 
@@ -84,6 +91,9 @@ impl Warp {
             frames: vec![frame],
             free: Vec::new(),
             copies: super::copy::Copies::default(),
+            cluster_arrived: 0,
+            cluster_phase: [0; LANES],
+            fair: false,
             stamp: 0,
         }
     }

@@ -2,16 +2,17 @@
 
 use super::layout::{Layout, Source, file_of};
 use super::step::{
-    Action, AtomicStep, BarrierKind, BarrierStep, CallStep, CopyAsync, Element, Exchange, MatrixStep,
-    ParamRange, Pointer, Reduce, Step, StepGuard, Transfer,
+    Action, AtomicStep, BarrierKind, BarrierStep, BulkStep, CallStep, CopyArrive, CopyAsync, Element, Exchange, MatrixStep,
+    MbarrierStep, ParamRange, Pointer, Reduce, Step, StepGuard, Transfer,
 };
 use crate::inst::{
-    Address, Atom, AtomOrder, Base, Call, Callee, Guard, Inst, Kind, MatrixMove, Operand, Red, Regular,
+    Address, Atom, AtomOrder, Base, BulkCompletion, BulkCopy, Call, Callee, Guard, Inst, Kind, MatrixMove, Mbarrier, MbarrierOp, Operand, Red, Regular,
     Scope, Space, What,
 };
 use crate::interp::alu;
 use crate::interp::memory::{LOCAL_WINDOW, SHARED_WINDOW};
-use crate::interp::regs::{Args, File, MAX_OPERANDS};
+use crate::interp::program::PARAM_WINDOW;
+use crate::interp::regs::{Args, File, Regs};
 use crate::module::{Function, Module};
 use crate::ops::Op;
 use crate::ty::{Ty, TyKind};
@@ -61,8 +62,9 @@ impl Lowering<'_> {
                 self.call(call)
             }
             Kind::Ld(ld) => {
-                let elements = self.elements(operands, 0, operands.len().saturating_sub(1), ld.ty)?;
-                let pointer = self.pointer(operands.last(), ld.space)?;
+                let count = usize::from(ld.width.count());
+                let elements = self.elements(operands, 0, count, ld.ty)?;
+                let pointer = self.pointer(operands.get(count), ld.space)?;
                 let param = pointer.space == Space::Param;
                 let transfer = Transfer { pointer, order: ld.order, nc: ld.nc, ty: ld.ty, elements };
                 let transfer = Box::new(transfer);
@@ -70,7 +72,7 @@ impl Lowering<'_> {
             }
             Kind::St(st) => {
                 let pointer = self.pointer(operands.first(), st.space)?;
-                let elements = self.elements(operands, 1, operands.len(), st.ty)?;
+                let elements = self.elements(operands, 1, 1 + usize::from(st.width.count()), st.ty)?;
                 let param = pointer.space == Space::Param;
                 let transfer = Transfer { pointer, order: st.order, nc: false, ty: st.ty, elements };
                 let transfer = Box::new(transfer);
@@ -103,6 +105,14 @@ impl Lowering<'_> {
                 args.slots[alu::EXTRA] = alu::extra(&inst.kind, &files);
                 Ok(Action::Matrix(f))
             }
+            Kind::Elect => {
+                self.rows(inst, args)?;
+                Ok(Action::Exchange(Exchange::Elect))
+            }
+            Kind::Mbarrier(mbarrier) => self.mbarrier(inst, *mbarrier, args),
+            Kind::BulkCopy(bulk) => self.bulk(bulk, operands),
+            // The result is a hint that nothing here takes.
+            Kind::CreatePolicy(_) => Ok(Action::Nop),
             Kind::Inline { .. } => Err("inline text is not interpreted".to_owned()),
             Kind::Mov(_) if matches!(operands.get(1), Some(Operand::Special(s)) if is_clock(*s)) => {
                 let Some(Operand::Special(special)) = operands.get(1) else {
@@ -165,7 +175,8 @@ impl Lowering<'_> {
         match regular.op {
             Op::Ret => Ok(Action::Return),
             Op::Exit => Ok(Action::Exit),
-            Op::Trap => Ok(Action::Trap),
+            // Without a debugger, a breakpoint stops the kernel.
+            Op::Trap | Op::Brkpt => Ok(Action::Trap),
             Op::ActiveMask => {
                 self.rows(inst, args)?;
                 Ok(Action::ActiveMask)
@@ -192,13 +203,65 @@ impl Lowering<'_> {
             Op::CpAsyncWaitAll => Ok(Action::WaitAll),
             Op::GridDepWait => Ok(Action::GridWait),
             Op::Nanosleep => Ok(Action::Sleep),
-            // Hints: nothing that a program can observe.
-            Op::PrefetchL1 | Op::PrefetchL2 | Op::GridDepLaunch | Op::SetMaxNRegInc | Op::SetMaxNRegDec => {
-                Ok(Action::Nop)
+            Op::FenceMbarrierInit => Ok(Action::Fence(Scope::Cluster)),
+            Op::ClusterArrive => Ok(Action::ClusterArrive { relaxed: false, aligned: false }),
+            Op::ClusterArriveAligned => Ok(Action::ClusterArrive { relaxed: false, aligned: true }),
+            Op::ClusterArriveRelaxed => Ok(Action::ClusterArrive { relaxed: true, aligned: false }),
+            Op::ClusterArriveRelaxedAligned => Ok(Action::ClusterArrive { relaxed: true, aligned: true }),
+            Op::ClusterWait => Ok(Action::ClusterWait { aligned: false }),
+            Op::ClusterWaitAligned => Ok(Action::ClusterWait { aligned: true }),
+            Op::Mapa | Op::MapaShared => {
+                self.rows(inst, args)?;
+                Ok(Action::Mapa(file))
             }
-            Op::CvtaShared => self.window(inst, args, Op::Add, SHARED_WINDOW),
+            Op::GetCtaRank | Op::GetCtaRankShared => {
+                self.rows(inst, args)?;
+                Ok(Action::Rank(file))
+            }
+            Op::IsGlobal => self.is_space(inst, args, Space::Global),
+            Op::IsShared => self.is_space(inst, args, Space::Shared),
+            Op::IsCluster => self.is_space(inst, args, Space::SharedCluster),
+            Op::IsLocal => self.is_space(inst, args, Space::Local),
+            Op::IsConst => self.is_space(inst, args, Space::Const),
+            Op::IsParam => self.is_space(inst, args, Space::Param),
+            Op::CpAsyncArrive => self.copy_arrive(operands, Space::Generic, false),
+            Op::CpAsyncArriveShared => self.copy_arrive(operands, Space::Shared, false),
+            Op::CpAsyncArriveNoInc => self.copy_arrive(operands, Space::Generic, true),
+            Op::CpAsyncArriveNoIncShared => self.copy_arrive(operands, Space::Shared, true),
+            Op::MovMatrix => {
+                self.rows(inst, args)?;
+                Ok(Action::Matrix(transpose))
+            }
+            // Hints, and copies that have happened when they are waited for: nothing that a program can observe.
+            Op::PrefetchL1
+            | Op::PrefetchL2
+            | Op::PrefetchAnyL1
+            | Op::PrefetchAnyL2
+            | Op::PrefetchUniform
+            | Op::PrefetchLast
+            | Op::PrefetchNormal
+            | Op::ApplyPriority
+            | Op::ApplyPriorityAny
+            | Op::BulkPrefetch
+            | Op::BulkCommit
+            | Op::BulkWait
+            | Op::BulkWaitRead
+            | Op::FenceProxyAlias
+            | Op::FenceProxyAsync
+            | Op::FenceProxyAsyncGlobal
+            | Op::FenceProxyAsyncShared
+            | Op::FenceProxyAsyncCluster
+            | Op::PmEvent
+            | Op::Discard
+            | Op::DiscardAny
+            | Op::GridDepLaunch
+            | Op::SetMaxNRegInc
+            | Op::SetMaxNRegDec => Ok(Action::Nop),
+            Op::CvtaShared | Op::CvtaCluster => self.window(inst, args, Op::Add, SHARED_WINDOW),
+            Op::CvtaParam => self.window(inst, args, Op::Add, PARAM_WINDOW),
+            Op::CvtaToParam => self.window(inst, args, Op::Sub, PARAM_WINDOW),
             Op::CvtaLocal => self.window(inst, args, Op::Add, LOCAL_WINDOW),
-            Op::CvtaToShared => self.window(inst, args, Op::Sub, SHARED_WINDOW),
+            Op::CvtaToShared | Op::CvtaToCluster => self.window(inst, args, Op::Sub, SHARED_WINDOW),
             Op::CvtaToLocal => self.window(inst, args, Op::Sub, LOCAL_WINDOW),
             Op::CvtaGlobal | Op::CvtaToGlobal | Op::CvtaConst | Op::CvtaToConst => {
                 self.alu(inst, &Kind::Mov(Ty::U64), args)
@@ -214,6 +277,57 @@ impl Lowering<'_> {
         let kind = Kind::Regular(Regular::new(op, Some(Ty::U64)));
         let f = alu::lower(&kind, &[files[0], files[1], File::L]).ok_or("no 64-bit addition")?;
         Ok(Action::Alu(f))
+    }
+
+    fn is_space(&mut self, inst: &Inst, args: &mut Args, space: Space) -> Result<Action, Reason> {
+        self.rows(inst, args)?;
+        Ok(Action::IsSpace(space))
+    }
+
+    fn copy_arrive(&mut self, operands: &[Operand], space: Space, counted: bool) -> Result<Action, Reason> {
+        let pointer = self.pointer(operands.first(), space)?;
+        Ok(Action::CopyArrive(Box::new(CopyArrive { pointer, counted })))
+    }
+
+    fn mbarrier(&mut self, inst: &Inst, mbarrier: Mbarrier, args: &mut Args) -> Result<Action, Reason> {
+        use MbarrierOp as M;
+        let operands = inst.operands.as_slice();
+        let op = mbarrier.op;
+        if op == M::PendingCount {
+            self.rows(inst, args)?;
+            return Ok(Action::PendingCount);
+        }
+        let results = op.arrives() || op.waits();
+        let at = usize::from(results);
+        let dest = match operands.first() {
+            Some(Operand::None) => None,
+            some if op.arrives() => Some(self.element(some, Ty::B64)?),
+            some if op.waits() => Some(self.element(some, Ty::Pred)?),
+            _ => None,
+        };
+        let pointer = self.pointer(operands.get(at), mbarrier.space)?;
+        let ty = if matches!(op, M::TestWait | M::TryWait) { Ty::B64 } else { Ty::U32 };
+        let value = match operands.get(at + 1) {
+            None | Some(Operand::None) => None,
+            some => Some(self.element(some, ty)?),
+        };
+        let ordered = !matches!(mbarrier.order, Some((AtomOrder::Relaxed, _)));
+        Ok(Action::Mbarrier(Box::new(MbarrierStep { op, pointer, dest, value, ordered })))
+    }
+
+    fn bulk(&mut self, bulk: &BulkCopy, operands: &[Operand]) -> Result<Action, Reason> {
+        let to = self.pointer(operands.first(), bulk.to)?;
+        let from = self.pointer(operands.get(1), bulk.from)?;
+        let bytes = self.element(operands.get(2), Ty::U32)?.slot;
+        let mut next = 3;
+        let mut barrier = None;
+        if bulk.completion == BulkCompletion::Mbarrier {
+            barrier = Some(self.pointer(operands.get(next), bulk.to)?);
+            next += 1;
+        }
+        let multicast =
+            if bulk.multicast { Some(self.element(operands.get(next), Ty::B16)?.slot) } else { None };
+        Ok(Action::Bulk(Box::new(BulkStep { to, from, bytes, barrier, multicast })))
     }
 
     fn barrier(&mut self, inst: &Inst, args: &mut Args, kind: BarrierKind) -> Result<Action, Reason> {
@@ -308,8 +422,8 @@ impl Lowering<'_> {
                 };
                 let (file, slot, negated) = self.row(what, operand)?;
                 let i = files.len();
-                if i >= MAX_OPERANDS {
-                    return Err(format!("more than {MAX_OPERANDS} operands"));
+                if i >= alu::EXTRA {
+                    return Err(format!("more than {} operands", alu::EXTRA));
                 }
                 args.slots[i] = slot;
                 args.negated |= u16::from(negated) << i;
@@ -417,13 +531,24 @@ impl Lowering<'_> {
     }
 }
 
+/// `movmatrix`: lane i holds elements 2i%8 and 2i%8+1 of row i/4, and gets those of column i/4.
+fn transpose(regs: &mut Regs, args: &Args, mask: u32) {
+    let from = regs.w[args.slots[1] as usize];
+    let half = |row: usize, column: usize| from[row * 4 + column / 2] >> (column % 2 * 16) & 0xFFFF;
+    let to = &mut regs.w[args.slots[0] as usize];
+    for (lane, value) in to.iter_mut().enumerate().filter(|(lane, _)| mask >> lane & 1 == 1) {
+        let (column, row) = (lane / 4, lane % 4 * 2);
+        *value = half(row, column) | half(row + 1, column) << 16;
+    }
+}
+
 fn matrix_step(pointer: Pointer, matrix: MatrixMove, elements: &[Element]) -> MatrixStep {
     MatrixStep { pointer, trans: matrix.trans, slots: elements.iter().map(|e| e.slot).collect() }
 }
 
 fn is_clock(special: crate::inst::SpecialReg) -> bool {
-    use crate::inst::SpecialReg::{Clock, Clock64, GlobalTimer};
-    matches!(special, Clock | Clock64 | GlobalTimer)
+    use crate::inst::SpecialReg::{Clock, Clock64, ClockHi, GlobalTimer, GlobalTimerHi, GlobalTimerLo};
+    matches!(special, Clock | Clock64 | ClockHi | GlobalTimer | GlobalTimerLo | GlobalTimerHi)
 }
 
 fn orders(order: Option<AtomOrder>) -> (bool, bool) {

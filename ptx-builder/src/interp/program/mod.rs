@@ -24,6 +24,9 @@ use crate::verify::VerifiedModule;
 use lower::Lowering;
 use std::sync::Arc;
 
+/// Where generic addresses of kernel parameters begin.
+pub(super) const PARAM_WINDOW: u64 = 0x0300_0000_0000;
+
 /// A decoded module. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Program(Arc<Code>);

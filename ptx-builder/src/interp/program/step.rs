@@ -1,7 +1,7 @@
 //! Decoded instructions.
 
 use crate::ids::InstId;
-use crate::inst::{AtomOp, MemOrder, Scope, ShflMode, Space, SpecialReg};
+use crate::inst::{AtomOp, MbarrierOp, MemOrder, Scope, ShflMode, Space, SpecialReg};
 use crate::interp::regs::{AluFn, Args, File};
 use crate::ty::Ty;
 
@@ -74,6 +74,25 @@ pub(in crate::interp) enum Action {
     Clock(SpecialReg),
     GridWait,
     Sleep,
+    /// `isspacep`: the predicate is operand 0, the address operand 1.
+    IsSpace(Space),
+    /// `mapa`: address and rank are operands 1 and 2, in rows of this file.
+    Mapa(File),
+    /// `getctarank`.
+    Rank(File),
+    ClusterArrive {
+        relaxed: bool,
+        aligned: bool,
+    },
+    ClusterWait {
+        aligned: bool,
+    },
+    Mbarrier(Box<MbarrierStep>),
+    /// `mbarrier.pending_count`: operands 0 and 1.
+    PendingCount,
+    /// `cp.async.mbarrier.arrive`.
+    CopyArrive(Box<CopyArrive>),
+    Bulk(Box<BulkStep>),
 }
 
 /// Where memory is: a register and an offset.
@@ -136,6 +155,7 @@ pub(in crate::interp) enum Exchange {
     VoteAny,
     VoteUni,
     Ballot,
+    Elect,
     MatchAny(File),
     MatchAll(File),
     Redux(Reduce, Ty),
@@ -201,6 +221,39 @@ pub(in crate::interp) struct MatrixStep {
     pub(in crate::interp) trans: bool,
     /// One 32-bit register for each matrix.
     pub(in crate::interp) slots: Box<[u32]>,
+}
+
+/// `mbarrier`, except `pending_count`.
+#[derive(Debug)]
+pub(in crate::interp) struct MbarrierStep {
+    pub(in crate::interp) op: MbarrierOp,
+    pub(in crate::interp) pointer: Pointer,
+    /// The state before an arrival, or the predicate of a wait.
+    pub(in crate::interp) dest: Option<Element>,
+    /// Count, bytes, state or parity.
+    pub(in crate::interp) value: Option<Element>,
+    /// Not `.relaxed`.
+    pub(in crate::interp) ordered: bool,
+}
+
+/// `cp.async.mbarrier.arrive`.
+#[derive(Debug)]
+pub(in crate::interp) struct CopyArrive {
+    pub(in crate::interp) pointer: Pointer,
+    /// `.noinc`: the arrival is one of those that the phase expects.
+    pub(in crate::interp) counted: bool,
+}
+
+/// `cp.async.bulk`.
+#[derive(Debug)]
+pub(in crate::interp) struct BulkStep {
+    pub(in crate::interp) to: Pointer,
+    pub(in crate::interp) from: Pointer,
+    /// The row with the number of bytes.
+    pub(in crate::interp) bytes: u32,
+    pub(in crate::interp) barrier: Option<Pointer>,
+    /// The row with the mask of blocks.
+    pub(in crate::interp) multicast: Option<u32>,
 }
 
 /// `call`.

@@ -1,0 +1,89 @@
+//! Running a kernel of one test.
+
+use ptx_builder::interp::{Finding, FindingKind, Kernel, Launch, Memory, Options, Program, Report, launch};
+use ptx_builder::{KernelBuilder, Module, Reg, Target, U32, U64};
+
+/// A kernel `k` on sm_90a with a first parameter `out`.
+pub fn module(build: impl FnOnce(&mut KernelBuilder, Reg<U64>)) -> Module {
+    let mut module = Module::new(Target::SM_90A);
+    module.kernel("k", |k| {
+        k.maxntid(1024, 1, 1);
+        let out = k.param_ptr("out", 16);
+        build(k, out);
+    });
+    module
+}
+
+/// `out[index] = value`.
+pub fn put(k: &mut KernelBuilder, out: Reg<U64>, index: Reg<U32>, value: Reg<U32>) {
+    let at = k.ptr_index(out, index, 4);
+    k.st_global::<U32>(at, value);
+}
+
+/// What a launch needs beside the kernel.
+#[derive(Clone)]
+pub struct Setup {
+    pub grid: u32,
+    pub block: u32,
+    pub cluster: u32,
+    pub dynamic: u32,
+    pub options: Options,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        let options = Options { fuel: 1 << 22, ..Options::default() };
+        Self { grid: 1, block: 32, cluster: 1, dynamic: 0, options }
+    }
+}
+
+impl Setup {
+    pub fn block(block: u32) -> Self {
+        Self { block, ..Self::default() }
+    }
+
+    /// Launches a kernel with `out` of that many words, zero before.
+    pub fn run_on(&self, memory: &Memory, kernel: &Kernel, words: usize) -> (Report, Vec<u32>) {
+        let bytes = words * 4;
+        let out = memory.alloc(bytes as u64).unwrap();
+        memory.write(out, &vec![0; bytes]).unwrap();
+        let params = [out.to_le_bytes().to_vec()];
+        let what = Launch {
+            kernel,
+            grid: [self.grid, 1, 1],
+            block: [self.block, 1, 1],
+            cluster: [self.cluster, 1, 1],
+            dynamic_shared: self.dynamic,
+            params: &params,
+        };
+        let report = launch(memory, &what, &self.options).unwrap();
+        let mut result = vec![0; bytes];
+        memory.read(out, &mut result).unwrap();
+        let words = result.chunks_exact(4).map(|c| u32::from_le_bytes([c[0], c[1], c[2], c[3]]));
+        (report, words.collect())
+    }
+
+    /// Verifies, loads and launches the kernel `k`.
+    pub fn report(&self, module: Module, words: usize) -> (Report, Vec<u32>) {
+        let verified = module.verify_foreign().unwrap();
+        let memory = Memory::new();
+        let loaded = Program::new(&verified).unwrap().load(&memory).unwrap();
+        self.run_on(&memory, &loaded.kernel("k").unwrap(), words)
+    }
+
+    /// The same, where nothing may be found.
+    pub fn clean(&self, module: Module, words: usize) -> Vec<u32> {
+        let (report, out) = self.report(module, words);
+        let found: Vec<String> = report.all().map(ToString::to_string).collect();
+        assert!(report.is_clean(), "{}", found.join("\n"));
+        out
+    }
+
+    /// The same, where something of a kind has to be found.
+    pub fn finds(&self, module: Module, kind: FindingKind) -> Finding {
+        let (report, _) = self.report(module, 1024);
+        let all: Vec<String> = report.all().map(ToString::to_string).collect();
+        let found = report.all().find(|finding| finding.kind == kind).cloned();
+        found.unwrap_or_else(|| panic!("no {kind:?} in {all:?}"))
+    }
+}
