@@ -72,9 +72,8 @@ fn one_kernel(module: &ptx_builder::Module, kernel: usize) -> Option<String> {
     };
     // What these kernels do to memory makes no sense; that they end is what counts.
     let options = Options { fuel: 1 << 20, threads: Some(1), ..Options::default() };
-    match launch(&memory, &what, &options) {
-        Ok(report) => assert!(report.instructions > 0, "{name}"),
-        Err(error) => panic!("{name}: {error}"),
+    if let Err(error) = launch(&memory, &what, &options) {
+        panic!("{name}: {error}");
     }
     Some(name)
 }
@@ -107,9 +106,16 @@ fn random_modules_do_not_panic() {
             let kernel = loaded.kernel(&function.name).unwrap();
             let params = params(function, &memory);
             let block = function.reqntid.or(function.maxntid).unwrap_or([64, 1, 1]);
-            let what =
-                Launch { kernel: &kernel, grid: [2, 1, 1], block, cluster: [1; 3], dynamic_shared: 1024, params: &params };
-            let options = Options { fuel: 20_000, seed: u64::from(seed), threads: Some(1), ..Options::default() };
+            let what = Launch {
+                kernel: &kernel,
+                grid: [2, 1, 1],
+                block,
+                cluster: [1; 3],
+                dynamic_shared: 1024,
+                params: &params,
+            };
+            let options =
+                Options { fuel: 20_000, seed: u64::from(seed), threads: Some(1), ..Options::default() };
             // Refusals are fine: block sizes are random too.
             let _ = launch(&memory, &what, &options);
         }

@@ -29,7 +29,15 @@ fn branches_diverge_and_meet_again() {
         let value = k.selp(whole, v, 99);
         put(k, out, t, value);
     });
-    let expected = lanes(|t| if t % 2 == 0 { 3 } else if t < 16 { 1 } else { 2 });
+    let expected = lanes(|t| {
+        if t % 2 == 0 {
+            3
+        } else if t < 16 {
+            1
+        } else {
+            2
+        }
+    });
     assert_eq!(Setup::default().clean(m, 32), expected);
 }
 
@@ -212,6 +220,7 @@ fn endless_recursion_is_a_stack_overflow() {
     call f, ();
     ret;
 }";
-    let finding = Setup::default().finds(ptx_builder::parse(text).unwrap(), ptx_builder::interp::FindingKind::OutOfBounds);
+    let finding = Setup::default()
+        .finds(ptx_builder::parse(text).unwrap(), ptx_builder::interp::FindingKind::OutOfBounds);
     assert!(finding.detail.contains("stack"), "{finding}");
 }

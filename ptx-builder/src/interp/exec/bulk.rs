@@ -37,14 +37,21 @@ impl Env<'_, '_> {
             // The same offset in every block of the mask; the own block, or the one of the address, without.
             let targets: Vec<Option<u32>> = match step.multicast {
                 None => vec![None],
-                Some(mask) => super::lanes(regs.w[mask as usize][lane] & 0xFFFF).map(|rank| Some(rank as u32)).collect(),
+                Some(mask) => {
+                    super::lanes(regs.w[mask as usize][lane] & 0xFFFF).map(|rank| Some(rank as u32)).collect()
+                }
             };
             for rank in targets {
                 let there = |address: u64| match rank {
                     None => address,
                     Some(rank) => address & !(0xFF << RANK_SHIFT) | u64::from(rank) << RANK_SHIFT,
                 };
-                self.move_bytes((warp, pc), (step.from.space, from[lane]), (step.to.space, there(to[lane])), bytes)?;
+                self.move_bytes(
+                    (warp, pc),
+                    (step.from.space, from[lane]),
+                    (step.to.space, there(to[lane])),
+                    bytes,
+                )?;
                 if let Some(pointer) = &step.barrier {
                     self.complete((warp, pc, lane), pointer.space, there(barrier[lane]), u64::from(bytes))?;
                 }

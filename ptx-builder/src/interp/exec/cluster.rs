@@ -116,12 +116,13 @@ impl<'m> Cluster<'m> {
                         continue;
                     }
                     ran = true;
-                    let mut env = environment(grid, (&mut self.memory, &mut self.barrier), block, tools, self.executed);
-                    let turn = warp.run(&mut env, budget)?;
+                    let mut env =
+                        environment(grid, (&mut self.memory, &mut self.barrier), block, tools, self.executed);
+                    let turn = warp.run(&mut env, budget);
                     let used = env.executed;
-                    busy |= turn != Turn::Polled;
                     block.executed += used;
                     self.executed += used;
+                    busy |= turn? != Turn::Polled;
                     if block.executed > grid.options.fuel {
                         let pc = warp.fragments.first().map_or(0, |f| f.pc);
                         let detail = format!("the block has executed {} warp instructions", block.executed);
@@ -156,7 +157,8 @@ impl<'m> Cluster<'m> {
         for (block, warps) in &mut self.blocks {
             let mut found = false;
             for warp in warps.iter_mut() {
-                let mut env = environment(grid, (&mut self.memory, &mut self.barrier), block, tools, self.executed);
+                let mut env =
+                    environment(grid, (&mut self.memory, &mut self.barrier), block, tools, self.executed);
                 found |= warp.give_up_together(&mut env)?;
             }
             if found {

@@ -155,7 +155,9 @@ impl Env<'_, '_> {
             let bytes = number.cast_signed();
             let before = match step.op {
                 M::ExpectTx => self.update(site, space, at[lane], &mut |o| o.transfer(bytes))?,
-                M::CompleteTx => self.update(site, space, at[lane], &mut |o| Ok(o.transfer(-bytes)?.settle()))?,
+                M::CompleteTx => {
+                    self.update(site, space, at[lane], &mut |o| Ok(o.transfer(-bytes)?.settle()))?
+                }
                 M::Arrive | M::ArriveNoComplete => {
                     self.update(site, space, at[lane], &mut |o| o.arrive(number, false))?
                 }
@@ -228,7 +230,13 @@ impl Env<'_, '_> {
     }
 
     /// Bytes of an asynchronous copy have arrived.
-    pub(super) fn complete(&mut self, at: (u32, u32, usize), space: Space, address: u64, bytes: u64) -> Result<(), Fault> {
+    pub(super) fn complete(
+        &mut self,
+        at: (u32, u32, usize),
+        space: Space,
+        address: u64,
+        bytes: u64,
+    ) -> Result<(), Fault> {
         self.memory.release(at.0, object(self.within(space, address)));
         let bytes = bytes.cast_signed();
         self.update(at, space, address, &mut |o| Ok(o.transfer(-bytes)?.settle()))?;

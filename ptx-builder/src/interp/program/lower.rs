@@ -2,12 +2,12 @@
 
 use super::layout::{Layout, Source, file_of};
 use super::step::{
-    Action, AtomicStep, BarrierKind, BarrierStep, BulkStep, CallStep, CopyArrive, CopyAsync, Element, Exchange, MatrixStep,
-    MbarrierStep, ParamRange, Pointer, Reduce, Step, StepGuard, Transfer,
+    Action, AtomicStep, BarrierKind, BarrierStep, BulkStep, CallStep, CopyArrive, CopyAsync, Element,
+    Exchange, MatrixStep, MbarrierStep, ParamRange, Pointer, Reduce, Step, StepGuard, Transfer,
 };
 use crate::inst::{
-    Address, Atom, AtomOrder, Base, BulkCompletion, BulkCopy, Call, Callee, Guard, Inst, Kind, MatrixMove, Mbarrier, MbarrierOp, Operand, Red, Regular,
-    Scope, Space, What,
+    Address, Atom, AtomOrder, Base, BulkCompletion, BulkCopy, Call, Callee, Guard, Inst, Kind, MatrixMove,
+    Mbarrier, MbarrierOp, Operand, Red, Regular, Scope, Space, What,
 };
 use crate::interp::alu;
 use crate::interp::memory::{LOCAL_WINDOW, SHARED_WINDOW};
