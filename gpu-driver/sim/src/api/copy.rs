@@ -1,0 +1,299 @@
+//! Copies and fills.
+//!
+//! Pageable host memory is read when the call is made and written before it returns, as drivers do. Pinned memory is
+//! read and written when the copy runs, which may be as late as the next synchronisation.
+
+use std::ffi::{c_uint, c_void};
+
+use gpu_driver::sys::{CUdeviceptr, CUresult, CUstream};
+
+use crate::call::{Call, Name, Outcome, in_context, name};
+use crate::work::{Copy, Fill, Place, Work};
+
+/// Whether a call returns before its work is done.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum When {
+    Queued,
+    Done,
+}
+
+/// An end on the device, or in pinned memory under its device address.
+pub(crate) fn device_place(call: &Call<'_>, address: CUdeviceptr, bytes: usize) -> Outcome<Place> {
+    if call.pinned_at(address as usize, bytes).is_some() {
+        return Ok(Place::Host(address as usize));
+    }
+    check_device(call, address, bytes as u64)?;
+    Ok(Place::Device(address))
+}
+
+/// Whether a range is in one allocation of the device.
+pub(crate) fn check_device(call: &Call<'_>, address: CUdeviceptr, bytes: u64) -> Outcome {
+    let end = address.checked_add(bytes).ok_or(CUresult::ERROR_INVALID_VALUE)?;
+    match call.memory.find(address) {
+        Some(found) if end <= found.base + found.bytes => Ok(()),
+        _ => Err(CUresult::ERROR_INVALID_VALUE),
+    }
+}
+
+fn source(call: &Call<'_>, host: *const c_void, bytes: usize, when: When) -> Outcome<Place> {
+    if host.is_null() {
+        return Err(CUresult::ERROR_INVALID_VALUE);
+    }
+    let address = host.expose_provenance();
+    if when == When::Done || call.pinned_at(address, bytes).is_some() {
+        return Ok(Place::Host(address));
+    }
+    // SAFETY: the program passes `bytes` readable bytes.
+    let bytes = unsafe { std::slice::from_raw_parts(host.cast::<u8>(), bytes) };
+    Ok(Place::Staged(bytes.into()))
+}
+
+/// A destination on the host, and when the call may return.
+fn destination(call: &Call<'_>, host: *mut c_void, bytes: usize, when: When) -> Outcome<(Place, When)> {
+    if host.is_null() {
+        return Err(CUresult::ERROR_INVALID_VALUE);
+    }
+    let address = host.expose_provenance();
+    let pinned = call.pinned_at(address, bytes).is_some();
+    Ok((Place::Host(address), if pinned { when } else { When::Done }))
+}
+
+fn queue(call: &mut Call<'_>, stream: CUstream, work: Work, when: When) -> Outcome {
+    let stream = call.stream(stream)?;
+    let marker = call.queue(stream, work)?;
+    match when {
+        When::Queued => Ok(()),
+        When::Done => call.wait(&[marker]),
+    }
+}
+
+fn htod(
+    name: Name<'_>,
+    dst: CUdeviceptr,
+    src: *const c_void,
+    bytes: usize,
+    stream: CUstream,
+    when: When,
+) -> CUresult {
+    in_context(name, |call| {
+        call.stream(stream)?;
+        if bytes == 0 {
+            return Ok(());
+        }
+        let dst = device_place(call, dst, bytes)?;
+        let src = source(call, src, bytes, when)?;
+        queue(call, stream, Work::Copy(Copy::linear(dst, src, bytes)), when)
+    })
+}
+
+fn dtoh(
+    name: Name<'_>,
+    dst: *mut c_void,
+    src: CUdeviceptr,
+    bytes: usize,
+    stream: CUstream,
+    when: When,
+) -> CUresult {
+    in_context(name, |call| {
+        call.stream(stream)?;
+        if bytes == 0 {
+            return Ok(());
+        }
+        let src = device_place(call, src, bytes)?;
+        let (dst, when) = destination(call, dst, bytes, when)?;
+        queue(call, stream, Work::Copy(Copy::linear(dst, src, bytes)), when)
+    })
+}
+
+fn dtod(name: Name<'_>, dst: CUdeviceptr, src: CUdeviceptr, bytes: usize, stream: CUstream) -> CUresult {
+    in_context(name, |call| {
+        call.stream(stream)?;
+        if bytes == 0 {
+            return Ok(());
+        }
+        let (dst, src) = (device_place(call, dst, bytes)?, device_place(call, src, bytes)?);
+        // Copies within the device do not wait, not even the ones whose name says nothing of it.
+        queue(call, stream, Work::Copy(Copy::linear(dst, src, bytes)), When::Queued)
+    })
+}
+
+pub(crate) unsafe extern "C" fn htod_sync(dst: CUdeviceptr, src: *const c_void, bytes: usize) -> CUresult {
+    htod(name!("cuMemcpyHtoD", "{bytes}"), dst, src, bytes, CUstream::NULL, When::Done)
+}
+
+pub(crate) unsafe extern "C" fn htod_async(
+    dst: CUdeviceptr,
+    src: *const c_void,
+    bytes: usize,
+    stream: CUstream,
+) -> CUresult {
+    htod(name!("cuMemcpyHtoDAsync", "{bytes}"), dst, src, bytes, stream, When::Queued)
+}
+
+pub(crate) unsafe extern "C" fn dtoh_sync(dst: *mut c_void, src: CUdeviceptr, bytes: usize) -> CUresult {
+    dtoh(name!("cuMemcpyDtoH", "{bytes}"), dst, src, bytes, CUstream::NULL, When::Done)
+}
+
+pub(crate) unsafe extern "C" fn dtoh_async(
+    dst: *mut c_void,
+    src: CUdeviceptr,
+    bytes: usize,
+    stream: CUstream,
+) -> CUresult {
+    dtoh(name!("cuMemcpyDtoHAsync", "{bytes}"), dst, src, bytes, stream, When::Queued)
+}
+
+pub(crate) unsafe extern "C" fn dtod_sync(dst: CUdeviceptr, src: CUdeviceptr, bytes: usize) -> CUresult {
+    dtod(name!("cuMemcpyDtoD", "{bytes}"), dst, src, bytes, CUstream::NULL)
+}
+
+pub(crate) unsafe extern "C" fn dtod_async(
+    dst: CUdeviceptr,
+    src: CUdeviceptr,
+    bytes: usize,
+    stream: CUstream,
+) -> CUresult {
+    dtod(name!("cuMemcpyDtoDAsync", "{bytes}"), dst, src, bytes, stream)
+}
+
+/// A copy between any two places, by address: what is not the device's is the host's.
+fn unified(
+    name: Name<'_>,
+    dst: CUdeviceptr,
+    src: CUdeviceptr,
+    bytes: usize,
+    stream: CUstream,
+    when: When,
+) -> CUresult {
+    in_context(name, |call| {
+        call.stream(stream)?;
+        if bytes == 0 {
+            return Ok(());
+        }
+        let on_device = |call: &Call<'_>, address: u64| {
+            call.pinned_at(address as usize, bytes).is_some() || call.memory.find(address).is_some()
+        };
+        let mut when = when;
+        let to = if on_device(call, dst) {
+            device_place(call, dst, bytes)?
+        } else {
+            let (place, latest) =
+                destination(call, std::ptr::with_exposed_provenance_mut(dst as usize), bytes, when)?;
+            when = latest;
+            place
+        };
+        let from = if on_device(call, src) {
+            device_place(call, src, bytes)?
+        } else {
+            source(call, std::ptr::with_exposed_provenance(src as usize), bytes, when)?
+        };
+        queue(call, stream, Work::Copy(Copy::linear(to, from, bytes)), when)
+    })
+}
+
+pub(crate) unsafe extern "C" fn memcpy(dst: CUdeviceptr, src: CUdeviceptr, bytes: usize) -> CUresult {
+    unified(name!("cuMemcpy", "{bytes}"), dst, src, bytes, CUstream::NULL, When::Done)
+}
+
+pub(crate) unsafe extern "C" fn memcpy_async(
+    dst: CUdeviceptr,
+    src: CUdeviceptr,
+    bytes: usize,
+    stream: CUstream,
+) -> CUresult {
+    unified(name!("cuMemcpyAsync", "{bytes}"), dst, src, bytes, stream, When::Queued)
+}
+
+/// A fill of rows of `width` elements.
+struct Rows {
+    element: u32,
+    width: usize,
+    height: usize,
+    pitch: usize,
+}
+
+fn fill(name: Name<'_>, dst: CUdeviceptr, value: u32, rows: &Rows, stream: CUstream) -> CUresult {
+    in_context(name, |call| {
+        call.stream(stream)?;
+        let fill = Fill {
+            dst,
+            value,
+            element: rows.element,
+            width: rows.width,
+            height: rows.height,
+            pitch: rows.pitch,
+        };
+        if rows.width == 0 || rows.height == 0 {
+            return Ok(());
+        }
+        check_fill(call, &fill)?;
+        queue(call, stream, Work::Fill(fill), When::Queued)
+    })
+}
+
+/// Whether a fill is aligned and stays in its memory.
+pub(crate) fn check_fill(call: &Call<'_>, fill: &Fill) -> Outcome {
+    let invalid = CUresult::ERROR_INVALID_VALUE;
+    let element = fill.element as usize;
+    let row = fill.width.checked_mul(element).ok_or(invalid)?;
+    let before = fill.height.saturating_sub(1).checked_mul(fill.pitch).ok_or(invalid)?;
+    let bytes = before.checked_add(row).ok_or(invalid)?;
+    let aligned =
+        fill.dst.is_multiple_of(element as u64) && (fill.height <= 1 || fill.pitch.is_multiple_of(element));
+    if !aligned || fill.height > 1 && fill.pitch < row {
+        return Err(invalid);
+    }
+    check_device(call, fill.dst, bytes as u64)
+}
+
+macro_rules! fills {
+    ($($sync:ident $asynchronous:ident $sync_2d:ident $async_2d:ident: $ty:ty, $bytes:literal,
+       $sync_name:literal $async_name:literal $sync_2d_name:literal $async_2d_name:literal;)*) => {$(
+        pub(crate) unsafe extern "C" fn $sync(dst: CUdeviceptr, value: $ty, count: usize) -> CUresult {
+            let rows = Rows { element: $bytes, width: count, height: 1, pitch: 0 };
+            fill(name!($sync_name, "{value}, {count}"), dst, value.into(), &rows, CUstream::NULL)
+        }
+
+        pub(crate) unsafe extern "C" fn $asynchronous(
+            dst: CUdeviceptr,
+            value: $ty,
+            count: usize,
+            stream: CUstream,
+        ) -> CUresult {
+            let rows = Rows { element: $bytes, width: count, height: 1, pitch: 0 };
+            fill(name!($async_name, "{value}, {count}"), dst, value.into(), &rows, stream)
+        }
+
+        pub(crate) unsafe extern "C" fn $sync_2d(
+            dst: CUdeviceptr,
+            pitch: usize,
+            value: $ty,
+            width: usize,
+            height: usize,
+        ) -> CUresult {
+            let rows = Rows { element: $bytes, width, height, pitch };
+            fill(name!($sync_2d_name, "{value}, {width}, {height}"), dst, value.into(), &rows, CUstream::NULL)
+        }
+
+        pub(crate) unsafe extern "C" fn $async_2d(
+            dst: CUdeviceptr,
+            pitch: usize,
+            value: $ty,
+            width: usize,
+            height: usize,
+            stream: CUstream,
+        ) -> CUresult {
+            let rows = Rows { element: $bytes, width, height, pitch };
+            fill(name!($async_2d_name, "{value}, {width}, {height}"), dst, value.into(), &rows, stream)
+        }
+    )*};
+}
+
+fills! {
+    d8 d8_async d2d8 d2d8_async: u8, 1,
+        "cuMemsetD8" "cuMemsetD8Async" "cuMemsetD2D8" "cuMemsetD2D8Async";
+    d16 d16_async d2d16 d2d16_async: u16, 2,
+        "cuMemsetD16" "cuMemsetD16Async" "cuMemsetD2D16" "cuMemsetD2D16Async";
+    d32 d32_async d2d32 d2d32_async: c_uint, 4,
+        "cuMemsetD32" "cuMemsetD32Async" "cuMemsetD2D32" "cuMemsetD2D32Async";
+}

@@ -1,0 +1,367 @@
+//! Instantiated graphs: made from definitions, updated, launched.
+//!
+//! A launch queues every node after its predecessors and nothing else: nodes without a path between them run in any
+//! order. Launches of one instantiated graph follow each other, whatever their streams.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use gpu_driver::sys::*;
+
+use crate::api::graph::{known_graph, known_node};
+use crate::api::params::{copy_of, expect_context, fill_of, kernel_of};
+use crate::call::{Call, Outcome, in_context, name, put, put_if, releasing};
+use crate::handle::Id;
+use crate::limits::Shape;
+use crate::objects::{Exec, ExecBody, ExecNode, ExecWork, NodeWork};
+use crate::queue::{Dependency, Marker};
+use crate::state::State;
+use crate::work::{Copy, Place, Work};
+
+/// `CUgraphInstantiateResult`.
+const INSTANTIATE_INVALID_STRUCTURE: u32 = 2;
+const INSTANTIATE_MULTIPLE_CONTEXTS: u32 = 4;
+
+/// `CUgraphExecUpdateResult`.
+const UPDATE_TOPOLOGY_CHANGED: u32 = 2;
+const UPDATE_NODE_TYPE_CHANGED: u32 = 3;
+const UPDATE_PARAMETERS_CHANGED: u32 = 5;
+const UPDATE_ATTRIBUTES_CHANGED: u32 = 8;
+
+/// Instantiation flags that change nothing here: automatic free, upload, use of priorities.
+const FLAGS: u64 = 1 | 2 | 8;
+
+/// Why a graph cannot be instantiated, and which node is at fault.
+struct Unfit {
+    code: CUresult,
+    result: u32,
+    node: Id,
+}
+
+/// Nodes in an order that their edges allow, children within.
+fn body(state: &State, context: Id, graph: Id) -> Result<ExecBody, Unfit> {
+    let unfit = |code, result, node| Unfit { code, result, node };
+    let Some(graph) = state.graphs.get(&graph) else {
+        return Err(unfit(CUresult::ERROR_INVALID_VALUE, INSTANTIATE_INVALID_STRUCTURE, 0));
+    };
+    let mut waiting: BTreeMap<Id, usize> = graph.nodes.iter().map(|node| (*node, 0)).collect();
+    for (_, to, _) in &graph.edges {
+        *waiting.entry(*to).or_default() += 1;
+    }
+    let mut order: Vec<Id> = graph.nodes.iter().copied().filter(|node| waiting[node] == 0).collect();
+    let mut next = 0;
+    while let Some(node) = order.get(next).copied() {
+        next += 1;
+        for (_, to, _) in graph.edges.iter().filter(|(from, _, _)| *from == node) {
+            if let Some(n) = waiting.get_mut(to) {
+                *n -= 1;
+                if *n == 0 {
+                    order.push(*to);
+                }
+            }
+        }
+    }
+    if let Some(stuck) = graph.nodes.iter().find(|node| !order.contains(node)) {
+        return Err(unfit(CUresult::ERROR_INVALID_VALUE, INSTANTIATE_INVALID_STRUCTURE, *stuck));
+    }
+    let mut nodes = Vec::with_capacity(order.len());
+    for id in &order {
+        let work = match state.nodes.get(id).map(|node| &node.work) {
+            Some(NodeWork::Child(child)) => ExecWork::Child(body(state, context, *child)?),
+            Some(NodeWork::Single(work)) => {
+                if let Work::Kernel(kernel) = work {
+                    let other = state.functions.get(&kernel.function).is_some_and(|f| f.context != context);
+                    if other {
+                        return Err(unfit(CUresult::ERROR_NOT_SUPPORTED, INSTANTIATE_MULTIPLE_CONTEXTS, *id));
+                    }
+                }
+                ExecWork::Single(work.clone())
+            }
+            None => return Err(unfit(CUresult::ERROR_INVALID_VALUE, INSTANTIATE_INVALID_STRUCTURE, *id)),
+        };
+        nodes.push(ExecNode { node: *id, work });
+    }
+    let at = |node: Id| order.iter().position(|id| *id == node);
+    let edges =
+        graph.edges.iter().filter_map(|(from, to, data)| Some((at(*from)?, at(*to)?, *data))).collect();
+    Ok(ExecBody { nodes, edges })
+}
+
+fn instantiate(call: &mut Call<'_>, exec: *mut CUgraphExec, graph: CUgraph, flags: u64) -> Result<(), Unfit> {
+    let failed = |code| Unfit { code, result: 1, node: 0 };
+    let graph = known_graph(&call.state, graph).map_err(failed)?;
+    if exec.is_null() || flags & !FLAGS != 0 {
+        return Err(failed(CUresult::ERROR_INVALID_VALUE));
+    }
+    let context = call.context;
+    let body = body(&call.state, context, graph)?;
+    let id = call.new_id().map_err(failed)?;
+    call.execs.insert(id, Exec { context, body, last: None });
+    put(exec, call.handle(id)).map_err(failed)
+}
+
+pub(crate) unsafe extern "C" fn instantiate_with_flags(
+    exec: *mut CUgraphExec,
+    graph: CUgraph,
+    flags: u64,
+) -> CUresult {
+    in_context(name!("cuGraphInstantiateWithFlags"), |call| {
+        instantiate(call, exec, graph, flags).map_err(|unfit| unfit.code)
+    })
+}
+
+pub(crate) unsafe extern "C" fn instantiate_with_params(
+    exec: *mut CUgraphExec,
+    graph: CUgraph,
+    params: *mut CUDA_GRAPH_INSTANTIATE_PARAMS,
+) -> CUresult {
+    in_context(name!("cuGraphInstantiateWithParams"), |call| {
+        if params.is_null() {
+            return Err(CUresult::ERROR_INVALID_VALUE);
+        }
+        // SAFETY: the program passes a structure that lives during the call.
+        let params = unsafe { &mut *params };
+        let made = instantiate(call, exec, graph, params.flags);
+        let (result, node) = made.as_ref().err().map_or((0, 0), |unfit| (unfit.result, unfit.node));
+        params.result = result;
+        params.error_node = if node == 0 { CUgraphNode::NULL } else { call.handle(node) };
+        made.map_err(|unfit| unfit.code)
+    })
+}
+
+fn known_exec(state: &State, exec: CUgraphExec) -> Outcome<Id> {
+    let id = state.id_of(exec).map_err(|_| CUresult::ERROR_INVALID_VALUE)?;
+    if state.execs.contains_key(&id) { Ok(id) } else { Err(CUresult::ERROR_INVALID_VALUE) }
+}
+
+/// What is queued of it still runs.
+pub(crate) unsafe extern "C" fn destroy(exec: CUgraphExec) -> CUresult {
+    releasing(name!("cuGraphExecDestroy"), |call| {
+        let id = known_exec(&call.state, exec)?;
+        call.execs.remove(&id);
+        Ok(())
+    })
+}
+
+pub(crate) unsafe extern "C" fn upload(exec: CUgraphExec, stream: CUstream) -> CUresult {
+    in_context(name!("cuGraphUpload"), |call| {
+        known_exec(&call.state, exec)?;
+        let stream = call.stream(stream)?;
+        call.queue(stream, Work::Nothing).map(|_| ())
+    })
+}
+
+pub(crate) unsafe extern "C" fn launch(exec: CUgraphExec, stream: CUstream) -> CUresult {
+    in_context(name!("cuGraphLaunch"), |call| {
+        let id = known_exec(&call.state, exec)?;
+        let stream = call.stream(stream)?;
+        let context = call.context;
+        let exec = call.execs.get(&id).ok_or(CUresult::ERROR_INVALID_VALUE)?;
+        let (body, last) = (exec.body.clone(), exec.last.clone());
+        let after = last.into_iter().map(Dependency::full).collect();
+        let begin = call.state.queue_in(context, stream, after, Work::Nothing, false)?;
+        let end = queue_body(call, &body, &begin);
+        call.state.set_tail(context, stream, &end, false);
+        if let Some(exec) = call.execs.get_mut(&id) {
+            exec.last = Some(end);
+        }
+        call.sim.relieve(&mut call.state);
+        Ok(())
+    })
+}
+
+/// Queues the nodes of a graph after `begin`; the answer ends when all of them have.
+fn queue_body(call: &mut Call<'_>, body: &ExecBody, begin: &Arc<Marker>) -> Arc<Marker> {
+    let context = call.context;
+    let mut markers: Vec<Arc<Marker>> = Vec::with_capacity(body.nodes.len());
+    for (i, node) in body.nodes.iter().enumerate() {
+        let incoming = body.edges.iter().filter(|(_, to, _)| *to == i);
+        let mut after: Vec<Dependency> = incoming
+            .map(|(from, _, data)| Dependency {
+                marker: Arc::clone(&markers[*from]),
+                programmatic: data.kind == CU_GRAPH_DEPENDENCY_TYPE_PROGRAMMATIC,
+            })
+            .collect();
+        if after.is_empty() {
+            after.push(Dependency::full(Arc::clone(begin)));
+        }
+        let now = call.now_ns;
+        let marker = match &node.work {
+            ExecWork::Single(work) => call.queue.push(context, after, work.clone(), now),
+            ExecWork::Child(child) => {
+                let begin = call.queue.push(context, after, Work::Nothing, now);
+                queue_body(call, child, &begin)
+            }
+        };
+        markers.push(marker);
+    }
+    let mut after: Vec<_> = markers.into_iter().map(Dependency::full).collect();
+    after.push(Dependency::full(Arc::clone(begin)));
+    let now = call.now_ns;
+    call.queue.push(context, after, Work::Nothing, now)
+}
+
+/// The work of a node in a graph or its children.
+fn slot(body: &mut ExecBody, node: Id) -> Option<&mut ExecWork> {
+    for slot in &mut body.nodes {
+        if slot.node == node {
+            return Some(&mut slot.work);
+        }
+        if let ExecWork::Child(child) = &mut slot.work
+            && let Some(found) = self::slot(child, node)
+        {
+            return Some(found);
+        }
+    }
+    None
+}
+
+/// Replaces the work of a node by what `make` says about it.
+fn replace(
+    call: &mut Call<'_>,
+    exec: CUgraphExec,
+    node: CUgraphNode,
+    make: impl FnOnce(&Call<'_>, &Work) -> Outcome<Work>,
+) -> Outcome {
+    let id = known_exec(&call.state, exec)?;
+    let node = known_node(&call.state, node)?;
+    let mut body = call.execs.get(&id).map(|exec| exec.body.clone()).ok_or(CUresult::ERROR_INVALID_VALUE)?;
+    match slot(&mut body, node) {
+        Some(ExecWork::Single(work)) => *work = make(call, work)?,
+        _ => return Err(CUresult::ERROR_INVALID_VALUE),
+    }
+    if let Some(exec) = call.execs.get_mut(&id) {
+        exec.body = body;
+    }
+    Ok(())
+}
+
+pub(crate) unsafe extern "C" fn kernel_node_set_params(
+    exec: CUgraphExec,
+    node: CUgraphNode,
+    params: *const CUDA_KERNEL_NODE_PARAMS_v2,
+) -> CUresult {
+    in_context(name!("cuGraphExecKernelNodeSetParams"), |call| {
+        // SAFETY: the caller's promise.
+        let mut new = unsafe { kernel_of(call, params) }?;
+        replace(call, exec, node, |call, old| {
+            let Work::Kernel(old) = old else { return Err(CUresult::ERROR_INVALID_VALUE) };
+            // Attributes stay the node's.
+            new.cluster = old.cluster;
+            let shape = Shape {
+                grid: new.grid,
+                block: new.block,
+                cluster: new.cluster,
+                dynamic_shared: new.dynamic_shared,
+            };
+            let function = call.functions.get(&new.function).ok_or(CUresult::ERROR_INVALID_HANDLE)?;
+            shape.check(function, call.sim.profile)?;
+            Ok(Work::Kernel(new))
+        })
+    })
+}
+
+/// Whether both ends of two copies are memory of the same kinds.
+fn same_kinds(a: &Copy, b: &Copy) -> bool {
+    let on_device = |place: &Place| matches!(place, Place::Device(_));
+    on_device(&a.dst) == on_device(&b.dst) && on_device(&a.src) == on_device(&b.src)
+}
+
+pub(crate) unsafe extern "C" fn memcpy_node_set_params(
+    exec: CUgraphExec,
+    node: CUgraphNode,
+    params: *const CUDA_MEMCPY3D_v2,
+    context: CUcontext,
+) -> CUresult {
+    in_context(name!("cuGraphExecMemcpyNodeSetParams"), |call| {
+        expect_context(call, context)?;
+        // SAFETY: the caller's promise.
+        let new = unsafe { copy_of(call, params) }?;
+        replace(call, exec, node, |_, old| match old {
+            Work::Copy(old) if same_kinds(old, &new) => Ok(Work::Copy(new)),
+            _ => Err(CUresult::ERROR_INVALID_VALUE),
+        })
+    })
+}
+
+pub(crate) unsafe extern "C" fn memset_node_set_params(
+    exec: CUgraphExec,
+    node: CUgraphNode,
+    params: *const CUDA_MEMSET_NODE_PARAMS,
+    context: CUcontext,
+) -> CUresult {
+    in_context(name!("cuGraphExecMemsetNodeSetParams"), |call| {
+        expect_context(call, context)?;
+        // SAFETY: the caller's promise.
+        let new = unsafe { fill_of(call, params) }?;
+        replace(call, exec, node, |_, old| match old {
+            Work::Fill(_) => Ok(Work::Fill(new)),
+            _ => Err(CUresult::ERROR_INVALID_VALUE),
+        })
+    })
+}
+
+/// Puts new work in the place of old, or says what an update cannot change, and at which node of the new graph.
+fn merge(old: &mut ExecBody, new: &ExecBody) -> Result<(), (u32, Id)> {
+    let last = new.nodes.last().map_or(0, |node| node.node);
+    if old.nodes.len() != new.nodes.len() || old.edges.len() != new.edges.len() {
+        return Err((UPDATE_TOPOLOGY_CHANGED, last));
+    }
+    for (was, is) in old.nodes.iter_mut().zip(&new.nodes) {
+        match (&mut was.work, &is.work) {
+            (ExecWork::Child(was), ExecWork::Child(is)) => merge(was, is)?,
+            (ExecWork::Single(Work::Kernel(was)), ExecWork::Single(Work::Kernel(is_kernel))) => {
+                if was.cluster != is_kernel.cluster {
+                    return Err((UPDATE_ATTRIBUTES_CHANGED, is.node));
+                }
+                *was = is_kernel.clone();
+            }
+            (ExecWork::Single(Work::Copy(was)), ExecWork::Single(Work::Copy(copy))) => {
+                if !same_kinds(was, copy) {
+                    return Err((UPDATE_PARAMETERS_CHANGED, is.node));
+                }
+                *was = copy.clone();
+            }
+            (ExecWork::Single(was), ExecWork::Single(work))
+                if std::mem::discriminant(was) == std::mem::discriminant(work) =>
+            {
+                *was = work.clone();
+            }
+            _ => return Err((UPDATE_NODE_TYPE_CHANGED, is.node)),
+        }
+    }
+    let mut edges = [old.edges.clone(), new.edges.clone()];
+    for list in &mut edges {
+        list.sort_by_key(|(from, to, data)| (*from, *to, data.kind, data.from_port, data.to_port));
+    }
+    if edges[0] != edges[1] {
+        return Err((UPDATE_TOPOLOGY_CHANGED, last));
+    }
+    Ok(())
+}
+
+pub(crate) unsafe extern "C" fn update(
+    exec: CUgraphExec,
+    graph: CUgraph,
+    info: *mut CUgraphExecUpdateResultInfo,
+) -> CUresult {
+    in_context(name!("cuGraphExecUpdate"), |call| {
+        let id = known_exec(&call.state, exec)?;
+        let graph = known_graph(&call.state, graph)?;
+        let context = call.context;
+        let new = body(&call.state, context, graph).map_err(|unfit| unfit.code)?;
+        let exec = call.execs.get(&id).ok_or(CUresult::ERROR_INVALID_VALUE)?;
+        let mut merged = exec.body.clone();
+        let outcome = merge(&mut merged, &new);
+        let (result, node) = outcome.err().unwrap_or((0, 0));
+        let error_node = if node == 0 { CUgraphNode::NULL } else { call.handle(node) };
+        put_if(info, CUgraphExecUpdateResultInfo { result, error_node, error_from_node: CUgraphNode::NULL });
+        if outcome.is_err() {
+            return Err(CUresult::ERROR_GRAPH_EXEC_UPDATE_FAILURE);
+        }
+        if let Some(exec) = call.execs.get_mut(&id) {
+            exec.body = merged;
+        }
+        Ok(())
+    })
+}

@@ -1,0 +1,145 @@
+//! Streams.
+
+use std::ffi::{c_int, c_uint, c_ulonglong, c_void};
+use std::sync::Arc;
+
+use gpu_driver::sys::{CU_STREAM_NON_BLOCKING, CUcontext, CUevent, CUresult, CUstream};
+
+use crate::api::context::PRIORITIES;
+use crate::call::{Call, Name, in_context, name, put, releasing};
+use crate::objects::Stream;
+use crate::queue::Dependency;
+use crate::work::{HostFunction, Work};
+
+fn make(name: Name<'_>, stream: *mut CUstream, flags: c_uint, priority: c_int) -> CUresult {
+    in_context(name, |call| {
+        if stream.is_null() || flags & !CU_STREAM_NON_BLOCKING != 0 {
+            return Err(CUresult::ERROR_INVALID_VALUE);
+        }
+        let id = call.new_id()?;
+        let made = Stream {
+            context: call.context,
+            blocking: flags & CU_STREAM_NON_BLOCKING == 0,
+            priority: priority.clamp(PRIORITIES.1, PRIORITIES.0),
+            tail: None,
+            tail_is_kernel: false,
+        };
+        call.streams.insert(id, made);
+        put(stream, call.handle(id))
+    })
+}
+
+pub(crate) unsafe extern "C" fn create(stream: *mut CUstream, flags: c_uint) -> CUresult {
+    make(name!("cuStreamCreate", "{flags}"), stream, flags, 0)
+}
+
+pub(crate) unsafe extern "C" fn create_with_priority(
+    stream: *mut CUstream,
+    flags: c_uint,
+    priority: c_int,
+) -> CUresult {
+    make(name!("cuStreamCreateWithPriority", "{flags}, {priority}"), stream, flags, priority)
+}
+
+pub(crate) unsafe extern "C" fn destroy(stream: CUstream) -> CUresult {
+    releasing(name!("cuStreamDestroy"), |call| {
+        let id = call.stream(stream)?.ok_or(CUresult::ERROR_INVALID_HANDLE)?;
+        let gone = call.streams.remove(&id).ok_or(CUresult::ERROR_INVALID_HANDLE)?;
+        // What it has queued still runs, and the default stream still waits for it.
+        if let Some(tail) = gone.tail.filter(|tail| gone.blocking && !tail.is_done()) {
+            let context = call.context;
+            call.state.queue_in(context, None, vec![Dependency::full(tail)], Work::Nothing, false)?;
+        }
+        Ok(())
+    })
+}
+
+pub(crate) unsafe extern "C" fn synchronize(stream: CUstream) -> CUresult {
+    in_context(name!("cuStreamSynchronize"), |call| {
+        let stream = call.stream(stream)?;
+        let tails = call.tails(call.context, stream);
+        call.wait(&tails)
+    })
+}
+
+pub(crate) unsafe extern "C" fn query(stream: CUstream) -> CUresult {
+    in_context(name!("cuStreamQuery"), |call| {
+        let stream = call.stream(stream)?;
+        let tails = call.tails(call.context, stream);
+        call.query(&tails)
+    })
+}
+
+pub(crate) unsafe extern "C" fn wait_event(stream: CUstream, event: CUevent, flags: c_uint) -> CUresult {
+    in_context(name!("cuStreamWaitEvent"), |call| {
+        // CU_EVENT_WAIT_EXTERNAL has a meaning in captures only.
+        if flags > 1 {
+            return Err(CUresult::ERROR_INVALID_VALUE);
+        }
+        let stream = call.stream(stream)?;
+        let id = call.id_of(event)?;
+        let recorded = call.events.get(&id).ok_or(CUresult::ERROR_INVALID_HANDLE)?.recorded.clone();
+        if let Some(marker) = recorded {
+            let context = call.context;
+            call.state.queue_in(context, stream, vec![Dependency::full(marker)], Work::Nothing, false)?;
+        }
+        Ok(())
+    })
+}
+
+pub(crate) unsafe extern "C" fn get_priority(stream: CUstream, priority: *mut c_int) -> CUresult {
+    in_context(name!("cuStreamGetPriority"), |call| {
+        let stream = call.stream(stream)?;
+        put(priority, stream.and_then(|id| call.streams.get(&id)).map_or(0, |stream| stream.priority))
+    })
+}
+
+pub(crate) unsafe extern "C" fn get_flags(stream: CUstream, flags: *mut c_uint) -> CUresult {
+    in_context(name!("cuStreamGetFlags"), |call| {
+        let stream = call.stream(stream)?;
+        let blocking = stream.and_then(|id| call.streams.get(&id)).is_none_or(|stream| stream.blocking);
+        put(flags, if blocking { 0 } else { CU_STREAM_NON_BLOCKING })
+    })
+}
+
+pub(crate) unsafe extern "C" fn get_context(stream: CUstream, context: *mut CUcontext) -> CUresult {
+    in_context(name!("cuStreamGetCtx"), |call| {
+        call.stream(stream)?;
+        put(context, call.handle(call.context))
+    })
+}
+
+pub(crate) unsafe extern "C" fn get_id(stream: CUstream, id: *mut c_ulonglong) -> CUresult {
+    in_context(name!("cuStreamGetId"), |call| {
+        let number = call.stream(stream)?.map_or(0, u64::from);
+        put(id, number)
+    })
+}
+
+/// Nothing is ever captured.
+pub(crate) unsafe extern "C" fn is_capturing(stream: CUstream, status: *mut c_uint) -> CUresult {
+    in_context(name!("cuStreamIsCapturing"), |call| {
+        call.stream(stream)?;
+        put(status, 0)
+    })
+}
+
+pub(crate) unsafe extern "C" fn launch_host_function(
+    stream: CUstream,
+    function: Option<extern "C" fn(*mut c_void)>,
+    data: *mut c_void,
+) -> CUresult {
+    in_context(name!("cuLaunchHostFunc"), |call| {
+        let stream = call.stream(stream)?;
+        let function = function.ok_or(CUresult::ERROR_INVALID_VALUE)?;
+        let work = Work::Host(HostFunction { function, data: data.expose_provenance() });
+        call.queue(stream, work).map(|_| ())
+    })
+}
+
+impl Call<'_> {
+    /// Whether operations are done; where not, they go on.
+    pub(crate) fn query(&mut self, markers: &[Arc<crate::queue::Marker>]) -> crate::call::Outcome {
+        self.sim.query(&mut self.state, self.context, markers)
+    }
+}

@@ -1,0 +1,315 @@
+//! Modules: from an image to kernels that can be launched, with the codes and the logs of a driver's compiler.
+
+use std::sync::Arc;
+
+use gpu_driver::sys::CUresult;
+use ptx_builder::interp::{InterpError, Kernel, LoadedProgram, Memory, Program};
+use ptx_builder::{Function, FunctionKind, Global, Module, PtxVersion, Space, Target, VerifyErrors};
+
+use crate::profile::{DeviceProfile, THREADS_PER_BLOCK};
+
+/// What `CU_FUNC_ATTRIBUTE_NUM_REGS` says where the kernel sets no limit: nothing here allocates registers.
+const REGISTERS_PER_THREAD: u32 = 32;
+
+/// A module in a device's memory. Queued kernels keep it.
+pub(crate) struct LoadedModule {
+    program: LoadedProgram,
+    pub kernels: Vec<Arc<Code>>,
+}
+
+/// A kernel that can be launched.
+pub(crate) struct Code {
+    kernel: Kernel,
+    /// Keeps the module's variables.
+    _program: LoadedProgram,
+    /// Offset and size of each parameter in a parameter buffer.
+    pub params: Vec<(usize, usize)>,
+    pub static_shared: u32,
+    pub local_bytes: u32,
+    /// Bytes of the module's `.const` variables.
+    pub const_bytes: u32,
+    pub target: Target,
+}
+
+/// What the compiler was asked for.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct JitRequest {
+    pub verbose: bool,
+}
+
+/// What the compiler said.
+#[derive(Debug, Default)]
+pub(crate) struct JitLog {
+    pub info: String,
+    pub error: String,
+}
+
+/// Image magic numbers that are not PTX.
+const ELF: &[u8] = b"\x7fELF";
+const FAT_BINARY: [[u8; 4]; 2] = [0xba55_ed50_u32.to_le_bytes(), 0x4662_43b1_u32.to_le_bytes()];
+
+/// Whether an image is machine code, which no interpreter of PTX runs. `start` is its first four bytes, or as many as
+/// there are before a NUL.
+pub(crate) fn is_machine_code(start: &[u8]) -> bool {
+    start.starts_with(ELF) || FAT_BINARY.iter().any(|magic| start == magic)
+}
+
+impl LoadedModule {
+    /// Compiles PTX for a device and loads it into its memory.
+    pub(crate) fn new(
+        text: &str,
+        part: &DeviceProfile,
+        cuda_version: i32,
+        memory: &Memory,
+        request: JitRequest,
+        log: &mut JitLog,
+    ) -> Result<Self, CUresult> {
+        let header = Header::read(text).ok_or(CUresult::ERROR_INVALID_IMAGE)?;
+        header.check(part, cuda_version, log)?;
+        let module = ptx_builder::parse(text).map_err(|error| {
+            log.fail(error.line, "error   ", &format!("{} at '{}'", error.message, error.text));
+            CUresult::ERROR_INVALID_PTX
+        })?;
+        let target = module.target;
+        let named = Names::of(&module);
+        let verified = module.verify_foreign().map_err(|errors| {
+            named.report(text, &errors, log);
+            CUresult::ERROR_INVALID_PTX
+        })?;
+        let program = Program::new(&verified).and_then(|program| program.load(memory)).map_err(|error| {
+            log.fail(header.line, "error   ", &error.to_string());
+            match error {
+                InterpError::Memory(_) => CUresult::ERROR_OUT_OF_MEMORY,
+                InterpError::Undefined(_) => CUresult::ERROR_INVALID_PTX,
+                _ => CUresult::ERROR_NOT_SUPPORTED,
+            }
+        })?;
+        let constants = verified.module().globals.iter().filter(|global| global.space == Space::Const);
+        let const_bytes = u32::try_from(constants.map(Global::bytes).sum::<u64>()).unwrap_or(u32::MAX);
+        let mut kernels = Vec::new();
+        for function in verified.module().functions.iter().filter(|f| f.kind == FunctionKind::Kernel) {
+            if let Some(kernel) = program.kernel(&function.name) {
+                let code = Code::new(kernel, &program, target, const_bytes);
+                if request.verbose {
+                    log.info.push_str(&format!(
+                        "ptxas info    : Compiling entry function '{}' for 'sm_{}'\nptxas info    : Used {} registers, {} bytes smem\n",
+                        code.name(), part.capability, code.registers(), code.static_shared,
+                    ));
+                }
+                kernels.push(Arc::new(code));
+            }
+        }
+        Ok(Self { program, kernels })
+    }
+
+    /// Address and size of a variable.
+    pub(crate) fn global(&self, name: &str) -> Option<(u64, u64)> {
+        self.program.global(name)
+    }
+}
+
+impl Code {
+    fn new(kernel: Kernel, program: &LoadedProgram, target: Target, const_bytes: u32) -> Self {
+        let function = kernel.function();
+        let mut end = 0usize;
+        let params = function.params.iter().map(|param| {
+            let offset = end.next_multiple_of(param.ty.align().max(1) as usize);
+            end = offset + param.ty.bytes() as usize;
+            (offset, param.ty.bytes() as usize)
+        });
+        let params = params.collect();
+        let local =
+            function.arrays.iter().filter(|array| array.space == Space::Local).map(|array| array.bytes());
+        let local_bytes = u32::try_from(local.sum::<u64>()).unwrap_or(u32::MAX);
+        let static_shared = kernel.static_shared_bytes();
+        Self { params, static_shared, local_bytes, const_bytes, target, kernel, _program: program.clone() }
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        self.kernel.name()
+    }
+
+    pub(crate) const fn kernel(&self) -> &Kernel {
+        &self.kernel
+    }
+
+    pub(crate) fn function(&self) -> &Function {
+        self.kernel.function()
+    }
+
+    /// Registers per thread, as far as anybody knows.
+    pub(crate) fn registers(&self) -> u32 {
+        self.function().maxnreg.unwrap_or(REGISTERS_PER_THREAD).min(REGISTERS_PER_THREAD)
+    }
+
+    /// The most threads of a block.
+    pub(crate) fn max_threads(&self) -> u32 {
+        let function = self.function();
+        let declared = function.reqntid.or(function.maxntid);
+        declared
+            .map_or(THREADS_PER_BLOCK, |[x, y, z]| x.saturating_mul(y).saturating_mul(z))
+            .min(THREADS_PER_BLOCK)
+    }
+}
+
+/// `.version` and `.target`, which decide before anything else is read.
+struct Header {
+    version: PtxVersion,
+    version_line: u32,
+    target: String,
+    line: u32,
+}
+
+impl Header {
+    /// `None` if the text does not begin as PTX does.
+    fn read(text: &str) -> Option<Self> {
+        let mut words = words(text);
+        let (_, directive) = words.next()?;
+        if directive != ".version" {
+            return None;
+        }
+        let (version_line, version) = words.next()?;
+        let (major, minor) = version.split_once('.')?;
+        let version = PtxVersion::new(major.parse().ok()?, minor.parse().ok()?);
+        let (line, target) =
+            words.next().filter(|(_, word)| *word == ".target").and_then(|_| words.next())?;
+        Some(Self { version, version_line, target: target.trim_end_matches(',').to_owned(), line })
+    }
+
+    fn check(&self, part: &DeviceProfile, cuda_version: i32, log: &mut JitLog) -> Result<(), CUresult> {
+        let newest = newest_ptx(cuda_version);
+        if self.version > newest {
+            let message = format!("Unsupported .version {}; current version is '{newest}'", self.version);
+            log.fail(self.version_line, "fatal   ", &message);
+            return Err(CUresult::ERROR_UNSUPPORTED_PTX_VERSION);
+        }
+        let digits: String =
+            self.target.strip_prefix("sm_").unwrap_or("").chars().take_while(char::is_ascii_digit).collect();
+        let Ok(capability) = digits.parse::<u32>() else { return Ok(()) };
+        let specific = self.target.ends_with('a');
+        if capability > part.capability || specific && capability != part.capability {
+            log.fail(
+                self.line,
+                "fatal   ",
+                &format!(
+                    "Program with .target '{}' cannot be compiled to 'sm_{}'",
+                    self.target, part.capability
+                ),
+            );
+            return Err(CUresult::ERROR_NO_BINARY_FOR_GPU);
+        }
+        Ok(())
+    }
+}
+
+/// Words of a text with their lines, comments left out.
+fn words(text: &str) -> impl Iterator<Item = (u32, &str)> {
+    let mut in_comment = false;
+    text.lines().zip(1..).flat_map(move |(line, number)| {
+        let mut rest = line;
+        let mut found = Vec::new();
+        loop {
+            if in_comment {
+                let Some((_, after)) = rest.split_once("*/") else { break };
+                in_comment = false;
+                rest = after;
+            }
+            let end = ["//", "/*"].iter().filter_map(|mark| rest.find(mark)).min().unwrap_or(rest.len());
+            found.extend(rest[..end].split_whitespace().map(|word| (number, word)));
+            if !rest[end..].starts_with("/*") {
+                break;
+            }
+            in_comment = true;
+            rest = &rest[end + 2..];
+        }
+        found
+    })
+}
+
+/// The newest PTX that the compiler of a driver reads, by the release notes of the PTX ISA.
+fn newest_ptx(cuda_version: i32) -> PtxVersion {
+    let (major, minor) = (cuda_version / 1000, cuda_version % 1000 / 10);
+    let small = |n: i32| u8::try_from(n).unwrap_or(u8::MAX);
+    match (major, minor) {
+        (..11, _) => PtxVersion::new(6, 5),
+        (11, _) => PtxVersion::new(7, small(minor)),
+        (12, ..=4) => PtxVersion::new(8, small(minor)),
+        (12, 5 | 6) => PtxVersion::new(8, 5),
+        (12, _) => PtxVersion::new(8, small(minor - 1)),
+        _ => PtxVersion::new(small(major - 4), small(minor)),
+    }
+}
+
+impl JitLog {
+    fn fail(&mut self, line: u32, kind: &str, message: &str) {
+        self.error.push_str(&format!("ptxas application ptx input, line {line}; {kind}: {message}\n"));
+        self.error.push_str("ptxas fatal   : Ptx assembly aborted due to errors\n");
+    }
+}
+
+/// Names of the functions of a module, to find lines for what the verifier says.
+struct Names(Vec<String>);
+
+impl Names {
+    fn of(module: &Module) -> Self {
+        Self(module.functions.iter().map(|function| function.name.clone()).collect())
+    }
+
+    fn report(&self, text: &str, errors: &VerifyErrors, log: &mut JitLog) {
+        for error in &errors.errors {
+            let line = self.line_of(text, &error.entity, error.inst.as_deref());
+            log.error.push_str(&format!(
+                "ptxas application ptx input, line {line}; error   : {}\n",
+                error.message
+            ));
+        }
+        log.error.push_str("ptxas fatal   : Ptx assembly aborted due to errors\n");
+    }
+
+    /// The line with the instruction, as far as it is printed as it was written; else where its function begins.
+    fn line_of(&self, text: &str, entity: &str, inst: Option<&str>) -> usize {
+        let name = entity.split(' ').next().unwrap_or("");
+        let known = self.0.iter().any(|function| function == name);
+        let starts =
+            |line: &str| known && line.contains(name) && (line.contains(".entry") || line.contains(".func"));
+        let first = text.lines().position(starts).unwrap_or(0);
+        let squeeze = |line: &str| line.split_whitespace().collect::<String>();
+        let wanted = inst.map(squeeze).filter(|inst| !inst.is_empty());
+        let exact = wanted.and_then(|wanted| {
+            let mut lines = text.lines().enumerate().skip(first);
+            lines.find(|(_, line)| squeeze(line).trim_end_matches(';') == wanted.trim_end_matches(';'))
+        });
+        exact.map_or(first, |(at, _)| at) + 1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_header_is_found_behind_comments() {
+        let text = "// made by hand\n/* over\n two lines */ .version 8.3 // here\n.target sm_90a, debug\n";
+        let header = Header::read(text).unwrap();
+        assert_eq!((header.version, header.version_line), (PtxVersion::new(8, 3), 3));
+        assert_eq!((header.target.as_str(), header.line), ("sm_90a", 4));
+        assert!(
+            Header::read("").is_none()
+                && Header::read("no PTX").is_none()
+                && Header::read(".version x").is_none()
+        );
+    }
+
+    #[test]
+    fn cuda_versions_read_the_ptx_of_their_release() {
+        let newest = [11_080, 12_000, 12_040, 12_060, 12_080, 12_090, 13_000, 13_020].map(newest_ptx);
+        let expected = [(7, 8), (8, 0), (8, 4), (8, 5), (8, 7), (8, 8), (9, 0), (9, 2)];
+        assert_eq!(newest, expected.map(|(major, minor)| PtxVersion::new(major, minor)));
+    }
+
+    #[test]
+    fn machine_code_is_not_ptx() {
+        assert!(is_machine_code(b"\x7fELF") && is_machine_code(&0xba55_ed50_u32.to_le_bytes()));
+        assert!(!is_machine_code(b".ver") && !is_machine_code(b""));
+    }
+}

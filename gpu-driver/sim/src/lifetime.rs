@@ -1,0 +1,118 @@
+//! What is alive, and what happens to it when its context ends.
+
+use crate::handle::{Id, token};
+use crate::objects::{Graph, Node, NodeWork, Pinned, Pool};
+use crate::report::{LiveObject, ObjectKind};
+use crate::state::State;
+
+impl State {
+    /// What is alive, of one context or of all.
+    pub(crate) fn live(&self, only: Option<Id>) -> Vec<LiveObject> {
+        let wanted = |context: Id| only.is_none_or(|id| id == context);
+        let device = |context: Id| self.contexts.get(&context).map_or(0, |c| c.device);
+        let mut live = Vec::new();
+        let memory = self.allocations.iter().filter(|(_, a)| wanted(a.context) && !a.freeing);
+        live.extend(memory.map(|(address, a)| LiveObject {
+            kind: ObjectKind::DeviceMemory,
+            address: *address,
+            bytes: a.bytes,
+            device: a.device,
+            made_by_call: a.made_by,
+        }));
+        let pinned = self.pinned.iter().filter(|(_, p)| wanted(p.context));
+        live.extend(pinned.map(|(address, p)| LiveObject {
+            kind: if p.layout.is_some() { ObjectKind::PinnedMemory } else { ObjectKind::RegisteredMemory },
+            address: *address as u64,
+            bytes: p.bytes as u64,
+            device: device(p.context),
+            made_by_call: p.made_by,
+        }));
+        let mut objects = |kind, ids: Vec<(Id, Id)>| {
+            live.extend(ids.into_iter().filter(|(_, context)| wanted(*context)).map(|(id, context)| {
+                LiveObject {
+                    kind,
+                    address: token(self.serial, id).addr() as u64,
+                    bytes: 0,
+                    device: device(context),
+                    made_by_call: self.made_by.get(&id).copied().unwrap_or(0),
+                }
+            }));
+        };
+        objects(ObjectKind::Stream, self.streams.iter().map(|(id, o)| (*id, o.context)).collect());
+        objects(ObjectKind::Event, self.events.iter().map(|(id, o)| (*id, o.context)).collect());
+        objects(ObjectKind::Module, self.modules.iter().map(|(id, o)| (*id, o.context)).collect());
+        let graphs = self.graphs.iter().filter(|(_, graph)| !graph.embedded);
+        objects(ObjectKind::Graph, graphs.map(|(id, o)| (*id, o.context)).collect());
+        objects(ObjectKind::GraphExec, self.execs.iter().map(|(id, o)| (*id, o.context)).collect());
+        if only.is_none() {
+            let contexts = self.contexts.iter().filter(|(_, c)| c.alive);
+            objects(ObjectKind::Context, contexts.map(|(id, _)| (*id, *id)).collect());
+            let own = |id: &Id| !self.devices.iter().any(|device| device.default_pool == *id);
+            let pools = self.pools.iter().filter(|(id, _)| own(id));
+            let primary = |pool: &Pool| self.devices.get(pool.device as usize).map_or(0, |d| d.primary);
+            objects(ObjectKind::MemoryPool, pools.map(|(id, pool)| (*id, primary(pool))).collect());
+        }
+        live
+    }
+
+    /// Ends a context: what is left in it is a leak, and goes.
+    pub(crate) fn end_context(&mut self, id: Id) -> Vec<LiveObject> {
+        self.queue.cancel(id, self.now_ns);
+        let leaks = self.live(Some(id));
+        let allocations: Vec<u64> =
+            self.allocations.iter().filter(|(_, a)| a.context == id).map(|(address, _)| *address).collect();
+        for address in allocations {
+            self.forget_allocation(address);
+            // The map held it, so it was allocated and not freed; a free that was queued is cancelled.
+            let _ = self.memory.free(address);
+        }
+        let pinned: Vec<usize> =
+            self.pinned.iter().filter(|(_, p)| p.context == id).map(|(address, _)| *address).collect();
+        for address in pinned {
+            self.forget_pinned(address);
+        }
+        self.streams.retain(|_, o| o.context != id);
+        self.events.retain(|_, o| o.context != id);
+        self.modules.retain(|_, o| o.context != id);
+        self.functions.retain(|_, o| o.context != id);
+        self.execs.retain(|_, o| o.context != id);
+        let graphs: Vec<Id> =
+            self.graphs.iter().filter(|(_, g)| g.context == id).map(|(id, _)| *id).collect();
+        for graph in graphs {
+            self.remove_graph(graph);
+        }
+        if let Some(context) = self.contexts.get_mut(&id) {
+            context.alive = false;
+            context.sticky = None;
+            context.legacy = None;
+            if !context.primary {
+                self.contexts.remove(&id);
+            }
+        }
+        self.log.leaks.extend(leaks.iter().cloned());
+        leaks
+    }
+
+    /// Takes host memory away from the devices, and frees it if the driver allocated it.
+    pub(crate) fn forget_pinned(&mut self, address: usize) -> Option<Pinned> {
+        let pinned = self.pinned.remove(&address)?;
+        // Where mapping it failed there is nothing to unmap.
+        let _ = self.memory.unmap_host(address as u64);
+        if let Some(layout) = pinned.layout {
+            // SAFETY: the address came from `alloc_zeroed` with this layout, and the map no longer holds it.
+            unsafe { std::alloc::dealloc(std::ptr::with_exposed_provenance_mut(address), layout) };
+        }
+        Some(pinned)
+    }
+
+    /// Removes a graph with its nodes and the graphs of its child nodes.
+    pub(crate) fn remove_graph(&mut self, id: Id) -> Option<Graph> {
+        let graph = self.graphs.remove(&id)?;
+        for node in &graph.nodes {
+            if let Some(Node { work: NodeWork::Child(child), .. }) = self.nodes.remove(node) {
+                self.remove_graph(child);
+            }
+        }
+        Some(graph)
+    }
+}

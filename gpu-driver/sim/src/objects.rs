@@ -1,0 +1,165 @@
+//! The kinds of objects that a driver has.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use gpu_driver::sys::{CUgraphEdgeData, CUresult};
+
+use crate::code::{Code, LoadedModule};
+use crate::handle::Id;
+use crate::queue::Marker;
+use crate::work::Work;
+
+/// A device.
+pub(crate) struct Device {
+    pub limit: u64,
+    /// Bytes of device memory in use, modules' variables apart.
+    pub used: u64,
+    pub primary: Id,
+    pub retained: u32,
+    pub primary_flags: u32,
+    /// The pool that `cuMemAllocAsync` takes from.
+    pub pool: Id,
+    pub default_pool: Id,
+}
+
+/// A context.
+pub(crate) struct Context {
+    pub device: u32,
+    pub primary: bool,
+    /// The primary context exists from the first retain to the last release.
+    pub alive: bool,
+    /// The code of a fault; every later call returns it.
+    pub sticky: Option<CUresult>,
+    /// The last operation of the legacy default stream.
+    pub legacy: Option<Arc<Marker>>,
+    pub limits: BTreeMap<u32, usize>,
+    /// Simulated time at which the last of its operations ended.
+    pub latest_ns: u64,
+}
+
+pub(crate) struct Stream {
+    pub context: Id,
+    /// Ordered with the legacy default stream.
+    pub blocking: bool,
+    pub priority: i32,
+    pub tail: Option<Arc<Marker>>,
+    /// The last operation was a kernel alone, which a programmatic launch may overtake.
+    pub tail_is_kernel: bool,
+}
+
+pub(crate) struct Event {
+    pub context: Id,
+    pub timing: bool,
+    pub recorded: Option<Arc<Marker>>,
+}
+
+pub(crate) struct Module {
+    pub context: Id,
+    pub code: Arc<LoadedModule>,
+    pub functions: BTreeMap<String, Id>,
+}
+
+pub(crate) struct Function {
+    pub context: Id,
+    pub code: Arc<Code>,
+    pub max_dynamic_shared: u32,
+    pub carveout: i32,
+    pub non_portable_clusters: bool,
+}
+
+pub(crate) struct Graph {
+    pub context: Id,
+    pub nodes: Vec<Id>,
+    pub edges: Vec<(Id, Id, CUgraphEdgeData)>,
+    /// Belongs to a child node, which alone may destroy it.
+    pub embedded: bool,
+}
+
+pub(crate) struct Node {
+    pub graph: Id,
+    pub work: NodeWork,
+}
+
+#[derive(Clone)]
+pub(crate) enum NodeWork {
+    Single(Work),
+    Child(Id),
+}
+
+/// A node of an instantiated graph.
+#[derive(Clone)]
+pub(crate) struct ExecNode {
+    /// The node of the definition.
+    pub node: Id,
+    pub work: ExecWork,
+}
+
+#[derive(Clone)]
+pub(crate) enum ExecWork {
+    Single(Work),
+    Child(ExecBody),
+}
+
+/// Nodes and edges between their indices.
+#[derive(Clone, Default)]
+pub(crate) struct ExecBody {
+    pub nodes: Vec<ExecNode>,
+    pub edges: Vec<(usize, usize, CUgraphEdgeData)>,
+}
+
+pub(crate) struct Exec {
+    pub context: Id,
+    pub body: ExecBody,
+    pub last: Option<Arc<Marker>>,
+}
+
+pub(crate) struct Pool {
+    pub device: u32,
+    pub release_threshold: u64,
+    pub used: u64,
+    pub used_high: u64,
+    /// The reuse policies, which have nothing to decide here.
+    pub reuse: [i32; 3],
+}
+
+/// Device memory.
+pub(crate) struct Allocation {
+    pub context: Id,
+    pub device: u32,
+    pub bytes: u64,
+    pub pool: Option<Id>,
+    /// Its free is queued.
+    pub freeing: bool,
+    pub made_by: u64,
+}
+
+/// Host memory that the device sees.
+pub(crate) struct Pinned {
+    pub context: Id,
+    pub bytes: usize,
+    pub flags: u32,
+    /// Where this driver allocated it, with which layout.
+    pub layout: Option<std::alloc::Layout>,
+    pub made_by: u64,
+}
+
+impl Context {
+    pub(crate) const fn new(device: u32, primary: bool) -> Self {
+        Self {
+            device,
+            primary,
+            alive: !primary,
+            sticky: None,
+            legacy: None,
+            limits: BTreeMap::new(),
+            latest_ns: 0,
+        }
+    }
+}
+
+impl Pool {
+    pub(crate) const fn new(device: u32) -> Self {
+        Self { device, release_threshold: 0, used: 0, used_high: 0, reuse: [1; 3] }
+    }
+}

@@ -1,0 +1,13 @@
+//! The simulated driver through the safe layer of `gpu-driver`, and its C library.
+
+mod contexts;
+mod faults;
+mod graphs;
+mod kernels;
+mod launches;
+mod library;
+mod memory;
+mod modules;
+mod order;
+mod streams;
+mod support;
