@@ -38,7 +38,10 @@
 //!   float to an address does not compile. Its methods do not fail.
 //! - [`Module::verify`]: everything else that can be wrong, all at once, each finding with entity and instruction.
 //!   A module that verifies never makes the printer, the parser or the assembler fail.
-//! - [`print()`], [`parse()`]: deterministic text, and back to an equal module.
+//! - [`print()`], [`parse()`]: deterministic text, and back to an equal module. The parser also reads what nvcc and
+//!   LLVM print for CUDA C++; [`Module::verify_foreign`] is for such modules.
+//! - [`Global`], [`Call`], [`Prototype`]: variables with initial values, device functions, calls direct and through
+//!   a prototype. The builder makes kernels only; these come from other compilers' text.
 //! - [`Target`], [`PtxVersion`], [`Requires`]: what exists where. The printed `.version` is the lowest that the
 //!   target and the instructions need.
 //! - [`testing`]: modules with every form of every instruction, and random valid modules.

@@ -37,13 +37,19 @@ macro_rules! mma_shapes {
 mma_shapes! {
     M16N8K8F16 "m16n8k8.row.col.f32.f16.f16.f32": F32 x 4, a x 2, b x 1, (6 5 75);
     M16N8K16F16 "m16n8k16.row.col.f32.f16.f16.f32": F32 x 4, a x 4, b x 2, (7 0 80);
+    M16N8K8BF16 "m16n8k8.row.col.f32.bf16.bf16.f32": F32 x 4, a x 2, b x 1, (7 0 80);
     M16N8K16BF16 "m16n8k16.row.col.f32.bf16.bf16.f32": F32 x 4, a x 4, b x 2, (7 0 80);
+    M16N8K4TF32 "m16n8k4.row.col.f32.tf32.tf32.f32": F32 x 4, a x 2, b x 1, (7 0 80);
     M16N8K8TF32 "m16n8k8.row.col.f32.tf32.tf32.f32": F32 x 4, a x 4, b x 2, (7 0 80);
     M16N8K16S8 "m16n8k16.row.col.s32.s8.s8.s32": S32 x 4, a x 2, b x 1, (7 0 80);
+    M16N8K16U8 "m16n8k16.row.col.s32.u8.u8.s32": S32 x 4, a x 2, b x 1, (7 0 80);
+    M16N8K32U8 "m16n8k32.row.col.s32.u8.u8.s32": S32 x 4, a x 4, b x 2, (7 0 80);
     M16N8K32S8 "m16n8k32.row.col.s32.s8.s8.s32": S32 x 4, a x 4, b x 2, (7 0 80);
     M16N8K32U8S8 "m16n8k32.row.col.s32.u8.s8.s32": S32 x 4, a x 4, b x 2, (7 0 80);
     M16N8K32S8U8 "m16n8k32.row.col.s32.s8.u8.s32": S32 x 4, a x 4, b x 2, (7 0 80);
     M16N8K32E4M3 "m16n8k32.row.col.f32.e4m3.e4m3.f32": F32 x 4, a x 4, b x 2, (8 4 89);
+    M16N8K32E4M3E5M2 "m16n8k32.row.col.f32.e4m3.e5m2.f32": F32 x 4, a x 4, b x 2, (8 4 89);
+    M16N8K32E5M2E4M3 "m16n8k32.row.col.f32.e5m2.e4m3.f32": F32 x 4, a x 4, b x 2, (8 4 89);
     M16N8K32E5M2 "m16n8k32.row.col.f32.e5m2.e5m2.f32": F32 x 4, a x 4, b x 2, (8 4 89);
 }
 

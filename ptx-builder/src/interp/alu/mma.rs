@@ -52,12 +52,15 @@ impl Element {
 const fn elements(shape: MmaShape) -> (Element, Element) {
     match shape {
         MmaShape::M16N8K8F16 | MmaShape::M16N8K16F16 => (Element::Half, Element::Half),
-        MmaShape::M16N8K16BF16 => (Element::Brain, Element::Brain),
-        MmaShape::M16N8K8TF32 => (Element::Tf32, Element::Tf32),
+        MmaShape::M16N8K8BF16 | MmaShape::M16N8K16BF16 => (Element::Brain, Element::Brain),
+        MmaShape::M16N8K4TF32 | MmaShape::M16N8K8TF32 => (Element::Tf32, Element::Tf32),
         MmaShape::M16N8K16S8 | MmaShape::M16N8K32S8 => (Element::Signed, Element::Signed),
+        MmaShape::M16N8K16U8 | MmaShape::M16N8K32U8 => (Element::Unsigned, Element::Unsigned),
         MmaShape::M16N8K32U8S8 => (Element::Unsigned, Element::Signed),
         MmaShape::M16N8K32S8U8 => (Element::Signed, Element::Unsigned),
         MmaShape::M16N8K32E4M3 => (Element::E4m3, Element::E4m3),
+        MmaShape::M16N8K32E4M3E5M2 => (Element::E4m3, Element::E5m2),
+        MmaShape::M16N8K32E5M2E4M3 => (Element::E5m2, Element::E4m3),
         MmaShape::M16N8K32E5M2 => (Element::E5m2, Element::E5m2),
     }
 }
