@@ -77,6 +77,8 @@ fn name() {
     let mut same = kernel(|_| {});
     same.kernel("k", |k| k.reqntid(1, 1, 1));
     rejected(same, Rule::Name, "the name `k` is taken");
+    let hidden = kernel(|k| _ = k.shared::<F32>("k", 4));
+    rejected(hidden, Rule::Name, "the name `k` is taken");
     let spaced = kernel(|k| {
         let tid = k.tid_x();
         k.name(tid, "a b");

@@ -24,7 +24,12 @@ pub(super) struct Body<'b, 'a> {
     ended: bool,
 }
 
-impl Body<'_, '_> {
+impl<'a> Body<'_, 'a> {
+    /// A name for what is declared between braces: in the IR the whole function sees it.
+    pub(super) fn unique(&mut self, name: &'a str) -> String {
+        self.scope.unique(name, |name| self.symbols.get(name).is_some())
+    }
+
     /// Appends an instruction; the pending comment goes above it.
     pub(super) fn push(&mut self, mut inst: Inst) {
         inst.comment = self.comments.take().map(String::into_boxed_str);
@@ -209,7 +214,7 @@ impl<'a> Parser<'a> {
             let id = ArrayId(u32::try_from(body.function.arrays.len()).unwrap_or(u32::MAX));
             let align = align.unwrap_or_else(|| ty.bytes().saturating_mul(parts));
             body.scope.declare_symbol(name, Base::Array(id));
-            let name = body.scope.unique(name);
+            let name = body.unique(name);
             body.function.arrays.push(Array { name, space, ty, len, align });
             if !self.eat(',') {
                 return self.expect(';');
@@ -222,7 +227,7 @@ impl<'a> Parser<'a> {
         let (name, ty) = self.param()?;
         let id = CallParamId(u32::try_from(body.function.call_params.len()).unwrap_or(u32::MAX));
         body.scope.declare_symbol(name, Base::CallParam(id));
-        let name = body.scope.unique(name);
+        let name = body.unique(name);
         body.function.call_params.push(Param { name, ty });
         self.expect(';')
     }

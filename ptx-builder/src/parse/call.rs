@@ -248,7 +248,7 @@ impl<'a> Resolver<'_, '_, 'a> {
     }
 
     fn new_variable(&mut self, ty: ParamTy) -> CallParamId {
-        let name = self.body.scope.unique("call_param");
+        let name = self.body.unique("call_param");
         let variables = &mut self.body.function.call_params;
         variables.push(Param { name, ty });
         CallParamId(u32::try_from(variables.len() - 1).unwrap_or(u32::MAX))

@@ -35,7 +35,7 @@ impl<'a> Parser<'a> {
                     Some(reg) => in_registers.returns.push((ParamId(i), reg)),
                     None => scope.declare_symbol(name, Base::Return(ParamId(i))),
                 }
-                function.returns.push(Param { name: scope.unique(name), ty });
+                function.returns.push(Param { name: scope.unique(name, |_| false), ty });
             }
         }
         self.peek();
@@ -49,7 +49,7 @@ impl<'a> Parser<'a> {
                     Some(reg) => in_registers.params.push((ParamId(i), reg)),
                     None => scope.declare_symbol(name, Base::Param(ParamId(i))),
                 }
-                function.params.push(Param { name: scope.unique(name), ty });
+                function.params.push(Param { name: scope.unique(name, |_| false), ty });
             }
         }
         self.directives(&mut function)?;

@@ -108,16 +108,16 @@ impl<'a> Scope<'a> {
         self.innermost().targets.insert(name, id);
     }
 
-    /// A name like this one that nothing else in the function has.
-    pub(super) fn unique(&mut self, name: &'a str) -> String {
-        if self.taken.insert(name.to_owned()) {
+    /// A name like this one that nothing else in the function has, nor anything that is `outside`.
+    pub(super) fn unique(&mut self, name: &'a str, outside: impl Fn(&str) -> bool) -> String {
+        if !outside(name) && self.taken.insert(name.to_owned()) {
             return name.to_owned();
         }
         let suffix = self.suffixes.entry(name).or_insert(0);
         loop {
             *suffix += 1;
             let candidate = format!("{name}_{suffix}");
-            if self.taken.insert(candidate.clone()) {
+            if !outside(&candidate) && self.taken.insert(candidate.clone()) {
                 return candidate;
             }
         }

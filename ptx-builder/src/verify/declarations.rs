@@ -52,6 +52,17 @@ pub(super) fn check_module(module: &Module, reporter: &mut Reporter<'_>) {
             }
         }
     }
+    let taken: HashSet<&String> = names.into_iter().collect();
+    for function in &module.functions {
+        // What is declared in a body would hide the symbol from all of it.
+        let arrays = function.arrays.iter().map(|array| &array.name);
+        for name in arrays.chain(function.call_params.iter().map(|param| &param.name)) {
+            if taken.contains(name) {
+                let message = format!("the name `{name}` is taken");
+                reporter.error(Rule::Name, Place::Function(function), message);
+            }
+        }
+    }
     if let Some(align) = module.dynamic_shared
         && !is_alignment(align)
     {
