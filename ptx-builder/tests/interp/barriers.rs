@@ -1,1 +1,235 @@
-//! x
+//! Barriers of blocks, barrier objects, clusters.
+
+use crate::support::{Setup, module, put};
+use ptx_builder::interp::FindingKind;
+use ptx_builder::{Module, U32};
+
+/// Every thread reads what a thread of another warp wrote.
+fn reversed(barrier: bool) -> Module {
+    module(|k, out| {
+        let tile = k.shared::<U32>("tile", 128);
+        let t = k.tid_x();
+        let at = k.shared_index(tile, t);
+        k.st_shared::<U32>(at, t);
+        if barrier {
+            k.barrier();
+        }
+        let other = k.sub(127u32, t);
+        let at = k.shared_index(tile, other);
+        let v = k.ld_shared::<U32>(at);
+        put(k, out, t, v);
+    })
+}
+
+#[test]
+fn a_barrier_orders_shared_memory() {
+    for seed in 0..6 {
+        let mut setup = Setup::block(128);
+        setup.options.seed = seed;
+        let expected: Vec<u32> = (0..128).rev().collect();
+        assert_eq!(setup.clean(reversed(true), 128), expected);
+    }
+}
+
+#[test]
+fn a_missing_barrier_is_a_race() {
+    for seed in 0..4 {
+        let mut setup = Setup::block(128);
+        setup.options.seed = seed;
+        // Depending on the order, the first to be seen is the read of what is not there yet, or a conflict.
+        let (report, _) = setup.report(reversed(false), 128);
+        let found =
+            report.all().any(|f| matches!(f.kind, FindingKind::SharedRace | FindingKind::Uninitialised));
+        assert!(found, "seed {seed}");
+    }
+}
+
+#[test]
+fn named_barriers_with_counts() {
+    let m = module(|k, out| {
+        let tile = k.shared::<U32>("tile", 32);
+        let t = k.tid_x();
+        let producer = k.lt(t, 32);
+        k.if_else(
+            producer,
+            |k| {
+                let at = k.shared_index(tile, t);
+                let square = k.mul(t, t);
+                k.st_shared::<U32>(at, square);
+                k.bar_arrive(3, 64);
+            },
+            |k| {
+                k.bar_sync_count(3, 64);
+                let lane = k.and(t, 31);
+                let at = k.shared_index(tile, lane);
+                let v = k.ld_shared::<U32>(at);
+                put(k, out, lane, v);
+            },
+        );
+    });
+    let expected: Vec<u32> = (0..32).map(|t| t * t).collect();
+    assert_eq!(Setup::block(64).clean(m, 32), expected);
+}
+
+#[test]
+fn reductions_at_a_barrier() {
+    let m = module(|k, out| {
+        let t = k.tid_x();
+        let p = k.lt(t, 40);
+        let count = k.bar_count(0, p);
+        put(k, out, t, count);
+    });
+    assert_eq!(Setup::block(96).clean(m, 96), [40; 96]);
+}
+
+#[test]
+fn a_barrier_in_one_branch_is_found() {
+    let m = module(|k, out| {
+        let t = k.tid_x();
+        let p = k.lt(t, 16);
+        k.if_else(p, |k| k.bar_sync(0), |k| k.bar_sync(0));
+        put(k, out, t, t);
+    });
+    let finding = Setup::default().finds(m, FindingKind::BarrierDivergence);
+    assert!(finding.detail.contains("0x0000ffff") || finding.detail.contains("0xffff0000"), "{finding}");
+}
+
+#[test]
+fn a_barrier_that_some_warps_never_reach_is_a_deadlock() {
+    let m = module(|k, out| {
+        let t = k.tid_x();
+        let first = k.lt(t, 32);
+        k.if_(first, |k| k.bar_sync_count(1, 64));
+        put(k, out, t, t);
+    });
+    let finding = Setup::block(64).finds(m, FindingKind::Deadlock);
+    assert!(finding.detail.contains("bar.sync 1, 64") && finding.detail.contains("exited"), "{finding}");
+}
+
+#[test]
+fn an_endless_loop_ends() {
+    let m = module(|k, out| {
+        let t = k.tid_x();
+        let v = k.var::<U32>(0);
+        k.do_while(|k| {
+            k.update(v, |k, v| k.and(v, 1));
+            let v = k.get(v);
+            k.lt(v, 2)
+        });
+        put(k, out, t, t);
+    });
+    let mut setup = Setup::default();
+    setup.options.fuel = 10_000;
+    setup.finds(m, FindingKind::EndlessLoop);
+}
+
+const BULK: &str = r"
+.version 8.0
+.target sm_90a
+.address_size 64
+.visible .entry k(.param .u64 out)
+.maxntid 64, 1, 1
+{
+    .shared .align 16 .b8 tile[256];
+    .shared .align 8 .b64 bar;
+    .reg .b64 %out; .reg .b64 %at; .reg .b64 %s; .reg .b32 %t; .reg .b32 %tile; .reg .b32 %bar; .reg .b32 %v; .reg .pred %p;
+    ld.param.u64 %out, [out];
+    mov.u32 %t, %tid.x;
+    mov.u32 %tile, tile;
+    mov.u32 %bar, bar;
+    mad.wide.u32 %at, %t, 4, %out;
+    st.global.u32 [%at], %t;
+    fence.proxy.async;
+    setp.ne.u32 %p, %t, 0;
+    @%p bra ready;
+    mbarrier.init.shared.b64 [%bar], 1;
+ready:
+    bar.sync 0;
+    @%p bra wait;
+    mbarrier.arrive.expect_tx.shared.b64 %s, [%bar], 256;
+    cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%tile], [%out], 256, [%bar];
+wait:
+    WAIT
+    shl.b32 %v, %t, 2;
+    xor.b32 %v, %v, 252;
+    add.u32 %tile, %tile, %v;
+    ld.shared.u32 %v, [%tile];
+    st.global.u32 [%at+256], %v;
+    ret;
+}";
+
+#[test]
+fn a_bulk_copy_is_waited_for_at_its_barrier_object() {
+    let wait = "mbarrier.try_wait.parity.shared.b64 %p, [%bar], 0;\n    @!%p bra wait;";
+    let m = ptx_builder::parse(&BULK.replace("WAIT", wait)).unwrap();
+    let out = Setup::block(64).clean(m, 128);
+    let expected: Vec<u32> = (0..64).rev().collect();
+    assert_eq!(out[64..], expected);
+}
+
+#[test]
+fn a_bulk_copy_that_nobody_waits_for_is_found() {
+    let m = ptx_builder::parse(&BULK.replace("WAIT", "")).unwrap();
+    let (report, _) = Setup::block(64).report(m, 128);
+    let found = report.all().any(|f| matches!(f.kind, FindingKind::SharedRace | FindingKind::Uninitialised));
+    assert!(found);
+}
+
+#[test]
+fn blocks_of_a_cluster_read_each_other() {
+    let text = r"
+.version 8.0
+.target sm_90a
+.address_size 64
+.visible .entry k(.param .u64 out)
+{
+    .shared .align 4 .b32 mine;
+    .reg .b64 %out; .reg .b64 %at; .reg .b32 %r; .reg .b32 %n; .reg .b32 %a; .reg .b32 %v; .reg .b32 %b; .reg .pred %p;
+    ld.param.u64 %out, [out];
+    mov.u32 %r, %cluster_ctarank;
+    mov.u32 %n, %cluster_nctarank;
+    mov.u32 %b, %ctaid.x;
+    mov.u32 %a, mine;
+    mov.u32 %v, %tid.x;
+    setp.ne.u32 %p, %v, 0;
+    mad.lo.u32 %v, %b, 10, 7;
+    @!%p st.shared.u32 [%a], %v;
+    barrier.cluster.arrive.aligned;
+    barrier.cluster.wait.aligned;
+    add.u32 %r, %r, 1;
+    rem.u32 %r, %r, %n;
+    mapa.shared::cluster.u32 %a, %a, %r;
+    ld.shared::cluster.u32 %v, [%a];
+    mad.wide.u32 %at, %b, 4, %out;
+    @!%p st.global.u32 [%at], %v;
+    barrier.cluster.arrive.aligned;
+    barrier.cluster.wait.aligned;
+    ret;
+}";
+    let setup = Setup { grid: 8, cluster: 4, block: 64, ..Setup::default() };
+    let out = setup.clean(ptx_builder::parse(text).unwrap(), 8);
+    let next = |b: u32| b / 4 * 4 + (b + 1) % 4;
+    assert_eq!(out, (0..8).map(|b| next(b) * 10 + 7).collect::<Vec<_>>());
+}
+
+/// One thread of a warp arrives at a barrier object while the others are elsewhere.
+#[test]
+fn elected_lanes() {
+    let text = r"
+.version 8.0
+.target sm_90a
+.address_size 64
+.visible .entry k(.param .u64 out)
+{
+    .reg .b64 %out; .reg .b64 %at; .reg .b32 %t; .reg .b32 %l; .reg .pred %p;
+    ld.param.u64 %out, [out];
+    mov.u32 %t, %tid.x;
+    elect.sync %l|%p, 0xFFFFFFFF;
+    @%p add.u32 %l, %l, 5;
+    mad.wide.u32 %at, %t, 4, %out;
+    st.global.u32 [%at], %l;
+    ret;
+}";
+    let out = Setup::default().clean(ptx_builder::parse(text).unwrap(), 32);
+    assert_eq!((out[0], out[1]), (5, 0));
+}

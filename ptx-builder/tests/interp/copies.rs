@@ -1,1 +1,85 @@
-//! x
+//! `cp.async`: groups, waits, zero fill, and what is read too early.
+
+use crate::support::{Setup, module, put};
+use ptx_builder::interp::FindingKind;
+use ptx_builder::{Module, U32};
+
+/// Copies `out[4 t ..]` to shared memory and writes its sum to `out[128 + t]`.
+fn kernel(wait: bool) -> Module {
+    module(|k, out| {
+        let tile = k.shared_aligned::<U32>("tile", 128, 16);
+        let t = k.tid_x();
+        let four = k.shl(t, 2);
+        for i in 0..4 {
+            let index = k.add(four, i);
+            let value = k.mul(index, 3);
+            put(k, out, index, value);
+        }
+        let from = k.ptr_index(out, four, 4);
+        let to = k.shared_index(tile, four);
+        k.cp_async_cg(to, from);
+        k.cp_async_commit();
+        if wait {
+            k.cp_async_wait(0);
+        }
+        let words = k.ld_shared_v4::<U32>(to);
+        let sum = k.add(words[0], words[1]);
+        let sum = k.add(sum, words[2]);
+        let sum = k.add(sum, words[3]);
+        let at = k.add(t, 128);
+        put(k, out, at, sum);
+    })
+}
+
+#[test]
+fn data_is_there_after_the_wait() {
+    for seed in [0, 1] {
+        let mut setup = Setup::default();
+        setup.options.seed = seed;
+        let out = setup.clean(kernel(true), 160);
+        let expected: Vec<u32> = (0..32).map(|t| (4 * t..4 * t + 4).map(|i| 3 * i).sum()).collect();
+        assert_eq!(out[128..], expected);
+    }
+}
+
+#[test]
+fn a_missing_wait_is_found_and_gives_garbage() {
+    for seed in [0, 1] {
+        let mut setup = Setup::default();
+        setup.options.seed = seed;
+        let finding = setup.finds(kernel(false), FindingKind::SharedRace);
+        assert!(finding.detail.contains("cp.async"), "{finding}");
+    }
+    let mut setup = Setup::default();
+    setup.options.seed = 1;
+    let (_, out) = setup.report(kernel(false), 160);
+    assert_eq!(out[128], 0xCDCD_CDCDu32.wrapping_mul(4));
+}
+
+#[test]
+fn what_is_not_read_is_zero() {
+    let m = module(|k, out| {
+        let tile = k.shared_aligned::<U32>("tile", 128, 16);
+        let t = k.tid_x();
+        put(k, out, t, t);
+        k.warp_sync(ptx_builder::FULL_WARP);
+        let four = k.shl(t, 2);
+        let to = k.shared_index(tile, four);
+        let few = k.lt(t, 4);
+        let valid = k.selp(few, 8u32, 0u32);
+        let zero = k.and(four, 15);
+        let from = k.ptr_index(out, zero, 4);
+        k.cp_async_cg_zfill(to, from, valid);
+        k.cp_async_wait_all();
+        let words = k.ld_shared_v4::<U32>(to);
+        let low = k.add(words[0], words[1]);
+        let high = k.add(words[2], words[3]);
+        let at = k.add(t, 32);
+        let high = k.shl(high, 16);
+        let both = k.or(low, high);
+        put(k, out, at, both);
+    });
+    let out = Setup::default().clean(m, 64);
+    let expected: Vec<u32> = (0..32).map(|t| if t < 4 { 8 * t + 1 } else { 0 }).collect();
+    assert_eq!(out[32..], expected);
+}

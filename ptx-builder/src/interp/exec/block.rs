@@ -94,7 +94,8 @@ impl Env<'_, '_> {
     }
 
     pub(super) fn report(&mut self, kind: FindingKind, warp: u32, pc: u32, lanes: u32, detail: String) {
-        let finding = self.fault(kind, warp, pc, lanes, detail);
+        let mut finding = self.fault(kind, warp, pc, lanes, detail);
+        finding.count = u64::from(lanes.count_ones());
         self.memory.report(*finding);
     }
 
