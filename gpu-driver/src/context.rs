@@ -192,16 +192,18 @@ impl Context {
     /// free host resources; what fails is logged and kept. The origin is only formatted on failure.
     pub(crate) fn release(
         &self,
-        origin: impl FnOnce() -> String,
+        origin: impl Fn() -> String,
         f: impl FnOnce(&DriverTable) -> Result<(), DriverError>,
     ) {
-        let bound = match self.bind() {
-            Err(DriverError::Poisoned { .. }) => {
-                // SAFETY: the handle is the primary context that this object has retained.
-                unsafe { call!(self.table(), ctx_set_current(self.0.handle)) }
+        let bound = self.bind().or_else(|error| {
+            if !matches!(error, DriverError::Poisoned { .. }) {
+                // The driver could not say which context is current. It can still make this one current.
+                self.note(&error);
+                self.0.drop_log.record(origin(), error);
             }
-            other => other,
-        };
+            // SAFETY: the handle is the primary context that this object has retained.
+            unsafe { call!(self.table(), ctx_set_current(self.0.handle)) }
+        });
         if let Err(error) = bound.and_then(|()| f(self.table())) {
             self.note(&error);
             self.0.drop_log.record(origin(), error);
@@ -215,7 +217,16 @@ impl Context {
             return Ok(());
         }
         // SAFETY: no arguments; `release` has made the context current.
-        unsafe { call!(self.table(), ctx_synchronize()) }
+        let wait = || unsafe { call!(self.table(), ctx_synchronize()) };
+        wait().or_else(|error| {
+            self.note(&error);
+            if self.poison().is_some() {
+                return Err(error);
+            }
+            // What failed may be work that was queued earlier. Only if it fails again nobody knows whether the context is
+            // idle, and what it may be using must stay.
+            wait().map(|()| self.0.drop_log.record("waiting for the context".to_owned(), error))
+        })
     }
 }
 

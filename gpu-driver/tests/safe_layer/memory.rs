@@ -150,10 +150,30 @@ fn freeing_waits_for_queued_work_first() {
 fn pinned_memory_that_cannot_be_waited_for_is_not_freed() {
     let f = Fixture::new();
     let pinned = PinnedBuffer::from_slice(&f.context, &[1u8; 64]).expect("a buffer");
-    f.double.fail("cuCtxSynchronize", [CUresult::ERROR_INVALID_CONTEXT]);
+    f.double.fail("cuCtxSynchronize", [CUresult::ERROR_INVALID_CONTEXT; 2]);
     drop(pinned);
     assert!(f.double.calls("cuMemFreeHost").is_empty());
     assert_eq!(f.context.take_drop_errors()[0].origin, "pinned memory of 64 bytes");
+}
+
+#[test]
+fn a_wait_that_fails_once_is_recorded_and_made_again() {
+    let f = Fixture::new();
+    let pinned = PinnedBuffer::from_slice(&f.context, &[1u8; 64]).expect("a buffer");
+    f.double.fail("cuCtxSynchronize", [CUresult::ERROR_UNKNOWN]);
+    drop(pinned);
+    assert_eq!(f.double.calls("cuMemFreeHost").len(), 1);
+    assert_eq!(f.context.take_drop_errors()[0].origin, "waiting for the context");
+}
+
+#[test]
+fn what_is_current_does_not_matter_to_a_destructor() {
+    let f = Fixture::new();
+    let buffer = DeviceBuffer::<u32>::uninit(&f.context, 4).expect("a buffer");
+    f.double.fail("cuCtxGetCurrent", [CUresult::ERROR_UNKNOWN]);
+    drop(buffer);
+    assert_eq!(f.double.live()[0], 0);
+    assert_eq!(f.context.take_drop_errors().len(), 1);
 }
 
 #[test]
