@@ -10,6 +10,7 @@
 //! - Parameters, arguments and results in `.reg` registers go through `.param` variables.
 //! - Every `.extern .shared` array is the dynamic shared memory; an alias is what it stands for; `.calltargets` is
 //!   the prototype of its first function.
+//! - Managed memory is global memory; a vector variable is an array of its elements.
 //! - Control that runs off the end of a function returns.
 //!
 //! Debug information, pragmas and comments at the ends of lines are skipped. An instruction or directive that the

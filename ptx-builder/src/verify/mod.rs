@@ -8,9 +8,10 @@
 //!
 //! Declarations (`declarations.rs`)
 //! - `name`: symbols, register names and block names are ASCII identifiers that the text can carry;
-//!   symbols that see each other differ.
+//!   symbols that see each other differ, also from labels.
 //! - `comment`: comments are printable ASCII and do not look like the markers of inline text.
-//! - `launch-bounds`: block sizes and register counts that hardware has; not both `.reqntid` and `.maxntid`.
+//! - `launch-bounds`: block and cluster sizes and register counts that hardware has; not both `.reqntid` and
+//!   `.maxntid`.
 //!   A kernel with neither is noted.
 //! - `parameter`: sizes and alignments of parameters; at most 4352 bytes in all.
 //! - `array`: sizes and alignments of shared and local arrays; at most 48 KiB of static shared memory.
