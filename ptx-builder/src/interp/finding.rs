@@ -19,7 +19,8 @@ pub enum FindingKind {
     Uninitialised,
     /// Conflicting accesses to shared memory that nothing orders.
     SharedRace,
-    /// Conflicting accesses to global memory that nothing orders.
+    /// Conflicting accesses of different warps to global memory that nothing orders. Grids of more than 2^23 warps are
+    /// too large to look for them.
     GlobalRace,
     /// A barrier that not all threads reach together.
     BarrierDivergence,

@@ -17,6 +17,7 @@
 //! Device memory is words of relaxed atomics, so blocks on several host threads may race without undefined behaviour of the
 //! host. Accesses of 8 bytes that have to be whole take a lock.
 
+mod accesses;
 mod block;
 mod global;
 mod host;

@@ -100,7 +100,9 @@ pub struct InstructionTraffic {
     pub traffic: Traffic,
 }
 
-/// The traffic of one allocation in global memory. "Each byte is read once" is `bytes_read == distinct_read`.
+/// The traffic of one allocation in global memory.
+///
+/// "Each byte is read by one request" is `bytes_read == distinct_read`; with `distinct_read == bytes`, all of them are.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub struct AllocationTraffic {
@@ -108,13 +110,13 @@ pub struct AllocationTraffic {
     pub base: u64,
     /// The allocation's bytes.
     pub bytes: u64,
-    /// Bytes that lanes read, each as often as a lane did.
+    /// Bytes that were read, each once for a request, however many lanes share it.
     pub bytes_read: u64,
     /// Different bytes that were read.
     pub distinct_read: u64,
     /// Sectors that were read, each once for a request.
     pub sectors_read: u64,
-    /// Bytes that lanes wrote, atomic operations included.
+    /// Bytes that were written, each once for a request. Atomic operations read and write.
     pub bytes_written: u64,
     /// Different bytes that were written.
     pub distinct_written: u64,

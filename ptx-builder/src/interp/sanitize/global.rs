@@ -131,7 +131,8 @@ impl<'a> Accessor<'a> {
             return false;
         }
         if self.same_launch(other) {
-            !(self.strong && other.is(STRONG)) && !self.ordered(clocks, other)
+            let both_strong = self.strong && other.is(STRONG);
+            !both_strong && !self.ordered(clocks, other)
         } else {
             !self.pending.is_empty() && self.pending.contains(&other.tag())
         }

@@ -109,7 +109,7 @@ impl SharedShadow {
         let bit = 1u64 << (who.warp % 64);
         let first = offset / 4;
         let last = (offset + len - 1) / 4;
-        let Some(cells) = self.cells.get_mut(first..=last) else { return None };
+        let cells = self.cells.get_mut(first..=last)?;
         for cell in cells {
             if cell.write.epoch > floor
                 && conflicts(clocks, &mine, &cell.write)
@@ -159,7 +159,7 @@ impl SharedShadow {
         let floor = who.floor;
         let mine = who.last(lane, (offset, len));
         let mut found = None;
-        let Some(cells) = self.cells.get_mut(offset / 4..=(offset + len - 1) / 4) else { return None };
+        let cells = self.cells.get_mut(offset / 4..=(offset + len - 1) / 4)?;
         for cell in cells {
             let old = &cell.write;
             let together = same && old.pc == mine.pc && old.warp == mine.warp;

@@ -63,13 +63,14 @@ fn each_byte_once() {
             let first = weights + u64::from(index * 2 + warp) * 128;
             cluster.load(at(warp, 0), &GLOBAL, FULL, &each(first, 4), &mut out).expect("readable");
             cluster.load(at(warp, 1), &GLOBAL, FULL, &each(x, 4), &mut out).expect("readable");
+            cluster.load(at(warp, 2), &GLOBAL, FULL, &[x; LANES], &mut out).expect("readable");
         }
     }
     let metrics = metrics(launch);
     let weights = metrics.allocation(weights).expect("was read");
     assert_eq!((weights.bytes_read, weights.distinct_read, weights.sectors_read), (1024, 1024, 32));
     let x = metrics.allocation(x).expect("was read");
-    assert_eq!((x.bytes_read, x.distinct_read, x.bytes_written), (1024, 128, 0));
+    assert_eq!((x.bytes_read, x.distinct_read, x.bytes_written), (1024 + 8 * 4, 128, 0));
     let table = metrics.to_string();
     assert!(table.contains("line 1") && table.contains("distinct"), "{table}");
 }
