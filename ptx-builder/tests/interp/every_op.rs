@@ -25,9 +25,6 @@ fn every_operation_executes() {
     for target in Target::all() {
         let module = all_ops_module(*target);
         for kernel in 0..module.functions.len() {
-            if module.functions[kernel].name == "op_inline" {
-                continue;
-            }
             let executed = one_kernel(&module, kernel);
             if let Some(name) = executed {
                 seen.insert(name);
@@ -37,7 +34,7 @@ fn every_operation_executes() {
     let missing: Vec<&str> = Op::ALL
         .iter()
         .map(|op| op.info().name)
-        .filter(|name| *name != "Inline" && !seen.contains(&format!("op_{}", name.to_lowercase())))
+        .filter(|name| !seen.contains(&format!("op_{}", name.to_lowercase())))
         .collect();
     assert!(missing.is_empty(), "never executed: {missing:?}");
 }
@@ -49,9 +46,9 @@ fn one_kernel(module: &ptx_builder::Module, kernel: usize) -> Option<String> {
     if function.kind != FunctionKind::Kernel {
         return None;
     }
-    let mut part = module.clone();
-    let device = |f: &ptx_builder::Function| f.kind == FunctionKind::Device;
-    part.functions.retain(|f| device(f) || f.name == function.name);
+    let mut part = ptx_builder::Module { functions: Vec::new(), globals: module.globals.clone(), ..*module };
+    let kept = module.functions.iter().filter(|f| f.kind == FunctionKind::Device || f.name == function.name);
+    part.functions.extend(kept.cloned());
     let name = function.name.clone();
     let verified = part.verify().unwrap_or_else(|errors| panic!("{name}: {errors}"));
     let program = match Program::new(&verified) {
@@ -79,11 +76,32 @@ fn one_kernel(module: &ptx_builder::Module, kernel: usize) -> Option<String> {
 }
 
 #[test]
-fn inline_text_is_refused_by_name() {
-    let module = all_ops_module(Target::SM_80);
-    let verified = module.verify().unwrap();
-    let error = Program::new(&verified).unwrap_err();
-    assert!(matches!(error, InterpError::Unsupported { .. }), "{error}");
+fn inline_text_is_executed_if_it_is_understood() {
+    use ptx_builder::{Module, U32};
+    let module = |text: &str| {
+        let mut module = Module::new(Target::SM_80);
+        module.kernel("k", |k| {
+            k.maxntid(32, 1, 1);
+            let out = k.param_ptr("out", 4);
+            let t = k.tid_x();
+            let d = k.fresh::<U32>();
+            k.inline(text, &[d.id()], &[t.id()]);
+            let at = k.ptr_index(out, t, 4);
+            k.st_global::<U32>(at, d);
+        });
+        module.verify().unwrap()
+    };
+    let memory = Memory::new();
+    let loaded = Program::new(&module("mad.lo.u32 {0}, {1}, 3, 1;")).unwrap().load(&memory).unwrap();
+    let kernel = loaded.kernel("k").unwrap();
+    let (report, out) = crate::support::Setup::default().run_on(&memory, &kernel, 32);
+    assert!(report.is_clean());
+    assert_eq!(out, (0..32).map(|t| 3 * t + 1).collect::<Vec<_>>());
+    let error = Program::new(&module("frobnicate.b32 {0}, {1};")).unwrap_err();
+    assert!(
+        matches!(&error, InterpError::Unsupported { line, .. } if line.contains("frobnicate")),
+        "{error}"
+    );
 }
 
 #[test]

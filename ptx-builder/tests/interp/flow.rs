@@ -224,3 +224,25 @@ fn endless_recursion_is_a_stack_overflow() {
         .finds(ptx_builder::parse(text).unwrap(), ptx_builder::interp::FindingKind::OutOfBounds);
     assert!(finding.detail.contains("stack"), "{finding}");
 }
+
+#[test]
+fn parameters_through_generic_addresses() {
+    let text = r"
+.version 8.0
+.target sm_90a
+.address_size 64
+.visible .entry k(.param .u64 out)
+{
+    .reg .b64 %p; .reg .b64 %out; .reg .b64 %at; .reg .b32 %t; .reg .pred %is;
+    mov.u64 %p, out;
+    cvta.param.u64 %p, %p;
+    isspacep.param %is, %p;
+    @%is ld.u64 %out, [%p];
+    mov.u32 %t, %tid.x;
+    mad.wide.u32 %at, %t, 4, %out;
+    st.global.u32 [%at], %t;
+    ret;
+}";
+    let out = Setup::default().clean(ptx_builder::parse(text).unwrap(), 32);
+    assert_eq!(out, lanes(|t| t));
+}

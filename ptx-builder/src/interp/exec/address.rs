@@ -68,7 +68,6 @@ pub(super) fn rank(regs: &mut Regs, args: &Args, file: File, active: u32) {
     let [to, from] = [args.slots[0] as usize, args.slots[1] as usize];
     for lane in super::lanes(active) {
         let address = if file == File::L { regs.l[from][lane] } else { u64::from(regs.w[from][lane]) };
-        #[expect(clippy::cast_possible_truncation, reason = "eight bits")]
         let rank = ((address & RANK) >> RANK_SHIFT) as u32;
         regs.w[to][lane] = rank;
     }

@@ -30,7 +30,7 @@ impl Env<'_, '_> {
         }
         for lane in super::lanes(active) {
             let bytes = regs.w[step.bytes as usize][lane];
-            if bytes % CHUNK != 0 {
+            if !bytes.is_multiple_of(CHUNK) {
                 let detail = format!("bulk copies move multiples of {CHUNK} bytes, not {bytes}");
                 return Err(self.fault(FindingKind::InvalidUse, warp, pc, 1 << lane, detail));
             }

@@ -2,11 +2,11 @@
 
 use super::block::Env;
 use super::lanes;
-use super::transfer::{extend, read_lane, write_lane};
+use super::transfer::{addresses, extend, read_lane, write_lane};
 use super::warp::Frame;
 use crate::inst::Space;
 use crate::interp::finding::{Fault, FindingKind};
-use crate::interp::program::Transfer;
+use crate::interp::program::{PARAM_WINDOW, Transfer};
 use crate::interp::regs::{File, LANES};
 
 /// The word and the shift of a byte offset.
@@ -96,6 +96,37 @@ pub(super) fn store(
         }
     }
     Ok(())
+}
+
+/// Loads from generic addresses of the kernel's parameters; gives the lanes that had such. Those whose address is
+/// outside of the parameters are left, for the memory to refuse.
+pub(super) fn load_generic(frames: &mut [Frame], frame: usize, transfer: &Transfer, mask: u32) -> u32 {
+    let bytes = u64::from(transfer.ty.bytes());
+    let mut at = [0; LANES];
+    addresses(&frames[frame].regs, &transfer.pointer, &mut at);
+    let mut done = 0;
+    for lane in lanes(mask) {
+        let start = at[lane].wrapping_sub(PARAM_WINDOW);
+        // The kernel's own frame is the first.
+        let size = frames.first().map_or(0, |kernel| kernel.params.len() as u64 * 4);
+        let length = u64::from(transfer.bytes());
+        if start.checked_add(length).is_none_or(|end| end > size) || !start.is_multiple_of(length.max(1)) {
+            continue;
+        }
+        done |= 1 << lane;
+        for (i, element) in (0..).zip(&*transfer.elements) {
+            let (word, shift) = place(start + i * bytes);
+            let of = |word: usize| frames[0].params.get(word).map_or(0, |row| u64::from(row[lane]));
+            let value = match bytes {
+                8 => of(word) | of(word + 1) << 32,
+                4 => of(word),
+                2 => of(word) >> shift & 0xFFFF,
+                _ => of(word) >> shift & 0xFF,
+            };
+            write_lane(&mut frames[frame].regs, *element, lane, extend(value, transfer.ty, element.bits));
+        }
+    }
+    done
 }
 
 /// Copies bytes of parameter memory between frames, for the lanes of a mask. Both offsets are multiples of 4.

@@ -2,6 +2,7 @@
 
 use super::block::Env;
 use super::warp::{State, Warp};
+use crate::inst::Space;
 use crate::interp::finding::{Fault, FindingKind};
 use crate::interp::program::Action;
 use crate::interp::regs::FULL;
@@ -56,6 +57,7 @@ impl Warp {
     /// Runs one fragment for at most `burst` instructions, until it meets another, splits or waits.
     fn burst(&mut self, env: &mut Env<'_, '_>, i: usize, burst: u32) -> Result<u32, Fault> {
         let code = env.grid.code.steps.as_slice();
+        let code_has_params = env.grid.code.generic_params;
         let alone = self.fragments.len() == 1;
         let mask = self.fragments[i].mask;
         // Lanes that have exited may be written: nobody reads their registers.
@@ -110,7 +112,12 @@ impl Warp {
                     continue;
                 }
                 Action::Load(transfer) => {
-                    env.load(self.index, pc, regs, transfer, mask & guard)?;
+                    let mut active = mask & guard;
+                    if code_has_params && transfer.pointer.space == Space::Generic {
+                        active &= !super::param::load_generic(&mut self.frames, frame, transfer, active);
+                    }
+                    let regs = &mut self.frames[frame].regs;
+                    env.load(self.index, pc, regs, transfer, active)?;
                     pc += 1;
                 }
                 Action::Store(transfer) => {

@@ -4,6 +4,7 @@
 //! symbols are rows that are filled when a frame is made, jumps know the step that they lead to. The code of all
 //! functions is one array, so that a program counter names an instruction of the module.
 
+mod inline;
 mod layout;
 mod load;
 mod lower;
@@ -20,6 +21,7 @@ use super::memory::Memory;
 use crate::ids::InstId;
 use crate::inst::{Inst, Kind};
 use crate::module::{Function, FunctionKind, Module};
+use crate::ops::Op;
 use crate::verify::VerifiedModule;
 use lower::Lowering;
 use std::sync::Arc;
@@ -38,6 +40,8 @@ pub(super) struct Code {
     pub(super) steps: Vec<Step>,
     /// By [`crate::FuncId`].
     pub(super) functions: Vec<FunctionCode>,
+    /// Parameters of kernels may be read through generic addresses.
+    pub(super) generic_params: bool,
 }
 
 /// A function of a program.
@@ -62,12 +66,13 @@ pub(super) struct SharedPlan {
 }
 
 impl Program {
-    /// Decodes every function of a module.
+    /// Decodes every function of a module. Inline text is read as part of the function; places of instructions in
+    /// findings count the instructions in it.
     ///
     /// # Errors
-    /// [`InterpError::Unsupported`] for an instruction that is not interpreted.
+    /// [`InterpError::Unsupported`] for an instruction that is not interpreted, or inline text that is not understood.
     pub fn new(module: &VerifiedModule) -> Result<Self, InterpError> {
-        let module = module.module().clone();
+        let module = inline::expand(module.module())?;
         let mut steps = Vec::new();
         let mut functions = Vec::new();
         for function in &module.functions {
@@ -78,7 +83,9 @@ impl Program {
         for (function, plan) in functions.iter_mut().zip(plans) {
             function.shared = plan;
         }
-        Ok(Self(Arc::new(Code { module, steps, functions })))
+        let insts = || module.functions.iter().flat_map(Function::insts);
+        let generic_params = insts().any(|(_, inst)| inst.op() == Op::CvtaParam);
+        Ok(Self(Arc::new(Code { module, steps, functions, generic_params })))
     }
 
     /// Allocates and initialises the module's variables.
