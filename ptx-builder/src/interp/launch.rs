@@ -4,7 +4,7 @@ use super::exec::{self, Grid};
 use super::finding::{Finding, RawFinding};
 use super::memory::{LaunchMemory, Memory, Shape};
 use super::metrics::Metrics;
-use super::program::Kernel;
+use super::program::{Kernel, align};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use thiserror::Error;
@@ -168,6 +168,7 @@ const STACK: u32 = 16 << 10;
 /// Hardware limits that no target exceeds.
 const MAX_THREADS: u64 = 1024;
 const MAX_SHARED: u64 = 227 << 10;
+const MAX_LOCAL: u32 = 512 << 10;
 
 /// Runs a kernel to its end.
 ///
@@ -184,8 +185,8 @@ pub fn launch(memory: &Memory, launch: &Launch<'_>, options: &Options) -> Result
     let params = parameter_words(launch)?;
     let loaded = kernel.loaded();
     let code = kernel.code();
-    let align = loaded.code.module.dynamic_shared.unwrap_or(1).max(16);
-    let dynamic_offset = code.shared.bytes.next_multiple_of(align);
+    let alignment = loaded.code.module.dynamic_shared.unwrap_or(1).max(16);
+    let dynamic_offset = align(code.shared.bytes, alignment);
     let shared_bytes = if launch.dynamic_shared == 0 {
         code.shared.bytes
     } else {
@@ -197,7 +198,10 @@ pub fn launch(memory: &Memory, launch: &Launch<'_>, options: &Options) -> Result
             format!("{shared_bytes} bytes of shared memory, more than {MAX_SHARED}"),
         ));
     }
-    let local = code.layout.local.bytes.next_multiple_of(16);
+    let local = align(code.layout.local.bytes, 16);
+    if local > MAX_LOCAL {
+        return Err(geometry(launch, format!("{local} bytes of local memory, more than {MAX_LOCAL}")));
+    }
     let grid = Grid {
         code: &loaded.code,
         kernel: code,

@@ -3,7 +3,7 @@
 use super::grid::Grid;
 use super::warp::Frame;
 use crate::inst::SpecialReg;
-use crate::interp::program::{Constant, Source, function_address};
+use crate::interp::program::{Constant, Source, align, function_address};
 use crate::interp::regs::{File, LANES, Regs};
 
 /// Where a warp is, as special registers say it.
@@ -45,7 +45,7 @@ impl Template {
             regs,
             varying,
             param_words: layout.param_bytes.div_ceil(4) as usize,
-            local_bytes: layout.local.bytes.next_multiple_of(16),
+            local_bytes: align(layout.local.bytes, 16),
         }
     }
 

@@ -68,7 +68,10 @@ impl Warp {
         let mut used = 0;
         while used < burst {
             // Control never leaves verified code, so this is the bound check.
-            let Some(step) = code.get(pc as usize) else { break };
+            let Some(step) = code.get(pc as usize) else {
+                used = burst;
+                break;
+            };
             let regs = &mut self.frames[frame].regs;
             used += 1;
             let guard = step.guard.lanes(&regs.p);

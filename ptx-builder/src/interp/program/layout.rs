@@ -46,7 +46,7 @@ impl ArrayLayout {
         let mut layout = Self::default();
         for array in arrays {
             if array.space == space {
-                let offset = layout.bytes.next_multiple_of(array.align.max(1));
+                let offset = align(layout.bytes, array.align);
                 layout.offsets.push(offset);
                 layout.bytes = offset.saturating_add(u32::try_from(array.bytes()).unwrap_or(u32::MAX));
             } else {
@@ -79,6 +79,11 @@ pub(in crate::interp) struct Layout {
     pub(in crate::interp) local: ArrayLayout,
 }
 
+/// The next multiple of an alignment; sizes beyond all memory stay there.
+pub(in crate::interp) fn align(offset: u32, to: u32) -> u32 {
+    offset.checked_next_multiple_of(to.max(1)).unwrap_or(u32::MAX)
+}
+
 pub(in crate::interp) fn file_of(class: RegClass) -> File {
     match class {
         RegClass::Pred => File::P,
@@ -100,7 +105,7 @@ impl Layout {
                 .iter()
                 .map(|param| {
                     // Rows of parameter memory are words.
-                    let offset = u32::next_multiple_of(param_bytes, param.ty.align().max(4));
+                    let offset = align(param_bytes, param.ty.align().max(4));
                     let bytes = param.ty.bytes();
                     param_bytes = offset.saturating_add(bytes);
                     ParamRange { offset, bytes }

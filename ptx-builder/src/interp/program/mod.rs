@@ -12,7 +12,7 @@ mod step;
 
 pub use load::{Kernel, LoadedProgram};
 
-pub(super) use layout::{Constant, Layout, Source};
+pub(super) use layout::{Constant, Layout, Source, align};
 pub(super) use load::{FUNCTION_BASE, function_address};
 pub(super) use step::*;
 
@@ -166,7 +166,7 @@ fn shared_plan(module: &Module, functions: &[FunctionCode], kernel: usize) -> Sh
     plan.bytes = code.layout.shared.bytes;
     for global in &module.globals {
         let shared = global.space == crate::inst::Space::Shared;
-        let offset = if shared { plan.bytes.next_multiple_of(global.align.max(1)) } else { 0 };
+        let offset = if shared { layout::align(plan.bytes, global.align) } else { 0 };
         plan.globals.push(offset);
         if shared {
             plan.bytes = offset.saturating_add(u32::try_from(global.bytes()).unwrap_or(u32::MAX));
@@ -175,7 +175,7 @@ fn shared_plan(module: &Module, functions: &[FunctionCode], kernel: usize) -> Sh
     if code.calls {
         for (f, device) in functions.iter().enumerate() {
             if module.functions[f].kind == FunctionKind::Device && device.layout.shared.bytes > 0 {
-                plan.functions[f] = plan.bytes.next_multiple_of(128);
+                plan.functions[f] = layout::align(plan.bytes, 128);
                 plan.bytes = plan.functions[f].saturating_add(device.layout.shared.bytes);
             }
         }
