@@ -1,7 +1,7 @@
 //! Drivers, devices, contexts, handles.
 
 use gpu_driver::sys::{CUcontext, CUevent, CUresult, CUstream};
-use gpu_driver::{DeviceAttribute, DriverError, Event, EventKind, Stream};
+use gpu_driver::{DeviceAttribute, DeviceBuffer, DriverError, Event, EventKind, Stream};
 use gpu_driver_sim::{DeviceProfile, SimConfig, SimDriver, SimError, Target};
 
 use crate::support::Gpu;
@@ -161,4 +161,25 @@ fn without_a_context_there_is_nothing_to_work_on() {
     })
     .join()
     .unwrap();
+}
+
+#[test]
+fn devices_have_memory_of_their_own() {
+    let sim =
+        SimDriver::new(SimConfig { devices: 2, memory_limit: Some(1000), ..SimConfig::default() }).unwrap();
+    let driver = sim.driver().unwrap();
+    let contexts = [driver.context(0).unwrap(), driver.context(1).unwrap()];
+    let buffers = contexts.each_ref().map(|context| {
+        let stream = Stream::new(context).unwrap();
+        DeviceBuffer::from_slice(&stream, &[context.device().ordinal(); 200]).unwrap()
+    });
+    assert_ne!(buffers[0].device_ptr(), buffers[1].device_ptr());
+    for (context, buffer) in contexts.iter().zip(&buffers) {
+        assert_eq!(context.memory_info().unwrap().free, 200);
+        let stream = Stream::new(context).unwrap();
+        assert_eq!(stream.read_to_vec(&buffer.as_slice()).unwrap(), [context.device().ordinal(); 200]);
+    }
+    drop(buffers);
+    drop(contexts);
+    assert!(sim.report().is_clean(), "{}", sim.report());
 }

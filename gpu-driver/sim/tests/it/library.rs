@@ -8,23 +8,24 @@ use gpu_driver::sys::CUresult;
 use gpu_driver::{DeviceBuffer, Driver, KernelArgs, LaunchConfig, Module, Stream};
 use gpu_driver_sim::{built_library, install};
 
-const CHILD: &str = "GPU_DRIVER_SIM_TEST_CHILD";
+pub const CHILD: &str = "GPU_DRIVER_SIM_TEST_CHILD";
 
 /// Runs a test of this file again in a process with these variables.
-fn in_process(test: &str, variables: &[(&str, &str)], library: &PathBuf) -> String {
+pub fn in_process(test: &str, variables: &[(&str, &str)], library: &PathBuf) -> String {
     let mut command = Command::new(std::env::current_exe().expect("the path of this test"));
     command.args(["--exact", test, "--nocapture"]).env(CHILD, library).envs(variables.iter().copied());
     let output = command.output().expect("a second process");
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stdout));
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && told.contains("1 passed"), "{text}\n{told}");
     text
 }
 
-fn is_child() -> bool {
+pub fn is_child() -> bool {
     std::env::var_os(CHILD).is_some()
 }
 
-fn installed() -> (tempfile::TempDir, PathBuf) {
+pub fn installed() -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let built = built_library().expect("cargo builds the C library for this test");
     let path = install(&built, folder.path()).unwrap();

@@ -1,5 +1,6 @@
 //! The simulated driver through the safe layer of `gpu-driver`, and its C library.
 
+mod c_api;
 mod contexts;
 mod faults;
 mod graphs;
