@@ -81,8 +81,8 @@ impl Elem {
     /// The bits of the nearest value, ties to even; for integer types towards zero and saturating.
     pub fn from_f64(self, value: f64) -> u64 {
         match self {
-            Self::F16 => u64::from(f16::from_f64(value).to_bits()),
-            Self::BF16 => u64::from(bf16::from_f64(value).to_bits()),
+            Self::F16 => narrow(value, 5, 10),
+            Self::BF16 => narrow(value, 8, 7),
             Self::F32 => u64::from((value as f32).to_bits()),
             Self::F64 => value.to_bits(),
             Self::U64 => value as u64,
@@ -125,6 +125,25 @@ impl fmt::Display for Elem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(Self::NAMES.iter().find(|(_, elem)| elem == self).map_or("?", |(name, _)| name))
     }
+}
+
+/// The nearest value of a format with so many bits of exponent and fraction, ties to even, in one rounding.
+fn narrow(value: f64, exponent_bits: u32, fraction_bits: u32) -> u64 {
+    let sign = u64::from(value.is_sign_negative()) << (exponent_bits + fraction_bits);
+    let infinity = ((1 << exponent_bits) - 1) << fraction_bits;
+    if value.is_nan() {
+        return infinity | 1 << (fraction_bits - 1);
+    }
+    if value.is_infinite() {
+        return sign | infinity;
+    }
+    let least = 2 - (1 << (exponent_bits - 1));
+    let exponent = (value.to_bits() >> 52 & 0x7ff) as i32 - 1023;
+    // The integer that counts the units of the last place; a carry out of it moves the exponent up.
+    let unit = exponent.max(least) - fraction_bits as i32;
+    let count = (value.abs() * 2f64.powi(-unit)).round_ties_even() as u64;
+    let normal = if exponent >= least { ((exponent - least) as u64) << fraction_bits } else { 0 };
+    sign | (normal + count).min(infinity)
 }
 
 /// Elements of one type, each as its bits.

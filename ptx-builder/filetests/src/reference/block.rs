@@ -19,6 +19,8 @@ pub(super) fn find(name: &str) -> Option<Reference> {
         "diffuse" => diffuse,
         "keep_odd" => keep_odd,
         "ring" => ring,
+        "cluster_next" => cluster_next,
+        "cluster_sums" => cluster_sums,
         _ => return None,
     })
 }
@@ -167,5 +169,22 @@ fn ring(call: &Call<'_>) -> Result<Data, String> {
         let (cluster, rank, thread) = (i / 128, i / 32 % 4, i % 32);
         x.int(cluster * 128 + (rank + 1) % 4 * 32 + thread) * 10 + rank as i128
     };
+    Ok(Data::ints(x.elem, (0..x.len()).map(one)))
+}
+
+/// `cluster_next(x)`: clusters of four blocks of 32; the next block's element, plus a thousand times its rank.
+fn cluster_next(call: &Call<'_>) -> Result<Data, String> {
+    let x = call.data(0)?;
+    let one = |i: usize| {
+        let (cluster, next, thread) = (i / 128, (i / 32 + 1) % 4, i % 32);
+        x.int(cluster * 128 + next * 32 + thread) + next as i128 * 1000
+    };
+    Ok(Data::ints(x.elem, (0..x.len()).map(one)))
+}
+
+/// `cluster_sums(x)`: in the first of four blocks of 32 the sums over the cluster, thread by thread; zeros elsewhere.
+fn cluster_sums(call: &Call<'_>) -> Result<Data, String> {
+    let x = call.data(0)?;
+    let one = |i: usize| if i % 128 < 32 { (0..4).map(|b| x.int(i + b * 32)).sum() } else { 0 };
     Ok(Data::ints(x.elem, (0..x.len()).map(one)))
 }

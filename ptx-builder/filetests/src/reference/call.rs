@@ -19,6 +19,7 @@ pub(super) fn find(name: &str) -> Option<Reference> {
         "llvm_calls" => llvm_calls,
         "polynomial" => polynomial,
         "assembly" => assembly,
+        "called" => called,
         "llvm_integers" => llvm_integers,
         _ => return None,
     })
@@ -306,4 +307,18 @@ fn llvm_integers(call: &Call<'_>) -> Result<Data, String> {
         })
     });
     Ok(Data::ints(call.elem, rows))
+}
+
+/// `called(x)`: sum, difference and product with the index, and a recursion, in turn.
+fn called(call: &Call<'_>) -> Result<Data, String> {
+    fn depth(n: i128) -> i128 {
+        if n == 0 { 1 } else { depth(n - 1) * 3 + n }
+    }
+    let x = call.data(0)?;
+    ints(call.elem, x.len(), |i| match (i & 3, x.int(i), i as i128) {
+        (0, v, i) => v + i,
+        (1, v, i) => v - i,
+        (2, v, i) => v * i,
+        (_, v, _) => depth(v & 15),
+    })
 }

@@ -23,6 +23,7 @@ pub(super) fn find(name: &str) -> Option<Reference> {
         "interleave" => interleave,
         "index" => index,
         "rotate" | "reverse" => rearrange,
+        "clamp" | "clamp_s8" | "clamp_u8" => clamp,
         _ => return None,
     })
 }
@@ -50,9 +51,9 @@ fn integer(name: &str) -> Option<(usize, Integer)> {
             (2, |e, a, b, _| if unsigned(e, b) >= u64::from(e.bits()) { 0 } else { a << unsigned(e, b) })
         }
         "shr" => (2, |e, a, b, _| a >> unsigned(e, b).min(127)),
-        "mul_hi" => (2, |e, a, b, _| (a * b) >> e.bits()),
-        "mad" => (3, |_, a, b, c| a * b + c),
-        "mad_hi" => (3, |e, a, b, c| ((a * b) >> e.bits()) + c),
+        "mul_hi" => (2, |e, a, b, _| a.wrapping_mul(b) >> e.bits()),
+        "mad" => (3, |_, a, b, c| a.wrapping_mul(b).wrapping_add(c)),
+        "mad_hi" => (3, |e, a, b, c| (a.wrapping_mul(b) >> e.bits()) + c),
         "add_sat" => (2, |e, a, b, _| clamp(e, a + b)),
         "sub_sat" => (2, |e, a, b, _| clamp(e, a - b)),
         "mad_hi_sat" => (3, |e, a, b, c| clamp(e, ((a * b) >> e.bits()) + c)),
@@ -162,7 +163,8 @@ fn arithmetic(call: &Call<'_>) -> Result<Data, String> {
         match call.name {
             "add" => a + b,
             "sub" => a - b,
-            "mul" => a * b,
+            // Products of 64 bits without sign need one more than there is; the low ones are right.
+            "mul" => a.wrapping_mul(b),
             // By zero: all ones.
             "div" => a.checked_div(b).unwrap_or(ones),
             "min" => a.min(b),
@@ -335,4 +337,11 @@ fn rearrange(call: &Call<'_>) -> Result<Data, String> {
         x.bits.reverse()
     }
     Ok(x)
+}
+
+/// `clamp(x)` to the declared integer type, `clamp_T(x)` to another one.
+fn clamp(call: &Call<'_>) -> Result<Data, String> {
+    let to = call.name.strip_prefix("clamp_").map_or(Some(call.elem), Elem::named).ok_or("unknown")?;
+    let (x, (low, high)) = (call.args_data(0)?, to.range());
+    Ok(Data::ints(to, (0..x.len()).map(|i| x.int(i).clamp(low, high))))
 }

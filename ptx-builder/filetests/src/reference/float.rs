@@ -1,7 +1,5 @@
 //! Functions of floating point numbers, and conversions with a rounding.
 
-use half::{bf16, f16};
-
 use super::{Call, Reference};
 use crate::data::{Data, Elem};
 
@@ -149,8 +147,6 @@ fn round(elem: Elem, exact: Exact, mode: u8) -> u64 {
     let nearest = match (elem, exact) {
         (Elem::F32, Exact::Int(v)) => u64::from((v as f32).to_bits()),
         (_, Exact::Int(v)) => elem.from_f64(v as f64),
-        (Elem::F16, Exact::Float(v)) => f16::from_f64(v).to_bits().into(),
-        (Elem::BF16, Exact::Float(v)) => bf16::from_f64(v).to_bits().into(),
         (_, Exact::Float(v)) => elem.from_f64(v),
     };
     let value = elem.f64(nearest);
@@ -203,11 +199,13 @@ fn directed(call: &Call<'_>) -> Result<Data, String> {
                 (sum, (x - (sum - z)) + (y - z))
             }
         };
-        if result == 0.0 && op != 2 && x != 0.0 {
-            // An exact cancellation is positive but for rounding down.
-            return if mode == b'm' { 0x8000_0000 } else { 0 };
+        if result == 0.0 && op != 2 {
+            // Zeros of one sign keep it; otherwise the sum is negative only when rounding down.
+            let y_negative = y.is_sign_negative() != (op == 1);
+            let negative = if x.is_sign_negative() == y_negative { y_negative } else { mode == b'm' };
+            return u64::from(negative) << 31;
         }
-        let (x32, _) = (result as f32, ());
+        let x32 = result as f32;
         if f64::from(x32) == result && error != 0.0 && result.is_finite() {
             let up = error > 0.0;
             let wanted = match mode {

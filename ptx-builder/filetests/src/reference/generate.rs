@@ -11,6 +11,8 @@ pub(super) fn find(name: &str) -> Option<Reference> {
         "cross" => cross,
         "repeat" => repeat,
         "zeros" => zeros,
+        "same" => same,
+        "anything" => anything,
         _ => return None,
     })
 }
@@ -40,6 +42,17 @@ fn random(call: &Call<'_>) -> Result<Data, String> {
     }
     let (low, span) = (call.int(1)?, (call.int(2)? - call.int(1)? + 1).max(1));
     Ok(Data::ints(call.elem, (0..len).map(|_| low + i128::from(state.next()) % span)))
+}
+
+/// `same(count, value)`; the value is 1 if it is left out.
+fn same(call: &Call<'_>) -> Result<Data, String> {
+    let value = if call.count() > 1 { call.typed(1, call.elem)?.raw(0) } else { call.elem.from_int(1) };
+    Ok(Data { elem: call.elem, bits: vec![value; call.size(0)?] })
+}
+
+/// `anything()`: what a kernel with a race leaves. It is not compared.
+fn anything(call: &Call<'_>) -> Result<Data, String> {
+    Ok(Data { elem: call.elem, bits: vec![0; call.len()?] })
 }
 
 /// `zeros(count)`.
