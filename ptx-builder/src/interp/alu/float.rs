@@ -118,28 +118,12 @@ fn fma_hardware<const FTZ: bool, const SAT: bool>(regs: &mut Regs, args: &Args, 
 /// The smaller; a number rather than a NaN; -0 is less than +0.
 #[inline(always)]
 fn least(a: f32, b: f32) -> f32 {
-    if a.is_nan() {
-        b
-    } else if b.is_nan() {
-        a
-    } else if a < b || a == b && a.is_sign_negative() {
-        a
-    } else {
-        b
-    }
+    if b.is_nan() || a < b || a == b && a.is_sign_negative() { a } else { b }
 }
 
 #[inline(always)]
 fn most(a: f32, b: f32) -> f32 {
-    if a.is_nan() {
-        b
-    } else if b.is_nan() {
-        a
-    } else if a > b || a == b && a.is_sign_positive() {
-        a
-    } else {
-        b
-    }
+    if b.is_nan() || a > b || a == b && a.is_sign_positive() { a } else { b }
 }
 
 single! {

@@ -241,7 +241,7 @@ pub(super) fn div(a: Value, b: Value) -> Value {
         (Finite { m: ma, e: ea, .. }, Finite { m: mb, e: eb, .. }) => {
             // At most 64 bits below and 126 above: 61 bits of quotient at least.
             let (ma, ea) = normalise(ma, ea);
-            let m = ma / mb << 1 | u128::from(ma % mb != 0);
+            let m = (ma / mb) << 1 | u128::from(ma % mb != 0);
             Finite { negative, m, e: ea - eb - 1 }
         }
     }
