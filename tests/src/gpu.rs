@@ -37,6 +37,16 @@ pub fn logits(decoder: &mut dyn Decoder, rows: &[Row], output: Output) -> Vec<u3
     }
 }
 
+/// A step that is asked for nothing but to be done.
+///
+/// # Panics
+/// If the step fails.
+pub fn step(decoder: &mut dyn Decoder, rows: &[Row], output: Output) {
+    if let Err(error) = decoder.step(rows, output) {
+        panic!("{}", error.chain());
+    }
+}
+
 /// The token ids of a step.
 ///
 /// # Panics

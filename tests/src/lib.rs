@@ -5,4 +5,5 @@
 pub mod data;
 pub mod golden;
 pub mod gpu;
+pub mod sim;
 pub mod synthetic;
