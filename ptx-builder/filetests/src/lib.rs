@@ -5,15 +5,16 @@
 //! the interpreter with all its sanitizers and, in the tests that have one, by a GPU.
 //!
 //! ```
-//! use ptx_filetests::{Header, files};
+//! use ptx_filetests::{FILES, Header};
 //!
-//! let file = files()?.into_iter().find(|f| f.name == "nvcc/vector_add").ok_or("no such file")?;
-//! let Header::Runs(runs) = Header::parse(&file.text)? else { return Err("is refused".into()) };
+//! let file = FILES.iter().find(|f| f.name == "nvcc/vector_add").ok_or("no such file")?;
+//! let Header::Runs(runs) = Header::parse(file.text)? else { return Err("is refused".into()) };
 //! assert_eq!(runs[0].kernel, "vector_add");
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
 //! # Map
+//! - [`FILES`]: all of them.
 //! - [`Header`]: what a file asks for, from its text.
 //! - [`Data`], [`Elem`]: arrays of any element type.
 //! - [`evaluate`]: the values of an expression; its generators and references are functions in Rust.
@@ -28,9 +29,6 @@ mod interpreter;
 mod reference;
 mod runner;
 
-use std::io;
-use std::path::Path;
-
 pub use check::{Output, check, check_file};
 pub use data::{Data, Elem};
 pub use expr::Expr;
@@ -40,30 +38,13 @@ pub use reference::{Names, evaluate};
 pub use runner::{Found, Launched, Request, RunError, Runner};
 
 /// A file of the corpus.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct File {
     /// Its directory and its name without the ending.
-    pub name: String,
+    pub name: &'static str,
     /// Its text.
-    pub text: String,
+    pub text: &'static str,
 }
 
 /// All files, by name.
-///
-/// # Errors
-/// If a directory or a file cannot be read.
-pub fn files() -> io::Result<Vec<File>> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut files = Vec::new();
-    for origin in ["nvcc", "llvm", "hand"] {
-        for entry in root.join(origin).read_dir()? {
-            let path = entry?.path();
-            if path.extension().is_some_and(|e| e == "ptx") {
-                let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-                files.push(File { name: format!("{origin}/{stem}"), text: std::fs::read_to_string(&path)? });
-            }
-        }
-    }
-    files.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(files)
-}
+pub const FILES: &[File] = include!(concat!(env!("OUT_DIR"), "/files.rs"));

@@ -4,20 +4,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use ptx_builder::interp::Options;
 use ptx_builder::{parse, print};
-use ptx_filetests::{File, Header, Interpreter, ItemKind, Names, Run, check, evaluate, files};
-
-fn corpus() -> Vec<File> {
-    let files = files().unwrap_or_else(|e| panic!("the corpus cannot be read: {e}"));
-    assert!(files.len() > 20, "only {} files", files.len());
-    files
-}
+use ptx_filetests::{FILES, File, Header, Interpreter, ItemKind, Names, Run, check, evaluate};
 
 /// Calls `check` for each file with its header, and fails with every failure.
 fn for_each(check: impl Fn(&File, &Header) -> Result<(), String>) {
     let mut failures = Vec::new();
-    for file in corpus() {
+    for file in FILES {
         let run =
-            || Header::parse(&file.text).map_err(|e| e.to_string()).and_then(|header| check(&file, &header));
+            || Header::parse(file.text).map_err(|e| e.to_string()).and_then(|header| check(file, &header));
         // A panic is one file's failure, and says which.
         let result = catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| Err("panics".into()));
         if let Err(message) = result {
@@ -66,13 +60,13 @@ fn headers_are_understood_and_their_references_exist() {
 #[test]
 fn modules_parse_print_and_verify() {
     for_each(|file, header| match header {
-        Header::Error { message, line, column } => match parse(&file.text) {
+        Header::Error { message, line, column } => match parse(file.text) {
             Ok(_) => Err("parses".into()),
             Err(e) if (e.line, e.column) == (*line, *column) && e.to_string().contains(message) => Ok(()),
             Err(e) => Err(format!("another error: {e}")),
         },
         Header::Refused { rule, message } => {
-            let module = parse(&file.text).map_err(|e| e.to_string())?;
+            let module = parse(file.text).map_err(|e| e.to_string())?;
             let Err(errors) = module.verify() else { return Err("verifies".into()) };
             let is_it = |f: &ptx_builder::Finding| {
                 format!("{:?}", f.rule) == *rule && f.to_string().contains(message)
@@ -80,7 +74,7 @@ fn modules_parse_print_and_verify() {
             if errors.errors.iter().any(is_it) { Ok(()) } else { Err(format!("other errors: {errors}")) }
         }
         Header::Runs(runs) => {
-            let module = parse(&file.text).map_err(|e| e.to_string())?;
+            let module = parse(file.text).map_err(|e| e.to_string())?;
             let text = print(&module);
             let again = parse(&text).map_err(|e| format!("what is printed does not parse: {e}"))?;
             if again != module {
@@ -100,7 +94,7 @@ fn modules_parse_print_and_verify() {
 #[test]
 fn the_interpreter_gives_the_right_answers() {
     for_each(|file, header| match header {
-        Header::Runs(runs) => check(&file.text, runs, &mut Interpreter::default()).map(drop),
+        Header::Runs(runs) => check(file.text, runs, &mut Interpreter::default()).map(drop),
         _ => Ok(()),
     });
 }
@@ -111,7 +105,7 @@ fn the_order_of_blocks_and_warps_does_not_matter() {
         let Header::Runs(runs) = header else { return Ok(()) };
         for seed in [1, 2] {
             let options = Options { seed, ..Options::default() };
-            check(&file.text, runs, &mut Interpreter::new(options))
+            check(file.text, runs, &mut Interpreter::new(options))
                 .map_err(|e| format!("seed {seed}: {e}"))?;
         }
         Ok(())
