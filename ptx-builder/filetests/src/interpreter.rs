@@ -38,7 +38,7 @@ impl Runner for Interpreter {
     fn load(&mut self, text: &str) -> Result<(), RunError> {
         self.loaded = None;
         self.memory = Memory::new();
-        let verified = parse(text).map_err(message)?.verify().map_err(message)?;
+        let verified = parse(text).map_err(message)?.verify_foreign().map_err(message)?;
         let program = Program::new(&verified).map_err(message)?;
         self.loaded = Some(program.load(&self.memory).map_err(message)?);
         Ok(())

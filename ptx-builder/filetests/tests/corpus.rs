@@ -67,7 +67,7 @@ fn modules_parse_print_and_verify() {
         },
         Header::Refused { rule, message } => {
             let module = parse(file.text).map_err(|e| e.to_string())?;
-            let Err(errors) = module.verify() else { return Err("verifies".into()) };
+            let Err(errors) = module.verify_foreign() else { return Err("verifies".into()) };
             let is_it = |f: &ptx_builder::Finding| {
                 format!("{:?}", f.rule) == *rule && f.to_string().contains(message)
             };
@@ -80,7 +80,8 @@ fn modules_parse_print_and_verify() {
             if again != module {
                 return Err("what is printed parses to another module".into());
             }
-            let verified = module.verify().map_err(|e| format!("does not verify: {e}"))?;
+            // Compilers read registers that nothing assigned, and padding.
+            let verified = module.verify_foreign().map_err(|e| format!("does not verify: {e}"))?;
             for run in runs {
                 if verified.module().kernels().all(|(_, kernel)| kernel.name != run.kernel) {
                     return Err(format!("no kernel `{}`", run.kernel));
