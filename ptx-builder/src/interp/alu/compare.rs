@@ -1,13 +1,13 @@
 //! `setp`: relations, and their combination with a predicate.
 
 use super::EXTRA;
+use super::convert::half_to_single;
 use super::float::flush;
 use super::int::Int;
 use super::lanes::{predicate, set_predicate, test2};
 use crate::inst::{Cmp, Combine, Setp};
 use crate::interp::regs::{AluFn, Args, Regs};
 use crate::ty::Ty;
-use half::f16;
 
 // Relations as constants, so that each function is one loop.
 const EQ: u8 = 0;
@@ -41,10 +41,11 @@ fn relation<T: PartialOrd, const CMP: u8>(a: T, b: T) -> bool {
     }
 }
 
-/// Writes the predicate, and the second one: the combination with the negated relation.
-fn finish(regs: &mut Regs, args: &Args, mask: u32, lanes: u32) {
+/// Writes the predicate, and the second one: the combination with the negated relation. The comparisons of halves have
+/// no second result, so that their other operands come one earlier.
+fn finish<const RESULTS: usize>(regs: &mut Regs, args: &Args, mask: u32, lanes: u32) {
     let how = args.slots[EXTRA];
-    let with = if how == 0 { 0 } else { predicate(regs, args, 4) };
+    let with = if how == 0 { 0 } else { predicate(regs, args, RESULTS + 2) };
     let combine = |lanes: u32| match how {
         1 => lanes & with,
         2 => lanes | with,
@@ -52,7 +53,7 @@ fn finish(regs: &mut Regs, args: &Args, mask: u32, lanes: u32) {
         _ => lanes,
     };
     set_predicate(regs, args.slots[0], mask, combine(lanes));
-    if args.slots[1] != args.slots[0] {
+    if RESULTS == 2 && args.slots[1] != args.slots[0] {
         set_predicate(regs, args.slots[1], mask, combine(!lanes));
     }
 }
@@ -61,7 +62,7 @@ fn ints<T: Int, const CMP: u8>(regs: &mut Regs, args: &Args, mask: u32) {
     let lanes = test2(regs, [args.slots[2], args.slots[3]], |a: T::Row, b: T::Row| {
         relation::<T, CMP>(T::get(a), T::get(b))
     });
-    finish(regs, args, mask, lanes);
+    finish::<2>(regs, args, mask, lanes);
 }
 
 /// With `UNORDERED` a NaN makes the relation true, otherwise false.
@@ -70,14 +71,14 @@ fn floats<const CMP: u8, const UNORDERED: bool, const FTZ: bool>(regs: &mut Regs
     let lanes = test2(regs, [args.slots[2], args.slots[3]], |a: u32, b: u32| {
         float_relation::<CMP, UNORDERED>(f64::from(get(a)), f64::from(get(b)))
     });
-    finish(regs, args, mask, lanes);
+    finish::<2>(regs, args, mask, lanes);
 }
 
 fn doubles<const CMP: u8, const UNORDERED: bool>(regs: &mut Regs, args: &Args, mask: u32) {
     let lanes = test2(regs, [args.slots[2], args.slots[3]], |a: u64, b: u64| {
         float_relation::<CMP, UNORDERED>(f64::from_bits(a), f64::from_bits(b))
     });
-    finish(regs, args, mask, lanes);
+    finish::<2>(regs, args, mask, lanes);
 }
 
 #[inline(always)]
@@ -91,13 +92,23 @@ fn float_relation<const CMP: u8, const UNORDERED: bool>(a: f64, b: f64) -> bool 
     }
 }
 
-/// `.f16` and `.bf16`: both are exact in f32.
-fn halves<const CMP: u8, const UNORDERED: bool, const BRAIN: bool>(regs: &mut Regs, args: &Args, mask: u32) {
-    let get = |x: u32| if BRAIN { f32::from_bits(x << 16) } else { f16::from_bits(x as u16).to_f32() };
-    let lanes = test2(regs, [args.slots[2], args.slots[3]], |a: u32, b: u32| {
+/// `.f16`, `.ftz.f16` and `.bf16`, all exact in f32.
+const HALF: u8 = 0;
+const HALF_FTZ: u8 = 1;
+const BRAIN: u8 = 2;
+
+fn halves<const CMP: u8, const UNORDERED: bool, const FORMAT: u8>(regs: &mut Regs, args: &Args, mask: u32) {
+    let get = |x: u32| {
+        f32::from_bits(match FORMAT {
+            BRAIN => x << 16,
+            HALF_FTZ if x & 0x7C00 == 0 => 0,
+            _ => half_to_single(x),
+        })
+    };
+    let lanes = test2(regs, [args.slots[1], args.slots[2]], |a: u32, b: u32| {
         float_relation::<CMP, UNORDERED>(f64::from(get(a)), f64::from(get(b)))
     });
-    finish(regs, args, mask, lanes);
+    finish::<1>(regs, args, mask, lanes);
 }
 
 macro_rules! int_cmp {
@@ -115,22 +126,22 @@ macro_rules! int_cmp {
 }
 
 macro_rules! float_cmp {
-    ($setp:expr, $f:ident $(, $ftz:tt)?) => {
+    ($setp:expr, $f:ident $(, $form:tt)?) => {
         match $setp.cmp {
-            Cmp::Eq => $f::<EQ, false $(, $ftz)?>,
-            Cmp::Ne => $f::<NE, false $(, $ftz)?>,
-            Cmp::Lt => $f::<LT, false $(, $ftz)?>,
-            Cmp::Le => $f::<LE, false $(, $ftz)?>,
-            Cmp::Gt => $f::<GT, false $(, $ftz)?>,
-            Cmp::Ge => $f::<GE, false $(, $ftz)?>,
-            Cmp::Equ => $f::<EQ, true $(, $ftz)?>,
-            Cmp::Neu => $f::<NE, true $(, $ftz)?>,
-            Cmp::Ltu => $f::<LT, true $(, $ftz)?>,
-            Cmp::Leu => $f::<LE, true $(, $ftz)?>,
-            Cmp::Gtu => $f::<GT, true $(, $ftz)?>,
-            Cmp::Geu => $f::<GE, true $(, $ftz)?>,
-            Cmp::Num => $f::<NUM, false $(, $ftz)?>,
-            Cmp::Nan => $f::<NAN, false $(, $ftz)?>,
+            Cmp::Eq => $f::<EQ, false $(, $form)?>,
+            Cmp::Ne => $f::<NE, false $(, $form)?>,
+            Cmp::Lt => $f::<LT, false $(, $form)?>,
+            Cmp::Le => $f::<LE, false $(, $form)?>,
+            Cmp::Gt => $f::<GT, false $(, $form)?>,
+            Cmp::Ge => $f::<GE, false $(, $form)?>,
+            Cmp::Equ => $f::<EQ, true $(, $form)?>,
+            Cmp::Neu => $f::<NE, true $(, $form)?>,
+            Cmp::Ltu => $f::<LT, true $(, $form)?>,
+            Cmp::Leu => $f::<LE, true $(, $form)?>,
+            Cmp::Gtu => $f::<GT, true $(, $form)?>,
+            Cmp::Geu => $f::<GE, true $(, $form)?>,
+            Cmp::Num => $f::<NUM, false $(, $form)?>,
+            Cmp::Nan => $f::<NAN, false $(, $form)?>,
         }
     };
 }
@@ -145,8 +156,9 @@ pub(super) fn lower(setp: &Setp) -> Option<AluFn> {
         Ty::S64 => int_cmp!(setp, i64),
         Ty::F32 if setp.ftz => float_cmp!(setp, floats, true),
         Ty::F32 => float_cmp!(setp, floats, false),
-        Ty::F16 => float_cmp!(setp, halves, false),
-        Ty::BF16 => float_cmp!(setp, halves, true),
+        Ty::F16 if setp.ftz => float_cmp!(setp, halves, HALF_FTZ),
+        Ty::F16 => float_cmp!(setp, halves, HALF),
+        Ty::BF16 => float_cmp!(setp, halves, BRAIN),
         Ty::F64 => float_cmp!(setp, doubles),
         _ => return None,
     })

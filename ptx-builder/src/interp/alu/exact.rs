@@ -2,8 +2,9 @@
 //! other than to nearest.
 
 use super::EXTRA;
+use super::float::nan64;
 use super::lanes::{Row, map1, map2, map3};
-use super::soft::{self, BF16, F16, F32, F64, Format, Round, Value};
+use super::soft::{self, BF16, F16, F32, F64, F64_HIGH, Format, Round, Value};
 use crate::inst::Regular;
 use crate::interp::regs::{AluFn, Args, Regs};
 use crate::ops::{Mods, Op, Rounding};
@@ -18,6 +19,11 @@ pub(super) trait Kind {
     const PAIR: bool;
     /// The bits of one.
     const ONE: u64;
+
+    /// The NaN that follows from operands: the canonical one, but in double precision with their payload.
+    fn nan<const N: usize>(operands: [u64; N]) -> u64 {
+        if Self::FORMAT == F64 { nan64(operands) } else { Self::NAN }
+    }
 }
 
 /// A row's element as bits.
@@ -74,9 +80,7 @@ kinds! {
 }
 
 fn flush(bits: u64, format: Format) -> u64 {
-    let value = format.decode(bits);
-    let tiny = matches!(value, Value::Finite { .. }) && format.is_subnormal(bits);
-    if tiny { bits & format.sign_bit() } else { bits }
+    if format.is_subnormal(bits) { bits & format.sign_bit() } else { bits }
 }
 
 /// One value: decode, compute, encode, with flushing and saturation.
@@ -88,7 +92,7 @@ fn one<K: Kind, const N: usize>(
 ) -> u64 {
     let input = |x: u64| K::FORMAT.decode(if mods.ftz { flush(x, K::FORMAT) } else { x });
     let value = f(bits.map(input));
-    let d = K::FORMAT.encode(value, round, K::NAN);
+    let d = K::FORMAT.encode(value, round, K::nan(bits));
     let d = if mods.ftz { flush(d, K::FORMAT) } else { d };
     match value {
         _ if !mods.sat => d,
@@ -98,13 +102,14 @@ fn one<K: Kind, const N: usize>(
     }
 }
 
-/// One value, or both halves of a pair.
+/// One value, or both halves of a pair. The upper half of a row that holds 16 bits may be anything.
 #[inline]
 fn each<K: Kind, const N: usize>(rows: [u64; N], f: impl Fn([u64; N]) -> u64) -> K::Row {
+    let low = |x: u64| if K::FORMAT.bits() == 16 { x & 0xFFFF } else { x };
     K::Row::from_bits(if K::PAIR {
-        f(rows.map(|x| x & 0xFFFF)) | f(rows.map(|x| x >> 16 & 0xFFFF)) << 16
+        f(rows.map(low)) | f(rows.map(|x| x >> 16 & 0xFFFF)) << 16
     } else {
-        f(rows)
+        f(rows.map(low))
     })
 }
 
@@ -177,7 +182,8 @@ fn extreme<K: Kind, const MAX: bool, const FTZ: bool, const NAN: bool>(
         each::<K, 2>([a.bits(), b.bits()], |[a, b]| {
             let (a, b) = if FTZ { (flush(a, K::FORMAT), flush(b, K::FORMAT)) } else { (a, b) };
             match (is_nan(a), is_nan(b)) {
-                (true, true) => K::NAN,
+                // The hardware takes the second one.
+                (true, true) => K::nan([b]),
                 (true, _) | (_, true) if NAN => K::NAN,
                 (true, false) => b,
                 (false, true) => a,
@@ -193,13 +199,8 @@ fn sign<K: Kind, const ABS: bool, const FTZ: bool>(regs: &mut Regs, args: &Args,
     map1(regs, args, mask, |a: K::Row| {
         each::<K, 1>([a.bits()], |[a]| {
             let a = if FTZ { flush(a, K::FORMAT) } else { a };
-            if K::FORMAT.decode(a) == Value::Nan {
-                K::NAN
-            } else if ABS {
-                a & !sign
-            } else {
-                a ^ sign
-            }
+            let d = if ABS { a & !sign } else { a ^ sign };
+            if K::FORMAT.decode(a) == Value::Nan { K::nan([d]) } else { d }
         })
     });
 }
@@ -209,10 +210,11 @@ macro_rules! approximations {
         fn $name<K: Kind, const FTZ: bool>(regs: &mut Regs, args: &Args, mask: u32) {
             map1(regs, args, mask, |a: K::Row| {
                 each::<K, 1>([a.bits()], |[a]| {
+                    let nan = K::nan([a]);
                     let a = if FTZ { flush(a, K::FORMAT) } else { a };
                     let $x = f64::from_bits(F64.encode(K::FORMAT.decode(a), Round::Nearest, f64::NAN.to_bits()));
                     let d: f64 = $body;
-                    let d = K::FORMAT.encode(F64.decode(d.to_bits()), Round::Nearest, K::NAN);
+                    let d = K::FORMAT.encode(F64.decode(d.to_bits()), Round::Nearest, nan);
                     if FTZ { flush(d, K::FORMAT) } else { d }
                 })
             });
@@ -224,7 +226,24 @@ approximations! {
     ex2 |x| x.exp2();
     tanh |x| x.tanh();
     rsqrt |x| 1.0 / x.sqrt();
-    rcp_approx |x| 1.0 / x;
+}
+
+/// `rcp.approx.ftz.f64` and `rsqrt.approx.ftz.f64`: of the upper word of the operand the upper word of the result, the
+/// lower words being zero; any NaN gives the canonical one.
+fn upper_word(regs: &mut Regs, args: &Args, mask: u32, f: fn(f64) -> f64) {
+    map1(regs, args, mask, |a: u64| {
+        let d = f(f64::from_bits(flush(a & !0xFFFF_FFFF, F64)));
+        let high = F64_HIGH.encode(F64.decode(d.to_bits()), Round::Nearest, 0x7FF8_0000);
+        flush(high << 32, F64)
+    });
+}
+
+fn rcp_upper(regs: &mut Regs, args: &Args, mask: u32) {
+    upper_word(regs, args, mask, |x| 1.0 / x);
+}
+
+fn rsqrt_upper(regs: &mut Regs, args: &Args, mask: u32) {
+    upper_word(regs, args, mask, |x| 1.0 / x.sqrt());
 }
 
 macro_rules! by_type {
@@ -287,8 +306,8 @@ pub(super) fn lower(regular: &Regular) -> Option<AluFn> {
         Op::BEx2Approx => by_type!(ty, K => ex2::<K, true>),
         Op::HTanhApprox | Op::BTanhApprox => by_type!(ty, K => tanh::<K, false>),
         Op::DRsqrtApprox => rsqrt::<Double, false>,
-        Op::DRsqrtApproxFtz => rsqrt::<Double, true>,
-        Op::DRcpApprox => rcp_approx::<Double, true>,
+        Op::DRsqrtApproxFtz => rsqrt_upper,
+        Op::DRcpApprox => rcp_upper,
         _ => return None,
     })
 }

@@ -1,5 +1,8 @@
-//! Single and double precision. NaN results are the canonical NaN of the hardware: 0x7FFFFFFF and
-//! 0xFFF8000000000000.
+//! Single and double precision.
+//!
+//! A NaN result in single precision is the canonical one of the hardware, 0x7FFFFFFF. Double precision keeps payloads
+//! ("Floating-Point Instructions" of the PTX ISA): the result is the first NaN among the operands, made quiet, and
+//! 0xFFF8000000000000 where no operand is one.
 
 use super::lanes::{Row, map1, map2, map3, set_predicate};
 use crate::inst::Regular;
@@ -46,6 +49,21 @@ impl Float for f64 {
     }
 }
 
+/// The bit that makes a NaN quiet.
+pub(super) const QUIET64: u64 = 1 << 51;
+
+/// The NaN that follows from operands in double precision.
+#[inline(always)]
+pub(super) fn nan64<const N: usize>(operands: [u64; N]) -> u64 {
+    operands.iter().rev().fold(NAN64, |nan, x| if f64::from_bits(*x).is_nan() { x | QUIET64 } else { nan })
+}
+
+/// A NaN of single precision in double precision: sign and payload stay.
+#[inline(always)]
+pub(super) fn widen_nan(x: u32) -> u64 {
+    u64::from(x & 1 << 31) << 32 | 0x7FF8_0000_0000_0000 | u64::from(x & 0x7F_FFFF) << 29
+}
+
 /// Subnormals become zeros of the same sign.
 #[inline(always)]
 pub(super) fn flush(x: f32) -> f32 {
@@ -86,6 +104,7 @@ single! {
     sub map2 |a, b| a - b;
     mul map2 |a, b| a * b;
     div map2 |a, b| a / b;
+    div_approx map2 |a, b| coarse_quotient(a, b);
     rcp map1 |a| 1.0 / a;
     sqrt map1 |a| a.sqrt();
     rsqrt map1 |a| (1.0 / f64::from(a).sqrt()) as f32;
@@ -94,25 +113,14 @@ single! {
     sin map1 |a| f64::from(a).sin() as f32;
     cos map1 |a| f64::from(a).cos() as f32;
     tanh map1 |a| f64::from(a).tanh() as f32;
-    fma_lanes map3 |a, b, c| a.mul_add(b, c);
+    fma map3 |a, b, c| a.mul_add(b, c);
 }
 
-fn fma<const FTZ: bool, const SAT: bool>(regs: &mut Regs, args: &Args, mask: u32) {
-    #[cfg(target_arch = "x86_64")]
-    if std::is_x86_feature_detected!("fma") && std::is_x86_feature_detected!("avx2") {
-        // SAFETY: the processor has the two features that the function is compiled for.
-        return unsafe { fma_hardware::<FTZ, SAT>(regs, args, mask) };
-    }
-    fma_lanes::<FTZ, SAT>(regs, args, mask);
-}
-
-/// [`fma_lanes`] with the processor's instruction in the place of a call.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-fn fma_hardware<const FTZ: bool, const SAT: bool>(regs: &mut Regs, args: &Args, mask: u32) {
-    map3(regs, args, mask, |a: u32, b: u32, c: u32| {
-        output::<FTZ, SAT>(input::<FTZ>(a).mul_add(input::<FTZ>(b), input::<FTZ>(c)))
-    });
+/// `a * (1 / b)`, in which the reciprocal of a large `b` is zero: "div" of the PTX ISA.
+#[inline(always)]
+fn coarse_quotient(a: f32, b: f32) -> f32 {
+    const LARGE: f32 = f32::from_bits((126 + 127) << 23);
+    if b.abs() > LARGE && b.is_finite() { a * 0f32.copysign(b) } else { a / b }
 }
 
 /// The smaller; a number rather than a NaN; -0 is less than +0.
@@ -163,9 +171,9 @@ tests! {
     infinite infinite_double |x| x.is_infinite();
     number number_double |x| !x.is_nan();
     nan nan_double |x| x.is_nan();
-    // Zeros count as subnormal.
-    normal normal_double |x| x.is_normal();
-    subnormal subnormal_double |x| x.is_finite() && !x.is_normal();
+    // Zeros count as normal.
+    normal normal_double |x| x.is_normal() || x == 0.0;
+    subnormal subnormal_double |x| x.is_subnormal();
 }
 
 fn copysign_double(regs: &mut Regs, args: &Args, mask: u32) {
@@ -175,7 +183,12 @@ fn copysign_double(regs: &mut Regs, args: &Args, mask: u32) {
 macro_rules! double {
     ($($name:ident $map:ident |$($x:ident),*| $body:expr;)*) => { $(
         fn $name(regs: &mut Regs, args: &Args, mask: u32) {
-            $map(regs, args, mask, |$($x: u64),*| { $(let $x = f64::from_bits($x);)* ($body).put() });
+            $map(regs, args, mask, |$($x: u64),*| {
+                let nan = nan64([$($x),*]);
+                $(let $x = f64::from_bits($x);)*
+                let d: f64 = $body;
+                if d.is_nan() { nan } else { d.to_bits() }
+            });
         }
     )* };
 }
@@ -237,7 +250,8 @@ pub(super) fn lower(regular: &Regular) -> Option<AluFn> {
         Op::FSub => modes!(mods, sub),
         Op::FMul => modes!(mods, mul),
         Op::FFma => modes!(mods, fma),
-        Op::FDiv | Op::DivApprox | Op::DivFull => modes!(mods, div),
+        Op::DivApprox => modes!(mods, div_approx),
+        Op::FDiv | Op::DivFull => modes!(mods, div),
         Op::FRcp | Op::RcpApprox => modes!(mods, rcp),
         Op::FSqrt | Op::SqrtApprox => modes!(mods, sqrt),
         Op::RsqrtApprox => modes!(mods, rsqrt),

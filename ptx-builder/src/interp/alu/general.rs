@@ -1,24 +1,43 @@
 //! `cvt` in full: every pair of types, rounding, flushing and saturation. "Data Movement and Conversion Instructions:
 //! cvt" of the PTX ISA.
 
+use super::float;
 use super::soft::{self, BF16, F16, F32, F64, Format, Round, Value};
 use crate::inst::{Cvt, CvtRound};
 use crate::interp::regs::{Args, File, LANES, Regs};
 use crate::ty::Ty;
 
-/// The format and canonical NaN of a scalar float type.
-fn float(ty: Ty) -> Option<(Format, u64)> {
+/// The format of a scalar float type.
+fn format(ty: Ty) -> Option<Format> {
     Some(match ty {
-        Ty::F16 | Ty::F16x2 => (F16, 0x7FFF),
-        Ty::BF16 | Ty::BF16x2 => (BF16, 0x7FFF),
-        Ty::F32 => (F32, 0x7FFF_FFFF),
-        Ty::F64 => (F64, 0xFFF8_0000_0000_0000),
+        Ty::F16 | Ty::F16x2 => F16,
+        Ty::BF16 | Ty::BF16x2 => BF16,
+        Ty::F32 => F32,
+        Ty::F64 => F64,
         _ => return None,
     })
 }
 
 fn flush(bits: u64, ty: Ty) -> u64 {
     if ty == Ty::F32 && F32.is_subnormal(bits) { bits & F32.sign_bit() } else { bits }
+}
+
+/// The NaN that a conversion makes of a NaN. A wider format keeps the payload where the hardware converts by moving bits.
+fn nan(cvt: &Cvt, to: Ty, bits: u64) -> u64 {
+    match (to, cvt.from) {
+        (Ty::F64, Ty::F64) => bits | float::QUIET64,
+        (Ty::F64, Ty::F32) => float::widen_nan(bits as u32),
+        (Ty::F64, Ty::F16) => float::widen_nan(float::NAN32),
+        (Ty::F64, Ty::BF16) => float::widen_nan((bits as u32) << 16),
+        (Ty::F32, Ty::BF16) => bits << 16 & 0xFFFF_0000,
+        (Ty::F16 | Ty::BF16, _) => 0x7FFF,
+        _ => u64::from(float::NAN32),
+    }
+}
+
+/// The integer that a NaN becomes: zero in 32 and fewer bits of a single or half, otherwise the highest bit alone.
+fn integer_of_nan(cvt: &Cvt) -> u64 {
+    if cvt.from == Ty::F64 || cvt.to.bits() == 64 { 1 << (cvt.to.bits() - 1) } else { 0 }
 }
 
 /// The value rounded to an integer.
@@ -79,7 +98,7 @@ fn encode_fp8(ty: Ty, value: Value) -> u64 {
 }
 
 /// The f16 that an FP8 value is, exactly.
-pub(super) fn decode_fp8(e4m3: bool, byte: u64) -> Value {
+fn decode_fp8(e4m3: bool, byte: u64) -> Value {
     let negative = byte & 0x80 != 0;
     let magnitude = byte & 0x7F;
     if !e4m3 {
@@ -96,8 +115,8 @@ pub(super) fn decode_fp8(e4m3: bool, byte: u64) -> Value {
 
 /// The operand as a value, sign-extended integers included.
 fn decode(ty: Ty, bits: u64) -> Value {
-    match float(ty) {
-        Some((format, _)) => format.decode(bits),
+    match format(ty) {
+        Some(format) => format.decode(bits),
         None => soft::integer(integer(ty, bits)),
     }
 }
@@ -129,10 +148,10 @@ fn scalar(cvt: &Cvt, bits: u64) -> u64 {
     }
     if to.is_int() {
         let (least, most) = range(to);
-        let from_float = float(cvt.from).is_some();
+        let from_float = format(cvt.from).is_some();
         let value = match decode(cvt.from, bits) {
             _ if !from_float => integer(cvt.from, bits),
-            Value::Nan => 0,
+            Value::Nan => return integer_of_nan(cvt),
             Value::Infinite(negative) => {
                 if negative {
                     least
@@ -144,7 +163,12 @@ fn scalar(cvt: &Cvt, bits: u64) -> u64 {
         };
         return (if from_float || cvt.sat { value.clamp(least, most) } else { value }) as u64 & mask(to);
     }
-    let Some((format, nan)) = float(to) else { return 0 };
+    let Some(format) = format(to) else { return 0 };
+    // The hardware moves the bits.
+    if to == cvt.from && matches!(to, Ty::F32 | Ty::F64) && cvt.round.is_none() && !cvt.ftz && !cvt.sat {
+        return bits;
+    }
+    let nan = nan(cvt, to, bits);
     let value = match decode(cvt.from, bits) {
         // Within one format: to an integral value.
         value @ Value::Finite { negative, .. } if cvt.round.is_some_and(CvtRound::is_integer) => {
@@ -173,15 +197,10 @@ fn mask(ty: Ty) -> u64 {
     if ty.bits() >= 64 { u64::MAX } else { (1 << ty.bits()) - 1 }
 }
 
-/// To 10 bits of fraction, ties away from zero, in the upper bits of a word.
+/// To 10 bits of fraction, ties away from zero, in the upper bits of a word; infinities and NaNs lose their low bits.
 fn tf32(bits: u64) -> u64 {
-    if F32.decode(bits) == Value::Nan {
-        return 0x7FFF_FFFF;
-    }
-    if F32.decode(bits) == Value::Infinite(bits & F32.sign_bit() != 0) {
-        return bits;
-    }
-    (bits + 0x1000) & !0x1FFF
+    let special = bits & 0x7F80_0000 == 0x7F80_0000;
+    (if special { bits } else { bits + 0x1000 }) & !0x1FFF
 }
 
 fn get(regs: &Regs, file: u32, slot: u32) -> [u64; LANES] {

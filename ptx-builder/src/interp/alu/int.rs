@@ -258,9 +258,10 @@ fn bfi<T: Int>(regs: &mut Regs, args: &Args, mask: u32) {
 /// Each bit of the result is the bit of `table` that the three bits of the operands select.
 fn lop3(regs: &mut Regs, args: &Args, mask: u32) {
     map4(regs, args, mask, |a: u32, b: u32, c: u32, table: u32| {
-        (0..8).filter(|term| table >> term & 1 == 1).fold(0, |bits, term: u32| {
-            let side = |x: u32, bit: u32| if term >> bit & 1 == 1 { x } else { !x };
-            bits | side(a, 2) & side(b, 1) & side(c, 0)
+        let side = |x: u32, inverted: u32| x ^ (inverted & 1).wrapping_sub(1);
+        (0..8).fold(0, |bits, term: u32| {
+            let minterm = side(a, term >> 2) & side(b, term >> 1) & side(c, term);
+            bits | minterm & (table >> term & 1).wrapping_neg()
         })
     });
 }

@@ -39,20 +39,46 @@ pub(super) fn is_set(mask: u32, lane: usize) -> bool {
     mask >> lane & 1 == 1
 }
 
+/// Fills the lanes of a mask of a register.
 #[inline(always)]
 pub(super) fn store<D: Row>(regs: &mut Regs, slot: u32, mask: u32, value: impl Fn(usize) -> D) {
     let row = D::row_mut(regs, slot);
-    if mask == FULL {
-        for (lane, out) in row.iter_mut().enumerate() {
-            *out = value(lane);
-        }
-    } else {
+    if mask != FULL {
         for (lane, out) in row.iter_mut().enumerate() {
             if is_set(mask, lane) {
                 *out = value(lane);
             }
         }
+        return;
     }
+    #[cfg(target_arch = "x86_64")]
+    if has_wide_vectors() {
+        // SAFETY: the processor has the features that the function is compiled for.
+        return unsafe { fill_wide(row, value) };
+    }
+    fill(row, value);
+}
+
+#[inline(always)]
+fn fill<D: Row>(row: &mut [D; LANES], value: impl Fn(usize) -> D) {
+    for (lane, out) in row.iter_mut().enumerate() {
+        *out = value(lane);
+    }
+}
+
+/// Has the processor what [`fill_wide`] and other such functions are compiled for?
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+pub(super) fn has_wide_vectors() -> bool {
+    std::is_x86_feature_detected!("avx2") && std::is_x86_feature_detected!("fma")
+}
+
+/// [`fill`] with 8 words to a vector, products and shifts of vectors, and the instruction for fused sums in the place
+/// of a call.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+fn fill_wide<D: Row>(row: &mut [D; LANES], value: impl Fn(usize) -> D) {
+    fill(row, value);
 }
 
 /// `d = f(a)`.

@@ -6,8 +6,7 @@
 //! sum is rounded once to f32. The hardware truncates in between, so results agree only within a few ulp of the
 //! largest term. Integers wrap.
 
-use super::general::decode_fp8;
-use super::soft::{BF16, F16, F32, F64, Round, Value};
+use super::convert::half_to_single;
 use crate::inst::MmaShape;
 use crate::interp::regs::{Args, FULL, LANES, Regs};
 
@@ -33,20 +32,32 @@ impl Element {
     }
 
     /// Element `i` of a register. All formats are exact in f64.
+    #[inline(always)]
     fn get(self, word: u32, i: usize) -> f64 {
-        let raw = u64::from(word) >> (i * self.bits()) & ((1 << self.bits()) - 1);
-        let exact = |value: Value| f64::from_bits(F64.encode(value, Round::Nearest, f64::NAN.to_bits()));
+        let raw = word >> (i * self.bits());
+        let single = |bits: u32| f64::from(f32::from_bits(bits));
         match self {
-            Self::Half => exact(F16.decode(raw)),
-            Self::Brain => exact(BF16.decode(raw)),
+            Self::Half => single(half_to_single(raw)),
+            Self::Brain => single(raw << 16),
             // The hardware ignores the low 13 bits.
-            Self::Tf32 => exact(F32.decode(raw & !0x1FFF)),
+            Self::Tf32 => single(raw & !0x1FFF),
             Self::Signed => f64::from(raw as u8 as i8),
             Self::Unsigned => f64::from(raw as u8),
-            Self::E4m3 => exact(decode_fp8(true, raw)),
-            Self::E5m2 => exact(decode_fp8(false, raw)),
+            Self::E4m3 => single(e4m3_to_single(raw)),
+            Self::E5m2 => single(half_to_single(raw << 8)),
         }
     }
+}
+
+/// The single that the low 8 bits are as e4m3: the fields moved into place, the bias mended by an exact product.
+#[inline(always)]
+fn e4m3_to_single(byte: u32) -> u32 {
+    const SCALE: f32 = f32::from_bits((120 + 127) << 23);
+    let magnitude = byte & 0x7F;
+    if magnitude == 0x7F {
+        return f32::NAN.to_bits();
+    }
+    (f32::from_bits(magnitude << 20) * SCALE).to_bits() | (byte & 0x80) << 24
 }
 
 const fn elements(shape: MmaShape) -> (Element, Element) {
@@ -81,8 +92,8 @@ pub(super) fn run(regs: &mut Regs, args: &Args, mask: u32) {
     let n = 32 / of_a.bits();
     let integers = matches!(of_a, Element::Signed | Element::Unsigned);
     let depth = nb * 4 * n;
-    let mut a = [[0.0f64; 32]; 16];
-    let mut b = [[0.0f64; 32]; 8];
+    let mut a = [[0.0; 32]; 16];
+    let mut b = [[0.0; 8]; 32];
     let word = |slot: usize, lane: usize| regs.w[args.slots[slot] as usize][lane];
     for lane in 0..LANES {
         let (g, t) = (lane / 4, lane % 4);
@@ -93,21 +104,21 @@ pub(super) fn run(regs: &mut Regs, args: &Args, mask: u32) {
         }
         for r in 0..nb {
             for i in 0..n {
-                b[g][t * n + r * 4 * n + i] = of_b.get(word(nd + na + r, lane), i);
+                b[t * n + r * 4 * n + i][g] = of_b.get(word(nd + na + r, lane), i);
             }
         }
     }
+    let sums = products(&a, &b[..depth]);
     let mut results = [[0u32; LANES]; 4];
     for (r, d) in results.iter_mut().enumerate().take(nd) {
         for (lane, d) in d.iter_mut().enumerate() {
             let (row, column) = (lane / 4 + 8 * (r / 2), lane % 4 * 2 + r % 2);
-            let products = a[row].iter().zip(&b[column]).take(depth).map(|(a, b)| a * b);
             let c = word(nd + na + nb + r, lane);
+            let sum = sums[row][column];
             *d = if integers {
-                let sum: f64 = products.sum();
                 (c as i32).wrapping_add(sum as i64 as i32) as u32
             } else {
-                let sum = (products.sum::<f64>() + f64::from(f32::from_bits(c))) as f32;
+                let sum = (sum + f64::from(f32::from_bits(c))) as f32;
                 if sum.is_nan() { super::float::NAN32 } else { sum.to_bits() }
             };
         }
@@ -115,4 +126,33 @@ pub(super) fn run(regs: &mut Regs, args: &Args, mask: u32) {
     for (d, slot) in results.iter().zip(&args.slots[..nd]) {
         regs.w[*slot as usize] = *d;
     }
+}
+
+/// The product of two matrices, `b` by rows.
+fn products(a: &[[f64; 32]; 16], b: &[[f64; 8]]) -> [[f64; 8]; 16] {
+    #[cfg(target_arch = "x86_64")]
+    if super::lanes::has_wide_vectors() {
+        // SAFETY: the processor has the features that the function is compiled for.
+        return unsafe { products_wide(a, b) };
+    }
+    products_lanes(a, b)
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+fn products_wide(a: &[[f64; 32]; 16], b: &[[f64; 8]]) -> [[f64; 8]; 16] {
+    products_lanes(a, b)
+}
+
+#[inline(always)]
+fn products_lanes(a: &[[f64; 32]; 16], b: &[[f64; 8]]) -> [[f64; 8]; 16] {
+    let mut sums = [[0.0; 8]; 16];
+    for (row, sums) in a.iter().zip(&mut sums) {
+        for (x, b) in row.iter().zip(b) {
+            for (sum, y) in sums.iter_mut().zip(b) {
+                *sum += x * y;
+            }
+        }
+    }
+    sums
 }

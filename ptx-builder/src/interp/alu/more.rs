@@ -2,6 +2,7 @@
 //! video days, `set`, `slct`.
 
 use super::EXTRA;
+use super::convert::half_to_single;
 use super::float::flush;
 use super::int::Int;
 use super::lanes::{Row, is_set, map1, map2, map3, set_predicate, store};
@@ -266,7 +267,8 @@ fn holds(cmp: Cmp, pair: &Pair) -> bool {
 
 fn pair(ty: Ty, ftz: bool, a: u64, b: u64) -> Pair {
     let float = |x: u64| match ty {
-        Ty::F16 | Ty::F16x2 => half::f16::from_bits(x as u16).to_f64(),
+        Ty::F16 | Ty::F16x2 if ftz && x & 0x7C00 == 0 => 0.0,
+        Ty::F16 | Ty::F16x2 => f64::from(f32::from_bits(half_to_single(x as u32))),
         Ty::BF16 | Ty::BF16x2 => f64::from(f32::from_bits((x as u32) << 16)),
         Ty::F32 if ftz => f64::from(flush(f32::from_bits(x as u32))),
         Ty::F32 => f64::from(f32::from_bits(x as u32)),
