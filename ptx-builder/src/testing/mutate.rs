@@ -105,7 +105,8 @@ fn changes(inst: &Inst, add: &mut dyn FnMut(Change)) {
     match &inst.kind {
         Kind::Setp(setp) => other_relations(setp.cmp).iter().for_each(|cmp| add(Change::Compare(*cmp))),
         Kind::Shfl(mode) => add(Change::Shuffle(match mode {
-            ShflMode::Bfly => ShflMode::Down,
+            // Not down: the first lane, whose sum most kernels use, reads the same lanes.
+            ShflMode::Bfly => ShflMode::Up,
             ShflMode::Down => ShflMode::Up,
             ShflMode::Up => ShflMode::Down,
             ShflMode::Idx => ShflMode::Bfly,
@@ -125,7 +126,8 @@ fn changes(inst: &Inst, add: &mut dyn FnMut(Change)) {
                     | Op::Shr
                     | Op::Bfe
             );
-            if let Some(ty) = regular.ty.filter(|_| ordered).and_then(other_sign) {
+            // Unsigned to signed differs from 2^31 on, where no index of a kernel gets: not a mistake to look for.
+            if let Some(ty) = regular.ty.filter(|ty| ordered && ty.is_signed()).and_then(other_sign) {
                 add(Change::Type(ty));
             }
         }
@@ -150,6 +152,8 @@ fn operand_changes(inst: &Inst, add: &mut dyn FnMut(Change)) {
     for (i, operand) in inst.operands.iter().enumerate() {
         let index = i as u8;
         match operand {
+            // The clamp of a butterfly matters only to lanes whose partner does not exist.
+            Operand::Int(_) if i == 4 && inst.kind == Kind::Shfl(ShflMode::Bfly) => {}
             Operand::Int(value) => {
                 add(Change::Literal(index, 1));
                 if *value != 0 {
@@ -222,7 +226,8 @@ fn access_bytes(kind: &Kind) -> i8 {
 
 fn other_relations(cmp: Cmp) -> &'static [Cmp] {
     match cmp {
-        Cmp::Eq => &[Cmp::Ne, Cmp::Le],
+        // Not below-or-equal, and not above: for unsigned values beside zero those are the same.
+        Cmp::Eq => &[Cmp::Ne, Cmp::Ge],
         Cmp::Ne => &[Cmp::Eq, Cmp::Lt],
         Cmp::Lt => &[Cmp::Le, Cmp::Ge],
         Cmp::Le => &[Cmp::Lt, Cmp::Gt],
