@@ -212,6 +212,8 @@ pub(crate) fn cases() -> Vec<Case> {
     let mut cases: Vec<Case> = [1, 2, 5, 8, 9, 16, 32].into_iter().map(|rows| random(rows, 1000)).collect();
     let sizes = [1, 2, 3, 31, 33, 1023, 1025, 4100, 32_000, 50_257, 128_256, 151_936];
     cases.extend(sizes.map(|n| random(2, n)));
+    // Enough rows that the largest element is once in every place of the unrolled loop and of its tail.
+    cases.extend([1023, 8191, 20_000, 20_481].map(|n| random(96, n)));
     cases.extend([5, 64, 4097, 8192, 50_257].map(|n| ties(3, n)));
     for at in [0, 1, 31, 32, 4095, 4096, 9998, 9999] {
         cases.push(only(10_000, at, -1.0, -2.0, &format!("at_{at}")));

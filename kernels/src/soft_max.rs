@@ -190,5 +190,15 @@ pub(crate) fn cases() -> Vec<Case> {
     cases.push(special("all_masked", &[-inf; 8]));
     cases.push(special("nan", &[0.0, 1.0, f32::NAN, 2.0, 3.0, 4.0]));
     cases.push(special("large", &large));
+    // The largest element of each row is elsewhere, and without it the others overflow.
+    cases.extend([33, 1000, 1025, 8196].map(|n| {
+        let rows = 96;
+        let kernel = known(SoftMax::new(rows, n, 1.0));
+        let mut random = Random::new(n as u64);
+        let mut x = random.f32s(rows * n);
+        x.chunks_exact_mut(n).for_each(|row| row[random.below(n as u32) as usize] = 500.0);
+        let y = kernel.reference(&x);
+        Case::new(kernel, "peaks").with_f32("x", &x).expect_f32("y", y, n, F32_BOUND)
+    }));
     cases
 }

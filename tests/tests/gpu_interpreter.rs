@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use kernels::Kernel;
-use kernels::cases::{Case, Interpreter, PtxRunner, cases};
+use kernels::cases::{Case, Interpreter, PtxRunner, cases, family};
 use ptx_builder::{Module, Op};
 use tests::gpu;
 
@@ -79,7 +79,7 @@ fn the_interpreter_and_the_gpu_give_the_same_bits() {
         let _ = device.cache().get_all(&kernels);
         for case in &group {
             let module = case.kernel.emit(device.target()).unwrap_or_else(|error| panic!("{error}"));
-            let family = case.name.split("_f32").next().unwrap_or(&case.name).to_owned();
+            let family = family(&case.name).to_owned();
             let tally = tallies.entry(family).or_default();
             let (on_device, interpreted) = match (case.launch(&mut device), case.launch(&mut interpreter)) {
                 (Ok(on_device), Ok(interpreted)) => (on_device, interpreted),

@@ -1,8 +1,6 @@
-//! `cargo xtask mutate`: what share of the mutants of the kernels the conformance cases kill.
+//! `cargo xtask mutate`: which mistakes in the kernels' emitters the conformance cases notice.
 
-use std::fmt::Write as _;
-
-use kernels::cases::{Subject, Verdict, cases};
+use kernels::cases::{Subject, Survey, cases};
 use ptx_builder::Target;
 use rayon::prelude::*;
 
@@ -24,32 +22,26 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<()> {
     let subjects = Subject::collect(cases(&args.filter), args.target)
         .map_err(|failure| Error::Message(failure.to_string()))?;
-    let (mut invalid, mut killed, mut survived) = (0, 0, 0);
-    for subject in &subjects {
-        let mutations: Vec<_> = subject.mutations().into_iter().step_by(args.every.max(1)).collect();
-        let verdicts: Vec<Verdict> = mutations.par_iter().map(|mutation| subject.judge(mutation)).collect();
-        let mut survivors = String::new();
-        for (mutation, verdict) in mutations.iter().zip(&verdicts) {
-            match verdict {
-                Verdict::Invalid => invalid += 1,
-                Verdict::Killed { .. } => killed += 1,
-                Verdict::Survived => {
-                    survived += 1;
-                    let function = &subject.module().functions[mutation.function];
-                    let line = function.inst(mutation.at).map(|inst| function.display(inst).to_string());
-                    let _ = writeln!(survivors, "    {mutation}: {}", line.unwrap_or_default());
-                }
-            }
-        }
-        let count = survivors.lines().count();
-        println!("{}: {} mutants, {count} survived", subject.name, mutations.len());
-        print!("{survivors}");
+    let survey = Survey::run(&subjects, args.every, |subject, mutations| {
+        mutations.par_iter().map(|mutation| subject.judge(mutation)).collect()
+    });
+    let (explained, missed): (Vec<_>, Vec<_>) = survey.unnoticed().partition(|(_, reason)| reason.is_some());
+    for (mistake, reason) in &explained {
+        println!("without effect: {mistake}: {}", reason.unwrap_or_default());
     }
-    let valid = killed + survived;
+    for (mistake, _) in &missed {
+        println!("unnoticed: {mistake}");
+    }
     println!(
-        "{} kernels, {valid} mutants ({invalid} more do not verify): {killed} killed, {survived} survived, {:.2} %",
+        "{} kernels, {} mutants run, {} of them refused by the verifier; {} mistakes without effect; {} others, {} \
+         unnoticed: {:.2} % noticed",
         subjects.len(),
-        100.0 * f64::from(killed) / f64::from(valid.max(1))
+        survey.mutants,
+        survey.invalid,
+        explained.len(),
+        survey.mistakes.len() - explained.len(),
+        missed.len(),
+        100.0 * survey.noticed()
     );
     Ok(())
 }

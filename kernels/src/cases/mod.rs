@@ -17,7 +17,7 @@ pub use case::{Case, CaseReport};
 pub use check::{CaseFailure, Check, Expect, Mismatch};
 pub use interpreter::{Interpreter, InterpreterError};
 pub use invariance::Invariance;
-pub use mutants::{Subject, Verdict};
+pub use mutants::{Subject, Survey, Verdict, family};
 
 /// The byte that fills outputs and guards: as an f32 it is a NaN, so that what nobody wrote spoils every sum.
 pub const POISON: u8 = 0xff;

@@ -1,8 +1,10 @@
 //! How much the conformance cases notice: kernels with one instruction changed, and whether a case fails.
 
+use std::collections::BTreeMap;
+
 use ptx_builder::interp::Options;
 use ptx_builder::testing::{Mutation, mutations};
-use ptx_builder::{Module, Target};
+use ptx_builder::{Inst, Module, Target};
 
 use super::{Case, CaseFailure, Interpreter};
 
@@ -79,6 +81,20 @@ impl Subject {
         mutations(&self.module)
     }
 
+    /// The mistake in the emitter that a mutation stands for: the family, the place and the change, without what
+    /// depends on the shape. Kernels of a family share their emitter, so a mistake counts as noticed if the cases of
+    /// any of them notice it, and not only those of shapes in which it makes no difference.
+    pub fn mistake(&self, mutation: &Mutation) -> String {
+        let Some(function) = self.module.functions.get(mutation.function) else { return String::new() };
+        let Some(block) = function.blocks.get(mutation.at.block.index()) else { return String::new() };
+        let index = mutation.at.index as usize;
+        let text = |inst: &Inst| without_numbers(&function.display(inst).to_string());
+        let Some(line) = block.insts.get(index).map(text) else { return String::new() };
+        let ordinal = block.insts[..index].iter().filter(|inst| text(inst) == line).count();
+        let place = block.name.as_deref().unwrap_or("start");
+        format!("{}: {place}: {line} #{ordinal}: {:?}", family(&self.name), mutation.change)
+    }
+
     /// Runs the cases on the mutant until one fails.
     pub fn judge(&self, mutation: &Mutation) -> Verdict {
         let Ok(mutant) = mutation.apply(&self.module).verify() else { return Verdict::Invalid };
@@ -91,4 +107,157 @@ impl Subject {
         }
         Verdict::Survived
     }
+}
+
+/// What the cases noticed of the mutants of some kernels.
+#[derive(Debug, Default)]
+pub struct Survey {
+    /// Each [mistake](Subject::mistake), and whether a case noticed it.
+    pub mistakes: BTreeMap<String, bool>,
+    /// Mutants that were judged.
+    pub mutants: usize,
+    /// Those of them that the verifier refused.
+    pub invalid: usize,
+}
+
+impl Survey {
+    /// Takes every `every`-th mutation of each subject. `judge` runs [`Subject::judge`] on each of some mutations of
+    /// a subject, in parallel if it likes.
+    pub fn run(
+        subjects: &[Subject],
+        every: usize,
+        judge: impl Fn(&Subject, &[Mutation]) -> Vec<Verdict>,
+    ) -> Self {
+        let mut survey = Self::default();
+        for subject in subjects {
+            // A mistake that another shape has shown already need not be tried again.
+            let open: Vec<(String, Mutation)> = subject
+                .mutations()
+                .into_iter()
+                .step_by(every.max(1))
+                .map(|mutation| (subject.mistake(&mutation), mutation))
+                .filter(|(mistake, _)| survey.mistakes.get(mistake) != Some(&true))
+                .collect();
+            let (mistakes, mutations): (Vec<_>, Vec<_>) = open.into_iter().unzip();
+            survey.mutants += mutations.len();
+            for (mistake, verdict) in mistakes.into_iter().zip(judge(subject, &mutations)) {
+                match verdict {
+                    Verdict::Invalid => survey.invalid += 1,
+                    Verdict::Killed { .. } => drop(survey.mistakes.insert(mistake, true)),
+                    Verdict::Survived => drop(survey.mistakes.entry(mistake).or_insert(false)),
+                }
+            }
+        }
+        survey
+    }
+
+    /// Mistakes that nothing noticed, with the reason if they make no difference.
+    pub fn unnoticed(&self) -> impl Iterator<Item = (&str, Option<&'static str>)> {
+        self.mistakes.iter().filter(|(_, noticed)| !**noticed).map(|(m, _)| (m.as_str(), without_effect(m)))
+    }
+
+    /// The share, from 0 to 1, of the mistakes that make a difference which a case noticed.
+    pub fn noticed(&self) -> f64 {
+        let (explained, missed): (Vec<_>, Vec<_>) =
+            self.unnoticed().partition(|(_, reason)| reason.is_some());
+        let mistakes = self.mistakes.len() - explained.len();
+        1.0 - missed.len() as f64 / mistakes.max(1) as f64
+    }
+}
+
+/// The name of a kernel up to its shape.
+pub fn family(name: &str) -> &str {
+    let is_shape = |part: &str| {
+        let digits = part.trim_start_matches(|c: char| c.is_ascii_lowercase());
+        let letters = part.len() - digits.len();
+        letters <= 2 && digits.starts_with(|c: char| c.is_ascii_digit())
+    };
+    let mut end = 0;
+    for part in name.split('_') {
+        // Formats look like shapes: q8, q4, f16.
+        let is_format =
+            part.len() <= 4 && (part.starts_with('q') || part.starts_with('f') || part.starts_with("bf"));
+        let is_format = is_format || part == "0" && name[..end].ends_with("q8");
+        if end > 0 && is_shape(part) && !is_format {
+            break;
+        }
+        end += part.len() + 1;
+    }
+    name[..end.min(name.len())].trim_end_matches('_')
+}
+
+/// The line without the numbers of registers and labels, and without literals that come from a shape.
+fn without_numbers(line: &str) -> String {
+    // Elsewhere small literals are shifts, masks and lanes.
+    let counts = ["setp", "mul", "mad", "add", "sub", "min", "fma", "mov"];
+    let mnemonic =
+        line.rsplit_once("@").map_or(line, |(_, rest)| rest.split_once(' ').map_or(rest, |(_, rest)| rest));
+    let counting = counts.iter().any(|start| mnemonic.starts_with(start));
+    let mut text = String::with_capacity(line.len());
+    let mut rest = line;
+    while let Some(start) = rest.find(|c: char| c.is_ascii_digit()) {
+        let (before, from) = rest.split_at(start);
+        text.push_str(before);
+        let is_float = from.starts_with("0f") && !before.ends_with(|c: char| c.is_ascii_alphabetic());
+        let end = from.find(|c: char| !(c.is_ascii_digit() || is_float && c.is_ascii_alphanumeric()));
+        let number = &from[..end.unwrap_or(from.len())];
+        let word = before.rsplit(|c: char| !c.is_ascii_alphanumeric() && c != '%').next().unwrap_or_default();
+        let is_register = word.starts_with('%') && word[1..].chars().all(|c| c.is_ascii_lowercase());
+        let in_name = before.ends_with(|c: char| c.is_ascii_alphanumeric() || c == '_' || c == '%');
+        let of_shape = !in_name
+            && (is_float && number != "0f00000000"
+                || number.parse::<u64>().is_ok_and(|n| n > 32 || counting && n > 0));
+        if !is_register && !of_shape {
+            text.push_str(number);
+        }
+        rest = &from[number.len()..];
+    }
+    text + rest
+}
+
+/// Mistakes that make no difference, and why: a part of the line, a part of the change, the reason.
+const WITHOUT_EFFECT: &[(&str, &str, &str)] = &[
+    (
+        "shfl.sync.bfly",
+        "Literal(3, 1)",
+        "16, 8, 4, 2, 1 with one of them made odd still reach every lane from every lane",
+    ),
+    (
+        "st.shared",
+        "NegateGuard",
+        "after a butterfly every lane holds the result, so that any lane may store it",
+    ),
+    (
+        "setp.eq.u32 %p, %r, 0;",
+        "",
+        "the first lane stores what every lane of a butterfly holds: another lane does as well",
+    ),
+    (
+        "setp.eq.u32 %p, %r_tid_x, 0;",
+        "Literal(3, 1)",
+        "the second thread holds the result as well as the first",
+    ),
+    ("and.b32 %r, %r_tid_x, 0x1F;", "Literal(2, -1)", "lanes 0 and 1 both store what both hold"),
+    ("ld.shared.v4.f32", "Swap(0, 1)", "sums and maxima of the warps' parts, in another order"),
+    ("setp.eq.and.f32", "Compare(Ge)", "greater is tested and combined by `or` right after"),
+    ("setp.lt.u32 %p, %r, %r;", "Compare(Le)", "equal indices are the same element"),
+    ("min.u32 %r, %r, ;", "Literal(2, 1)", "lanes are below 32 anyway"),
+    ("setp.ge.u32 %p, %r, ;", "", "whether a loop is empty: no thread of a plan is without a first element"),
+    (
+        "bra L_endfor;",
+        "Remove",
+        "the jump past an empty loop: no thread of a plan is without a first element",
+    ),
+    ("selp.f32 %f, %f, , %p;", "Float", "the other factor of the rotation is NaN as well"),
+    ("selp.u32 %r, %r, 0, %p;", "Literal(2, 1)", "what is read for an index out of range is replaced by NaN"),
+];
+
+/// Why a mistake makes no difference; `None` if it should be noticed.
+fn without_effect(mistake: &str) -> Option<&'static str> {
+    let (line, change) = mistake.rsplit_once(" #")?;
+    let change = change.split_once(": ")?.1;
+    WITHOUT_EFFECT
+        .iter()
+        .find(|(part, of_change, _)| line.contains(part) && change.contains(of_change))
+        .map(|(_, _, reason)| *reason)
 }

@@ -22,7 +22,7 @@ pub enum Change {
     Swap(u8, u8),
     /// An integer literal is larger by this.
     Literal(u8, i8),
-    /// A float literal has another value: 1 where it was 0, twice it otherwise.
+    /// A float literal has another value: 1 where it was 0 or not finite, twice it otherwise.
     Float(u8),
     /// The offset of an address is larger by this many bytes.
     Offset(u8, i8),
@@ -112,7 +112,11 @@ fn changes(inst: &Inst, add: &mut dyn FnMut(Change)) {
             ShflMode::Idx => ShflMode::Bfly,
         })),
         Kind::Regular(regular) => {
-            other_operations(regular.op).iter().for_each(|op| add(Change::Operation(*op)));
+            // Zero is as well subtracted as added.
+            let of_zero = inst.operands.contains(&Operand::Int(0)) && matches!(regular.op, Op::Add | Op::Sub);
+            if !of_zero {
+                other_operations(regular.op).iter().for_each(|op| add(Change::Operation(*op)));
+            }
             // The sign decides only where values are widened, ordered, divided or shifted right.
             let ordered = matches!(
                 regular.op,
@@ -134,7 +138,7 @@ fn changes(inst: &Inst, add: &mut dyn FnMut(Change)) {
         Kind::Ld(ld) if ld.ty.bits() < 32 => {
             other_sign(ld.ty).into_iter().for_each(|ty| add(Change::Type(ty)))
         }
-        Kind::Cvt(cvt) if cvt.from.is_int() => {
+        Kind::Cvt(cvt) if cvt.from.is_int() && (cvt.from.bits() < 32 || cvt.from.is_signed()) => {
             other_sign(cvt.from).into_iter().for_each(|ty| add(Change::Type(ty)));
         }
         Kind::Atom(atom) => other_atomic(atom.op).into_iter().for_each(|op| add(Change::Atomic(op))),
@@ -152,8 +156,10 @@ fn operand_changes(inst: &Inst, add: &mut dyn FnMut(Change)) {
     for (i, operand) in inst.operands.iter().enumerate() {
         let index = i as u8;
         match operand {
-            // The clamp of a butterfly matters only to lanes whose partner does not exist.
+            // The clamp of a butterfly matters only to lanes whose partner does not exist, and the number of a
+            // barrier only beside others.
             Operand::Int(_) if i == 4 && inst.kind == Kind::Shfl(ShflMode::Bfly) => {}
+            Operand::Int(_) if i == 0 && inst.op() == Op::BarSync => {}
             Operand::Int(value) => {
                 add(Change::Literal(index, 1));
                 if *value != 0 {
@@ -319,11 +325,11 @@ fn change(inst: &mut Inst, change: Change) {
         Change::Float(i) => match inst.operands.get_mut(usize::from(i)) {
             Some(Operand::F32(bits)) => {
                 let value = f32::from_bits(*bits);
-                *bits = if value == 0.0 || value.is_infinite() { 1.0 } else { 2.0 * value }.to_bits();
+                *bits = if value == 0.0 || !value.is_finite() { 1.0 } else { 2.0 * value }.to_bits();
             }
             Some(Operand::F64(bits)) => {
                 let value = f64::from_bits(*bits);
-                *bits = if value == 0.0 || value.is_infinite() { 1.0 } else { 2.0 * value }.to_bits();
+                *bits = if value == 0.0 || !value.is_finite() { 1.0 } else { 2.0 * value }.to_bits();
             }
             _ => {}
         },
