@@ -6,7 +6,11 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use kernels::Kernel;
+use kernels::cases::{Interpreter, PtxRunner};
+use kernels::random::Random;
 use ptx_builder::Target;
+use ptx_builder::interp::{Options, Sanitize};
+use tensor_formats::ElementType;
 
 use crate::error::{Error, Result};
 use crate::{ptx_verify, tools};
@@ -27,6 +31,10 @@ pub struct Args {
     /// Registers, spills and cost: ptxas must be found.
     #[arg(long)]
     stats: bool,
+    /// What one launch does, on the interpreter: instructions, sectors, bank conflicts, divergence. Inputs are noise,
+    /// and zeros where the kernel takes integers.
+    #[arg(long)]
+    profile: bool,
 }
 
 pub fn run(args: &Args) -> Result<()> {
@@ -71,12 +79,40 @@ fn describe(kernel: &dyn Kernel, args: &Args) -> Result<String> {
     if args.stats {
         text += &stats(kernel, args.target)?;
     }
+    if args.profile {
+        for line in profile(kernel, args.target)?.lines() {
+            let _ = writeln!(text, "// {line}");
+        }
+    }
     if args.sass {
         for line in sass(kernel, args.target)?.lines() {
             let _ = writeln!(text, "// {line}");
         }
     }
     Ok(text)
+}
+
+fn profile(kernel: &dyn Kernel, target: Target) -> Result<String> {
+    let mut random = Random::new(1);
+    let params = kernel.params();
+    let mut buffers: Vec<Vec<u8>> = params
+        .iter()
+        .map(|param| {
+            let elements = (param.bytes / 4) as usize;
+            let words = match param.element {
+                ElementType::U32 => vec![0.0; elements],
+                _ => random.f32s(elements + 1),
+            };
+            words.iter().flat_map(|word| word.to_le_bytes()).take(param.bytes as usize).collect()
+        })
+        .collect();
+    let options = Options { sanitize: Sanitize::NONE, metrics: true, ..Options::default() };
+    let mut interpreter = Interpreter::with_options(target, options);
+    let mut views: Vec<&mut [u8]> = buffers.iter_mut().map(Vec::as_mut_slice).collect();
+    let arguments: Vec<usize> = (0..params.len()).collect();
+    interpreter.run(kernel, &mut views, &arguments).map_err(|e| Error::Message(e.to_string()))?;
+    let metrics = interpreter.last().and_then(|report| report.metrics.as_ref());
+    Ok(metrics.map(ToString::to_string).unwrap_or_default())
 }
 
 fn stats(kernel: &dyn Kernel, target: Target) -> Result<String> {

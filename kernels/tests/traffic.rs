@@ -1,0 +1,31 @@
+//! What the matrix-vector products read: every weight byte by one request.
+
+use kernels::cases::{Case, Interpreter, cases};
+use ptx_builder::Target;
+use ptx_builder::interp::{AllocationTraffic, Options, SECTOR_BYTES};
+
+/// The traffic of the largest allocation of a launch: the matrix.
+fn weights(case: &Case) -> AllocationTraffic {
+    let options = Options { metrics: true, threads: Some(1), ..Options::default() };
+    let mut interpreter = Interpreter::with_options(Target::SM_90A, options);
+    case.run(&mut interpreter).unwrap_or_else(|failure| panic!("{failure}"));
+    let metrics =
+        interpreter.last().and_then(|report| report.metrics.clone()).expect("metrics were asked for");
+    metrics.allocations.into_iter().max_by_key(|allocation| allocation.bytes).expect("a kernel has a matrix")
+}
+
+#[test]
+fn every_weight_byte_is_read_by_one_request() {
+    let shapes = ["gemv_q4_k_2050x2048_b1", "gemv_q8_q4_k_2050x2048_b1", "gemv_q4_k_256x1536_b2"];
+    for shape in shapes {
+        let case = cases(shape).next().unwrap_or_else(|| panic!("no case is called {shape}"));
+        let traffic = weights(&case);
+        assert_eq!(traffic.bytes_written, 0, "{shape}: {traffic:?}");
+        assert_eq!(traffic.distinct_read, traffic.bytes, "{shape}: {traffic:?}");
+        assert_eq!(traffic.bytes_read, traffic.bytes, "{shape}: {traffic:?}");
+        // Blocks of 144 bytes start in the middle of every other sector, and headers are loaded apart from what
+        // they belong to: a quarter more sectors than bytes at most.
+        let moved = traffic.sectors_read * SECTOR_BYTES;
+        assert!(4 * moved <= 5 * traffic.bytes, "{shape}: {traffic:?}");
+    }
+}
