@@ -1,5 +1,6 @@
 //! The conversions that kernels use most, as loops that vectorise; [`super::general`] has all of them.
 
+use super::Place;
 use super::float::{Float, NAN32, widen_nan};
 use super::int::Int;
 use super::lanes::{map1, map2};
@@ -139,10 +140,16 @@ macro_rules! int_type {
     };
 }
 
-pub(super) fn lower(cvt: &Cvt, files: &[File]) -> Option<AluFn> {
+pub(super) fn lower(cvt: &Cvt, place: &Place<'_>) -> Option<AluFn> {
     let file = |ty: Ty| if ty.bits() == 64 { File::L } else { File::W };
+    let files = place.files;
     if files.first() != Some(&file(cvt.to)) || files.get(1) != Some(&file(cvt.from)) {
         return None;
+    }
+    // In registers of 16 bits, signs go no further.
+    if place.half && matches!(cvt.to, Ty::S8 | Ty::S16) {
+        let integer = cvt.from.is_int() && cvt.to == Ty::S16 && !cvt.sat;
+        return if integer { Some(int_type!(cvt.from, S => ints::<S, u16>)) } else { None };
     }
     let nearest = matches!(cvt.round, None | Some(CvtRound::Rn));
     Some(match (cvt.to, cvt.from) {

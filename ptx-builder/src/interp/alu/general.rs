@@ -1,6 +1,7 @@
 //! `cvt` in full: every pair of types, rounding, flushing and saturation. "Data Movement and Conversion Instructions:
 //! cvt" of the PTX ISA.
 
+use super::Place;
 use super::float;
 use super::soft::{self, BF16, F16, F32, F64, Format, Round, Value};
 use crate::inst::{Cvt, CvtRound};
@@ -208,11 +209,11 @@ fn get(regs: &Regs, file: u32, slot: u32) -> [u64; LANES] {
 }
 
 /// The instruction as a number: what [`run`] finds in the last slot of its operands.
-pub(super) fn encode(cvt: &Cvt, files: &[File]) -> u32 {
+pub(super) fn encode(cvt: &Cvt, place: &Place<'_>) -> u32 {
     let ty = |ty: Ty| Ty::ALL.iter().position(|other| *other == ty).unwrap_or(0) as u32;
     let round =
         cvt.round.map_or(0, |round| 1 + CvtRound::ALL.iter().position(|r| *r == round).unwrap_or(0) as u32);
-    let wide = |i: usize| u32::from(files.get(i) == Some(&File::L));
+    let wide = |i: usize| u32::from(place.files.get(i) == Some(&File::L));
     ty(cvt.to)
         | ty(cvt.from) << 8
         | round << 16
@@ -221,6 +222,7 @@ pub(super) fn encode(cvt: &Cvt, files: &[File]) -> u32 {
         | u32::from(cvt.satfinite) << 22
         | wide(0) << 24
         | wide(1) << 25
+        | u32::from(place.half) << 26
 }
 
 fn instruction(code: u32) -> Cvt {
@@ -265,9 +267,11 @@ pub(super) fn run(regs: &mut Regs, args: &Args, lanes: u32) {
             }
         };
     }
+    // Registers of 16 bits stay zero in the upper half of their row.
+    let kept = if code >> 26 & 1 == 1 { 0xFFFF } else { u32::MAX };
     if code >> 24 & 1 == 1 {
         super::lanes::store(regs, args.slots[0], lanes, |i| d[i]);
     } else {
-        super::lanes::store(regs, args.slots[0], lanes, |i| d[i] as u32);
+        super::lanes::store(regs, args.slots[0], lanes, |i| d[i] as u32 & kept);
     }
 }

@@ -11,6 +11,8 @@ mod mma;
 mod more;
 mod mov;
 mod soft;
+#[cfg(test)]
+mod tests;
 
 use super::regs::{AluFn, File, MAX_OPERANDS};
 use crate::inst::Kind;
@@ -18,20 +20,28 @@ use crate::inst::Kind;
 /// The last slot of the operands: what [`extra`] says.
 pub(super) const EXTRA: usize = MAX_OPERANDS - 1;
 
+/// Where the operands of an instruction live.
+pub(super) struct Place<'a> {
+    /// The file of each operand.
+    pub(super) files: &'a [File],
+    /// The first result is a register of 16 bits.
+    pub(super) half: bool,
+}
+
 /// A number that an instruction's function finds in the slot [`EXTRA`] of its operands.
-pub(super) fn extra(kind: &Kind, files: &[File]) -> u32 {
+pub(super) fn extra(kind: &Kind, place: &Place<'_>) -> u32 {
     match kind {
         Kind::Regular(regular) => exact::encode(regular.mods),
         Kind::Setp(setp) => compare::encode(setp),
-        Kind::Cvt(cvt) => general::encode(cvt, files),
+        Kind::Cvt(cvt) => general::encode(cvt, place),
         Kind::Mma(shape) => mma::index(*shape),
         Kind::Set(set) => more::encode_set(set),
         _ => 0,
     }
 }
 
-/// The function of an instruction; `None` if it is not arithmetic. Its operands need [`extra`] in their last slot. `files` says where each operand lives.
-pub(super) fn lower(kind: &Kind, files: &[File]) -> Option<AluFn> {
+/// The function of an instruction; `None` if it is not arithmetic. Its operands need [`extra`] in their last slot.
+pub(super) fn lower(kind: &Kind, place: &Place<'_>) -> Option<AluFn> {
     match kind {
         Kind::Regular(regular) => int::lower(regular)
             .or_else(|| float::lower(regular))
@@ -39,11 +49,11 @@ pub(super) fn lower(kind: &Kind, files: &[File]) -> Option<AluFn> {
             .or_else(|| more::lower(regular.op, regular.ty)),
         Kind::Set(_) => Some(more::set),
         Kind::Slct(slct) => Some(more::slct(slct)),
-        Kind::Mov(_) => mov::mov(files),
+        Kind::Mov(_) => mov::mov(place.files),
         Kind::Pack { ty, parts } => mov::lower_pack(*ty, *parts),
         Kind::Unpack { ty, parts } => mov::lower_unpack(*ty, *parts),
         Kind::Setp(setp) => compare::lower(setp),
-        Kind::Cvt(cvt) => Some(convert::lower(cvt, files).unwrap_or(general::run)),
+        Kind::Cvt(cvt) => Some(convert::lower(cvt, place).unwrap_or(general::run)),
         Kind::Mma(_) => Some(mma::run),
         _ => None,
     }

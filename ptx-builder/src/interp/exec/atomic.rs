@@ -112,16 +112,26 @@ fn add(ty: Ty, old: u64, a: u64, flush: bool) -> u64 {
         let high = f((old >> 16) as u16, (a >> 16) as u16);
         u64::from(low) | u64::from(high) << 16
     };
-    let h16: fn(u16, u16) -> u16 = |x, y| (f16::from_bits(x) + f16::from_bits(y)).to_bits();
-    let b16: fn(u16, u16) -> u16 = |x, y| (bf16::from_bits(x) + bf16::from_bits(y)).to_bits();
+    // A NaN is the canonical one, as of arithmetic.
+    let h16: fn(u16, u16) -> u16 = |x, y| {
+        let sum = f16::from_bits(x) + f16::from_bits(y);
+        if sum.is_nan() { 0x7FFF } else { sum.to_bits() }
+    };
+    let b16: fn(u16, u16) -> u16 = |x, y| {
+        let sum = bf16::from_bits(x) + bf16::from_bits(y);
+        if sum.is_nan() { 0x7FFF } else { sum.to_bits() }
+    };
     match ty {
         // On global memory, subnormal operands and results are zero.
         Ty::F32 => {
             let ftz = |v: f32| if flush && v.is_subnormal() { 0f32.copysign(v) } else { v };
             let sum = ftz(f32::from_bits(old as u32)) + ftz(f32::from_bits(a as u32));
-            u64::from(ftz(sum).to_bits())
+            u64::from(if sum.is_nan() { 0x7FFF_FFFF } else { ftz(sum).to_bits() })
         }
-        Ty::F64 => (f64::from_bits(old) + f64::from_bits(a)).to_bits(),
+        Ty::F64 => {
+            let sum = f64::from_bits(old) + f64::from_bits(a);
+            if sum.is_nan() { 0xFFF8_0000_0000_0000 } else { sum.to_bits() }
+        }
         Ty::F16 => u64::from(h16(old as u16, a as u16)),
         Ty::BF16 => u64::from(b16(old as u16, a as u16)),
         Ty::F16x2 => halves(h16),

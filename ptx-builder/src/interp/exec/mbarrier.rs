@@ -260,9 +260,8 @@ impl Env<'_, '_> {
         for lane in super::lanes(active) {
             self.memory.release(warp, object(self.within(space, at[lane])));
             // Without `.noinc` the phase expects one more arrival, which this is.
-            if step.counted {
-                self.update((warp, pc, lane), space, at[lane], &mut |o| o.arrive(1, false))?;
-            }
+            let site = (warp, pc, lane);
+            self.update(site, space, at[lane], &mut |o| if step.counted { o.arrive(1, false) } else { Ok(o) })?;
         }
         Ok(())
     }

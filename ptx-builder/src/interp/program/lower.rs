@@ -5,11 +5,12 @@ use super::step::{
     Action, AtomicStep, BarrierKind, BarrierStep, BulkStep, CallStep, CopyArrive, CopyAsync, Element,
     Exchange, MatrixStep, MbarrierStep, ParamRange, Pointer, Reduce, Step, StepGuard, Transfer,
 };
+use crate::ids::RegClass;
 use crate::inst::{
     Address, Atom, AtomOrder, Base, BulkCompletion, BulkCopy, Call, Callee, Guard, Inst, Kind, MatrixMove,
     Mbarrier, MbarrierOp, Operand, Red, Regular, Scope, Space, What,
 };
-use crate::interp::alu;
+use crate::interp::alu::{self, Place};
 use crate::interp::memory::{LOCAL_WINDOW, SHARED_WINDOW};
 use crate::interp::program::PARAM_WINDOW;
 use crate::interp::regs::{Args, File, Regs};
@@ -101,8 +102,9 @@ impl Lowering<'_> {
             }
             Kind::Mma(_) => {
                 let files = self.rows(inst, args)?;
-                let f = alu::lower(&inst.kind, &files).ok_or("a matrix shape without arithmetic")?;
-                args.slots[alu::EXTRA] = alu::extra(&inst.kind, &files);
+                let place = Place { files: &files, half: false };
+                let f = alu::lower(&inst.kind, &place).ok_or("a matrix shape without arithmetic")?;
+                args.slots[alu::EXTRA] = alu::extra(&inst.kind, &place);
                 Ok(Action::Matrix(f))
             }
             Kind::Elect => {
@@ -129,10 +131,12 @@ impl Lowering<'_> {
 
     fn alu(&mut self, inst: &Inst, kind: &Kind, args: &mut Args) -> Result<Action, Reason> {
         let files = self.rows(inst, args)?;
-        let f = alu::lower(kind, &files).ok_or("no arithmetic for this form")?;
+        let half = matches!(inst.operands.first(), Some(Operand::Reg(reg)) if reg.class() == RegClass::B16);
+        let place = Place { files: &files, half };
+        let f = alu::lower(kind, &place).ok_or("no arithmetic for this form")?;
         let op = kind.op();
         args.slots[alu::EXTRA] =
-            if op.sets_carry() || op.reads_carry() { self.layout.carry() } else { alu::extra(kind, &files) };
+            if op.sets_carry() || op.reads_carry() { self.layout.carry() } else { alu::extra(kind, &place) };
         Ok(Action::Alu(f))
     }
 
@@ -275,7 +279,8 @@ impl Lowering<'_> {
         let files = self.rows(inst, args)?;
         args.slots[2] = self.layout.constant(File::L, Source::Bits(window));
         let kind = Kind::Regular(Regular::new(op, Some(Ty::U64)));
-        let f = alu::lower(&kind, &[files[0], files[1], File::L]).ok_or("no 64-bit addition")?;
+        let place = Place { files: &[files[0], files[1], File::L], half: false };
+        let f = alu::lower(&kind, &place).ok_or("no 64-bit addition")?;
         Ok(Action::Alu(f))
     }
 
