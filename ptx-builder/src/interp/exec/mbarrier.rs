@@ -261,7 +261,9 @@ impl Env<'_, '_> {
             self.memory.release(warp, object(self.within(space, at[lane])));
             // Without `.noinc` the phase expects one more arrival, which this is.
             let site = (warp, pc, lane);
-            self.update(site, space, at[lane], &mut |o| if step.counted { o.arrive(1, false) } else { Ok(o) })?;
+            self.update(site, space, at[lane], &mut |o| {
+                if step.counted { o.arrive(1, false) } else { Ok(o) }
+            })?;
         }
         Ok(())
     }

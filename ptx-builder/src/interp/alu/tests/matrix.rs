@@ -32,7 +32,9 @@ fn place_a(width: u32, depth: usize, lane: usize, i: usize) -> (usize, usize) {
             (row, thread * 2 + (i & 1) + if i < 4 { 0 } else { 8 })
         }
         (16, _) => (if i < 2 { group } else { group + 8 }, thread * 2 + (i & 1)),
-        (32, _) => (if i.is_multiple_of(2) { group } else { group + 8 }, if i < 2 { thread } else { thread + 4 }),
+        (32, _) => {
+            (if i.is_multiple_of(2) { group } else { group + 8 }, if i < 2 { thread } else { thread + 4 })
+        }
         (_, 32) => {
             let row = if i < 4 || (8..12).contains(&i) { group } else { group + 8 };
             (row, thread * 4 + (i & 3) + if i < 8 { 0 } else { 16 })

@@ -183,9 +183,7 @@ const DOUBLES: [Op; 7] = [Op::DAdd, Op::DSub, Op::DMul, Op::DFma, Op::DDiv, Op::
 #[test]
 fn doubles_round_to_nearest() {
     for op in DOUBLES {
-        check(&rounded(op, Ty::F64, Rounding::Rn), 20_000, 41, |x| {
-            quiet(x, native_double(op, &doubles(x)))
-        });
+        check(&rounded(op, Ty::F64, Rounding::Rn), 20_000, 41, |x| quiet(x, native_double(op, &doubles(x))));
     }
 }
 
@@ -344,9 +342,7 @@ fn signs_and_properties() {
     check(&of(Op::FNeg, Ty::F32), 4000, 61, |x| number(x[0], x[0] ^ 1 << 31));
     check(&of(Op::FAbs, Ty::F32), 4000, 61, |x| number(x[0], x[0] & !(1 << 31)));
     check(&of(Op::DNeg, Ty::F64), 4000, 61, |x| quiet(&[x[0] ^ 1 << 63], -f64::from_bits(x[0])));
-    check(&of(Op::DAbs, Ty::F64), 4000, 61, |x| {
-        quiet(&[x[0] & !(1 << 63)], f64::from_bits(x[0]).abs())
-    });
+    check(&of(Op::DAbs, Ty::F64), 4000, 61, |x| quiet(&[x[0] & !(1 << 63)], f64::from_bits(x[0]).abs()));
     let sign = |w: u32| 1u64 << (w - 1);
     for ty in [Ty::F32, Ty::F64] {
         let s = sign(ty.bits());
