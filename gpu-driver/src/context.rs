@@ -152,12 +152,15 @@ impl Context {
         }
         let mut current = CUcontext::NULL;
         // SAFETY: the context goes to a local.
-        unsafe { call!(self.table(), ctx_get_current(&mut current)) }?;
-        if current != self.0.handle {
-            // SAFETY: the handle is the primary context that this object has retained.
-            unsafe { call!(self.table(), ctx_set_current(self.0.handle)) }?;
-        }
-        Ok(())
+        unsafe { call!(self.table(), ctx_get_current(&mut current)) }
+            .and_then(|()| {
+                if current == self.0.handle {
+                    return Ok(());
+                }
+                // SAFETY: the handle is the primary context that this object has retained.
+                unsafe { call!(self.table(), ctx_set_current(self.0.handle)) }
+            })
+            .inspect_err(|error| self.note(error))
     }
 
     #[cold]
@@ -198,7 +201,6 @@ impl Context {
         let bound = self.bind().or_else(|error| {
             if !matches!(error, DriverError::Poisoned { .. }) {
                 // The driver could not say which context is current. It can still make this one current.
-                self.note(&error);
                 self.0.drop_log.record(origin(), error);
             }
             // SAFETY: the handle is the primary context that this object has retained.
@@ -221,7 +223,9 @@ impl Context {
         wait().or_else(|error| {
             self.note(&error);
             if self.poison().is_some() {
-                return Err(error);
+                // The wait found the context lost. What was to be released still is.
+                self.0.drop_log.record("waiting for the context".to_owned(), error);
+                return Ok(());
             }
             // What failed may be work that was queued earlier. Only if it fails again nobody knows whether the context is
             // idle, and what it may be using must stay.

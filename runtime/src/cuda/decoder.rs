@@ -42,6 +42,8 @@ pub struct CudaDecoder {
     stats: Counts,
     /// The step whose graph is told of: the last one.
     latest: StepKey,
+    /// Whether everything queued has been waited for.
+    idle: bool,
     results: Vec<u32>,
 }
 
@@ -120,6 +122,7 @@ impl CudaDecoder {
             stream,
             stats: Counts::default(),
             latest: key(1, Output::LastArgmax),
+            idle: true,
             results: Vec::new(),
         };
         decoder.prepare(1, Output::LastArgmax)?;
@@ -164,11 +167,14 @@ impl CudaDecoder {
     /// As [`step`](Decoder::step).
     pub fn profile(&mut self, rows: &[Row], output: Output, runs: usize) -> Result<Vec<StepTime>, Error> {
         self.guard.check(rows)?;
+        self.settle()?;
         self.prepare(rows.len(), output)?;
         self.write_state(rows)?;
+        self.idle = false;
         let context = rows.iter().map(|row| u64::from(row.position) + 1).max().unwrap_or(0);
         let times = profile(&self.prepared(rows.len(), output)?.plan, &self.stream, runs, context)
             .map_err(failed("profiling a step"))?;
+        self.idle = true;
         self.guard.commit(rows);
         Ok(times)
     }
@@ -231,6 +237,15 @@ impl CudaDecoder {
         })
     }
 
+    /// Waits for what a step that failed may have left in the queue: it reads the state that the next one writes.
+    fn settle(&mut self) -> Result<(), Error> {
+        if !self.idle {
+            self.stream.synchronize().map_err(driver_failed("waiting for a step that failed"))?;
+            self.idle = true;
+        }
+        Ok(())
+    }
+
     fn write_state(&self, rows: &[Row]) -> Result<(), Error> {
         let state = self.memory.host(self.regions.host_state).map_err(failed("writing the step's state"))?;
         let stride = (self.layout.state_stride / 4) as usize;
@@ -265,9 +280,11 @@ impl Decoder for CudaDecoder {
 
     fn step(&mut self, rows: &[Row], output: Output) -> Result<StepOutput<'_>, Error> {
         self.guard.check(rows)?;
+        self.settle()?;
         self.prepare(rows.len(), output)?;
         // The last step has been waited for, so nothing reads the state that is overwritten here.
         self.write_state(rows)?;
+        self.idle = false;
         let step = self.prepared(rows.len(), output)?;
         let (words, used_graph) = (step.result_words, step.graph.is_some());
         match &step.graph {
@@ -276,6 +293,7 @@ impl Decoder for CudaDecoder {
         }
         .map_err(failed("running a step"))?;
         self.stream.synchronize().map_err(driver_failed("running a step"))?;
+        self.idle = true;
         self.latest = key(rows.len(), output);
         if used_graph {
             self.stats.graph_steps += 1;
