@@ -3,8 +3,10 @@
 mod atomics;
 mod barriers;
 mod copies;
+mod every_form;
 mod every_op;
 mod exchanges;
 mod flow;
 mod order;
+mod results;
 mod support;

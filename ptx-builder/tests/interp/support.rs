@@ -44,10 +44,22 @@ impl Setup {
 
     /// Launches a kernel with `out` of that many words, zero before.
     pub fn run_on(&self, memory: &Memory, kernel: &Kernel, words: usize) -> (Report, Vec<u32>) {
+        self.run_with(memory, kernel, words, &[])
+    }
+
+    /// The same with further parameters.
+    fn run_with(
+        &self,
+        memory: &Memory,
+        kernel: &Kernel,
+        words: usize,
+        further: &[Vec<u8>],
+    ) -> (Report, Vec<u32>) {
         let bytes = words * 4;
         let out = memory.alloc(bytes as u64).unwrap();
         memory.write(out, &vec![0; bytes]).unwrap();
-        let params = [out.to_le_bytes().to_vec()];
+        let mut params = vec![out.to_le_bytes().to_vec()];
+        params.extend_from_slice(further);
         let what = Launch {
             kernel,
             grid: [self.grid, 1, 1],
@@ -65,10 +77,15 @@ impl Setup {
 
     /// Verifies, loads and launches the kernel `k`.
     pub fn report(&self, module: Module, words: usize) -> (Report, Vec<u32>) {
+        self.report_with(module, words, &[])
+    }
+
+    /// The same with further parameters.
+    pub fn report_with(&self, module: Module, words: usize, further: &[Vec<u8>]) -> (Report, Vec<u32>) {
         let verified = module.verify_foreign().unwrap();
         let memory = Memory::new();
         let loaded = Program::new(&verified).unwrap().load(&memory).unwrap();
-        self.run_on(&memory, &loaded.kernel("k").unwrap(), words)
+        self.run_with(&memory, &loaded.kernel("k").unwrap(), words, further)
     }
 
     /// The same, where nothing may be found.

@@ -67,9 +67,8 @@ pub(super) fn vprintf(
         rest = &rest[end + 1..];
         let long = spec.contains(['l', 'j', 'z', 't', 'q']);
         let mut take = |bytes: u64| {
-            next = next.next_multiple_of(bytes);
-            let address = next;
-            next += bytes;
+            let address = next.wrapping_add(bytes - 1) & !(bytes - 1);
+            next = address.wrapping_add(bytes);
             address
         };
         let mut flags = Flags::parse(spec);
