@@ -20,6 +20,7 @@
 //! - [`evaluate`]: the values of an expression; its generators and references are functions in Rust.
 //! - [`Runner`]: loads modules, holds memory, launches; [`Interpreter`] is one.
 //! - [`check`]: runs a file on a runner and compares.
+//! - [`round_trip`], [`run_all`], [`mutate`]: what must hold of any text, for property tests and fuzzing.
 
 mod check;
 mod data;
@@ -27,6 +28,7 @@ mod expr;
 mod format;
 mod interpreter;
 mod reference;
+mod robust;
 mod runner;
 
 pub use check::{Output, check, check_file};
@@ -35,6 +37,7 @@ pub use expr::Expr;
 pub use format::{FormatError, Header, Item, ItemKind, Run, Tolerance};
 pub use interpreter::Interpreter;
 pub use reference::{Names, evaluate};
+pub use robust::{mutate, round_trip, run_all};
 pub use runner::{Found, Launched, Request, RunError, Runner};
 
 /// A file of the corpus.
