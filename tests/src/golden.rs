@@ -78,6 +78,23 @@ impl Golden {
         serde_json::from_slice(&crate::data::read("expected.json"))
             .expect("expected.json has the recorded form")
     }
+
+    /// The `n` shortest cases of `file`, and the first part of each of its texts: what an engine can do that takes a
+    /// tenth of a second for a token.
+    #[must_use]
+    pub fn shortened(mut self, file: &str, n: usize) -> Self {
+        self.cases.retain(|case| case.file == file);
+        self.cases.sort_by_key(|case| case.prompt_ids.len() + case.ids.len());
+        self.cases.truncate(n);
+        self.loss.retain(|loss| loss.file == file);
+        for loss in &mut self.loss {
+            let part = loss.ids.len() / loss.blocks.len();
+            loss.ids.truncate(part + 1);
+            loss.blocks.truncate(1);
+            loss.mean = loss.blocks[0];
+        }
+        self
+    }
 }
 
 /// What a file's cases came to.

@@ -1,16 +1,37 @@
 //! What the GPU tests share.
 
+use gpu_driver::Driver;
 use runtime::cuda::CudaDecoder;
-use runtime::cuda::runner::CudaRunner;
+use runtime::cuda::runner::{CudaRunner, REPLAYS};
 use runtime::decoder::{Decoder, Output, Row, StepOutput};
 use runtime::{EngineOptions, Model};
+
+/// Whether the first device is that of the software driver, which takes a tenth of a second for a token. Tests that
+/// repeat themselves, or run long texts, do less there, and all else as on a GPU.
+///
+/// # Panics
+/// Without a device: a GPU test that cannot run has failed.
+pub fn is_simulated() -> bool {
+    let name = Driver::load().and_then(|driver| driver.device(0)?.name());
+    name.unwrap_or_else(|error| panic!("no CUDA device: {error}")).ends_with("(simulated)")
+}
+
+/// How often to repeat what is repeated `n` times on a GPU: on the software driver a twentieth, twice at least.
+///
+/// # Panics
+/// Without a device.
+pub fn times(n: usize) -> usize {
+    if is_simulated() { (n / 20).max(2) } else { n }
+}
 
 /// A runner on the first device.
 ///
 /// # Panics
 /// Without a device: a GPU test that cannot run has failed.
 pub fn runner() -> CudaRunner {
-    CudaRunner::new(0).unwrap_or_else(|error| panic!("no CUDA device: {}", runtime::error::chain(&error)))
+    CudaRunner::new(0)
+        .unwrap_or_else(|error| panic!("no CUDA device: {}", runtime::error::chain(&error)))
+        .with_replays(times(REPLAYS))
 }
 
 /// Options for a small engine: `n_sequences` caches of 256 positions, steps of up to `max_rows` rows.

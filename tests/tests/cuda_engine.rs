@@ -1,16 +1,11 @@
-//! The CUDA engine on a driver that is made of Rust functions: it computes nothing, but it knows every call, every
-//! launch with its arguments, and what lives.
-
-// The double belongs to the driver crate's own tests; not all of it is needed here.
-#[allow(dead_code)]
-#[path = "../../gpu-driver/tests/safe_layer/double/mod.rs"]
-mod double;
+//! What the CUDA engine asks of the driver: every call, every launch with its arguments, and what lives, as the software
+//! driver saw them.
 
 use std::error::Error as _;
 
-use double::{Double, Launch};
 use gpu_driver::sys::CUresult;
 use gpu_driver::{Context, DeviceBuffer, NodeType, Stream};
+use gpu_driver_sim::{Fault, LaunchRecord, Sanitize, SimDriver};
 use kernels::elementwise::{Elementwise, ElementwiseOp};
 use kernels::random::Random;
 use runtime::cuda::attention_ops::{AttentionInput, AttentionOps, AttentionShape};
@@ -22,28 +17,24 @@ use runtime::decoder::{Decoder, Output, Row};
 use runtime::error::{Error, chain};
 use runtime::{EngineOptions, Model};
 use tensor_formats::ElementType;
-use tests::gpu;
+use tests::{data, gpu, sim};
 
-/// Runs `test` with a double and the context of its first device, and then looks for what was not freed.
-fn on_double(test: impl FnOnce(&Double, &Context) + Send) {
-    let run = || {
-        // The double's functions find it through the thread, so kernels must be compiled on this one.
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(1).use_current_thread().build().unwrap();
-        pool.install(|| {
-            let double = Double::new();
-            let context = double.driver().context(0).unwrap();
-            test(&double, &context);
-            drop(context);
-            assert_eq!(double.live(), [0; 8], "something was not freed");
-        });
-    };
-    // A thread can be in one pool only, so each double has a thread of its own.
-    let ended = std::thread::scope(|scope| scope.spawn(run).join());
-    ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+/// Runs `test` with a driver and the context of its first device, and then looks for what was not freed.
+fn on_driver(test: impl FnOnce(&SimDriver, &Context)) {
+    let driver = sim::driver(0, Sanitize::ALL);
+    let context = sim::context(&driver);
+    test(&driver, &context);
+    drop(context);
+    sim::check_clean(&driver);
+}
+
+/// Makes a call fail, the first from now on.
+fn fail(driver: &SimDriver, call: &str, code: CUresult) {
+    driver.inject(Fault::new(call, 1, code));
 }
 
 fn model() -> Model {
-    Model::embedded().unwrap()
+    data::model("synthetic/tiny-q4_k_m.gguf")
 }
 
 fn decoder(context: &Context, change: impl FnOnce(&mut EngineOptions)) -> CudaDecoder {
@@ -53,17 +44,33 @@ fn decoder(context: &Context, change: impl FnOnce(&mut EngineOptions)) -> CudaDe
     CudaDecoder::with_context(&model, &options, context).unwrap()
 }
 
-fn launches(double: &Double) -> Vec<Launch> {
-    std::mem::take(&mut double.state().launches)
+/// What a launch was asked to do.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Launch {
+    kernel: String,
+    grid: [u32; 3],
+    block: [u32; 3],
+    dynamic_shared: u32,
+    args: Vec<Vec<u8>>,
+}
+
+/// The kernels executed since the last time, in the order of execution.
+fn launches(driver: &SimDriver) -> Vec<Launch> {
+    let launch = |LaunchRecord { kernel, grid, block, dynamic_shared, args, .. }| Launch {
+        kernel,
+        grid,
+        block,
+        dynamic_shared,
+        args,
+    };
+    driver.take_launches().into_iter().map(launch).collect()
 }
 
 /// The words of device memory from `address` on.
-fn words(double: &Double, address: u64, n: usize) -> Vec<u32> {
-    let state = double.state();
-    let (start, allocation) = state.allocations.range(..=address).next_back().expect("an allocation");
-    let data = allocation.data.as_ref().expect("memory behind the allocation");
-    let words = data[(address - start) as usize..].chunks_exact(4).take(n);
-    words.map(|word| u32::from_le_bytes([word[0], word[1], word[2], word[3]])).collect()
+fn words(driver: &SimDriver, address: u64, n: usize) -> Vec<u32> {
+    let mut bytes = vec![0; 4 * n];
+    driver.read(address, &mut bytes).unwrap();
+    bytes.chunks_exact(4).map(|word| u32::from_le_bytes([word[0], word[1], word[2], word[3]])).collect()
 }
 
 fn pointer(launch: &Launch, index: usize) -> u64 {
@@ -71,28 +78,27 @@ fn pointer(launch: &Launch, index: usize) -> u64 {
 }
 
 /// Tokens, positions and sequences as the kernels of the last step find them.
-fn state_of(double: &Double, launches: &[Launch], rows: usize) -> [Vec<u32>; 3] {
-    let find = |prefix: &str| launches.iter().find(|launch| launch.function.starts_with(prefix)).unwrap();
+fn state_of(driver: &SimDriver, launches: &[Launch], rows: usize) -> [Vec<u32>; 3] {
+    let find = |prefix: &str| launches.iter().find(|launch| launch.kernel.starts_with(prefix)).unwrap();
     let (embed, scatter) = (find("embed_rows"), find("kv_scatter"));
-    [pointer(embed, 1), pointer(scatter, 2), pointer(scatter, 3)].map(|address| words(double, address, rows))
+    [pointer(embed, 1), pointer(scatter, 2), pointer(scatter, 3)].map(|address| words(driver, address, rows))
 }
 
 #[test]
 fn a_graph_launches_the_same_kernels_on_the_same_memory_as_the_eager_way() {
-    on_double(|double, context| {
+    on_driver(|driver, context| {
         let mut decoder = decoder(context, |_| {});
-        launches(double);
+        launches(driver);
         let row = gpu::rows(0, 0, &[5]);
         decoder.step(&row, Output::LastArgmax).unwrap();
-        let mut graph = launches(double);
+        let mut graph = launches(driver);
         decoder.go_eager("as a test");
         decoder.step(&row, Output::LastArgmax).unwrap();
-        let mut eager = launches(double);
+        let mut eager = launches(driver);
         assert_eq!(eager.len(), 21 * model().config().n_layers + 5);
         // A graph may run them in any order that the edges allow.
-        let key = |launch: &Launch| format!("{launch:?}");
-        graph.sort_by_key(key);
-        eager.sort_by_key(key);
+        graph.sort();
+        eager.sort();
         assert_eq!(graph, eager);
         let stats = decoder.stats();
         assert_eq!((stats.graph_steps, stats.eager_steps), (1, 1));
@@ -101,12 +107,12 @@ fn a_graph_launches_the_same_kernels_on_the_same_memory_as_the_eager_way() {
 
 #[test]
 fn decoding_is_one_graph_launch_and_one_wait() {
-    on_double(|double, context| {
+    on_driver(|driver, context| {
         let mut decoder = decoder(context, |_| {});
         decoder.step(&gpu::rows(0, 0, &[5]), Output::LastArgmax).unwrap();
-        double.forget_calls();
+        driver.forget_calls();
         decoder.step(&gpu::rows(0, 1, &[6]), Output::LastArgmax).unwrap();
-        let calls: Vec<_> = double.state().calls.clone();
+        let calls = driver.calls_of("cu");
         let work: Vec<_> = calls.iter().filter(|call| !call.starts_with("cuCtx")).collect();
         assert_eq!(work.len(), 2, "{calls:?}");
         assert!(
@@ -118,14 +124,14 @@ fn decoding_is_one_graph_launch_and_one_wait() {
 
 #[test]
 fn the_graph_is_built_node_by_node_and_nothing_is_captured() {
-    on_double(|double, context| {
+    on_driver(|driver, context| {
         let decoder = decoder(context, |_| {});
         let stats = decoder.stats();
-        assert_eq!(double.calls("cuGraphAddKernelNode").len(), stats.nodes - 2);
-        assert_eq!(double.calls("cuGraphAddMemcpyNode").len(), 2);
-        assert_eq!(double.calls("cuGraphInstantiate").len(), 1);
-        assert_eq!(double.calls("cuGraphUpload").len(), 1);
-        assert!(!double.state().calls.iter().any(|call| call.contains("Capture")));
+        assert_eq!(driver.calls_of("cuGraphAddKernelNode").len(), stats.nodes - 2);
+        assert_eq!(driver.calls_of("cuGraphAddMemcpyNode").len(), 2);
+        assert_eq!(driver.calls_of("cuGraphInstantiate").len(), 1);
+        assert_eq!(driver.calls_of("cuGraphUpload").len(), 1);
+        assert!(!driver.calls_of("cu").iter().any(|call| call.contains("Capture")));
         assert!(
             decoder.describe().contains(&format!("graph of {} nodes and {} edges", stats.nodes, stats.edges))
         );
@@ -134,22 +140,22 @@ fn the_graph_is_built_node_by_node_and_nothing_is_captured() {
 
 #[test]
 fn a_step_uploads_its_state_once_and_downloads_four_bytes_a_row() {
-    on_double(|double, context| {
+    on_driver(|driver, context| {
         let mut decoder = decoder(context, |options| options.eager = true);
-        double.forget_calls();
+        driver.forget_calls();
         decoder.step(&gpu::rows(0, 0, &[1, 2, 3]), Output::AllArgmax).unwrap();
-        assert_eq!(double.calls("cuMemcpyHtoDAsync"), ["cuMemcpyHtoDAsync(768)"]);
-        assert_eq!(double.calls("cuMemcpyDtoHAsync"), ["cuMemcpyDtoHAsync(12)"]);
+        assert_eq!(driver.calls_of("cuMemcpyHtoDAsync"), ["cuMemcpyHtoDAsync(768)"]);
+        assert_eq!(driver.calls_of("cuMemcpyDtoHAsync"), ["cuMemcpyDtoHAsync(12)"]);
         decoder.step(&gpu::rows(0, 3, &[4]), Output::Cache).unwrap();
-        assert_eq!(double.calls("cuMemcpyDtoHAsync").len(), 1, "caches stay on the device");
-        let synchronous = |call: &&String| call.starts_with("cuMemcpy") && !call.contains("Async");
-        assert_eq!(double.state().calls.iter().find(synchronous), None);
+        assert_eq!(driver.calls_of("cuMemcpyDtoHAsync").len(), 1, "caches stay on the device");
+        let synchronous = |call: &String| call.starts_with("cuMemcpy") && !call.contains("Async");
+        assert!(!driver.calls_of("cuMemcpy").iter().any(synchronous));
     });
 }
 
 #[test]
 fn every_step_finds_its_own_state_whatever_the_way() {
-    on_double(|double, context| {
+    on_driver(|driver, context| {
         let mut decoder = decoder(context, |_| {});
         for position in 0..30 {
             match position {
@@ -161,10 +167,10 @@ fn every_step_finds_its_own_state_whatever_the_way() {
                 Row { token: 100 + position, position, sequence: 1 },
                 Row { token: 200 + position, position, sequence: 0 },
             ];
-            launches(double);
+            launches(driver);
             decoder.step(&rows, Output::AllArgmax).unwrap();
             let columns = [[100 + position, 200 + position], [position; 2], [1, 0]];
-            assert_eq!(state_of(double, &launches(double), 2), columns.map(Vec::from), "position {position}");
+            assert_eq!(state_of(driver, &launches(driver), 2), columns.map(Vec::from), "position {position}");
         }
         let stats = decoder.stats();
         assert_eq!((stats.graph_steps, stats.eager_steps), (20, 10));
@@ -177,17 +183,17 @@ fn a_graph_that_cannot_be_built_is_replaced_by_single_launches() {
     let calls =
         ["cuGraphCreate", "cuGraphAddMemcpyNode", "cuGraphAddKernelNode", "cuGraphInstantiateWithParams"];
     for call in calls {
-        on_double(|double, context| {
-            double.fail(call, [CUresult::ERROR_NOT_SUPPORTED]);
+        on_driver(|driver, context| {
+            fail(driver, call, CUresult::ERROR_NOT_SUPPORTED);
             let mut decoder = decoder(context, |_| {});
             let reason = decoder.eager_reason().expect("a reason").to_owned();
             assert!(reason.contains("CUDA_ERROR_NOT_SUPPORTED"), "{call}: {reason}");
             assert!(decoder.describe().contains(&reason), "{}", decoder.describe());
             for position in 0..3 {
-                launches(double);
+                launches(driver);
                 decoder.step(&gpu::rows(0, position, &[50 + position]), Output::LastArgmax).unwrap();
                 let expected = [vec![50 + position], vec![position], vec![0]];
-                assert_eq!(state_of(double, &launches(double), 1), expected, "{call}");
+                assert_eq!(state_of(driver, &launches(driver), 1), expected, "{call}");
             }
             let stats = decoder.stats();
             assert_eq!((stats.graph_steps, stats.eager_steps, stats.graphs), (0, 3, 0), "{call}");
@@ -197,22 +203,22 @@ fn a_graph_that_cannot_be_built_is_replaced_by_single_launches() {
 
 #[test]
 fn refused_rows_reach_no_driver_call() {
-    on_double(|double, context| {
+    on_driver(|driver, context| {
         let mut decoder = decoder(context, |_| {});
-        double.forget_calls();
+        driver.forget_calls();
         let beyond = Row { token: 1, position: 256, sequence: 0 };
         let error = decoder.step(&[beyond], Output::LastArgmax).unwrap_err().to_string();
         assert!(error.contains("256"), "{error}");
         assert!(decoder.step(&[], Output::LastArgmax).is_err());
-        assert_eq!(double.calls("").len(), 0, "{:?}", double.calls(""));
+        assert_eq!(driver.trace(), []);
     });
 }
 
 #[test]
 fn a_failure_of_the_device_is_an_error_that_names_the_call() {
-    on_double(|double, context| {
+    on_driver(|driver, context| {
         let mut decoder = decoder(context, |_| {});
-        double.fail("cuGraphLaunch", [CUresult::ERROR_INVALID_VALUE]);
+        fail(driver, "cuGraphLaunch", CUresult::ERROR_INVALID_VALUE);
         let row = gpu::rows(0, 0, &[5]);
         let error = decoder.step(&row, Output::LastArgmax).unwrap_err();
         assert!(
@@ -229,44 +235,44 @@ fn a_failure_of_the_device_is_an_error_that_names_the_call() {
 
 #[test]
 fn weights_arrive_where_the_kernels_read_them() {
-    on_double(|double, context| {
+    on_driver(|driver, context| {
         let mut decoder = decoder(context, |options| options.eager = true);
-        launches(double);
+        launches(driver);
         decoder.step(&gpu::rows(0, 0, &[5]), Output::Cache).unwrap();
-        let launches = launches(double);
+        let launches = launches(driver);
         let embed = &launches[0];
-        assert!(embed.function.starts_with("embed_rows"), "{}", embed.function);
+        assert!(embed.kernel.starts_with("embed_rows"), "{}", embed.kernel);
         let model = model();
         let bytes = model.tensor_bytes("token_embd.weight").unwrap();
         let expected: Vec<_> = bytes
             .chunks_exact(4)
             .map(|word| u32::from_le_bytes([word[0], word[1], word[2], word[3]]))
             .collect();
-        assert!(words(double, pointer(embed, 0), expected.len()) == expected);
-        let rope = launches.iter().find(|launch| launch.function.starts_with("rope")).unwrap();
+        assert!(words(driver, pointer(embed, 0), expected.len()) == expected);
+        let rope = launches.iter().find(|launch| launch.kernel.starts_with("rope")).unwrap();
         let table: Vec<_> = model.rope_table(256).unwrap().iter().map(|value| value.to_bits()).collect();
-        assert!(words(double, pointer(rope, 2), table.len()) == table);
+        assert!(words(driver, pointer(rope, 2), table.len()) == table);
     });
 }
 
 #[test]
 fn what_does_not_fit_is_refused_before_it_is_allocated() {
-    on_double(|double, context| {
+    on_driver(|driver, context| {
         let model = model();
-        let options = EngineOptions { n_sequences: 100_000, ..EngineOptions::for_model(model.config()) };
+        let options = EngineOptions { n_sequences: 1_000_000, ..EngineOptions::for_model(model.config()) };
         let error = CudaDecoder::with_context(&model, &options, context).unwrap_err();
         let source = error.source().and_then(|source| source.downcast_ref::<CudaError>());
         let Some(CudaError::DoesNotFit { need, free }) = source else { panic!("{error:?}") };
-        assert_eq!(need.caches, model.config().kv_cache_bytes(100_000, options.max_seq));
-        assert_eq!(*free, 141 << 30);
-        assert!(double.calls("cuMemAlloc").is_empty());
+        assert_eq!(need.caches, model.config().kv_cache_bytes(1_000_000, options.max_seq));
+        assert_eq!(*free, context.memory_info().unwrap().free);
+        assert!(driver.calls_of("cuMemAlloc").is_empty());
     });
 }
 
 #[test]
 fn memory_that_the_driver_does_not_give_is_named() {
-    on_double(|double, context| {
-        double.fail("cuMemAlloc", [CUresult::SUCCESS, CUresult::ERROR_OUT_OF_MEMORY]);
+    on_driver(|driver, context| {
+        driver.inject(Fault::new("cuMemAlloc", 2, CUresult::ERROR_OUT_OF_MEMORY));
         let model = model();
         let error = CudaDecoder::with_context(&model, &EngineOptions::for_model(model.config()), context)
             .unwrap_err();
@@ -277,10 +283,10 @@ fn memory_that_the_driver_does_not_give_is_named() {
 
 #[test]
 fn kernels_are_compiled_once_and_found_again() {
-    on_double(|double, context| {
+    on_driver(|driver, context| {
         let mut decoder = decoder(context, |_| {});
         let compiled = decoder.stats().kernels.compiled;
-        assert_eq!(double.calls("cuModuleLoadDataEx").len(), compiled);
+        assert_eq!(driver.calls_of("cuModuleLoadDataEx").len(), compiled);
         decoder.step(&gpu::rows(0, 0, &[1]), Output::LastArgmax).unwrap();
         assert_eq!(decoder.stats().kernels.compiled, compiled);
         // The logits of one row need everything but the argmax: all of it is there.
@@ -294,10 +300,10 @@ fn kernels_are_compiled_once_and_found_again() {
 
 #[test]
 fn a_kernel_that_does_not_compile_is_named_and_tried_again() {
-    on_double(|double, context| {
+    on_driver(|driver, context| {
         let cache = ModuleCache::new(context).unwrap();
         let kernel = Elementwise::new(ElementwiseOp::Add, 1, 64).unwrap();
-        double.fail("cuModuleLoadDataEx", [CUresult::ERROR_INVALID_PTX]);
+        fail(driver, "cuModuleLoadDataEx", CUresult::ERROR_INVALID_PTX);
         let error = chain(&cache.get(&kernel).unwrap_err());
         assert!(
             error.contains("compiling add_f32_n64_b1") && error.contains("CUDA_ERROR_INVALID_PTX"),
@@ -314,7 +320,7 @@ fn a_kernel_that_does_not_compile_is_named_and_tried_again() {
 /// plan's.
 #[test]
 fn every_kind_of_step_becomes_a_node_and_runs() {
-    on_double(|double, context| {
+    on_driver(|driver, context| {
         let stream = Stream::new(context).unwrap();
         let cache = ModuleCache::new(context).unwrap();
         let mut memory = DeviceMemory::new(context);
@@ -334,23 +340,23 @@ fn every_kind_of_step_becomes_a_node_and_runs() {
         let types: Vec<_> = graph.definition().nodes().map(|(_, kind, _)| kind).collect();
         let (copy, fill, kernel) = (NodeType::Memcpy, NodeType::Memset, NodeType::Kernel);
         assert_eq!(types, [copy, fill, kernel, copy, copy]);
-        let driver = graph.definition().driver_edges().unwrap();
-        let mut edges: Vec<_> = driver.iter().map(|edge| (edge.from.index(), edge.to.index())).collect();
+        let held = graph.definition().driver_edges().unwrap();
+        let mut edges: Vec<_> = held.iter().map(|edge| (edge.from.index(), edge.to.index())).collect();
         edges.sort_unstable();
         // The last copy overwrites what the first reads.
         assert_eq!(edges, [(0, 2), (0, 4), (1, 2), (1, 3), (3, 4)]);
         for run in 0..2 {
             let pinned = memory.host(host).unwrap();
             pinned.write_range(0, &[run; 64]).unwrap();
-            launches(double);
+            launches(driver);
             match run {
                 0 => plan.run(&stream).unwrap(),
                 _ => graph.launch(&stream).unwrap(),
             }
             stream.synchronize().unwrap();
-            let launched = launches(double);
+            let launched = launches(driver);
             assert_eq!(launched.len(), 1);
-            assert_eq!(words(double, pointer(&launched[0], 0), 64), [run; 64]);
+            assert_eq!(words(driver, pointer(&launched[0], 0), 64), [run; 64]);
             assert_eq!(pinned.read(63).unwrap(), 0x0707_0707);
         }
     });
@@ -358,7 +364,7 @@ fn every_kind_of_step_becomes_a_node_and_runs() {
 
 #[test]
 fn uploads_arrive_whole_through_the_staging_buffers() {
-    on_double(|_, context| {
+    on_driver(|_, context| {
         let stream = Stream::new(context).unwrap();
         let mut memory = DeviceMemory::new(context);
         // More pieces than buffers, of odd sizes, at odd places.
@@ -383,7 +389,7 @@ fn uploads_arrive_whole_through_the_staging_buffers() {
 
 #[test]
 fn attention_as_a_function_checks_before_it_queues() {
-    on_double(|double, context| {
+    on_driver(|driver, context| {
         let shape = AttentionShape { n_heads: 4, n_kv_heads: 2, head_dim: 64, max_seq: 33, scale: 0.125 };
         let ops = AttentionOps::new(&ModuleCache::new(context).unwrap(), shape).unwrap();
         let stream = Stream::new(context).unwrap();
@@ -396,8 +402,8 @@ fn attention_as_a_function_checks_before_it_queues() {
             values: cache.as_slice(),
             seq_len,
         };
-        double.forget_calls();
-        launches(double);
+        driver.forget_calls();
+        launches(driver);
         let refused = |result: Result<(), CudaError>, expected: &str| {
             let text = result.unwrap_err().to_string();
             assert_eq!(text, format!("invalid parameter: {expected}"));
@@ -418,22 +424,24 @@ fn attention_as_a_function_checks_before_it_queues() {
         let longer = buffer(257);
         let odd = AttentionInput { query: longer.slice(1..).unwrap(), ..input(1) };
         assert!(ops.attention(odd, target).unwrap_err().to_string().contains("a multiple of 16"));
-        assert_eq!(launches(double), []);
+        assert_eq!(launches(driver), []);
 
-        double.forget_calls();
+        driver.forget_calls();
         ops.attention_on(&stream, input(33), target).unwrap();
         ops.scatter_on(&stream, cache, row, 32).unwrap();
-        assert!(double.calls("cuStreamSynchronize").is_empty());
+        assert!(driver.calls_of("cuStreamSynchronize").is_empty());
+        stream.synchronize().unwrap();
+        driver.forget_calls();
         assert!(ops.attention_async(input(1), target).unwrap().same_as(ops.stream()));
-        assert!(double.calls("cuStreamSynchronize").is_empty());
+        assert!(driver.calls_of("cuStreamSynchronize").is_empty());
         ops.attention(input(1), target).unwrap();
-        assert_eq!(double.calls("cuStreamSynchronize").len(), 1);
-        let launched = launches(double);
+        assert_eq!(driver.calls_of("cuStreamSynchronize").len(), 1);
+        let launched = launches(driver);
         assert_eq!(launched.len(), 4);
-        assert_eq!(words(double, pointer(&launched[0], 3), 1), [32], "the last position");
-        assert_eq!(words(double, pointer(&launched[1], 2), 1), [32], "the position written");
+        assert_eq!(words(driver, pointer(&launched[0], 3), 1), [32], "the last position");
+        assert_eq!(words(driver, pointer(&launched[1], 2), 1), [32], "the position written");
         ops.attention(input(0), target).unwrap();
-        assert_eq!(launches(double), [], "nothing to attend to");
+        assert_eq!(launches(driver), [], "nothing to attend to");
         assert!(stream.read_to_vec(&output.as_slice()).unwrap().iter().all(|value| *value == 0.0));
     });
 }

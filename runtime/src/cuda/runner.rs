@@ -19,7 +19,7 @@ use super::plan::LaunchPlan;
 use super::plan_graph::PlanGraph;
 
 /// How often a graph is launched before its results are read as those of the last replay.
-const REPLAYS: usize = 100;
+pub const REPLAYS: usize = 100;
 
 /// Runs kernels and graphs on one GPU, for tests.
 #[derive(Debug)]
