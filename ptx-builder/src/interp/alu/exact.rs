@@ -1,5 +1,4 @@
-//! Arithmetic of every float format that goes through [`super::soft`]: halves, directed roundings, double precision
-//! other than to nearest.
+//! Arithmetic that goes through [`super::soft`]: directed roundings, and what [`super::halves`] leaves of halves.
 
 use super::EXTRA;
 use super::float::nan64;
@@ -156,17 +155,6 @@ ops! {
     sqrt map1 |round, a| soft::sqrt(a);
 }
 
-/// A negative result becomes +0; a NaN stays the canonical one.
-fn fma_relu<K: Kind, const FTZ: bool>(regs: &mut Regs, args: &Args, mask: u32) {
-    map3(regs, args, mask, |a: K::Row, b: K::Row, c: K::Row| {
-        each::<K, 3>([a.bits(), b.bits(), c.bits()], |bits| {
-            let mods = Mods { rounding: None, ftz: FTZ, sat: false };
-            let d = one::<K, 3>(bits, Round::Nearest, mods, |[a, b, c]| soft::fma(a, b, c, Round::Nearest));
-            if d & K::FORMAT.sign_bit() != 0 { 0 } else { d }
-        })
-    });
-}
-
 /// The smaller or the larger; a number rather than a NaN, except for the `NAN` forms; -0 is less than +0.
 fn extreme<K: Kind, const MAX: bool, const FTZ: bool, const NAN: bool>(
     regs: &mut Regs,
@@ -177,7 +165,7 @@ fn extreme<K: Kind, const MAX: bool, const FTZ: bool, const NAN: bool>(
         let sign = K::FORMAT.sign_bit();
         if bits & sign != 0 { -((bits & !sign) as i64) - 1 } else { bits as i64 }
     };
-    let is_nan = |bits: u64| K::FORMAT.decode(bits) == Value::Nan;
+    let is_nan = |bits: u64| K::FORMAT.is_nan(bits);
     map2(regs, args, mask, |a: K::Row, b: K::Row| {
         each::<K, 2>([a.bits(), b.bits()], |[a, b]| {
             let (a, b) = if FTZ { (flush(a, K::FORMAT), flush(b, K::FORMAT)) } else { (a, b) };
@@ -200,7 +188,7 @@ fn sign<K: Kind, const ABS: bool, const FTZ: bool>(regs: &mut Regs, args: &Args,
         each::<K, 1>([a.bits()], |[a]| {
             let a = if FTZ { flush(a, K::FORMAT) } else { a };
             let d = if ABS { a & !sign } else { a ^ sign };
-            if K::FORMAT.decode(a) == Value::Nan { K::nan([d]) } else { d }
+            if K::FORMAT.is_nan(a) { K::nan([d]) } else { d }
         })
     });
 }
@@ -246,6 +234,22 @@ fn rsqrt_upper(regs: &mut Regs, args: &Args, mask: u32) {
     upper_word(regs, args, mask, |x| 1.0 / x.sqrt());
 }
 
+macro_rules! wide {
+    ($ty:expr, $k:ident => $body:expr) => {
+        match $ty {
+            Ty::F32 => {
+                type $k = Single;
+                $body
+            }
+            Ty::F64 => {
+                type $k = Double;
+                $body
+            }
+            _ => return None,
+        }
+    };
+}
+
 macro_rules! by_type {
     ($ty:expr, $k:ident => $body:expr) => {
         match $ty {
@@ -265,15 +269,7 @@ macro_rules! by_type {
                 type $k = BrainPair;
                 $body
             }
-            Ty::F32 => {
-                type $k = Single;
-                $body
-            }
-            Ty::F64 => {
-                type $k = Double;
-                $body
-            }
-            _ => return None,
+            _ => wide!($ty, $k => $body),
         }
     };
 }
@@ -281,13 +277,13 @@ macro_rules! by_type {
 pub(super) fn lower(regular: &Regular) -> Option<AluFn> {
     let (ty, mods) = (regular.ty?, regular.mods);
     Some(match regular.op {
-        Op::FAdd | Op::DAdd | Op::HAdd | Op::BAdd => by_type!(ty, K => add::<K>),
-        Op::FSub | Op::DSub | Op::HSub | Op::BSub => by_type!(ty, K => sub::<K>),
-        Op::FMul | Op::DMul | Op::HMul | Op::BMul => by_type!(ty, K => mul::<K>),
-        Op::FFma | Op::DFma | Op::HFma | Op::BFma => by_type!(ty, K => fma::<K>),
-        Op::FDiv | Op::DDiv => by_type!(ty, K => div::<K>),
-        Op::FRcp | Op::DRcp => by_type!(ty, K => rcp::<K>),
-        Op::FSqrt | Op::DSqrt => by_type!(ty, K => sqrt::<K>),
+        Op::FAdd | Op::DAdd => wide!(ty, K => add::<K>),
+        Op::FSub | Op::DSub => wide!(ty, K => sub::<K>),
+        Op::FMul | Op::DMul => wide!(ty, K => mul::<K>),
+        Op::FFma | Op::DFma => wide!(ty, K => fma::<K>),
+        Op::FDiv | Op::DDiv => wide!(ty, K => div::<K>),
+        Op::FRcp | Op::DRcp => wide!(ty, K => rcp::<K>),
+        Op::FSqrt | Op::DSqrt => wide!(ty, K => sqrt::<K>),
         Op::DMin | Op::HMin | Op::BMin if mods.ftz => by_type!(ty, K => extreme::<K, false, true, false>),
         Op::DMin | Op::HMin | Op::BMin => by_type!(ty, K => extreme::<K, false, false, false>),
         Op::DMax | Op::HMax | Op::BMax if mods.ftz => by_type!(ty, K => extreme::<K, true, true, false>),
@@ -296,8 +292,6 @@ pub(super) fn lower(regular: &Regular) -> Option<AluFn> {
         Op::HMaxNan | Op::BMaxNan => by_type!(ty, K => extreme::<K, true, false, true>),
         Op::HMinFtzNan => by_type!(ty, K => extreme::<K, false, true, true>),
         Op::HMaxFtzNan => by_type!(ty, K => extreme::<K, true, true, true>),
-        Op::HFmaRelu | Op::BFmaRelu => by_type!(ty, K => fma_relu::<K, false>),
-        Op::HFmaFtzRelu => by_type!(ty, K => fma_relu::<K, true>),
         Op::DNeg | Op::HNeg | Op::BNeg if mods.ftz => by_type!(ty, K => sign::<K, false, true>),
         Op::DNeg | Op::HNeg | Op::BNeg => by_type!(ty, K => sign::<K, false, false>),
         Op::DAbs | Op::HAbs | Op::BAbs if mods.ftz => by_type!(ty, K => sign::<K, true, true>),

@@ -5,6 +5,7 @@ mod convert;
 mod exact;
 mod float;
 mod general;
+mod halves;
 mod int;
 mod lanes;
 mod mma;
@@ -31,7 +32,7 @@ pub(super) struct Place<'a> {
 /// A number that an instruction's function finds in the slot [`EXTRA`] of its operands.
 pub(super) fn extra(kind: &Kind, place: &Place<'_>) -> u32 {
     match kind {
-        Kind::Regular(regular) => exact::encode(regular.mods),
+        Kind::Regular(regular) => exact::encode(regular.mods) | halves::encode(regular.op),
         Kind::Setp(setp) => compare::encode(setp),
         Kind::Cvt(cvt) => general::encode(cvt, place),
         Kind::Mma(shape) => mma::index(*shape),
@@ -45,6 +46,7 @@ pub(super) fn lower(kind: &Kind, place: &Place<'_>) -> Option<AluFn> {
     match kind {
         Kind::Regular(regular) => int::lower(regular)
             .or_else(|| float::lower(regular))
+            .or_else(|| halves::lower(regular))
             .or_else(|| exact::lower(regular))
             .or_else(|| more::lower(regular.op, regular.ty)),
         Kind::Set(_) => Some(more::set),

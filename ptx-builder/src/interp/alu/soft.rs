@@ -86,6 +86,10 @@ impl Format {
         1 << (self.bits() - 1)
     }
 
+    pub(super) const fn is_nan(self, bits: u64) -> bool {
+        bits & (self.sign_bit() - 1) > ((1 << self.exponent) - 1) << (self.precision - 1)
+    }
+
     pub(super) const fn is_subnormal(self, bits: u64) -> bool {
         let fraction = bits & ((1 << (self.precision - 1)) - 1);
         let exponent = bits & (self.sign_bit() - 1) & !((1 << (self.precision - 1)) - 1);
