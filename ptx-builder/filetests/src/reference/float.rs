@@ -19,6 +19,7 @@ pub(super) fn find(name: &str) -> Option<Reference> {
         "pow" | "fmod" | "copysign" => binary,
         "directed" => directed,
         "ftz" => flush,
+        "mul_ftz" | "fma_ftz" => flushed,
         "sat" => saturate,
         "min_nan" | "max_nan" => minmax_nan,
         _ => return None,
@@ -44,6 +45,26 @@ fn unary(name: &str) -> Option<fn(f64) -> f64> {
         "trunc" => f64::trunc,
         _ => return None,
     })
+}
+
+/// A product, or a product and a sum, of single precision with `.ftz`: zero if it is subnormal after rounding to 24 bits
+/// without a bound on the exponent. Scaled by 2^64, nothing of what matters is subnormal.
+fn flushed(call: &Call<'_>) -> Result<Data, String> {
+    let (a, b) = (call.data(0)?, call.data(1)?);
+    let c = if call.name == "fma_ftz" { Some(call.data(2)?) } else { None };
+    let subnormal_to_zero =
+        |x: f64| if x.abs() < f64::from(f32::MIN_POSITIVE) { 0f64.copysign(x) } else { x };
+    let one = |i: usize| {
+        let (a, b) = (subnormal_to_zero(a.f64(i)), subnormal_to_zero(b.f64(i)));
+        let exact = match &c {
+            Some(c) => a.mul_add(b, subnormal_to_zero(c.f64(i))),
+            None => a * b,
+        };
+        let scaled = (exact * 2f64.powi(64)) as f32;
+        let tiny = f64::from(scaled).abs() < f64::from(f32::MIN_POSITIVE) * 2f64.powi(64);
+        if tiny { 0f64.copysign(exact) } else { exact }
+    };
+    Ok(Data::floats(a.elem, (0..a.len()).map(one)))
 }
 
 /// The exact function, rounded to the operand's type.

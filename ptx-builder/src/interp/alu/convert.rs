@@ -1,7 +1,7 @@
 //! The conversions that kernels use most, as loops that vectorise; [`super::general`] has all of them.
 
 use super::Place;
-use super::float::{Float, NAN32, widen_nan};
+use super::float::{NAN32, narrow_nan, widen_nan};
 use super::int::Int;
 use super::lanes::{map1, map2};
 use crate::inst::{Cvt, CvtRound};
@@ -97,7 +97,10 @@ fn f32_to_f64(regs: &mut Regs, args: &Args, mask: u32) {
 }
 
 fn f64_to_f32(regs: &mut Regs, args: &Args, mask: u32) {
-    map1(regs, args, mask, |a: u64| (f64::from_bits(a) as f32).put());
+    map1(regs, args, mask, |a: u64| {
+        let x = f64::from_bits(a);
+        if x.is_nan() { narrow_nan(a) } else { (x as f32).to_bits() }
+    });
 }
 
 macro_rules! int_type {

@@ -64,6 +64,24 @@ pub(super) fn widen_nan(x: u32) -> u64 {
     u64::from(x & 1 << 31) << 32 | 0x7FF8_0000_0000_0000 | u64::from(x & 0x7F_FFFF) << 29
 }
 
+/// A NaN of double precision in single precision: sign and the upper payload stay.
+#[inline(always)]
+pub(super) fn narrow_nan(x: u64) -> u32 {
+    (x >> 32) as u32 & 1 << 31 | 0x7FC0_0000 | (x >> 29) as u32 & 0x7F_FFFF
+}
+
+/// With `.ftz` a product becomes zero if it is subnormal once it is rounded to 24 bits without a bound on the exponent:
+/// of those just below the least normal number, some are rounded up to it only as subnormals.
+#[inline(always)]
+fn flush_tiny<const FTZ: bool>(rounded: f32, exact: f64) -> f32 {
+    const LEAST: f64 = f32::MIN_POSITIVE as f64 * (1.0 - f32::EPSILON as f64 / 4.0);
+    if FTZ && rounded.abs() == f32::MIN_POSITIVE && exact.abs() < LEAST {
+        0f32.copysign(rounded)
+    } else {
+        rounded
+    }
+}
+
 /// Subnormals become zeros of the same sign.
 #[inline(always)]
 pub(super) fn flush(x: f32) -> f32 {
@@ -102,7 +120,7 @@ macro_rules! single {
 single! {
     add map2 |a, b| a + b;
     sub map2 |a, b| a - b;
-    mul map2 |a, b| a * b;
+    mul map2 |a, b| flush_tiny::<FTZ>(a * b, f64::from(a) * f64::from(b));
     div map2 |a, b| a / b;
     div_approx map2 |a, b| coarse_quotient(a, b);
     rcp map1 |a| 1.0 / a;
@@ -113,7 +131,7 @@ single! {
     sin map1 |a| f64::from(a).sin() as f32;
     cos map1 |a| f64::from(a).cos() as f32;
     tanh map1 |a| f64::from(a).tanh() as f32;
-    fma map3 |a, b, c| a.mul_add(b, c);
+    fma map3 |a, b, c| flush_tiny::<FTZ>(a.mul_add(b, c), f64::from(a).mul_add(f64::from(b), f64::from(c)));
 }
 
 /// `a * (1 / b)`, in which the reciprocal of a large `b` is zero: "div" of the PTX ISA.

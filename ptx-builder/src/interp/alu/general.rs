@@ -30,6 +30,7 @@ fn nan(cvt: &Cvt, to: Ty, bits: u64) -> u64 {
         (Ty::F64, Ty::F32) => float::widen_nan(bits as u32),
         (Ty::F64, Ty::F16) => float::widen_nan(float::NAN32),
         (Ty::F64, Ty::BF16) => float::widen_nan((bits as u32) << 16),
+        (Ty::F32, Ty::F64) => u64::from(float::narrow_nan(bits)),
         (Ty::F32, Ty::BF16) => bits << 16 & 0xFFFF_0000,
         (Ty::F16 | Ty::BF16, _) => 0x7FFF,
         _ => u64::from(float::NAN32),

@@ -122,6 +122,7 @@ fn nan_of(cvt: &Cvt, to: Ty, bits: u64) -> u64 {
         (Ty::F64, Ty::F16) => widened(nan(Ty::F32)),
         (Ty::F64, _) => widened(bits << 16),
         (Ty::F32, Ty::BF16) => bits << 16,
+        (Ty::F32, Ty::F64) => (bits >> 32) & 0x8000_0000 | 0x7FC0_0000 | bits >> 29 & 0x7F_FFFF,
         _ => nan(to),
     }
 }
