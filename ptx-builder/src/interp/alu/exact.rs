@@ -3,7 +3,7 @@
 use super::EXTRA;
 use super::float::nan64;
 use super::lanes::{Row, map1, map2, map3};
-use super::soft::{self, BF16, F16, F32, F64, F64_HIGH, Format, Round, Value};
+use super::soft::{self, BF16, F16, F32, F32_UNBOUNDED, F64, F64_HIGH, Format, Round, Value};
 use crate::inst::Regular;
 use crate::interp::regs::{AluFn, Args, Regs};
 use crate::ops::{Mods, Op, Rounding};
@@ -82,8 +82,9 @@ fn flush(bits: u64, format: Format) -> u64 {
     if format.is_subnormal(bits) { bits & format.sign_bit() } else { bits }
 }
 
-/// One value: decode, compute, encode, with flushing and saturation.
-fn one<K: Kind, const N: usize>(
+/// One value: decode, compute, encode, with flushing and saturation. Products flush by what they are once rounded without
+/// a bound on the exponent, like those to nearest in [`super::float`].
+fn one<K: Kind, const PRODUCT: bool, const N: usize>(
     bits: [u64; N],
     round: Round,
     mods: Mods,
@@ -92,7 +93,13 @@ fn one<K: Kind, const N: usize>(
     let input = |x: u64| K::FORMAT.decode(if mods.ftz { flush(x, K::FORMAT) } else { x });
     let value = f(bits.map(input));
     let d = K::FORMAT.encode(value, round, K::nan(bits));
-    let d = if mods.ftz { flush(d, K::FORMAT) } else { d };
+    let d = match value {
+        _ if !mods.ftz => d,
+        Value::Finite { .. } if PRODUCT && F32_UNBOUNDED.encode(value, round, 0) & MAGNITUDE < LEAST => {
+            d & K::FORMAT.sign_bit()
+        }
+        _ => flush(d, K::FORMAT),
+    };
     match value {
         _ if !mods.sat => d,
         Value::Nan => 0,
@@ -100,6 +107,10 @@ fn one<K: Kind, const N: usize>(
         _ => d.min(K::ONE),
     }
 }
+
+/// The least normal single in [`F32_UNBOUNDED`], and its bits but the sign.
+const LEAST: u64 = (1023 - 126) << 23;
+const MAGNITUDE: u64 = (1 << 34) - 1;
 
 /// One value, or both halves of a pair. The upper half of a row that holds 16 bits may be anything.
 #[inline]
@@ -135,24 +146,24 @@ pub(super) fn encode(mods: Mods) -> u32 {
 }
 
 macro_rules! ops {
-    ($($name:ident $map:ident |$round:ident, $($x:ident),*| $body:expr;)*) => { $(
+    ($($name:ident $map:ident $product:literal |$round:ident, $($x:ident),*| $body:expr;)*) => { $(
         fn $name<K: Kind>(regs: &mut Regs, args: &Args, mask: u32) {
             let ($round, mods) = decode(args);
             $map(regs, args, mask, |$($x: K::Row),*| {
-                each::<K, _>([$($x.bits()),*], |bits| one::<K, _>(bits, $round, mods, |[$($x),*]| $body))
+                each::<K, _>([$($x.bits()),*], |bits| one::<K, $product, _>(bits, $round, mods, |[$($x),*]| $body))
             });
         }
     )* };
 }
 
 ops! {
-    add map2 |round, a, b| soft::add(a, b, round);
-    sub map2 |round, a, b| soft::add(a, soft::negate(b), round);
-    mul map2 |round, a, b| soft::mul(a, b);
-    fma map3 |round, a, b, c| soft::fma(a, b, c, round);
-    div map2 |round, a, b| soft::div(a, b);
-    rcp map1 |round, a| soft::div(soft::integer(1), a);
-    sqrt map1 |round, a| soft::sqrt(a);
+    add map2 false |round, a, b| soft::add(a, b, round);
+    sub map2 false |round, a, b| soft::add(a, soft::negate(b), round);
+    mul map2 true |round, a, b| soft::mul(a, b);
+    fma map3 true |round, a, b, c| soft::fma(a, b, c, round);
+    div map2 false |round, a, b| soft::div(a, b);
+    rcp map1 false |round, a| soft::div(soft::integer(1), a);
+    sqrt map1 false |round, a| soft::sqrt(a);
 }
 
 /// The smaller or the larger; a number rather than a NaN, except for the `NAN` forms; -0 is less than +0.

@@ -17,6 +17,8 @@ pub(super) const F16: Format = Format { precision: 11, exponent: 5 };
 pub(super) const BF16: Format = Format { precision: 8, exponent: 8 };
 pub(super) const F32: Format = Format { precision: 24, exponent: 8 };
 pub(super) const F64: Format = Format { precision: 53, exponent: 11 };
+/// [`F32`] with exponents that its sums and products do not leave.
+pub(super) const F32_UNBOUNDED: Format = Format { precision: 24, exponent: 11 };
 /// The upper word of an [`F64`].
 pub(super) const F64_HIGH: Format = Format { precision: 21, exponent: 11 };
 

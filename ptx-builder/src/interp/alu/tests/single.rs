@@ -151,6 +151,28 @@ fn singles_flush_and_saturate() {
     }
 }
 
+/// What rounds up to the least normal number only because it is rounded as a subnormal is flushed.
+#[test]
+fn products_flush_by_their_unbounded_value() {
+    let (least, below_one) = (0x0080_0000, 0x3F7F_FFFF);
+    // (1 - 2^-24) * 2^-126 has 24 bits; (1 - 2^-23) * (1 + 2^-23) * 2^-126 is just below 2^-126.
+    let operands = [[below_one, least], [0x3F7F_FFFE, 0x0080_0001]];
+    for (rounding, expected) in [
+        (Rounding::Rn, [0, least]),
+        (Rounding::Rz, [0, 0]),
+        (Rounding::Rm, [0, 0]),
+        (Rounding::Rp, [0, least]),
+    ] {
+        let mods = Mods { rounding: Some(rounding), ftz: true, sat: false };
+        for (op, sign) in [(Op::FMul, 0), (Op::FFma, 1 << 31)] {
+            let lanes: Vec<Vec<u64>> = operands.iter().map(|[a, b]| vec![*a, *b, sign]).collect();
+            let results = Machine::new(&regular(op, Ty::F32, mods)).apply(&lanes);
+            let results: Vec<u64> = results.iter().map(|d| d[0]).collect();
+            assert_eq!(results, expected, "{op:?} {rounding:?}");
+        }
+    }
+}
+
 fn native_double(op: Op, x: &[f64]) -> f64 {
     match op {
         Op::DAdd => x[0] + x[1],
