@@ -143,12 +143,12 @@ fn coarse_quotient(a: f32, b: f32) -> f32 {
 
 /// The smaller; a number rather than a NaN; -0 is less than +0.
 #[inline(always)]
-fn least(a: f32, b: f32) -> f32 {
+pub(super) fn least(a: f32, b: f32) -> f32 {
     if b.is_nan() || a < b || a == b && a.is_sign_negative() { a } else { b }
 }
 
 #[inline(always)]
-fn most(a: f32, b: f32) -> f32 {
+pub(super) fn most(a: f32, b: f32) -> f32 {
     if b.is_nan() || a > b || a == b && a.is_sign_positive() { a } else { b }
 }
 

@@ -1,5 +1,6 @@
 //! Arithmetic: what an instruction computes from registers alone.
 
+mod atomic;
 mod compare;
 mod convert;
 mod exact;
@@ -14,6 +15,8 @@ mod mov;
 mod soft;
 #[cfg(test)]
 mod tests;
+
+pub(super) use atomic::{atomic, least, most};
 
 use super::regs::{AluFn, File, MAX_OPERANDS};
 use crate::inst::Kind;

@@ -8,6 +8,7 @@ use super::block::Env;
 use super::run::Next;
 use super::warp::{State, Warp};
 use crate::inst::ShflMode;
+use crate::interp::alu;
 use crate::interp::finding::{Fault, FindingKind};
 use crate::interp::program::{Action, Exchange, Reduce};
 use crate::interp::regs::{Args, File, LANES, Regs};
@@ -259,6 +260,8 @@ fn compute(exchange: Exchange, inputs: &Inputs, present: u32) -> Outputs {
         Exchange::Redux(reduce, ty) => {
             let values = super::lanes(present).map(|lane| inputs.value[lane] as u32);
             let result = values.reduce(|a, b| combine(reduce, ty, a, b)).unwrap_or(0);
+            // The NaN of one lane alone is the canonical one too.
+            let result = if ty == Ty::F32 { alu::least(result, result) } else { result };
             outputs.value = [u64::from(result); LANES];
         }
     }
@@ -266,14 +269,13 @@ fn compute(exchange: Exchange, inputs: &Inputs, present: u32) -> Outputs {
 }
 
 fn combine(reduce: Reduce, ty: Ty, a: u32, b: u32) -> u32 {
-    let float = |pick: fn(f32, f32) -> f32| pick(f32::from_bits(a), f32::from_bits(b)).to_bits();
     match (reduce, ty) {
         (Reduce::Add, _) => a.wrapping_add(b),
         (Reduce::And, _) => a & b,
         (Reduce::Or, _) => a | b,
         (Reduce::Xor, _) => a ^ b,
-        (Reduce::Min, Ty::F32) => float(f32::min),
-        (Reduce::Max, Ty::F32) => float(f32::max),
+        (Reduce::Min, Ty::F32) => alu::least(a, b),
+        (Reduce::Max, Ty::F32) => alu::most(a, b),
         (Reduce::Min, Ty::S32) => a.cast_signed().min(b.cast_signed()).cast_unsigned(),
         (Reduce::Max, Ty::S32) => a.cast_signed().max(b.cast_signed()).cast_unsigned(),
         (Reduce::Min, _) => a.min(b),

@@ -1,6 +1,7 @@
 //! Arithmetic against references that are written another way: exact integers, doubles with their rounding errors, the
 //! `half` crate, tables of all values of a format.
 
+mod atomic;
 mod compare;
 mod convert;
 mod forms;
