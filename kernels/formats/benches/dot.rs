@@ -1,11 +1,11 @@
 //! Weights per second of one core: matrix products of each type with f32 and Q8 activations, one row and eight; and
-//! the conversions around them. `elements` in the report are weights (times activation rows).
+//! the conversions around them; the layout for a device. `elements` in the report are weights (times activation rows).
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use std::hint::black_box;
 use tensor_formats::{
     ElementType, Matrix, Q8Rows, Simd, dequantize_row, has_dot_q8, matmul_f32, matmul_q8, quantize_q8,
-    quantize_row,
+    quantize_row, to_planes,
 };
 
 const COLS: usize = 2048;
@@ -78,5 +78,19 @@ fn conversions(c: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, products, conversions);
+/// Reordering for a device, beyond the caches: `bytes` in the report are those of the matrix.
+fn planes(c: &mut Criterion) {
+    let mut group = c.benchmark_group("planes");
+    for ty in ElementType::WEIGHTS {
+        let (rows, cols) = (8192, COLS);
+        let gguf = vec![0x5a; ty.matrix_bytes(rows, cols).unwrap()];
+        let mut out = vec![0; gguf.len()];
+        group.throughput(Throughput::Bytes(gguf.len() as u64));
+        group.bench_function(BenchmarkId::new("to", ty), |b| {
+            b.iter(|| to_planes(ty, rows, cols, black_box(&gguf), &mut out).unwrap());
+        });
+    }
+}
+
+criterion_group!(benches, products, conversions, planes);
 criterion_main!(benches);

@@ -7,6 +7,7 @@
 //! - [`mod@f16`], [`bf16`], [`q8_0`], [`q4_k`], [`q6_k`], [`q8_act`]: one module a format, with its layout.
 //! - [`dequantize_row`], [`quantize_row`], [`quantize_q8`]: conversion of rows.
 //! - [`matmul_f32`], [`matmul_q8`]: [`Matrix`] times one or many activation rows; [`dot_f32`], [`dot_q8`] for one row.
+//! - [`mod@planes`]: the same bytes in the order of a device, for wide loads.
 //! - [`Simd`]: the code path, chosen once at run time. Products with Q8 activations have the same bits on all of them.
 //! - [`mod@reference`]: the formats' definitions in f64, for tests.
 //!
@@ -66,6 +67,7 @@ mod avx2;
 
 pub mod bf16;
 pub mod f16;
+pub mod planes;
 pub mod q4_k;
 pub mod q6_k;
 pub mod q8_0;
@@ -76,6 +78,7 @@ pub use element::{ElementType, ggml_name};
 pub use error::FormatError;
 pub use matmul::{dot_f32, dot_q8, has_dot_q8, matmul_f32, matmul_q8};
 pub use matrix::Matrix;
+pub use planes::{Plane, PlaneLayout, PlaneSpan, from_planes, planes_range, to_planes};
 pub use q8_act::{Q8Row, Q8Rows};
 pub use row::{dequantize_row, quantize_q8, quantize_row};
 pub use simd::Simd;
