@@ -2,14 +2,16 @@
 
 use crate::dispatch::{
     Add, Argmax, Attention, CopyTensor, DispatchError, EmbedRows, KvScatter, Mul, MulMat, QuantizeQ8,
-    RmsNorm, Rope, Silu, SoftMax, SwiGlu,
+    RmsNorm, Rope, Silu, SoftMax, SwiGlu, run_parts,
 };
+use crate::groups::{AttentionInput, GatedProjection, GroupCall, Head, ResidualProjection};
 use crate::{KernelDispatch, OpCall, TensorOp};
 
 /// Records what is dispatched, one launch each: for tests of graphs and of the executor.
 #[derive(Debug, Clone, Default)]
 pub struct CountingDispatch {
     calls: Vec<OpCall>,
+    groups: Vec<GroupCall>,
     lacks: Vec<TensorOp>,
     fails: Vec<TensorOp>,
     unfused: bool,
@@ -35,19 +37,24 @@ impl CountingDispatch {
         self
     }
 
-    /// With the default bodies of fused operations, so that the basic ones are recorded.
+    /// With the default bodies of fused operations and of groups, so that the basic ones are recorded.
     #[must_use]
     pub fn unfused(mut self) -> Self {
         self.unfused = true;
         self
     }
 
-    /// What was dispatched, in order.
+    /// The operations that were dispatched, in order, those of groups apart.
     pub fn calls(&self) -> &[OpCall] {
         &self.calls
     }
 
-    /// The operations that were dispatched, in order.
+    /// The groups that were dispatched, in order.
+    pub fn groups(&self) -> &[GroupCall] {
+        &self.groups
+    }
+
+    /// Which operations [`calls`](Self::calls) are.
     pub fn ops(&self) -> Vec<TensorOp> {
         self.calls.iter().map(OpCall::op).collect()
     }
@@ -62,6 +69,17 @@ impl CountingDispatch {
             return Err(Self::error(call.op(), "told to fail"));
         }
         self.calls.push(call);
+        Ok(1)
+    }
+
+    fn record_group(&mut self, call: GroupCall, parts: &[OpCall]) -> Result<usize, DispatchError> {
+        if self.unfused {
+            return run_parts(self, parts);
+        }
+        if let Some(part) = parts.iter().find(|part| self.fails.contains(&part.op())) {
+            return Err(Self::error(part.op(), "told to fail"));
+        }
+        self.groups.push(call);
         Ok(1)
     }
 
@@ -135,5 +153,25 @@ impl KernelDispatch for CountingDispatch {
         }
         let (silu, mul) = a.unfused();
         Ok(self.silu(silu)? + self.mul(mul)?)
+    }
+
+    fn attention_input(&mut self, a: &AttentionInput, parts: &[OpCall]) -> Result<usize, DispatchError> {
+        self.record_group(GroupCall::AttentionInput(*a), parts)
+    }
+
+    fn residual_projection(
+        &mut self,
+        a: &ResidualProjection,
+        parts: &[OpCall],
+    ) -> Result<usize, DispatchError> {
+        self.record_group(GroupCall::ResidualProjection(*a), parts)
+    }
+
+    fn gated_projection(&mut self, a: &GatedProjection, parts: &[OpCall]) -> Result<usize, DispatchError> {
+        self.record_group(GroupCall::GatedProjection(*a), parts)
+    }
+
+    fn head(&mut self, a: &Head, parts: &[OpCall]) -> Result<usize, DispatchError> {
+        self.record_group(GroupCall::Head(*a), parts)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write};
 
-use crate::{ComputeGraph, TensorId, TensorNode, TensorOp};
+use crate::{ComputeGraph, GroupKind, TensorId, TensorNode, TensorOp};
 
 /// One line for each node in execution order, then the outputs:
 ///
@@ -36,15 +36,26 @@ impl ComputeGraph {
     /// The graph in the DOT language of Graphviz: leaves are boxes, aliases dashed, outputs doubly outlined, and edges
     /// carry the operand's name where there is more than one.
     pub fn to_dot(&self) -> String {
-        let mut dot = String::new();
-        // Writing to a string cannot fail.
-        let _ = self.write_dot(&mut dot);
-        dot
+        to_dot(self, std::iter::empty())
     }
 
-    fn write_dot(&self, f: &mut impl Write) -> fmt::Result {
+    fn write_dot<'a>(
+        &self,
+        f: &mut impl Write,
+        groups: impl Iterator<Item = (GroupKind, &'a [TensorId])>,
+    ) -> fmt::Result {
         writeln!(f, "digraph graph {{")?;
         writeln!(f, "  node [fontname=\"monospace\", fontsize=10];")?;
+        for (index, (kind, ids)) in groups.enumerate() {
+            writeln!(f, "  subgraph cluster_{index} {{")?;
+            writeln!(f, "    label=\"{kind}\"; fontname=\"monospace\"; fontsize=10; style=rounded;")?;
+            writeln!(
+                f,
+                "    {}",
+                ids.iter().map(|id| format!("n{};", id.index())).collect::<Vec<_>>().join(" ")
+            )?;
+            writeln!(f, "  }}")?;
+        }
         for (id, node) in self.ids().zip(self.nodes()) {
             writeln!(f, "  n{} [label=\"{}\"{}];", id.index(), label(id, node), self.style(id, node))?;
             let names = node.op().operands();
@@ -67,6 +78,17 @@ impl ComputeGraph {
             (false, false, false) => "",
         }
     }
+}
+
+/// `graph` in DOT, with a frame around each of `groups`.
+pub(crate) fn to_dot<'a>(
+    graph: &ComputeGraph,
+    groups: impl Iterator<Item = (GroupKind, &'a [TensorId])>,
+) -> String {
+    let mut dot = String::new();
+    // Writing to a string cannot fail.
+    let _ = graph.write_dot(&mut dot, groups);
+    dot
 }
 
 fn label(id: TensorId, node: &TensorNode) -> String {

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use crate::{ComputeGraph, KernelDispatch, MemoryPlan, TensorId, TensorOp};
+use crate::{ComputeGraph, KernelDispatch, MemoryPlan, PlannedCall, TensorId};
 
 /// What running a graph took.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -39,39 +39,62 @@ pub enum ExecError<E: std::error::Error + 'static> {
     },
 }
 
-/// A node in an error message: `%12 mul_mat "blk.0.attn_q"`.
+/// A node or a group in an error message: `%12 mul_mat "blk.0.attn_q"`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeName {
-    /// The node.
+    /// The node, or the first of a group.
     pub id: TensorId,
-    /// Its operation.
-    pub op: TensorOp,
-    /// Its name, or that of its first named operand, or empty.
+    /// The name of its operation or of its kind.
+    pub what: &'static str,
+    /// The first name among the nodes, each before its operands, or empty.
     pub name: String,
 }
 
 impl NodeName {
-    fn new(graph: &ComputeGraph, id: TensorId) -> Self {
-        let node = graph.node(id);
-        let names = std::iter::once(node.name()).chain(node.inputs().iter().map(|&i| graph.node(i).name()));
-        Self {
-            id,
-            op: node.op(),
-            name: names.into_iter().find(|n| !n.is_empty()).unwrap_or_default().to_owned(),
-        }
+    fn new(graph: &ComputeGraph, call: &PlannedCall) -> Self {
+        let (what, ids) = match call {
+            PlannedCall::Op(id, call) => (call.op().name(), std::slice::from_ref(id)),
+            PlannedCall::Group(group) => (group.kind().name(), group.ids()),
+        };
+        let named = |&id: &TensorId| !graph.node(id).name().is_empty();
+        let tensors = ids.iter().flat_map(|id| std::iter::once(id).chain(graph.node(*id).inputs()));
+        let name = tensors.copied().find(named).map_or("", |id| graph.node(id).name());
+        // A group is never empty.
+        Self { id: ids.first().copied().unwrap_or(TensorId(0)), what, name: name.to_owned() }
     }
 }
 
 impl std::fmt::Display for NodeName {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} {}", self.id, self.op)?;
+        write!(f, "{} {}", self.id, self.what)?;
         if self.name.is_empty() { Ok(()) } else { write!(f, " \"{}\"", self.name) }
     }
 }
 
-/// Dispatches every operation of `graph` in order. Leaves and views are not dispatched and not counted.
+impl PlannedCall {
+    fn check<D: KernelDispatch + ?Sized>(&self, dispatcher: &D) -> Result<(), D::Error> {
+        match self {
+            Self::Op(_, call) => dispatcher.check(call),
+            Self::Group(group) => dispatcher.check_group(group),
+        }
+    }
+
+    /// Runs the operation or the group.
+    ///
+    /// # Errors
+    /// The backend's own.
+    pub fn dispatch<D: KernelDispatch + ?Sized>(&self, dispatcher: &mut D) -> Result<usize, D::Error> {
+        match self {
+            Self::Op(_, call) => call.dispatch(dispatcher),
+            Self::Group(group) => group.dispatch(dispatcher),
+        }
+    }
+}
+
+/// Dispatches every operation of `graph` in order, those of a group as one if `plan` was made for groups. Leaves and
+/// views are not dispatched and not counted.
 ///
-/// All nodes are [checked](KernelDispatch::check) before the first is dispatched. Nothing is allocated unless a node
+/// All nodes and groups are [checked](KernelDispatch::check) before the first is dispatched. Nothing is allocated unless a node
 /// fails.
 ///
 /// # Errors
@@ -86,16 +109,15 @@ pub fn execute_graph<D: KernelDispatch + ?Sized>(
         return Err(ExecError::PlanMismatch);
     }
     let start = Instant::now();
-    for (id, call) in plan.calls() {
-        dispatcher
-            .check(call)
-            .map_err(|source| ExecError::Unsupported { node: NodeName::new(graph, *id), source })?;
+    for call in plan.calls() {
+        call.check(dispatcher)
+            .map_err(|source| ExecError::Unsupported { node: NodeName::new(graph, call), source })?;
     }
     let mut n_launches = 0;
-    for (id, call) in plan.calls() {
+    for call in plan.calls() {
         n_launches += call
             .dispatch(dispatcher)
-            .map_err(|source| ExecError::Failed { node: NodeName::new(graph, *id), source })?;
+            .map_err(|source| ExecError::Failed { node: NodeName::new(graph, call), source })?;
     }
     Ok(GraphExecResult { n_launches, elapsed_us: start.elapsed().as_micros() as u64 })
 }

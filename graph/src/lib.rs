@@ -53,6 +53,7 @@
 //! | `graph`, `build`, `infer`, `op`, `shape` | the graph, its builders, and what each operation takes and gives |
 //! | `display` | dumps and DOT |
 //! | [`passes`] | graph to graph |
+//! | [`groups`] | consecutive operations that a backend may run as one |
 //! | `plan`, `view` | where every tensor lies |
 //! | [`dispatch`], `execute` | what a backend implements, its aliasing rules, and the executor that drives it |
 //! | `counting` | a backend that computes nothing |
@@ -68,6 +69,7 @@ mod display;
 mod error;
 mod execute;
 mod graph;
+pub mod groups;
 mod id;
 mod infer;
 mod op;
@@ -87,8 +89,12 @@ pub use dispatch::{
 pub use error::{GraphError, Reason};
 pub use execute::{ExecError, GraphExecResult, NodeName, execute_graph};
 pub use graph::{ALIGNMENT, ComputeGraph, TensorNode};
+pub use groups::{
+    AttentionInput, GatedProjection, Group, GroupCall, GroupKind, Grouping, Head, Projection,
+    ResidualProjection,
+};
 pub use id::TensorId;
 pub use op::{OpParams, RopeStyle, TensorOp};
-pub use plan::{MemoryPlan, PlanOptions};
+pub use plan::{MemoryPlan, PlanOptions, PlannedCall};
 pub use shape::{MAX_RANK, Shape, ShapeError};
 pub use view::{BufferId, TensorView};

@@ -1,6 +1,7 @@
 //! Memory planning: an offset in one workspace for every intermediate.
 
 use crate::graph::ALIGNMENT;
+use crate::groups::{Group, GroupCall, SymbolicGroup};
 use crate::view::{BufferId, TensorView};
 use crate::{ComputeGraph, OpCall, TensorId, TensorNode};
 
@@ -23,6 +24,15 @@ impl Default for PlanOptions {
     }
 }
 
+/// What is executed as one.
+#[derive(Debug, Clone, PartialEq)]
+pub enum PlannedCall {
+    /// An operation by itself.
+    Op(TensorId, Box<OpCall>),
+    /// Consecutive operations.
+    Group(Box<Group>),
+}
+
 /// Where every tensor of one graph lies, and what its operations are on that memory.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MemoryPlan {
@@ -30,7 +40,7 @@ pub struct MemoryPlan {
     pub workspace_bytes: u64,
     views: Vec<TensorView>,
     in_place: Vec<Option<TensorId>>,
-    calls: Vec<(TensorId, OpCall)>,
+    calls: Vec<PlannedCall>,
     fingerprint: u64,
 }
 
@@ -50,10 +60,23 @@ impl MemoryPlan {
         self.in_place.get(id.index()).copied().flatten()
     }
 
-    /// The operations in execution order with their operands resolved: what [`execute_graph`](crate::execute_graph)
-    /// dispatches. Leaves and views are not among them.
-    pub fn calls(&self) -> &[(TensorId, OpCall)] {
+    /// Operations and groups in execution order, with their operands resolved: what
+    /// [`execute_graph`](crate::execute_graph) dispatches. Leaves and views are not among them.
+    pub fn calls(&self) -> &[PlannedCall] {
         &self.calls
+    }
+
+    /// The groups among [`calls`](Self::calls).
+    pub fn groups(&self) -> impl Iterator<Item = &Group> {
+        self.calls.iter().filter_map(|call| match call {
+            PlannedCall::Group(group) => Some(&**group),
+            PlannedCall::Op(..) => None,
+        })
+    }
+
+    /// The plan of `graph` executed in `groups`, which are in the order of execution.
+    pub(crate) fn of(graph: &ComputeGraph, groups: &[SymbolicGroup], options: PlanOptions) -> Self {
+        Planner::new(graph, groups, options).run()
     }
 
     /// Whether this plan was made for a graph equal to `graph`, names apart.
@@ -71,42 +94,53 @@ impl ComputeGraph {
 
     /// [`plan`](Self::plan) with choices.
     pub fn plan_with(&self, options: PlanOptions) -> MemoryPlan {
-        Planner::new(self, options).run()
+        MemoryPlan::of(self, &[], options)
     }
 }
 
 /// State of one planning run. All tables are by node index.
 struct Planner<'a> {
     graph: &'a ComputeGraph,
+    groups: &'a [SymbolicGroup],
     options: PlanOptions,
+    /// Which of the groups a node belongs to.
+    group: Vec<Option<usize>>,
     /// The index of the last node that reads the memory of a root; `usize::MAX` for outputs.
+    last_read: Vec<usize>,
+    /// The index of the node after which the memory of a root is free: the last that reads it, or the last of the last
+    /// group that touches it.
     last_use: Vec<usize>,
     offset: Vec<u64>,
     in_place: Vec<Option<TensorId>>,
+    /// Roots whose block an in-place result has taken over.
+    taken: Vec<bool>,
     free: FreeList,
 }
 
 impl<'a> Planner<'a> {
-    fn new(graph: &'a ComputeGraph, options: PlanOptions) -> Self {
+    fn new(graph: &'a ComputeGraph, groups: &'a [SymbolicGroup], options: PlanOptions) -> Self {
         let n = graph.nodes().len();
-        let mut last_use: Vec<usize> = (0..n).collect();
+        let root = |id: TensorId| graph.node(id).root().index();
+        let mut last_read: Vec<usize> = (0..n).collect();
         for (i, node) in graph.nodes().iter().enumerate() {
-            for input in node.inputs() {
-                last_use[graph.node(*input).root().index()] = i;
+            node.inputs().iter().for_each(|&input| last_read[root(input)] = i);
+        }
+        graph.outputs().iter().for_each(|&output| last_read[root(output)] = usize::MAX);
+
+        let (mut group, mut last_use) = (vec![None; n], last_read.clone());
+        for (index, SymbolicGroup { ids, .. }) in groups.iter().enumerate() {
+            let end = ids.last().map_or(0, |id| id.index());
+            for &id in ids {
+                group[id.index()] = Some(index);
+                for &touched in graph.node(id).inputs().iter().chain([&id]) {
+                    last_use[root(touched)] = last_use[root(touched)].max(end);
+                }
             }
         }
-        for &output in graph.outputs() {
-            last_use[graph.node(output).root().index()] = usize::MAX;
-        }
         let options = PlanOptions { guard_bytes: options.guard_bytes.next_multiple_of(ALIGNMENT), ..options };
-        Self {
-            graph,
-            options,
-            last_use,
-            offset: vec![0; n],
-            in_place: vec![None; n],
-            free: FreeList::default(),
-        }
+        let (offset, in_place, taken) = (vec![0; n], vec![None; n], vec![false; n]);
+        let free = FreeList::default();
+        Self { graph, groups, options, group, last_read, last_use, offset, in_place, taken, free }
     }
 
     fn run(mut self) -> MemoryPlan {
@@ -119,6 +153,7 @@ impl<'a> Planner<'a> {
                     let root = self.graph.node(operand).root().index();
                     self.in_place[i] = Some(operand);
                     self.offset[i] = self.offset[root];
+                    self.taken[root] = true;
                 } else {
                     self.offset[i] = self.allocate(node.bytes());
                 }
@@ -127,9 +162,7 @@ impl<'a> Planner<'a> {
                 }
             }
             for root in std::mem::take(&mut dying[i]) {
-                // Not if the node just planned has taken the block over.
-                let taken = self.in_place[i].is_some_and(|by| self.graph.node(by).root().index() == root);
-                if self.options.reuse && !taken {
+                if self.options.reuse && !self.taken[root] {
                     self.free.release(self.padded(nodes[root].bytes(), self.offset[root]));
                 }
             }
@@ -138,7 +171,8 @@ impl<'a> Planner<'a> {
     }
 
     /// The operand that node `i` may be written over: `i` is its last reader, it fills its block exactly, it has the
-    /// result's shape, and no other operand reads the same memory in a way that the operation does not allow.
+    /// result's shape, and no other operand reads the same memory in a way that the operation, or the group that it is
+    /// part of, does not allow.
     fn dying_operand(&self, i: usize) -> Option<TensorId> {
         let node = &self.graph.nodes()[i];
         let allowed = node.op().in_place_operands();
@@ -148,7 +182,7 @@ impl<'a> Planner<'a> {
         };
         let root = |id: TensorId| self.graph.node(id).root();
         let dies = |id: TensorId| {
-            self.last_use[root(id).index()] == i
+            self.last_read[root(id).index()] == i
                 && !self.graph.node(root(id)).is_leaf()
                 && self.graph.node(id).shape() == node.shape()
                 && self.graph.node(id).dtype() == node.dtype()
@@ -156,9 +190,23 @@ impl<'a> Planner<'a> {
                 && node.inputs().iter().enumerate().all(|(operand, &other)| {
                     root(other) != root(id) || (allowed.contains(&operand) && fills_block(other))
                 })
+                && self.group_allows_over(i, root(id))
         };
         let mut candidates = allowed.iter().map(|&operand| node.inputs()[operand]);
         candidates.find(|&id| self.options.in_place && dies(id))
+    }
+
+    /// Whether node `i` may be written over `root` as far as its group is concerned: over what the group made itself, or
+    /// over the residual of a projection, if that is all that the group reads there.
+    fn group_allows_over(&self, i: usize, root: TensorId) -> bool {
+        let Some(index) = self.group[i] else { return true };
+        if self.group[root.index()] == Some(index) {
+            return true;
+        }
+        let GroupCall::ResidualProjection(projection) = &self.groups[index].call else { return false };
+        let of = |id: TensorId| self.graph.node(id).root();
+        let read_there = self.groups[index].call.operands().into_iter().filter(|&id| of(id) == root).count();
+        of(projection.residual) == root && read_there == 1
     }
 
     fn allocate(&mut self, bytes: u64) -> u64 {
@@ -187,11 +235,21 @@ impl<'a> Planner<'a> {
         let views: Vec<TensorView> = graph.nodes().iter().map(view).collect();
         MemoryPlan {
             workspace_bytes: self.free.end,
-            calls: graph.ids().filter_map(|id| Some((id, OpCall::resolve(graph, &views, id)?))).collect(),
+            calls: graph.ids().filter_map(|id| self.call(&views, id)).collect(),
             views,
             in_place: self.in_place,
             fingerprint: graph.fingerprint(),
         }
+    }
+
+    /// What is executed where node `id` is in the order: of a group everything at its first node.
+    fn call(&self, views: &[TensorView], id: TensorId) -> Option<PlannedCall> {
+        let Some(index) = self.group[id.index()] else {
+            return Some(PlannedCall::Op(id, Box::new(OpCall::resolve(self.graph, views, id)?)));
+        };
+        let group = &self.groups[index];
+        (group.ids.first() == Some(&id))
+            .then(|| PlannedCall::Group(Box::new(group.resolve(self.graph, views))))
     }
 }
 

@@ -10,6 +10,8 @@
 //! An output that shares bytes with an operand shares all of them: same offset, same extent. All other outputs are
 //! disjoint from all operands.
 //!
+//! What holds of the tensors of a group is said in [`groups`](crate::groups).
+//!
 //! # Contents of memory
 //! A result's memory holds anything before the operation, not-a-numbers included, and the operation writes all of it.
 //! A cache may hold anything at positions that no row has been scattered to.
@@ -24,6 +26,7 @@ pub use args::{
 pub use call::OpCall;
 
 use crate::TensorOp;
+use crate::groups::{AttentionInput, GatedProjection, Group, Head, ResidualProjection};
 
 /// An operation that a backend does not have.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -52,6 +55,15 @@ pub trait KernelDispatch {
     /// # Errors
     /// An operation, type or size that the backend lacks.
     fn check(&self, call: &OpCall) -> Result<(), Self::Error>;
+
+    /// Refuses a group that the backend cannot run, as [`check`](Self::check) does an operation; by default one of whose
+    /// parts it refuses.
+    ///
+    /// # Errors
+    /// An operation, type or size that the backend lacks.
+    fn check_group(&self, group: &Group) -> Result<(), Self::Error> {
+        group.parts().iter().try_for_each(|part| self.check(part))
+    }
 
     /// [`TensorOp::EmbedRows`].
     ///
@@ -139,4 +151,55 @@ pub trait KernelDispatch {
         let (silu, mul) = a.unfused();
         Ok(self.silu(silu)? + self.mul(mul)?)
     }
+
+    /// [`AttentionInput`], which is what `parts` are together; by default [these](run_parts).
+    ///
+    /// # Errors
+    /// The backend's own.
+    fn attention_input(&mut self, a: &AttentionInput, parts: &[OpCall]) -> Result<usize, Self::Error> {
+        let _ = a;
+        run_parts(self, parts)
+    }
+
+    /// [`ResidualProjection`], which is what `parts` are together; by default [these](run_parts).
+    ///
+    /// # Errors
+    /// The backend's own.
+    fn residual_projection(
+        &mut self,
+        a: &ResidualProjection,
+        parts: &[OpCall],
+    ) -> Result<usize, Self::Error> {
+        let _ = a;
+        run_parts(self, parts)
+    }
+
+    /// [`GatedProjection`], which is what `parts` are together; by default [these](run_parts).
+    ///
+    /// # Errors
+    /// The backend's own.
+    fn gated_projection(&mut self, a: &GatedProjection, parts: &[OpCall]) -> Result<usize, Self::Error> {
+        let _ = a;
+        run_parts(self, parts)
+    }
+
+    /// [`Head`], which is what `parts` are together; by default [these](run_parts).
+    ///
+    /// # Errors
+    /// The backend's own.
+    fn head(&mut self, a: &Head, parts: &[OpCall]) -> Result<usize, Self::Error> {
+        let _ = a;
+        run_parts(self, parts)
+    }
+}
+
+/// Runs the operations of a group one after the other and returns the sum of their launches.
+///
+/// # Errors
+/// The backend's own, at the first operation that fails.
+pub fn run_parts<D: KernelDispatch + ?Sized>(
+    dispatcher: &mut D,
+    parts: &[OpCall],
+) -> Result<usize, D::Error> {
+    parts.iter().try_fold(0, |launches, part| Ok(launches + part.dispatch(dispatcher)?))
 }

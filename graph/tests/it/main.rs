@@ -4,6 +4,7 @@ mod conformance;
 mod construct;
 mod display;
 mod execute;
+mod groups;
 mod passes;
 mod plan;
 mod reference;

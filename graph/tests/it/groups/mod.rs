@@ -1,0 +1,4 @@
+//! Groups: what is found, what is not, and what the memory plan makes of it.
+
+mod build;
+mod find;
