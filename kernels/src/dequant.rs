@@ -9,7 +9,7 @@ use tensor_formats::ElementType;
 /// and the one difference that can round (of Q4_K) is rounded once.
 ///
 /// # Panics
-/// If `element` is no weight type.
+/// If `element` is not a type that [`WeightFormat`](crate::blocks::WeightFormat) has.
 pub(crate) fn element(
     k: &mut KernelBuilder,
     element: ElementType,
@@ -34,7 +34,9 @@ pub(crate) fn element(
         ElementType::Q8_0 => q8_0(k, row, column),
         ElementType::Q4_K => q4_k(k, row, column),
         ElementType::Q6_K => q6_k(k, row, column),
-        ElementType::Q8Act | ElementType::U32 => panic!("{element} is no weight type"),
+        ElementType::Q4_0 | ElementType::Q5_K | ElementType::Q8Act | ElementType::U32 => {
+            panic!("no lookup of {element}")
+        }
     }
 }
 

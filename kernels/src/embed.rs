@@ -3,6 +3,7 @@
 use ptx_builder::{F32, Module, Target, U32};
 use tensor_formats::ElementType;
 
+use crate::blocks::WeightFormat;
 use crate::cases::Case;
 use crate::random::Random;
 use crate::support::{boxed, dim, extent, f32_param, flat_launch, known, refuse, u32_param};
@@ -12,7 +13,7 @@ use crate::{dequant, emit};
 const FAMILY: &str = "embed_rows";
 const THREADS: u32 = 256;
 
-/// `y[r, i] = table[tokens[r], i]`, for a table of any weight type.
+/// `y[r, i] = table[tokens[r], i]`, for a table of any weight type that the kernels read.
 ///
 /// A token that is not below `vocab` gives a row of NaNs; nothing outside the table is read. Callers check tokens
 /// before the launch: the NaNs are there so that a mistake cannot pass for text.
@@ -30,10 +31,10 @@ impl EmbedRows {
     /// The kernel for `rows` tokens and a table of `vocab` rows of `n` values of type `element`.
     ///
     /// # Errors
-    /// [`KernelError::Format`] if a row is not whole blocks; [`KernelError::Unsupported`] if `element` is no weight
-    /// type, for a dimension of 0, or more than 2^32 output values.
+    /// [`KernelError::Format`] if a row is not whole blocks; [`KernelError::Unsupported`] if the kernels do not
+    /// read `element`, for a dimension of 0, or more than 2^32 output values.
     pub fn new(element: ElementType, vocab: usize, n: usize, rows: usize) -> Result<Self, KernelError> {
-        if !element.is_weight() {
+        if WeightFormat::of(element).is_none() {
             return Err(refuse(FAMILY, format!("a table of type {element}")));
         }
         let row_bytes = dim(FAMILY, "bytes of a row", element.row_bytes(n)?)?;
@@ -122,7 +123,7 @@ impl Kernel for EmbedRows {
     }
 }
 
-const TABLES: [ElementType; 6] = ElementType::WEIGHTS;
+const TABLES: [ElementType; 6] = WeightFormat::ELEMENTS;
 
 /// The kernels of this family that tools iterate over.
 pub(crate) fn catalogue() -> Vec<Box<dyn Kernel>> {

@@ -12,10 +12,12 @@ use tensor_formats::ElementType;
 #[test]
 fn text_of_small_shapes() -> Result<(), KernelError> {
     let mut kernels: Vec<Box<dyn Kernel>> = Vec::new();
-    for element in ElementType::WEIGHTS {
+    let scalars = [ElementType::F32, ElementType::F16, ElementType::BF16];
+    let blocks = [ElementType::Q8_0, ElementType::Q4_K, ElementType::Q6_K];
+    for element in scalars.into_iter().chain(blocks) {
         kernels.push(Box::new(Gemv::new(element, 64, 256, 1)?));
     }
-    for element in [ElementType::Q8_0, ElementType::Q4_K, ElementType::Q6_K] {
+    for element in blocks {
         kernels.push(Box::new(GemvQ8::new(element, 64, 256, 1)?));
     }
     kernels.push(Box::new(Gemv::new(ElementType::F32, 9, 37, 3)?));

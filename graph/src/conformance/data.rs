@@ -64,18 +64,28 @@ impl Rng {
         }
         bytes.iter_mut().for_each(|byte| *byte = self.bits() as u8);
         for block in bytes.chunks_exact_mut(dtype.block_bytes()) {
-            // The standard deviation of uniformly random bits with a scale of 1: of signed bytes; of six-bit scales
-            // times quants less minimums of 7.5 times their scale; of eight-bit scales times six-bit quants.
+            // The standard deviation of uniformly random bits with a scale of 1: of nibbles from -8 to 7; of signed
+            // bytes; of six-bit scales times quants less minimums that make up for the quants' mean; of eight-bit
+            // scales times six-bit quants.
             let unit = match dtype {
+                ElementType::Q4_0 => 4.64,
                 ElementType::Q8_0 => 73.9,
                 ElementType::Q4_K => 258.0,
+                ElementType::Q5_K => 527.0,
                 _ => 1365.0,
             };
             let scale = sigma / unit * (0.5 + self.uniform());
+            let sign = if dtype == ElementType::Q4_0 && self.bits() & 1 == 1 { -1.0 } else { 1.0 };
             let mut put =
                 |at: usize, value: f32| quantize_row(ElementType::F16, &[value], &mut block[at..at + 2]);
             match dtype {
+                // With one sign for all scales the mean of the quants, -0.5, would be that of the weights.
+                ElementType::Q4_0 => put(0, sign * scale)?,
                 ElementType::Q8_0 => put(0, scale)?,
+                ElementType::Q5_K => {
+                    put(0, scale)?;
+                    put(2, 15.5 * scale)?;
+                }
                 ElementType::Q4_K => {
                     put(0, scale)?;
                     put(2, 7.5 * scale)?;

@@ -1,11 +1,11 @@
 //! Quantised activations, each computed once and shared by the matmuls that read it.
 
-use tensor_formats::ElementType;
+use tensor_formats::{ElementType, has_dot_q8};
 
 use super::{Rebuild, Rewrite};
 use crate::{ComputeGraph, GraphError, OpParams, TensorId, TensorOp};
 
-/// Lets every matmul with a quantised weight (Q8_0, Q4_K, Q6_K) read its activation as Q8Act: one `quantize_q8` for each
+/// Lets every matmul with a quantised weight read its activation as Q8Act: one `quantize_q8` for each
 /// distinct activation tensor, directly before its first such reader. Other matmuls keep reading F32.
 ///
 /// The quantised activation is a node of its own with the activation as operand, so it cannot be mistaken for that of
@@ -46,7 +46,7 @@ pub fn share_q8_activations(graph: &ComputeGraph) -> Result<Rewrite, GraphError>
 
 fn wants_q8(graph: &ComputeGraph, weight: TensorId, input: TensorId) -> bool {
     let (weight, input) = (graph.node(weight), graph.node(input));
-    matches!(weight.dtype(), ElementType::Q8_0 | ElementType::Q4_K | ElementType::Q6_K)
+    has_dot_q8(weight.dtype())
         && input.dtype() == ElementType::F32
         && input.shape().cols().is_multiple_of(ElementType::Q8Act.block_elements())
 }

@@ -4,7 +4,7 @@ use graph::{
     AttentionOperands, ComputeGraph, GraphError, OpParams, Reason, RopeOperands, RopeStyle, Shape,
     ShapeError, TensorId, TensorOp,
 };
-use tensor_formats::ElementType::{self, BF16, F16, F32, Q4_K, Q6_K, Q8_0, Q8Act, U32};
+use tensor_formats::ElementType::{self, F16, F32, Q4_K, Q8_0, Q8Act, U32};
 
 use crate::support::leaf;
 
@@ -111,7 +111,7 @@ fn weights_of_every_type_multiply_by_their_own_type() {
     let mut g = ComputeGraph::new();
     let x = leaf(&mut g, "x", F32, &[3, 512]);
     let q8 = g.quantize_q8(x).unwrap();
-    for dtype in [F32, F16, BF16, Q8_0, Q4_K, Q6_K] {
+    for dtype in ElementType::WEIGHTS {
         let weight = leaf(&mut g, dtype.name(), dtype, &[7, 512]);
         let product = g.mul_mat(weight, x).unwrap();
         assert_eq!(g.get(product).unwrap().shape(), Shape::new(&[3, 7]).unwrap());

@@ -123,7 +123,16 @@ fn one_quantised_activation_for_each_activation() {
 
 #[test]
 fn only_quantised_weights_read_quantised_activations() {
-    for (dtype, quantised) in [(F32, 0), (F16, 0), (ElementType::BF16, 0), (Q8_0, 2), (Q4_K, 2), (Q6_K, 2)] {
+    for (dtype, quantised) in [
+        (F32, 0),
+        (F16, 0),
+        (ElementType::BF16, 0),
+        (ElementType::Q4_0, 2),
+        (Q8_0, 2),
+        (Q4_K, 2),
+        (ElementType::Q5_K, 2),
+        (Q6_K, 2),
+    ] {
         let (g, _) = marked_mlp(dtype);
         let shared = share_q8_activations(&g).unwrap();
         assert_eq!(count(&shared.graph, TensorOp::QuantizeQ8), quantised, "{dtype}");

@@ -67,7 +67,7 @@ fn conversions(c: &mut Criterion) {
             b.iter(|| quantize_q8(simd, black_box(&values), &mut bytes).unwrap());
         });
     }
-    for ty in [ElementType::Q8_0, ElementType::Q4_K, ElementType::Q6_K] {
+    for ty in ElementType::WEIGHTS.into_iter().filter(|ty| ty.is_quantised()) {
         let mut bytes = quantized(ty, &values, COLS);
         group.bench_function(BenchmarkId::new("quantise", ty), |b| {
             b.iter(|| quantize_row(ty, black_box(&values), &mut bytes).unwrap());

@@ -17,3 +17,10 @@ pub(crate) fn u32_at(bytes: &[u8], at: usize) -> u32 {
 pub(crate) fn f32_at(bytes: &[u8], at: usize) -> f32 {
     f32::from_bits(u32_at(bytes, at))
 }
+
+/// The `N` bytes from `at`.
+#[inline(always)]
+pub(crate) fn bytes_at<const N: usize>(bytes: &[u8], at: usize) -> &[u8; N] {
+    let (chunks, _) = bytes[at..at + N].as_chunks();
+    &chunks[0]
+}

@@ -18,10 +18,14 @@ pub enum ElementType {
     F16,
     /// The upper half of a binary32.
     BF16,
+    /// 32 four-bit values and one f16 scale.
+    Q4_0,
     /// 32 signed bytes and one f16 scale.
     Q8_0,
     /// 256 four-bit values in 8 sub-blocks, each with a six-bit scale and minimum.
     Q4_K,
+    /// 256 five-bit values in 8 sub-blocks, each with a six-bit scale and minimum.
+    Q5_K,
     /// 256 six-bit values in 16 sub-blocks, each with an eight-bit scale.
     Q6_K,
     /// Activations as signed bytes with an f32 scale and sum for every 32; not a GGML type.
@@ -32,11 +36,19 @@ pub enum ElementType {
 
 impl ElementType {
     /// Every type, in declaration order.
-    pub const ALL: [Self; 8] =
-        [Self::F32, Self::F16, Self::BF16, Self::Q8_0, Self::Q4_K, Self::Q6_K, Self::Q8Act, Self::U32];
+    #[rustfmt::skip]
+    pub const ALL: [Self; 10] = [
+        Self::F32, Self::F16, Self::BF16,
+        Self::Q4_0, Self::Q8_0, Self::Q4_K, Self::Q5_K, Self::Q6_K,
+        Self::Q8Act, Self::U32,
+    ];
 
     /// The types that weights come in: those that a GGUF file can hold.
-    pub const WEIGHTS: [Self; 6] = [Self::F32, Self::F16, Self::BF16, Self::Q8_0, Self::Q4_K, Self::Q6_K];
+    #[rustfmt::skip]
+    pub const WEIGHTS: [Self; 8] = [
+        Self::F32, Self::F16, Self::BF16,
+        Self::Q4_0, Self::Q8_0, Self::Q4_K, Self::Q5_K, Self::Q6_K,
+    ];
 
     /// The type with GGML number `id` (`enum ggml_type`, the `type` field of a GGUF tensor).
     ///
@@ -58,8 +70,10 @@ impl ElementType {
         match self {
             Self::F32 => Some(0),
             Self::F16 => Some(1),
+            Self::Q4_0 => Some(2),
             Self::Q8_0 => Some(8),
             Self::Q4_K => Some(12),
+            Self::Q5_K => Some(13),
             Self::Q6_K => Some(14),
             Self::BF16 => Some(30),
             Self::Q8Act | Self::U32 => None,
@@ -72,8 +86,10 @@ impl ElementType {
             Self::F32 => "F32",
             Self::F16 => "F16",
             Self::BF16 => "BF16",
+            Self::Q4_0 => "Q4_0",
             Self::Q8_0 => "Q8_0",
             Self::Q4_K => "Q4_K",
+            Self::Q5_K => "Q5_K",
             Self::Q6_K => "Q6_K",
             Self::Q8Act => "Q8Act",
             Self::U32 => "U32",
@@ -84,8 +100,8 @@ impl ElementType {
     pub const fn block_elements(self) -> usize {
         match self {
             Self::F32 | Self::F16 | Self::BF16 | Self::U32 => 1,
-            Self::Q8_0 | Self::Q8Act => 32,
-            Self::Q4_K | Self::Q6_K => 256,
+            Self::Q4_0 | Self::Q8_0 | Self::Q8Act => 32,
+            Self::Q4_K | Self::Q5_K | Self::Q6_K => 256,
         }
     }
 
@@ -94,8 +110,10 @@ impl ElementType {
         match self {
             Self::F16 | Self::BF16 => 2,
             Self::F32 | Self::U32 => 4,
+            Self::Q4_0 => 18,
             Self::Q8_0 => 34,
             Self::Q4_K => 144,
+            Self::Q5_K => 176,
             Self::Q6_K => 210,
             Self::Q8Act => 40,
         }
@@ -124,7 +142,7 @@ impl ElementType {
 
     /// Whether values share scales in blocks.
     pub const fn is_quantised(self) -> bool {
-        matches!(self, Self::Q8_0 | Self::Q4_K | Self::Q6_K | Self::Q8Act)
+        self.block_elements() > 1
     }
 
     /// Whether a GGUF file can hold weights of this type.
@@ -173,8 +191,8 @@ mod tests {
     #[test]
     fn unsupported_types_are_named() {
         let message = |id| ElementType::from_ggml(id).unwrap_err().to_string();
-        assert_eq!(message(13), "tensor type Q5_K (13) is not supported");
-        assert_eq!(message(2), "tensor type Q4_0 (2) is not supported");
+        assert_eq!(message(3), "tensor type Q4_1 (3) is not supported");
+        assert_eq!(message(11), "tensor type Q3_K (11) is not supported");
         assert_eq!(message(39), "tensor type MXFP4 (39) is not supported");
         assert_eq!(message(u32::MAX), "4294967295 is not a known GGML tensor type");
     }
@@ -182,9 +200,10 @@ mod tests {
     #[test]
     fn row_bytes_counts_whole_blocks() {
         let expected = [(ElementType::F32, 1024), (ElementType::F16, 512), (ElementType::BF16, 512)];
-        let blocks = [(ElementType::Q8_0, 272), (ElementType::Q4_K, 144), (ElementType::Q6_K, 210)];
-        let other = [(ElementType::Q8Act, 320), (ElementType::U32, 1024)];
-        for (ty, bytes) in expected.into_iter().chain(blocks).chain(other) {
+        let small = [(ElementType::Q4_0, 144), (ElementType::Q8_0, 272), (ElementType::Q8Act, 320)];
+        let large = [(ElementType::Q4_K, 144), (ElementType::Q5_K, 176), (ElementType::Q6_K, 210)];
+        let other = [(ElementType::U32, 1024)];
+        for (ty, bytes) in expected.into_iter().chain(small).chain(large).chain(other) {
             assert_eq!(ty.row_bytes(256), Ok(bytes), "{ty}");
             assert_eq!(ty.row_bytes(0), Ok(0));
             assert_eq!(ty.matrix_bytes(3, 256), Ok(3 * bytes));

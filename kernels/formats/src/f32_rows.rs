@@ -5,7 +5,7 @@
 //! shared between threads.
 
 use crate::lanes;
-use crate::{ElementType, Matrix, bf16, f16, float32, q4_k, q6_k, q8_0};
+use crate::{ElementType, Matrix, bf16, f16, float32, q4_0, q4_k, q5_k, q6_k, q8_0};
 
 /// Weights decoded at a time: a whole number of blocks of every format.
 pub(crate) const CHUNK: usize = 256;
@@ -84,8 +84,10 @@ pub(crate) fn decoder(ty: ElementType) -> Decode {
         ElementType::F32 => float32::dequantize,
         ElementType::F16 => f16::dequantize,
         ElementType::BF16 => bf16::dequantize,
+        ElementType::Q4_0 => q4_0::dequantize,
         ElementType::Q8_0 => q8_0::dequantize,
         ElementType::Q4_K => q4_k::dequantize,
+        ElementType::Q5_K => q5_k::dequantize,
         ElementType::Q6_K => q6_k::dequantize,
         // No `Matrix` has these types; a NaN would show if one had.
         ElementType::Q8Act | ElementType::U32 => |_, values| values.fill(f32::NAN),

@@ -4,7 +4,8 @@
 //! [Q8Act](q8_act): signed bytes with an f32 scale for every 32 values.
 //!
 //! - [`ElementType`]: GGML numbers, names, block geometry.
-//! - [`mod@f16`], [`bf16`], [`q8_0`], [`q4_k`], [`q6_k`], [`q8_act`]: one module a format, with its layout.
+//! - [`mod@f16`], [`bf16`], [`q4_0`], [`q8_0`], [`q4_k`], [`q5_k`], [`q6_k`], [`q8_act`]: one module a format, with
+//!   its layout.
 //! - [`dequantize_row`], [`quantize_row`], [`quantize_q8`]: conversion of rows.
 //! - [`matmul_f32`], [`matmul_q8`]: [`Matrix`] times one or many activation rows; [`dot_f32`], [`dot_q8`] for one row.
 //! - [`mod@planes`]: the same bytes in the order of a device, for wide loads.
@@ -48,6 +49,7 @@
 //! In the AVX2 kernels alone: loads and stores through references to arrays of the register's size, and the three calls
 //! that enter code compiled for AVX2, which a [`Simd`] obtained from detection makes sound.
 
+mod affine_k;
 mod bytes;
 mod element;
 mod error;
@@ -68,7 +70,9 @@ mod avx2;
 pub mod bf16;
 pub mod f16;
 pub mod planes;
+pub mod q4_0;
 pub mod q4_k;
+pub mod q5_k;
 pub mod q6_k;
 pub mod q8_0;
 pub mod q8_act;

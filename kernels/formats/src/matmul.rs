@@ -30,8 +30,8 @@ pub fn matmul_f32(simd: Simd, weights: Matrix<'_>, x: &[f32], out: &mut [f32]) -
 /// writes, gives an unspecified number.
 ///
 /// # Errors
-/// [`FormatError::NotDefined`] if the weights are not Q8_0, Q4_K or Q6_K; [`FormatError::Length`] if the activations have
-/// another number of columns than the weights, or `out` is not `weights.rows() * acts.rows()` long.
+/// [`FormatError::NotDefined`] if the weights are not quantised; [`FormatError::Length`] if the activations have another
+/// number of columns than the weights, or `out` is not `weights.rows() * acts.rows()` long.
 pub fn matmul_q8(
     simd: Simd,
     weights: Matrix<'_>,
@@ -50,9 +50,9 @@ pub fn matmul_q8(
     Ok(())
 }
 
-/// Whether [`matmul_q8`] takes weights of this type.
+/// Whether [`matmul_q8`] takes weights of this type: of every block format.
 pub const fn has_dot_q8(ty: ElementType) -> bool {
-    matches!(ty, ElementType::Q8_0 | ElementType::Q4_K | ElementType::Q6_K)
+    ty.is_weight() && ty.is_quantised()
 }
 
 fn check_out(rows: usize, n: usize, out: &[f32]) -> Result<(), FormatError> {

@@ -1,6 +1,6 @@
 //! The layout of weights on a device: the bytes of the GGUF blocks, plane by plane.
 //!
-//! In GGUF's order the scales of each block lie between its quants and the next block's, and blocks of 34 or 210 bytes
+//! In GGUF's order the scales of each block lie between its quants and the next block's, and blocks of 18, 34 or 210 bytes
 //! leave no alignment that a wide load could use. On a device the blocks are taken apart: what is alike in all blocks of
 //! a matrix lies together in a *plane*, in the order of rows and of the blocks in a row. The planes of a matrix follow
 //! each other, the quants first; bytes within a block's part of a plane keep GGUF's order. Nothing is padded or computed,
@@ -8,8 +8,10 @@
 //!
 //! | type | bytes of a block in each plane |
 //! | --- | --- |
+//! | `Q4_0` | quants 16, `d` 2 |
 //! | `Q8_0` | quants 32, `d` 2 |
 //! | `Q4_K` | quants 128, `d`, `dmin` and packed scales 16 |
+//! | `Q5_K` | low bits 128, high bits 32, `d`, `dmin` and packed scales 16 |
 //! | `Q6_K` | low bits 128, high bits 64, scales 16, `d` 2 |
 //! | `F32`, `F16`, `BF16` | the whole element: the order is GGUF's |
 //!
@@ -43,8 +45,10 @@ impl ElementType {
         match self {
             Self::F32 => &[Plane { source: 0..4 }],
             Self::F16 | Self::BF16 => &[Plane { source: 0..2 }],
+            Self::Q4_0 => &[Plane { source: 2..18 }, Plane { source: 0..2 }],
             Self::Q8_0 => &[Plane { source: 2..34 }, Plane { source: 0..2 }],
             Self::Q4_K => &[Plane { source: 16..144 }, Plane { source: 0..16 }],
+            Self::Q5_K => &[Plane { source: 48..176 }, Plane { source: 16..48 }, Plane { source: 0..16 }],
             Self::Q6_K => &[
                 Plane { source: 0..128 },
                 Plane { source: 128..192 },

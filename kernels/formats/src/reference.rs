@@ -31,8 +31,10 @@ pub fn dequantize_row_f64(ty: ElementType, src: &[u8], dst: &mut [f64]) -> Resul
             ElementType::F32 => single_at(bytes, 0),
             ElementType::F16 => half_at(bytes, 0),
             ElementType::BF16 => half::bf16::from_le_bytes([bytes[0], bytes[1]]).to_f64(),
+            ElementType::Q4_0 => q4_0(bytes, i),
             ElementType::Q8_0 => half_at(bytes, 0) * f64::from(bytes[2 + i] as i8),
             ElementType::Q4_K => q4_k(bytes, i),
+            ElementType::Q5_K => q5_k(bytes, i),
             ElementType::Q6_K => q6_k(bytes, i),
             ElementType::Q8Act => single_at(bytes, n + 8 * block) * f64::from(bytes[32 * block + i] as i8),
             ElementType::U32 => f64::NAN,
@@ -41,8 +43,28 @@ pub fn dequantize_row_f64(ty: ElementType, src: &[u8], dst: &mut [f64]) -> Resul
     Ok(())
 }
 
+fn q4_0(block: &[u8], i: usize) -> f64 {
+    let byte = block[2 + i % 16];
+    let nibble = if i < 16 { byte & 15 } else { byte >> 4 };
+    half_at(block, 0) * (f64::from(nibble) - 8.0)
+}
+
 fn q4_k(block: &[u8], i: usize) -> f64 {
     let (group, within) = (i / 32, i % 32);
+    let byte = block[16 + 32 * (group / 2) + within];
+    scaled(block, group, if group % 2 == 0 { byte & 15 } else { byte >> 4 })
+}
+
+fn q5_k(block: &[u8], i: usize) -> f64 {
+    let (group, within) = (i / 32, i % 32);
+    let byte = block[48 + 32 * (group / 2) + within];
+    let low = if group % 2 == 0 { byte & 15 } else { byte >> 4 };
+    let high = (block[16 + within] >> group) & 1;
+    scaled(block, group, low + 16 * high)
+}
+
+/// A value of a group of Q4_K or Q5_K.
+fn scaled(block: &[u8], group: usize, quant: u8) -> f64 {
     let packed = &block[4..16];
     let (scale, min) = if group < 4 {
         (packed[group] & 63, packed[group + 4] & 63)
@@ -50,8 +72,6 @@ fn q4_k(block: &[u8], i: usize) -> f64 {
         let low = packed[group + 4];
         ((low & 15) | (packed[group - 4] >> 6) << 4, (low >> 4) | (packed[group] >> 6) << 4)
     };
-    let byte = block[16 + 32 * (group / 2) + within];
-    let quant = if group % 2 == 0 { byte & 15 } else { byte >> 4 };
     half_at(block, 0) * f64::from(scale) * f64::from(quant) - half_at(block, 2) * f64::from(min)
 }
 

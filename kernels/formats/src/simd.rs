@@ -70,7 +70,7 @@ impl Simd {
         }
     }
 
-    /// Checked arguments only: the lengths fit together and the weights are Q8_0, Q4_K or Q6_K.
+    /// Checked arguments only: the lengths fit together and the weights are of a block format.
     pub(crate) fn matmul_q8(self, weights: Matrix<'_>, acts: Q8Rows<'_>, out: &mut [f32]) {
         match self.0 {
             Level::Portable => portable::matmul_q8(weights, acts, out),

@@ -29,14 +29,17 @@ fn of_each_block(gguf: &[u8], block_bytes: usize, range: Range<usize>) -> Vec<u8
 fn the_planes_of_each_type_are_those_of_the_definition() {
     // Three rows of two blocks. GGUF's offsets, from ggml-common.h.
     let (rows, blocks) = (3, 2);
-    let cases: [(ElementType, usize, &[Range<usize>]); 6] = [
+    let cases: [(ElementType, usize, &[Range<usize>]); 8] = [
         (ElementType::F32, 4, from_ref(&(0..4))),
         (ElementType::F16, 2, from_ref(&(0..2))),
         (ElementType::BF16, 2, from_ref(&(0..2))),
         // d | quants
+        (ElementType::Q4_0, 18, &[2..18, 0..2]),
         (ElementType::Q8_0, 34, &[2..34, 0..2]),
         // d, dmin, scales | quants
         (ElementType::Q4_K, 144, &[16..144, 0..16]),
+        // d, dmin, scales | high bits | low bits
+        (ElementType::Q5_K, 176, &[48..176, 16..48, 0..16]),
         // low bits | high bits | scales | d
         (ElementType::Q6_K, 210, &[0..128, 128..192, 192..208, 208..210]),
     ];

@@ -2,14 +2,12 @@
 
 mod common;
 
-use common::{Random, arbitrary_blocks, quantized, weights};
+use common::{BLOCK_TYPES, Random, arbitrary_blocks, quantized, weights};
 use proptest::prelude::*;
 use tensor_formats::reference::{dequantize_row_f64, matvec_f64, relative_l2};
 use tensor_formats::{
     ElementType, FormatError, Matrix, Q8Row, Q8Rows, Simd, dot_f32, dot_q8, has_dot_q8, matmul_f32, matmul_q8,
 };
-
-const Q8_TYPES: [ElementType; 3] = [ElementType::Q8_0, ElementType::Q4_K, ElementType::Q6_K];
 
 fn act_rows(values: &[f32], cols: usize) -> Vec<u8> {
     values.chunks_exact(cols).flat_map(|row| quantized(ElementType::Q8Act, row)).collect()
@@ -68,7 +66,7 @@ fn f32_products_agree_with_f64_for_every_type_and_odd_lengths() {
 #[test]
 fn q8_products_agree_with_f64_on_the_quantised_activation_and_with_the_real_one() {
     let mut random = Random(2);
-    for ty in Q8_TYPES {
+    for ty in BLOCK_TYPES {
         for cols in [32usize, 64, 224, 256, 288, 512, 768, 8192] {
             if !cols.is_multiple_of(ty.block_elements()) {
                 continue;
@@ -126,7 +124,8 @@ fn not_finite_activations_make_the_result_nan() {
         let mut x = random.normals(cols);
         x[300] = bad;
         let act = act_rows(&x, cols);
-        for (ty, simd) in Q8_TYPES.into_iter().flat_map(|ty| Simd::available().map(move |simd| (ty, simd))) {
+        for (ty, simd) in BLOCK_TYPES.into_iter().flat_map(|ty| Simd::available().map(move |simd| (ty, simd)))
+        {
             let bytes = weights(&mut random, ty, 3, cols);
             let matrix = Matrix::new(ty, cols, &bytes).unwrap();
             let out = run_q8(simd, matrix, Q8Rows::new(cols, &act).unwrap());
@@ -175,7 +174,7 @@ proptest! {
     /// Every path gives the same bits, whatever a file holds: extreme quants, subnormal and negative scales.
     #[test]
     fn q8_products_are_bit_identical_on_every_path(
-        seed: u64, ty in prop::sample::select(&Q8_TYPES[..]), blocks in 1usize..12, rows in 1usize..4, n in 1usize..11,
+        seed: u64, ty in prop::sample::select(&BLOCK_TYPES[..]), blocks in 1usize..12, rows in 1usize..4, n in 1usize..11,
         scale in prop::sample::select(vec![1e-38f32, 1e-6, 1.0, 1e6]),
     ) {
         let mut random = Random(seed);
@@ -195,7 +194,7 @@ proptest! {
     /// With cancellation the result may be small, so the bound is relative to the sum of magnitudes.
     #[test]
     fn products_are_close_to_f64_for_any_blocks(
-        seed: u64, ty in prop::sample::select(&Q8_TYPES[..]), blocks in 1usize..12,
+        seed: u64, ty in prop::sample::select(&BLOCK_TYPES[..]), blocks in 1usize..12,
     ) {
         let mut random = Random(seed);
         let cols = blocks * ty.block_elements();
@@ -265,7 +264,7 @@ proptest! {
 fn spread(ty: ElementType, bytes: &[u8], x: &[f64]) -> f64 {
     let absolute: Vec<f64> = x.iter().map(|x| x.abs()).collect();
     let mut bytes = bytes.to_vec();
-    if ty == ElementType::Q4_K {
+    if matches!(ty, ElementType::Q4_K | ElementType::Q5_K) {
         // With opposite signs of `d` and `dmin`, scaled quants and minima add up.
         for block in bytes.chunks_exact_mut(ty.block_bytes()) {
             block[1] &= 0x7f;

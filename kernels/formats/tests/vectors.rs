@@ -13,7 +13,7 @@ struct Vector {
     ends: [[u32; 8]; 2],
 }
 
-const VECTORS: [Vector; 4] = [
+const VECTORS: [Vector; 6] = [
     Vector {
         ty: ElementType::F16,
         blocks: "00000080003c00c1ff7b0100ff03007c",
@@ -38,6 +38,34 @@ const VECTORS: [Vector; 4] = [
                 0x3380_0000,
                 0x387f_c000,
                 0x7f80_0000,
+            ],
+        ],
+    },
+    Vector {
+        ty: ElementType::Q4_0,
+        blocks: "4c2248f03c28dc866d91b62c99a0ea47395980c311ca3133f19b0abb0915140b6756e11203000801ed52ecf58867412e\
+         6c400929905c",
+        hash: 0xea083e3e9f16370a,
+        ends: [
+            [
+                0x0000_0000,
+                0xbdc9_8000,
+                0x3d49_8000,
+                0x0000_0000,
+                0x3d49_8000,
+                0xbcc9_8000,
+                0x3d7b_e000,
+                0xbdb0_5000,
+            ],
+            [
+                0xb540_0000,
+                0xb590_0000,
+                0xb4c0_0000,
+                0xb540_0000,
+                0xb5c0_0000,
+                0xb590_0000,
+                0x3440_0000,
+                0xb510_0000,
             ],
         ],
     },
@@ -98,6 +126,40 @@ const VECTORS: [Vector; 4] = [
                 0x428a_0006,
                 0x428a_0004,
                 0x428a_0006,
+            ],
+        ],
+    },
+    Vector {
+        ty: ElementType::Q5_K,
+        blocks: "8723d52d7699b22be85e092ae7b45f9861fe325d00a5c76453d1e259991a1558b4401e9a2dae93e6ac4e8a1d17beaa3e\
+         f7aeb4689bb304ebe783e7137785067864832c14852efe5354f20d26f25488174116043b88cad9adc219c735ccabd85e\
+         d854a1004f57e3e81287ec5955bf5d85030129c02eb8b0dc809b94e7e391ffa44542706e32287606d188a737ea880a32\
+         71141bde12efdb9da052d52c212fe52117cc5043ce4ec09e12e600b6256384d6e691317bdd47e35e11cb4ae3b69cac5f\
+         22f37b628c7a2c6fe49f88eef3f045955dd530a909d339e30f7b927508df856e93f1f2434b16e084bd860c052ff21d38\
+         d83c0d990af2cdb0c8c0c1fc7bb97f3e79b57ce09944ca777e4ec3b51402ea8624d8f678151d5c6513897e7bcb071e76\
+         7f32cd1d3329c5db71a22fa9b90bed7f1abe729698dabcbd504fbe5c46e325cff4664ac4b1bd8fb1b48d4b131fff7064\
+         cbd62e1edd781976b685e4575fa4f0fd",
+        hash: 0x02dff9d8df01d9a0,
+        ends: [
+            [
+                0x4169_d5b0,
+                0x40ef_06c0,
+                0xbef0_5800,
+                0x4176_8980,
+                0x40a2_cfe0,
+                0x4137_0670,
+                0x4143_ba40,
+                0x40a2_cfe0,
+            ],
+            [
+                0xca3e_9281,
+                0xca3e_9281,
+                0xca3e_9283,
+                0xca3e_9280,
+                0xca3e_9280,
+                0xca3e_9282,
+                0xca3e_9283,
+                0xca3e_9281,
             ],
         ],
     },

@@ -118,8 +118,9 @@ mod tests {
     }
 
     fn partitions() -> impl Iterator<Item = (ElementType, u32, Partition)> {
-        let shapes =
-            ElementType::WEIGHTS.into_iter().flat_map(|ty| [256, 1536, 260, 258, 257].map(|cols| (ty, cols)));
+        let shapes = WeightFormat::ELEMENTS
+            .into_iter()
+            .flat_map(|ty| [256, 1536, 260, 258, 257].map(|cols| (ty, cols)));
         shapes
             .filter(|&(ty, cols)| ty.row_bytes(cols as usize).is_ok())
             .map(|(ty, cols)| (ty, cols, partition(ty, cols)))

@@ -66,7 +66,17 @@ pub(crate) struct Q8Activations {
 }
 
 impl WeightFormat {
-    /// The format of weights of type `element`; `None` if it is no weight type.
+    /// The weight types that the kernels read.
+    pub(crate) const ELEMENTS: [ElementType; 6] = [
+        ElementType::F32,
+        ElementType::F16,
+        ElementType::BF16,
+        ElementType::Q8_0,
+        ElementType::Q4_K,
+        ElementType::Q6_K,
+    ];
+
+    /// The format of weights of type `element`; `None` if the kernels do not read it.
     pub(crate) const fn of(element: ElementType) -> Option<Self> {
         match element {
             ElementType::F32 => Some(Self::F32),
@@ -75,7 +85,7 @@ impl WeightFormat {
             ElementType::Q8_0 => Some(Self::Q8_0),
             ElementType::Q4_K => Some(Self::Q4K),
             ElementType::Q6_K => Some(Self::Q6K),
-            ElementType::Q8Act | ElementType::U32 => None,
+            ElementType::Q4_0 | ElementType::Q5_K | ElementType::Q8Act | ElementType::U32 => None,
         }
     }
 

@@ -6,6 +6,7 @@ use tensor_formats::{ElementType, dequantize_row, quantize_row};
 
 use super::replay::Replay;
 use super::{Gemv, GemvQ8};
+use crate::blocks::WeightFormat;
 use crate::cases::{Case, F32_BOUND, Invariance};
 use crate::random::Random;
 use crate::support::{boxed, known};
@@ -40,7 +41,7 @@ pub(crate) fn catalogue() -> Vec<Box<dyn Kernel>> {
             kernels.push(boxed(GemvQ8::new(element, rows, cols, batch)));
         }
     };
-    for element in ElementType::WEIGHTS {
+    for element in WeightFormat::ELEMENTS {
         for batch in [1, 2, 5, 8] {
             add(element, (64, 256), batch);
         }
@@ -127,7 +128,7 @@ pub(crate) fn invariances() -> Vec<Invariance> {
         let name = format!("{}/row{row}_of_{batch}_alone", left.kernel.name());
         invariances.push(Invariance { name, left, right, param: "y", left_bytes, right_bytes: 0..rows * 4 });
     };
-    let every = ElementType::WEIGHTS.into_iter();
+    let every = WeightFormat::ELEMENTS.into_iter();
     let shapes = every.flat_map(|element| [(element, 37, 768, 5), (element, 10, 8960, 8)]);
     // With the batch, the number of rows that a thread takes changes.
     for (element, rows, cols, batch) in shapes.chain([(ElementType::Q8_0, 32772, 32, 3)]) {

@@ -164,7 +164,7 @@ mod tests {
     #[test]
     fn every_part_of_a_row_is_taken_once() {
         let mut shapes = [false; 3];
-        for ty in ElementType::WEIGHTS {
+        for ty in WeightFormat::ELEMENTS {
             for rows in [1, 6, 2048, 40_000] {
                 for cols in [1, 2, 30, 255, 256, 512, 768, 1536, 8960, 14336, 131_072] {
                     let Ok(_) = ty.row_bytes(cols as usize) else { continue };
@@ -196,7 +196,7 @@ mod tests {
     /// The addresses of [`emit`](super::super::emit), group by group and thread by thread.
     #[test]
     fn every_quant_byte_of_a_matrix_is_read_once() {
-        for ty in ElementType::WEIGHTS {
+        for ty in WeightFormat::ELEMENTS {
             for (rows, cols) in [(1, 256), (3, 512), (37, 768), (5, 8960), (16388, 256)] {
                 let (s, p) = (spread(ty, rows, cols, 3), partition(ty, cols));
                 let row_bytes = ty.row_bytes(cols as usize).unwrap();
@@ -227,7 +227,7 @@ mod tests {
 
     #[test]
     fn the_order_of_a_sum_does_not_depend_on_the_batch() {
-        for ty in ElementType::WEIGHTS {
+        for ty in WeightFormat::ELEMENTS {
             for (rows, cols) in
                 [(1, 256), (7, 256), (256, 1536), (1536, 8960), (14336, 4096), (151_936, 1536)]
             {
@@ -239,7 +239,7 @@ mod tests {
 
     #[test]
     fn spreads_are_consistent_for_any_shape() {
-        for ty in ElementType::WEIGHTS {
+        for ty in WeightFormat::ELEMENTS {
             for rows in [1, 2, 3, 4, 5, 31, 257, 1536, 8960, 151_936] {
                 for cols in [1, 2, 30, 255, 256, 512, 1536, 8960, 14336, 131_072] {
                     for batch in 1..=8 {

@@ -73,8 +73,8 @@ impl Gemv {
     /// The kernel for a matrix `[out_features, in_features]` of type `element` and `batch` activation rows.
     ///
     /// # Errors
-    /// [`KernelError::Format`] if a row is not whole blocks; [`KernelError::Unsupported`] if `element` is no weight
-    /// type, for a dimension of 0, more than 2^26 output or 2^22 input features, or a batch beyond [`MAX_BATCH`].
+    /// [`KernelError::Format`] if a row is not whole blocks; [`KernelError::Unsupported`] if the kernels do not
+    /// read `element`, for a dimension of 0, more than 2^26 output or 2^22 input features, or a batch beyond [`MAX_BATCH`].
     pub fn new(
         element: ElementType,
         out_features: usize,

@@ -22,7 +22,7 @@ pub struct BenchArguments {
     /// Random weights of a known model's shapes: tiny, tiny-qwen2, llama-3.2-1b, llama-3.1-8b or qwen2.5-1.5b.
     #[arg(long, value_name = "PRESET")]
     synthetic: Option<Preset>,
-    /// The weights' types: q4_k_m, q4_k, q8_0, f16 or f32.
+    /// The weights' types: q4_k_m, q4_k, q5_k, q4_0, q8_0, f16 or f32.
     #[arg(long, default_value = "q4_k_m", value_name = "QUANT", requires = "synthetic")]
     quant: Quant,
     /// Tokens to decode.

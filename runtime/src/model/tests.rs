@@ -129,7 +129,7 @@ fn types_are_refused_by_name() {
     let mut file = File::new("llama");
     file.tensor("output_norm.weight").1 = ElementType::F16;
     assert_eq!(file.refusal(), "tensor output_norm.weight is F16, F32 is needed");
-    // A type that can be listed but not read: Q4_0 where F32 was.
+    // A type that can be listed but not read: Q4_1 where F32 was.
     let mut writer = File::new("llama").writer.clone();
     for (name, ty, dims) in File::new("llama").tensors {
         writer.describe(&name, ty, &dims).unwrap();
@@ -137,11 +137,11 @@ fn types_are_refused_by_name() {
     let mut image = writer.finish().unwrap();
     let name = b"blk.0.ffn_up.weight";
     let at = image.windows(name.len()).position(|w| w == name).unwrap() + name.len() + 4 + 16;
-    image[at] = 2;
+    image[at] = 3;
     let model = Model::from_gguf(Gguf::parse(Storage::copy(&image).unwrap()).unwrap());
     assert_eq!(
         chain(&model.unwrap_err()),
-        "tensor blk.0.ffn_up.weight: tensor type Q4_0 (2) is not supported"
+        "tensor blk.0.ffn_up.weight: tensor type Q4_1 (3) is not supported"
     );
 }
 

@@ -53,8 +53,10 @@ fn fill_block(ty: ElementType, std: f32, block: &mut [u8], random: &mut SplitMix
         ElementType::BF16 => {
             block.copy_from_slice(&half::bf16::from_f32(std * random.next_normal()).to_le_bytes());
         }
+        ElementType::Q4_0 => q4_0(std, block, random),
         ElementType::Q8_0 => q8_0(std, block, random),
         ElementType::Q4_K => q4_k(std, block, random),
+        ElementType::Q5_K => q5_k(std, block, random),
         ElementType::Q6_K => q6_k(std, block, random),
         // No tensor of a file has these types, and `Preset::tensors` names none.
         ElementType::Q8Act | ElementType::U32 => {}
@@ -72,6 +74,15 @@ fn scale(value: f32, random: &mut SplitMix64) -> f32 {
     value * (0.7 + 0.6 * random.next_unit() as f32)
 }
 
+/// A half `d`, 32 four-bit `q`; a weight is `d * (q - 8)`. The mean of uniform quants is not 0: `d` has either sign.
+fn q4_0(std: f32, block: &mut [u8], random: &mut SplitMix64) {
+    let (d, quants) = block.split_at_mut(2);
+    fill_bytes(quants, random);
+    // The root mean square of uniform numbers from -8 to 7 is 4.64; the scales' own spread makes it 4.71.
+    let sign = if random.next_u64() >> 63 == 0 { 1.0 } else { -1.0 };
+    d.copy_from_slice(&f16::from_f32(sign * scale(std / 4.71, random)).to_le_bytes());
+}
+
 /// A half `d`, 32 signed bytes `q`; a weight is `d * q`.
 fn q8_0(std: f32, block: &mut [u8], random: &mut SplitMix64) {
     let (d, quants) = block.split_at_mut(2);
@@ -86,11 +97,25 @@ fn q8_0(std: f32, block: &mut [u8], random: &mut SplitMix64) {
     d.copy_from_slice(&f16::from_f32(scale(std / 74.7, random)).to_le_bytes());
 }
 
-/// Halves `d` and `dmin`, 8 six-bit scales and minima in 12 bytes, 256 four-bit quants; a weight is
-/// `d * scale * q - dmin * min`. With `dmin = 7.5 d` and minima near the scales its mean is near 0.
+/// A header of [`affine_header`], 256 four-bit quants.
 fn q4_k(std: f32, block: &mut [u8], random: &mut SplitMix64) {
     let (head, quants) = block.split_at_mut(16);
     fill_bytes(quants, random);
+    // The root mean square of scale * (q - 7.5) over uniform scales below 64 and quants below 16 is 169.
+    affine_header(head, std / 171.5, 7.5, random);
+}
+
+/// A header of [`affine_header`], 256 five-bit quants (32 bytes of high, 128 of low bits).
+fn q5_k(std: f32, block: &mut [u8], random: &mut SplitMix64) {
+    let (head, quants) = block.split_at_mut(16);
+    fill_bytes(quants, random);
+    // The root mean square of scale * (q - 15.5) over uniform scales below 64 and quants below 32 is 339.
+    affine_header(head, std / 344.0, 15.5, random);
+}
+
+/// Halves `d` and `dmin`, 8 six-bit scales and minima in 12 bytes; a weight is `d * scale * q - dmin * min`. With `dmin`
+/// as many times `d` as the mean of the quants, and minima near the scales, its mean is near 0.
+fn affine_header(head: &mut [u8], d: f32, mean_quant: f32, random: &mut SplitMix64) {
     let mut scales = [0u8; 8];
     let mut mins = [0u8; 8];
     let mut bits = random.next_u64();
@@ -105,10 +130,9 @@ fn q4_k(std: f32, block: &mut [u8], random: &mut SplitMix64) {
         packed[i + 4] = mins[i] | mins[i + 4] >> 4 << 6;
         packed[i + 8] = scales[i + 4] & 15 | mins[i + 4] << 4;
     }
-    // The root mean square of scale * (q - 7.5) over uniform scales below 64 and quants below 16 is 169.
-    let d = scale(std / 171.5, random);
+    let d = scale(d, random);
     head[..2].copy_from_slice(&f16::from_f32(d).to_le_bytes());
-    head[2..4].copy_from_slice(&f16::from_f32(7.5 * d).to_le_bytes());
+    head[2..4].copy_from_slice(&f16::from_f32(mean_quant * d).to_le_bytes());
 }
 
 /// 256 six-bit quants (128 bytes of low, 64 of high bits), 16 signed scales, a half `d`; a weight is

@@ -29,6 +29,10 @@ pub enum Quant {
     Q4KM,
     /// Q4_K throughout.
     Q4K,
+    /// Q5_K throughout.
+    Q5K,
+    /// Q4_0 throughout.
+    Q4_0,
     /// Q8_0 throughout.
     Q8_0,
     /// F16 throughout.
@@ -56,13 +60,16 @@ impl Preset {
 
 impl Quant {
     /// Every mix.
-    pub const ALL: [Self; 5] = [Self::Q4KM, Self::Q4K, Self::Q8_0, Self::F16, Self::F32];
+    pub const ALL: [Self; 7] =
+        [Self::Q4KM, Self::Q4K, Self::Q5K, Self::Q4_0, Self::Q8_0, Self::F16, Self::F32];
 
     /// The name on the command line.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Q4KM => "q4_k_m",
             Self::Q4K => "q4_k",
+            Self::Q5K => "q5_k",
+            Self::Q4_0 => "q4_0",
             Self::Q8_0 => "q8_0",
             Self::F16 => "f16",
             Self::F32 => "f32",
@@ -72,6 +79,8 @@ impl Quant {
     const fn base(self) -> ElementType {
         match self {
             Self::Q4KM | Self::Q4K => ElementType::Q4_K,
+            Self::Q5K => ElementType::Q5_K,
+            Self::Q4_0 => ElementType::Q4_0,
             Self::Q8_0 => ElementType::Q8_0,
             Self::F16 => ElementType::F16,
             Self::F32 => ElementType::F32,

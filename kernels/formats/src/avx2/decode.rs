@@ -2,9 +2,11 @@
 
 use std::arch::x86_64::*;
 
-use super::{bytes_at, half_to_f32, load_half, q4_k, q6_k, store, store_f32};
-use crate::bytes::u16_at;
-use crate::{f16, q8_0};
+use super::affine_k::Block;
+use super::blocks_32::q4_0_quants;
+use super::{half_to_f32, load_half, q6_k, store, store_f32};
+use crate::bytes::{bytes_at, u16_at};
+use crate::{f16, q4_0, q8_0};
 
 /// F16 values, eight at a time.
 #[target_feature(enable = "avx2,f16c")]
@@ -20,21 +22,50 @@ pub(super) fn f16(src: &[u8], dst: &mut [f32]) {
 
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
+pub(super) fn q4_0(src: &[u8], dst: &mut [f32]) {
+    for (block, values) in src.as_chunks::<{ q4_0::BYTES }>().0.iter().zip(dst.as_chunks_mut::<32>().0) {
+        let mut quants = [0; 32];
+        store(&mut quants, q4_0_quants(block));
+        signed(half_to_f32(u16_at(block, 0)), &quants, values);
+    }
+}
+
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
 pub(super) fn q8_0(src: &[u8], dst: &mut [f32]) {
     for (block, values) in src.as_chunks::<{ q8_0::BYTES }>().0.iter().zip(dst.as_chunks_mut::<32>().0) {
-        let scale = _mm256_set1_ps(half_to_f32(u16_at(block, 0)));
-        for (i, values) in values.as_chunks_mut::<8>().0.iter_mut().enumerate() {
-            let integers = _mm256_cvtepi8_epi32(load_eight(bytes_at(block, 2 + 8 * i)));
-            store_f32(values, _mm256_mul_ps(scale, _mm256_cvtepi32_ps(integers)));
-        }
+        signed(half_to_f32(u16_at(block, 0)), bytes_at(block, 2), values);
+    }
+}
+
+/// `scale * quant` for 32 signed quants.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn signed(scale: f32, quants: &[u8; 32], values: &mut [f32; 32]) {
+    let scale = _mm256_set1_ps(scale);
+    for (i, values) in values.as_chunks_mut::<8>().0.iter_mut().enumerate() {
+        let integers = _mm256_cvtepi8_epi32(load_eight(bytes_at(quants, 8 * i)));
+        store_f32(values, _mm256_mul_ps(scale, _mm256_cvtepi32_ps(integers)));
     }
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
 pub(super) fn q4_k(src: &[u8], dst: &mut [f32]) {
+    affine_k(src, dst, |block| Block::q4_k(block));
+}
+
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+pub(super) fn q5_k(src: &[u8], dst: &mut [f32]) {
+    affine_k(src, dst, |block| Block::q5_k(block));
+}
+
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+fn affine_k<const BYTES: usize>(src: &[u8], dst: &mut [f32], load: impl Fn(&[u8; BYTES]) -> Block) {
     for (block, values) in src.as_chunks().0.iter().zip(dst.as_chunks_mut::<256>().0) {
-        let block = q4_k::Block::load(block);
+        let block = load(block);
         let (mut scales, mut mins) = ([0.0; 8], [0.0; 8]);
         store_f32(&mut scales, block.scales);
         store_f32(&mut mins, block.mins);

@@ -24,8 +24,10 @@ pub(crate) fn matmul(weights: Matrix<'_>, x: &[f32], out: &mut [f32]) {
         ElementType::F32 => run!(float32::dequantize),
         ElementType::F16 => run!(decode::f16),
         ElementType::BF16 => run!(bf16::dequantize),
+        ElementType::Q4_0 => run!(decode::q4_0),
         ElementType::Q8_0 => run!(decode::q8_0),
         ElementType::Q4_K => run!(decode::q4_k),
+        ElementType::Q5_K => run!(decode::q5_k),
         ElementType::Q6_K => run!(decode::q6_k),
         // No `Matrix` has these types; a NaN would show if one had.
         ElementType::Q8Act | ElementType::U32 => out.fill(f32::NAN),

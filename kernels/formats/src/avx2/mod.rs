@@ -6,13 +6,14 @@
 
 use std::arch::x86_64::*;
 
+use crate::bytes::bytes_at;
 use crate::{ElementType, Matrix, Q8Row, Q8Rows};
 
+mod affine_k;
+mod blocks_32;
 mod decode;
 pub(crate) mod f32_rows;
-mod q4_k;
 mod q6_k;
-mod q8_0;
 pub(crate) mod q8_act;
 
 /// Activation rows that share a decoded block.
@@ -41,8 +42,10 @@ pub(crate) fn matmul_q8(weights: Matrix<'_>, acts: Q8Rows<'_>, out: &mut [f32]) 
                 let acts = std::array::from_fn(|i| acts.row(first + i));
                 let batch = Batch::<$n> { acts, first, stride };
                 match weights.ty() {
-                    ElementType::Q8_0 => q8_0::rows(weights, batch, out),
-                    ElementType::Q4_K => q4_k::rows(weights, batch, out),
+                    ElementType::Q4_0 => blocks_32::rows_q4_0(weights, batch, out),
+                    ElementType::Q8_0 => blocks_32::rows_q8_0(weights, batch, out),
+                    ElementType::Q4_K => affine_k::rows_q4_k(weights, batch, out),
+                    ElementType::Q5_K => affine_k::rows_q5_k(weights, batch, out),
                     ElementType::Q6_K => q6_k::rows(weights, batch, out),
                     // The caller has refused every other type; a NaN would show if it had not.
                     _ => out.fill(f32::NAN),
@@ -61,13 +64,6 @@ pub(crate) fn matmul_q8(weights: Matrix<'_>, acts: Q8Rows<'_>, out: &mut [f32]) 
         }
         first += GROUP;
     }
-}
-
-/// The `N` bytes from `at`.
-#[inline(always)]
-fn bytes_at<const N: usize>(bytes: &[u8], at: usize) -> &[u8; N] {
-    let (chunks, _) = bytes[at..at + N].as_chunks();
-    &chunks[0]
 }
 
 /// 32 bytes in a register.

@@ -2,9 +2,9 @@
 
 use std::arch::x86_64::*;
 
-use super::{Batch, COLS, PAIRS, act_pairs, bytes_at, half_to_f32, load, load_half, sum_each, sum_lanes};
+use super::{Batch, COLS, PAIRS, act_pairs, half_to_f32, load, load_half, sum_each, sum_lanes};
 use crate::Matrix;
-use crate::bytes::u16_at;
+use crate::bytes::{bytes_at, u16_at};
 use crate::q6_k::{BYTES, D, HIGH, SCALES};
 
 #[target_feature(enable = "avx2,fma,f16c")]

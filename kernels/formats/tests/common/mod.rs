@@ -34,6 +34,10 @@ impl Random {
     }
 }
 
+/// The block formats that weights come in.
+pub const BLOCK_TYPES: [ElementType; 5] =
+    [ElementType::Q4_0, ElementType::Q8_0, ElementType::Q4_K, ElementType::Q5_K, ElementType::Q6_K];
+
 /// `rows` rows of `cols` normal weights, quantised.
 pub fn weights(random: &mut Random, ty: ElementType, rows: usize, cols: usize) -> Vec<u8> {
     (0..rows).flat_map(|_| quantized(ty, &random.normals(cols))).collect()
@@ -48,8 +52,8 @@ pub fn quantized(ty: ElementType, values: &[f32]) -> Vec<u8> {
 /// Blocks of arbitrary bytes, except that the f16 scales are finite: everything that a valid file can hold.
 pub fn arbitrary_blocks(random: &mut Random, ty: ElementType, blocks: usize) -> Vec<u8> {
     let scales: &[usize] = match ty {
-        ElementType::Q8_0 => &[0],
-        ElementType::Q4_K => &[0, 2],
+        ElementType::Q4_0 | ElementType::Q8_0 => &[0],
+        ElementType::Q4_K | ElementType::Q5_K => &[0, 2],
         ElementType::Q6_K => &[208],
         _ => panic!("{ty} has no f16 scales"),
     };

@@ -1,20 +1,46 @@
-//! Q8_0 rows times Q8 activations.
+//! Q4_0 and Q8_0 rows, with blocks of 32 values and one scale, times Q8 activations.
 
 use std::arch::x86_64::*;
 
-use super::{Batch, COLS, PAIRS, act_pairs, bytes_at, load, sum_each, sum_lanes};
-use crate::Matrix;
-use crate::bytes::u16_at;
-use crate::q8_0::{BYTES, ELEMENTS};
-
-/// Bytes of eight blocks.
-const EIGHT: usize = 8 * BYTES;
+use super::{Batch, COLS, PAIRS, act_pairs, load, load_half, sum_each, sum_lanes};
+use crate::bytes::{bytes_at, u16_at};
+use crate::{Matrix, q4_0, q8_0};
 
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn rows<const N: usize>(weights: Matrix<'_>, batch: Batch<'_, N>, out: &mut [f32]) {
+pub(super) fn rows_q4_0<const N: usize>(weights: Matrix<'_>, batch: Batch<'_, N>, out: &mut [f32]) {
+    rows::<N, { 8 * q4_0::BYTES }>(weights, batch, out, |blocks| {
+        Blocks::load(blocks, |block: &[u8; q4_0::BYTES]| q4_0_quants(block))
+    });
+}
+
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) fn rows_q8_0<const N: usize>(weights: Matrix<'_>, batch: Batch<'_, N>, out: &mut [f32]) {
+    rows::<N, { 8 * q8_0::BYTES }>(weights, batch, out, |blocks| {
+        Blocks::load(blocks, |block: &[u8; q8_0::BYTES]| load(bytes_at(block, 2)))
+    });
+}
+
+/// The quants of a block of Q4_0, as signed bytes.
+#[target_feature(enable = "avx2")]
+#[inline]
+pub(super) fn q4_0_quants(block: &[u8; q4_0::BYTES]) -> __m256i {
+    let bytes = load_half(bytes_at(block, 2));
+    let both = _mm256_set_m128i(_mm_srli_epi16::<4>(bytes), bytes);
+    _mm256_sub_epi8(_mm256_and_si256(both, _mm256_set1_epi8(15)), _mm256_set1_epi8(8))
+}
+
+/// `EIGHT` is the bytes of eight blocks.
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+fn rows<const N: usize, const EIGHT: usize>(
+    weights: Matrix<'_>,
+    batch: Batch<'_, N>,
+    out: &mut [f32],
+    load: impl Fn(&[u8; EIGHT]) -> Blocks,
+) {
     let quants = batch.acts.map(|act| act.quants().as_chunks::<COLS>());
     let pairs = batch.acts.map(|act| act.scales().as_chunks::<PAIRS>());
-    // Columns after the last 256, padded with zeros, which change no sum.
+    // Columns after the last 256, padded with zeros, which change no sum: the scales of the padding are zero too.
     let mut tails = [([0; COLS], [0; PAIRS]); N];
     for (tail, (quants, pairs)) in tails.iter_mut().zip(quants.iter().zip(&pairs)) {
         tail.0[..quants.1.len()].copy_from_slice(quants.1);
@@ -24,7 +50,7 @@ pub(super) fn rows<const N: usize>(weights: Matrix<'_>, batch: Batch<'_, N>, out
         let mut products = [_mm256_setzero_ps(); N];
         let (eights, rest) = row.as_chunks::<EIGHT>();
         for (b, blocks) in eights.iter().enumerate() {
-            let blocks = Blocks::load(blocks);
+            let blocks = load(blocks);
             for n in 0..N {
                 products[n] = blocks.accumulate(&quants[n].0[b], &pairs[n].0[b], products[n]);
             }
@@ -32,7 +58,7 @@ pub(super) fn rows<const N: usize>(weights: Matrix<'_>, batch: Batch<'_, N>, out
         if !rest.is_empty() {
             let mut padded = [0; EIGHT];
             padded[..rest.len()].copy_from_slice(rest);
-            let blocks = Blocks::load(&padded);
+            let blocks = load(&padded);
             for n in 0..N {
                 products[n] = blocks.accumulate(&tails[n].0, &tails[n].1, products[n]);
             }
@@ -54,12 +80,12 @@ struct Blocks {
 impl Blocks {
     #[target_feature(enable = "avx2,fma,f16c")]
     #[inline]
-    fn load(blocks: &[u8; EIGHT]) -> Self {
+    fn load<const BYTES: usize>(blocks: &[u8], unpack: impl Fn(&[u8; BYTES]) -> __m256i) -> Self {
         let mut quants = [_mm256_setzero_si256(); 8];
         let mut scales = [0; 8];
-        for (g, (quants, scale)) in quants.iter_mut().zip(&mut scales).enumerate() {
-            *quants = load(bytes_at(blocks, BYTES * g + BYTES - ELEMENTS));
-            *scale = u16_at(blocks, BYTES * g) as i16;
+        for ((quants, scale), block) in quants.iter_mut().zip(&mut scales).zip(blocks.as_chunks().0) {
+            *quants = unpack(block);
+            *scale = u16_at(block, 0) as i16;
         }
         let [a, b, c, d, e, f, g, h] = scales;
         Self { quants, scales: _mm256_cvtph_ps(_mm_set_epi16(h, g, f, e, d, c, b, a)) }
