@@ -79,14 +79,15 @@ impl Golden {
             .expect("expected.json has the recorded form")
     }
 
-    /// The `n` shortest cases of `file`, and the first part of each of its texts: what an engine can do that takes a
-    /// tenth of a second for a token.
+    /// The `n` shortest cases of `file`, and the first part of one of its texts: what an engine can do that takes a tenth
+    /// of a second for a token.
     #[must_use]
     pub fn shortened(mut self, file: &str, n: usize) -> Self {
         self.cases.retain(|case| case.file == file);
         self.cases.sort_by_key(|case| case.prompt_ids.len() + case.ids.len());
         self.cases.truncate(n);
         self.loss.retain(|loss| loss.file == file);
+        self.loss.truncate(1);
         for loss in &mut self.loss {
             let part = loss.ids.len() / loss.blocks.len();
             loss.ids.truncate(part + 1);

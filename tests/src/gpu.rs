@@ -24,6 +24,14 @@ pub fn times(n: usize) -> usize {
     if is_simulated() { (n / 20).max(2) } else { n }
 }
 
+/// All of `choices`; on the software driver the first `n` of them.
+///
+/// # Panics
+/// Without a device.
+pub fn some<T>(choices: &[T], n: usize) -> &[T] {
+    if is_simulated() { &choices[..n.min(choices.len())] } else { choices }
+}
+
 /// A runner on the first device.
 ///
 /// # Panics
