@@ -258,28 +258,25 @@ impl Names {
     fn report(&self, text: &str, errors: &VerifyErrors, log: &mut JitLog) {
         for error in &errors.errors {
             let line = self.line_of(text, &error.entity, error.inst.as_deref());
-            log.error.push_str(&format!(
-                "ptxas application ptx input, line {line}; error   : {}\n",
-                error.message
-            ));
+            let place = line.map_or_else(String::new, |line| format!(", line {line}"));
+            log.error.push_str(&format!("ptxas application ptx input{place}; error   : {}\n", error.message));
         }
         log.error.push_str("ptxas fatal   : Ptx assembly aborted due to errors\n");
     }
 
-    /// The line with the instruction, as far as it is printed as it was written; else where its function begins.
-    fn line_of(&self, text: &str, entity: &str, inst: Option<&str>) -> usize {
-        let name = entity.split(' ').next().unwrap_or("");
-        let known = self.0.iter().any(|function| function == name);
-        let starts =
-            |line: &str| known && line.contains(name) && (line.contains(".entry") || line.contains(".func"));
-        let first = text.lines().position(starts).unwrap_or(0);
+    /// The line with the instruction, as far as it is printed as it was written; else where its function begins. None if
+    /// the text has no such function.
+    fn line_of(&self, text: &str, entity: &str, inst: Option<&str>) -> Option<usize> {
+        let name = self.0.iter().find(|name| entity.split(' ').next() == Some(name.as_str()))?;
+        let starts = |line: &str| line.contains(name) && (line.contains(".entry") || line.contains(".func"));
+        let first = text.lines().position(starts)?;
         let squeeze = |line: &str| line.split_whitespace().collect::<String>();
         let wanted = inst.map(squeeze).filter(|inst| !inst.is_empty());
         let exact = wanted.and_then(|wanted| {
             let mut lines = text.lines().enumerate().skip(first);
             lines.find(|(_, line)| squeeze(line).trim_end_matches(';') == wanted.trim_end_matches(';'))
         });
-        exact.map_or(first, |(at, _)| at) + 1
+        Some(exact.map_or(first, |(at, _)| at) + 1)
     }
 }
 

@@ -17,7 +17,7 @@ impl State {
             address: *address,
             bytes: a.bytes,
             device: a.device,
-            made_by_call: a.made_by,
+            made_by_call: Some(a.made_by),
         }));
         let pinned = self.pinned.iter().filter(|(_, p)| wanted(p.context));
         live.extend(pinned.map(|(address, p)| LiveObject {
@@ -25,7 +25,7 @@ impl State {
             address: *address as u64,
             bytes: p.bytes as u64,
             device: device(p.context),
-            made_by_call: p.made_by,
+            made_by_call: Some(p.made_by),
         }));
         let mut objects = |kind, ids: Vec<(Id, Id)>| {
             live.extend(ids.into_iter().filter(|(_, context)| wanted(*context)).map(|(id, context)| {
@@ -34,7 +34,7 @@ impl State {
                     address: token(self.serial, id).addr() as u64,
                     bytes: 0,
                     device: device(context),
-                    made_by_call: self.made_by.get(&id).copied().unwrap_or(0),
+                    made_by_call: self.made_by.get(&id).copied(),
                 }
             }));
         };

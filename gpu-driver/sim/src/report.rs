@@ -111,8 +111,8 @@ pub struct LiveObject {
     pub bytes: u64,
     /// Ordinal of the device.
     pub device: u32,
-    /// Which call of the driver made it, counted from 1 over all calls.
-    pub made_by_call: u64,
+    /// Which call of the driver made it, counted from 1 over all calls; none made what the driver begins with.
+    pub made_by_call: Option<u64>,
 }
 
 impl fmt::Display for LiveObject {
@@ -122,7 +122,11 @@ impl fmt::Display for LiveObject {
         if *bytes > 0 {
             write!(f, " of {bytes} bytes")?;
         }
-        write!(f, " on device {device}, made by call {made_by_call}")
+        write!(f, " on device {device}")?;
+        match made_by_call {
+            Some(call) => write!(f, ", made by call {call}"),
+            None => Ok(()),
+        }
     }
 }
 

@@ -85,8 +85,9 @@ impl Sim {
         markers: &[Arc<Marker>],
     ) -> CallOutcome {
         self.drive(state, |_| markers.iter().all(|marker| marker.is_done()));
-        let end = markers.iter().filter_map(|marker| marker.done()).map(|done| done.end_ns).max();
-        state.now_ns = state.now_ns.max(end.unwrap_or(0));
+        for done in markers.iter().filter_map(|marker| marker.done()) {
+            state.now_ns = state.now_ns.max(done.end_ns);
+        }
         match state.contexts.get(&context).and_then(|context| context.sticky) {
             Some(code) => Err(code),
             None => Ok(()),

@@ -90,7 +90,9 @@ fn close(expected: &[f64], tolerance: f64, cols: usize, bytes: &[u8]) -> Result<
         let distance = norm(&mut (0..cols).map(difference)) / norm(&mut expected.iter().copied()).max(TINY);
         if distance.is_nan() || distance > tolerance {
             // total_cmp puts NaN last, so a NaN is the one that is shown.
-            let col = (0..cols).max_by(|&a, &b| difference(a).total_cmp(&difference(b))).unwrap_or(0);
+            let farther =
+                |a: usize, b: usize| if difference(b).total_cmp(&difference(a)).is_lt() { a } else { b };
+            let col = (1..cols).fold(0, farther);
             let (actual, expected) = (actual[col], expected[col]);
             return Err(Mismatch::Far { row, distance, tolerance, col, actual, expected });
         }

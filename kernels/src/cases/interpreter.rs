@@ -1,5 +1,7 @@
 //! Conformance on the interpreter: no GPU, and every access watched.
 
+use std::collections::BTreeMap;
+
 use ptx_builder::interp::{self, InterpError, Launch, Memory, MemoryError, Options, Program, Report};
 use ptx_builder::{Target, VerifiedModule, VerifyErrors};
 use thiserror::Error;
@@ -27,6 +29,28 @@ pub enum InterpreterError {
     NoSuchKernel {
         /// The kernel.
         name: String,
+    },
+    /// More arguments than parameters.
+    #[error("{kernel} has {params} parameters, not {arguments}")]
+    Arguments {
+        /// The kernel.
+        kernel: String,
+        /// Its parameters.
+        params: usize,
+        /// What was passed.
+        arguments: usize,
+    },
+    /// A parameter has no buffer, or one that is too short.
+    #[error("{param} of {kernel} needs a buffer of {extent} bytes and has {}", bytes.map_or("none".to_owned(), |b| format!("one of {b}")))]
+    Buffer {
+        /// The kernel.
+        kernel: String,
+        /// The parameter.
+        param: &'static str,
+        /// Bytes that the kernel may touch.
+        extent: u64,
+        /// Bytes of the buffer, if there is one.
+        bytes: Option<u64>,
     },
     /// A parameter that the kernel says it writes has bytes that nobody wrote.
     #[error("{kernel} leaves bytes of {param} unwritten")]
@@ -104,9 +128,9 @@ impl PtxRunner for Interpreter {
         let function =
             program.kernel(&name).ok_or_else(|| InterpreterError::NoSuchKernel { name: name.clone() })?;
         let params = kernel.params();
+        check_buffers(&name, &params, buffers, arguments)?;
         let addresses = place(&memory, &params, buffers, arguments)?;
-        let pointers: Vec<Vec<u8>> =
-            arguments.iter().map(|&buffer| addresses[buffer].to_le_bytes().to_vec()).collect();
+        let pointers: Vec<Vec<u8>> = addresses.iter().map(|address| address.to_le_bytes().to_vec()).collect();
         let geometry = kernel.geometry();
         let launch = Launch {
             kernel: &function,
@@ -122,37 +146,58 @@ impl PtxRunner for Interpreter {
         if !found.is_empty() {
             return Err(InterpreterError::Findings(found.join("\n")));
         }
-        for (param, &buffer) in params.iter().zip(arguments) {
-            if param.access == Access::Write && !memory.initialised(addresses[buffer], param.bytes) {
+        for ((param, &buffer), address) in params.iter().zip(arguments).zip(addresses) {
+            if param.access == Access::Write && !memory.initialised(address, param.bytes) {
                 return Err(InterpreterError::NotWritten { kernel: name, param: param.name });
             }
-            if let Some(bytes) =
-                buffers[buffer].get_mut(..param.bytes as usize).filter(|_| param.access.writes())
-            {
-                memory.read(addresses[buffer], bytes)?;
+            if param.access.writes() {
+                memory.read(address, &mut buffers[buffer][..param.bytes as usize])?;
             }
         }
         Ok(())
     }
 }
 
-/// Allocates what the parameters point to; the address of each buffer.
+/// Allocates what the parameters point to; the address for each.
 fn place(
     memory: &Memory,
     params: &[Param],
     buffers: &[&mut [u8]],
     arguments: &[usize],
 ) -> Result<Vec<u64>, InterpreterError> {
-    let mut addresses = Vec::with_capacity(buffers.len());
-    for (index, buffer) in buffers.iter().enumerate() {
-        let pointing = || params.iter().zip(arguments).filter(|(_, argument)| **argument == index);
-        let extent = pointing().map(|(param, _)| param.bytes).max().unwrap_or(0);
-        let address = memory.alloc(extent.max(1))?;
-        let only_written = pointing().all(|(param, _)| param.access == Access::Write);
-        if let Some(bytes) = buffer.get(..extent as usize).filter(|_| !only_written) {
-            memory.write(address, bytes)?;
+    let mut placed: BTreeMap<usize, u64> = BTreeMap::new();
+    for &index in arguments {
+        if placed.contains_key(&index) {
+            continue;
         }
-        addresses.push(address);
+        let pointing = || params.iter().zip(arguments).filter(|(_, argument)| **argument == index);
+        let extent = pointing().map(|(param, _)| param.bytes).fold(0, u64::max);
+        let address = memory.alloc(extent.max(1))?;
+        if pointing().any(|(param, _)| param.access != Access::Write) {
+            memory.write(address, &buffers[index][..extent as usize])?;
+        }
+        placed.insert(index, address);
     }
-    Ok(addresses)
+    Ok(arguments.iter().map(|index| placed[index]).collect())
+}
+
+/// Every parameter has a buffer of at least its extent.
+fn check_buffers(
+    kernel: &str,
+    params: &[Param],
+    buffers: &[&mut [u8]],
+    arguments: &[usize],
+) -> Result<(), InterpreterError> {
+    if arguments.len() > params.len() {
+        let (kernel, params, arguments) = (kernel.to_owned(), params.len(), arguments.len());
+        return Err(InterpreterError::Arguments { kernel, params, arguments });
+    }
+    for (i, param) in params.iter().enumerate() {
+        let bytes = arguments.get(i).and_then(|&index| buffers.get(index)).map(|buffer| buffer.len() as u64);
+        if bytes.is_none_or(|bytes| bytes < param.bytes) {
+            let (kernel, extent) = (kernel.to_owned(), param.bytes);
+            return Err(InterpreterError::Buffer { kernel, param: param.name, extent, bytes });
+        }
+    }
+    Ok(())
 }

@@ -23,7 +23,11 @@ pub(crate) unsafe extern "C" fn primary_retain(context: *mut CUcontext, device: 
     on_device(device, name!("cuDevicePrimaryCtxRetain"), |_, state, ordinal| {
         let device = &mut state.devices[ordinal as usize];
         device.retained += 1;
-        let id = device.primary;
+        let (id, is_first) = (device.primary, device.retained == 1);
+        if is_first {
+            let call = state.log.n_calls;
+            state.made_by.insert(id, call);
+        }
         if let Some(primary) = state.contexts.get_mut(&id) {
             primary.alive = true;
         }
