@@ -175,7 +175,7 @@ fn on_one_thread<T: Send>(work: impl FnOnce() -> T + Send) -> T {
 }
 
 /// Of this many calls of a function in a phase, [`telling`] takes one, whatever its place.
-const SAMPLED: usize = 31;
+const SAMPLED: usize = 61;
 
 /// The first of a function's calls in a phase, the second, one in the middle, the last, and a sample of the others.
 /// `turn` chooses the sample.

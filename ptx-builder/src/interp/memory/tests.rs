@@ -15,7 +15,7 @@ use crate::inst::{Scope, Space};
 
 /// A grid of blocks of two warps.
 const SHAPE: Shape =
-    Shape { clusters: 4, blocks: 1, warps_per_block: 2, shared_bytes: 1024, local_bytes: 64 };
+    Shape { clusters: 8, blocks: 1, warps_per_block: 2, shared_bytes: 1024, local_bytes: 64 };
 
 fn launch_as(memory: &Memory, id: u64, pending: &[u64], sanitize: Sanitize) -> LaunchMemory {
     let pending: Vec<_> = pending.iter().copied().map(LaunchId).collect();

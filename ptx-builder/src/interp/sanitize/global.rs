@@ -1,8 +1,8 @@
 //! Who accessed which word of global memory last.
 //!
-//! A word of four bytes has two slots of 64 bits, for its last write and for one reader since. They exist page by page, reads
-//! and writes apart, so weights that are only read cost twice their size. Slots are relaxed atomics: host threads that
-//! update one at the same time lose an update, never a bit of one.
+//! A word of four bytes has slots of 64 bits: one for its last write, and [`READERS`] for reads since that nothing orders.
+//! They exist page by page, and only as many as were needed, so weights that one warp reads cost twice their size. Slots
+//! are relaxed atomics: host threads that update one at the same time lose an update, never a bit of one.
 
 use super::clocks::Clocks;
 use std::sync::OnceLock;
@@ -12,6 +12,9 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 pub(in crate::interp) const LAST_TAG: u64 = (1 << 12) - 1;
 /// The most warps of a grid that slots distinguish.
 pub(in crate::interp) const LAST_WARP: u64 = 1 << 23;
+
+/// How many unordered readers of a word are remembered. Of more than that it is known whether they are of several clusters.
+const READERS: usize = 4;
 
 const CELLS: usize = 1024;
 const LAST_PC: u32 = (1 << 11) - 1;
@@ -140,14 +143,17 @@ impl<'a> Accessor<'a> {
 
     /// Has the warp read the strong write that a word holds, with a strong read? Then that write came before, whatever
     /// else its writer did. Writes clear reads, so a read that is remembered is one of the last write.
-    fn observed(&self, write: Slot, read: Slot) -> bool {
-        write.is(STRONG) && read.is(STRONG) && self.same_launch(read) && read.warp() == self.warp_in_grid
+    fn observed(&self, write: Slot, mut reads: impl Iterator<Item = Slot>) -> bool {
+        let mine = |read: Slot| read.is(STRONG) && self.same_launch(read) && read.warp() == self.warp_in_grid;
+        write.is(STRONG) && reads.any(mine)
     }
 
-    /// What is remembered after a read of a word.
-    fn after_read(&self, clocks: &Clocks, mine: Slot, old: Slot) -> Slot {
+    /// What a slot remembers after a read of its word; `None` if it has to keep another reader, whom nothing orders
+    /// before this one.
+    fn after_read(&self, clocks: &Clocks, mine: Slot, old: Slot) -> Option<Slot> {
         if !self.same_launch(old) {
-            return mine;
+            let may_be_overtaken = old.0 != 0 && self.pending.contains(&old.tag());
+            return (!may_be_overtaken).then_some(mine);
         }
         let kept = old.0 & FOREIGN;
         if old.warp() == self.warp_in_grid {
@@ -155,14 +161,21 @@ impl<'a> Accessor<'a> {
             // Bytes of both, and weak if one of them was.
             let bytes = if same { old.0 & BYTES } else { 0 };
             let strong = if same && !old.is(STRONG) { !STRONG } else { u64::MAX };
-            return Slot((mine.0 | bytes) & strong | kept);
+            return Some(Slot((mine.0 | bytes) & strong | kept));
         }
-        let foreign = if old.warp() / self.warps == self.warp_in_grid / self.warps { 0 } else { FOREIGN };
-        if self.ordered(clocks, old) || (old.is(STRONG) && !self.strong) {
-            return Slot(mine.0 | kept);
+        self.ordered(clocks, old).then_some(Slot(mine.0 | kept))
+    }
+
+    /// What the first slot remembers of a reader for whom no slot is free.
+    fn after_one_read_more(&self, mine: Slot, first: Slot) -> Slot {
+        if !self.same_launch(first) {
+            return first;
         }
-        // Both readers are equally dangerous to a writer; the earlier one stays.
-        Slot(old.0 | kept | if self.strong { 0 } else { foreign })
+        if first.is(STRONG) && !self.strong {
+            return Slot(mine.0 | first.0 & FOREIGN);
+        }
+        let same_cluster = first.warp() / self.warps == self.warp_in_grid / self.warps;
+        Slot(first.0 | if self.strong || same_cluster { 0 } else { FOREIGN })
     }
 }
 
@@ -170,8 +183,37 @@ type Row = [AtomicU64; CELLS];
 
 #[derive(Debug, Default)]
 struct Page {
-    reads: OnceLock<Box<Row>>,
+    reads: [OnceLock<Box<Row>>; READERS],
     writes: OnceLock<Box<Row>>,
+}
+
+impl Page {
+    /// The remembered reads of a word.
+    fn reads(&self, cell: usize) -> impl Iterator<Item = Slot> + '_ {
+        self.read_slots(cell).map(|slot| Slot(slot.load(Relaxed))).filter(|read| read.0 != 0)
+    }
+
+    fn read_slots(&self, cell: usize) -> impl Iterator<Item = &AtomicU64> + '_ {
+        self.reads.iter().map_while(OnceLock::get).map(move |row| &row[cell])
+    }
+
+    /// Remembers a read for which the first slot is not free.
+    #[cold]
+    fn one_reader_more(&self, clocks: &Clocks, who: &Accessor<'_>, cell: usize, mine: Slot) {
+        for of in &self.reads[1..] {
+            let slot = &row(of)[cell];
+            let old = Slot(slot.load(Relaxed));
+            if let Some(new) = who.after_read(clocks, mine, old) {
+                if new != old {
+                    slot.store(new.0, Relaxed);
+                }
+                return;
+            }
+        }
+        let slot = &row(&self.reads[0])[cell];
+        let first = Slot(slot.load(Relaxed));
+        slot.store(who.after_one_read_more(mine, first).0, Relaxed);
+    }
 }
 
 fn row(of: &OnceLock<Box<Row>>) -> &Row {
@@ -207,7 +249,7 @@ impl GlobalShadow {
     /// Forgets every access.
     pub(in crate::interp) fn forget(&self) {
         for page in self.pages.get().into_iter().flatten() {
-            for row in [&page.reads, &page.writes].into_iter().filter_map(OnceLock::get) {
+            for row in page.reads.iter().chain([&page.writes]).filter_map(OnceLock::get) {
                 for slot in row.iter() {
                     slot.store(0, Relaxed);
                 }
@@ -232,24 +274,24 @@ impl GlobalShadow {
                 for (cell, slot) in (part.first..).zip(&writes[part.first..=part.last]) {
                     let other = Slot(slot.load(Relaxed));
                     if other.0 != 0 {
-                        let cell = base + cell as u64;
-                        let mine = who.at(bytes_in(cell, offset, len));
-                        let read = page
-                            .reads
-                            .get()
-                            .map_or(0, |reads| reads[(cell % CELLS as u64) as usize].load(Relaxed));
-                        if who.conflicts(clocks, mine, other) && !who.observed(other, Slot(read)) {
-                            report(who.conflict(cell, other, true));
+                        let index = base + cell as u64;
+                        let mine = who.at(bytes_in(index, offset, len));
+                        if who.conflicts(clocks, mine, other) && !who.observed(other, page.reads(cell)) {
+                            report(who.conflict(index, other, true));
                         }
                     }
                 }
             }
-            for (cell, slot) in (part.first..).zip(&row(&page.reads)[part.first..=part.last]) {
+            for (cell, slot) in (part.first..).zip(&row(&page.reads[0])[part.first..=part.last]) {
                 let old = Slot(slot.load(Relaxed));
                 let mine = who.at(bytes_in(base + cell as u64, offset, len));
-                let new = if old == mine { old } else { who.after_read(clocks, mine, old) };
-                if new != old {
-                    slot.store(new.0, Relaxed);
+                if old == mine {
+                    continue;
+                }
+                match who.after_read(clocks, mine, old) {
+                    Some(new) if new != old => slot.store(new.0, Relaxed),
+                    Some(_) => {}
+                    None => page.one_reader_more(clocks, who, cell, mine),
                 }
             }
         }
@@ -268,45 +310,27 @@ impl GlobalShadow {
         for part in parts(offset, len) {
             let Some(page) = pages.get(part.page) else { return };
             let base = (part.page * CELLS) as u64;
-            let reads = page.reads.get();
             let writes = row(&page.writes);
             for cell in part.first..=part.last {
                 let index = base + cell as u64;
                 let mine = who.at(bytes_in(index, offset, len));
                 let old = Slot(writes[cell].load(Relaxed));
-                let read = Slot(reads.map_or(0, |reads| reads[cell].load(Relaxed)));
-                if old.0 != 0 && who.conflicts(clocks, mine, old) && !who.observed(old, read) {
+                if old.0 != 0 && who.conflicts(clocks, mine, old) && !who.observed(old, page.reads(cell)) {
                     report(who.conflict(index, old, true));
                 }
                 let again = who.same_launch(old) && (old.0 ^ mine.0) >> EPOCH_AT << EPOCH_AT & !BYTES == 0;
                 writes[cell].store(if again { mine.0 | old.0 & BYTES } else { mine.0 }, Relaxed);
-                if let Some(reads) = reads
-                    && read.0 != 0
-                {
-                    self.write_after_read(clocks, who, (index, mine, read), report);
+                for slot in page.read_slots(cell) {
+                    let read = Slot(slot.load(Relaxed));
+                    if read.0 == 0 {
+                        continue;
+                    }
+                    write_after_read(clocks, who, (index, mine, read), report);
                     if who.same_launch(read) && mine.overlaps(read) && !read.is(FOREIGN) {
-                        reads[cell].store(0, Relaxed);
+                        slot.store(0, Relaxed);
                     }
                 }
             }
-        }
-    }
-
-    fn write_after_read(
-        &self,
-        clocks: &Clocks,
-        who: &Accessor<'_>,
-        (index, mine, read): (u64, Slot, Slot),
-        report: &mut dyn FnMut(GlobalConflict),
-    ) {
-        // With readers in several clusters, a warp that never learned anything from another cluster conflicts with one.
-        let others = read.is(FOREIGN)
-            && who.same_launch(read)
-            && mine.overlaps(read)
-            && !(who.strong && read.is(STRONG))
-            && !clocks.knows_others(who.warp);
-        if others || who.conflicts(clocks, mine, read) {
-            report(who.conflict(index, read, false));
         }
     }
 
@@ -329,6 +353,23 @@ impl GlobalShadow {
             }
         }
         None
+    }
+}
+
+fn write_after_read(
+    clocks: &Clocks,
+    who: &Accessor<'_>,
+    (index, mine, read): (u64, Slot, Slot),
+    report: &mut dyn FnMut(GlobalConflict),
+) {
+    // With readers in several clusters, a warp that never learned anything from another cluster conflicts with one.
+    let others = read.is(FOREIGN)
+        && who.same_launch(read)
+        && mine.overlaps(read)
+        && !(who.strong && read.is(STRONG))
+        && !clocks.knows_others(who.warp);
+    if others || who.conflicts(clocks, mine, read) {
+        report(who.conflict(index, read, false));
     }
 }
 

@@ -9,7 +9,7 @@
 //!
 //! Shared memory remembers, for each word, its last write and the warps that read it since ([`SharedShadow`]), lanes
 //! included: between two lanes of a warp only `bar.warp.sync` or a barrier is an order. Global memory remembers the last write and
-//! one reader of each word ([`GlobalShadow`]), over launches, so that a launch that overtakes another is held to
+//! four unordered readers of each word ([`GlobalShadow`]), over launches, so that a launch that overtakes another is held to
 //! `griddepcontrol.wait`.
 //!
 //! What is forgotten can hide a conflict; nothing here reports one that is none.

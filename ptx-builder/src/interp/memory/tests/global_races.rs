@@ -65,6 +65,59 @@ fn a_write_after_reads_of_several_blocks() {
     assert_eq!(kinds, RACE, "the first reader writes");
 }
 
+/// The writer hears of some of the readers, in any order.
+#[test]
+fn every_reader_counts() {
+    let pass = |readers: &[usize], heard: &[usize]| {
+        run(256, |blocks: &mut [ClusterMemory<'_>; 5], a| {
+            for &reader in readers {
+                read(&mut blocks[reader], 0, GLOBAL, a);
+                release(&mut blocks[reader], a + 32 + 4 * reader as u64);
+            }
+            for &reader in heard {
+                acquire(&mut blocks[4], a + 32 + 4 * reader as u64);
+            }
+            write(&mut blocks[4], 0, GLOBAL, a, 1);
+        })
+    };
+    assert_eq!(pass(&[0, 1, 2, 3], &[3, 1, 0, 2]), []);
+    assert_eq!(pass(&[0, 1, 2, 3, 4], &[3, 1, 0, 2]), [], "its own read as well");
+    for missing in 0..4 {
+        let heard: Vec<usize> = (0..4).filter(|reader| *reader != missing).collect();
+        assert_eq!(pass(&[0, 1, 2, 3], &heard), RACE, "not of reader {missing}");
+        assert_eq!(pass(&[3, 2, 1, 0], &heard), RACE, "not of reader {missing}");
+        assert_eq!(pass(&[missing, 4], &heard[..1]), RACE, "not of reader {missing}");
+    }
+}
+
+/// Readers that are ordered leave room for others, and a write makes room for the readers of what it wrote.
+#[test]
+fn a_reader_that_is_known_is_forgotten() {
+    let pass = |heard: bool| {
+        run(256, |blocks: &mut [ClusterMemory<'_>; 8], a| {
+            for reader in 0..7 {
+                read(&mut blocks[reader], 0, GLOBAL, a);
+                release(&mut blocks[reader], a + 32);
+                acquire(&mut blocks[reader + 1], a + 32);
+            }
+            write(&mut blocks[7], 0, GLOBAL, a, 1);
+            release(&mut blocks[7], a + 32);
+            for reader in 0..2 {
+                acquire(&mut blocks[reader], a + 32);
+                read(&mut blocks[reader], 0, GLOBAL, a);
+                release(&mut blocks[reader], a + 64 + 4 * reader as u64);
+            }
+            acquire(&mut blocks[5], a + 64);
+            if heard {
+                acquire(&mut blocks[5], a + 68);
+            }
+            write(&mut blocks[5], 0, GLOBAL, a, 2);
+        })
+    };
+    assert_eq!(pass(true), []);
+    assert_eq!(pass(false), RACE);
+}
+
 #[test]
 fn warps_of_a_block_need_a_barrier() {
     let pass = |barrier: bool| {
