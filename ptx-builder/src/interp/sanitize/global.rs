@@ -311,15 +311,15 @@ impl GlobalShadow {
             let Some(page) = pages.get(part.page) else { return };
             let base = (part.page * CELLS) as u64;
             let writes = row(&page.writes);
-            for cell in part.first..=part.last {
+            for (cell, write) in (part.first..).zip(&writes[part.first..=part.last]) {
                 let index = base + cell as u64;
                 let mine = who.at(bytes_in(index, offset, len));
-                let old = Slot(writes[cell].load(Relaxed));
+                let old = Slot(write.load(Relaxed));
                 if old.0 != 0 && who.conflicts(clocks, mine, old) && !who.observed(old, page.reads(cell)) {
                     report(who.conflict(index, old, true));
                 }
                 let again = who.same_launch(old) && (old.0 ^ mine.0) >> EPOCH_AT << EPOCH_AT & !BYTES == 0;
-                writes[cell].store(if again { mine.0 | old.0 & BYTES } else { mine.0 }, Relaxed);
+                write.store(if again { mine.0 | old.0 & BYTES } else { mine.0 }, Relaxed);
                 for slot in page.read_slots(cell) {
                     let read = Slot(slot.load(Relaxed));
                     if read.0 == 0 {

@@ -102,10 +102,10 @@ fn a_reader_that_is_known_is_forgotten() {
             }
             write(&mut blocks[7], 0, GLOBAL, a, 1);
             release(&mut blocks[7], a + 32);
-            for reader in 0..2 {
-                acquire(&mut blocks[reader], a + 32);
-                read(&mut blocks[reader], 0, GLOBAL, a);
-                release(&mut blocks[reader], a + 64 + 4 * reader as u64);
+            for (block, flag) in blocks[..2].iter_mut().zip([a + 64, a + 68]) {
+                acquire(block, a + 32);
+                read(block, 0, GLOBAL, a);
+                release(block, flag);
             }
             acquire(&mut blocks[5], a + 64);
             if heard {
