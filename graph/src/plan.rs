@@ -192,8 +192,12 @@ impl<'a> Planner<'a> {
                 })
                 && self.group_allows_over(i, root(id))
         };
-        let mut candidates = allowed.iter().map(|&operand| node.inputs()[operand]);
-        candidates.find(|&id| self.options.in_place && dies(id))
+        let candidates = allowed.iter().map(|&operand| node.inputs()[operand]);
+        let dying = candidates.filter(|&id| self.options.in_place && dies(id));
+        // The first; but a residual rather than a product, which a fused kernel never touches.
+        let is_inner =
+            |id: TensorId| self.group[i].is_some() && self.group[i] == self.group[root(id).index()];
+        dying.min_by_key(|&id| is_inner(id))
     }
 
     /// Whether node `i` may be written over `root` as far as its group is concerned: over what the group made itself, or

@@ -10,6 +10,7 @@ pub const HEAD_DIM: usize = 8;
 pub const MAX_SEQ: usize = 9;
 pub const ROWS: usize = 4;
 pub const CACHES: usize = 3;
+pub const VOCAB: usize = 64;
 
 /// In which order the branches of an attention layer are built.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -149,7 +150,7 @@ impl Model {
     pub fn head(&mut self, x: TensorId) -> [TensorId; 2] {
         let normed = self.norm(x);
         let h = self.activation(normed);
-        let logits = self.product("output", 40, h);
+        let logits = self.product("output", VOCAB, h);
         [logits, self.g.argmax(logits).unwrap()]
     }
 

@@ -2,3 +2,5 @@
 
 mod build;
 mod find;
+mod fused;
+mod memory;
