@@ -126,6 +126,9 @@ fn benches(c: &mut Criterion) {
     c.bench_function("build a 32-layer step", |b| b.iter(build));
     c.bench_function("fuse and share activations", |b| b.iter_with_setup(|| g.clone(), passes));
     c.bench_function("plan its memory", |b| b.iter(|| black_box(&rewritten).plan()));
+    c.bench_function("find its groups and plan their memory", |b| {
+        b.iter(|| black_box(&rewritten).group(|_| true).plan());
+    });
     c.bench_function("execute it on a backend that does nothing", |b| {
         b.iter(|| execute_graph(&rewritten, &plan, &mut Nothing).map(|result| result.n_launches));
     });

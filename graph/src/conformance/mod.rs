@@ -31,6 +31,7 @@
 //! ```
 //!
 //! # What is demanded
+//! - A graph that has [groups](crate::groups) meets all of this twice: operation by operation, and in groups.
 //! - Every run of a case (eager, as a graph, the hundredth replay) gives the same bits.
 //! - Each row of an F32 result is within 1e-5 of the reference, relative, by L2 norm; within 1e-2 where activations
 //!   were quantised on the way, per matmul. From given Q8Act bytes it is 1e-5 again.
@@ -51,7 +52,7 @@ use std::fmt;
 use tensor_formats::ElementType;
 
 use crate::view::{BufferId, TensorView};
-use crate::{ComputeGraph, MemoryPlan, Shape, TensorId, TensorOp};
+use crate::{ComputeGraph, Group, MemoryPlan, Shape, TensorId, TensorOp};
 
 /// A backend under test.
 pub trait ConformanceBackend {
@@ -63,6 +64,12 @@ pub trait ConformanceBackend {
     fn unsupported(&self, graph: &ComputeGraph) -> Option<String> {
         let _ = graph;
         None
+    }
+
+    /// Whether the backend wants `group` as one call. By default it does; where it has no kernel, its parts run.
+    fn accepts(&self, group: &Group) -> bool {
+        let _ = group;
+        true
     }
 
     /// Runs `job` in every way that the backend has, each from the given leaves and with the workspace filled with
@@ -78,7 +85,7 @@ pub trait ConformanceBackend {
 pub struct Job<'a> {
     /// The graph.
     pub graph: &'a ComputeGraph,
-    /// Where its tensors are.
+    /// Where its tensors are, and which of its operations are groups.
     pub plan: &'a MemoryPlan,
     /// The bytes of every leaf.
     pub leaves: &'a [(TensorId, Vec<u8>)],
@@ -215,6 +222,9 @@ pub enum Failure {
         /// The first byte that changed.
         byte: usize,
     },
+    /// The case failed when its operations ran in groups. One by one they passed.
+    #[error("in groups: {0}")]
+    Grouped(Box<Failure>),
     /// Bytes between two tensors of the workspace have changed.
     #[error("wrote beyond a tensor, at byte {offset} of the workspace")]
     GuardWritten {
@@ -249,7 +259,8 @@ pub enum Outcome {
     Skipped(String),
 }
 
-/// Runs one of the [`cases`] on `backend`.
+/// Runs one of the [`cases`] on `backend`: operation by operation and, if the backend accepts any of its groups, in
+/// groups.
 ///
 /// # Errors
 /// How the case failed.
@@ -258,16 +269,30 @@ pub fn run_case<B: ConformanceBackend>(backend: &mut B, case: &Case) -> Result<O
     if let Some(reason) = backend.unsupported(&built.graph) {
         return Ok(Outcome::Skipped(reason));
     }
-    let plan = built.graph.plan_with(built.plan);
+    run_planned(backend, &built, &built.graph.plan_with(built.plan))?;
+    let grouping = built.graph.group(|group| backend.accepts(group));
+    if grouping.groups().len() > 0 {
+        run_planned(backend, &built, &grouping.plan_with(built.plan))
+            .map_err(|failure| Failure::Grouped(Box::new(failure)))?;
+    }
+    Ok(Outcome::Passed)
+}
+
+/// Runs a case with its tensors where `plan` says.
+fn run_planned<B: ConformanceBackend>(
+    backend: &mut B,
+    built: &Built,
+    plan: &MemoryPlan,
+) -> Result<(), Failure> {
     let missing = |id| Failure::Build(format!("{id} is not planned"));
     let view = |id: TensorId| plan.view(id).ok_or_else(|| missing(id));
     let checked = built.checks.iter().map(|check| view(check.tensor)).collect::<Result<Vec<_>, _>>()?;
     let leaves = built.unwritten_leaves();
     let read_leaves = leaves.iter().map(|(id, _)| view(*id)).collect::<Result<Vec<_>, _>>()?;
-    let guards = if built.plan.reuse { Vec::new() } else { guards(&plan)? };
+    let guards = if built.plan.reuse { Vec::new() } else { guards(plan)? };
     let read = [checked.as_slice(), &read_leaves, &guards].concat();
 
-    let job = Job { graph: &built.graph, plan: &plan, leaves: &built.leaves, read: &read, poison: POISON };
+    let job = Job { graph: &built.graph, plan, leaves: &built.leaves, read: &read, poison: POISON };
     let runs = backend.run(&job).map_err(|error| Failure::Backend(error.to_string()))?;
     let first = same_bits(&runs, &read)?;
 
@@ -291,7 +316,7 @@ pub fn run_case<B: ConformanceBackend>(backend: &mut B, case: &Case) -> Result<O
             return Err(Failure::GuardWritten { offset: guard.offset + byte as u64 });
         }
     }
-    Ok(Outcome::Passed)
+    Ok(())
 }
 
 /// The first run, if all runs are complete and agree with it.

@@ -119,6 +119,19 @@ fn the_suite_covers_what_it_promises() {
             }
         }
     }
+    for kind in graph::GroupKind::ALL {
+        for rows in [1, 2, 5, 8, 9] {
+            for weights in
+                ["F32+F32xF32/in=37", "Q8_0+Q8_0xQ8/in=96", "Q4_K+Q6_KxF32/in=256", "Q4_K+Q6_KxQ8/in=1280"]
+            {
+                let (start, end) = (format!("groups/{kind}/{weights}/"), format!("/rows={rows}"));
+                assert!(
+                    names.iter().any(|name| name.starts_with(&start) && name.ends_with(&end)),
+                    "{start}*{end}"
+                );
+            }
+        }
+    }
     for head_dim in [64, 128] {
         for len in [1, 31, 32, 33, 1025] {
             for group in [1, 2, 4, 8] {

@@ -2,6 +2,7 @@
 
 mod attention;
 mod elementwise;
+mod groups;
 mod layer;
 mod matmul;
 mod rows;
@@ -12,7 +13,7 @@ use super::data::{Rng, f32_bytes};
 use crate::passes::{Rewrite, fuse_swiglu, share_q8_activations};
 use crate::reference::{ReferenceError, Value, evaluate, to_f32_bytes, to_u32_bytes};
 use crate::rope::RopeTableError;
-use crate::{ComputeGraph, GraphError, PlanOptions, Shape, ShapeError, TensorId, TensorOp};
+use crate::{ComputeGraph, GraphError, GroupKind, PlanOptions, Shape, ShapeError, TensorId, TensorOp};
 
 /// Relative L2 distance allowed on the f32 path.
 const F32_TOLERANCE: f64 = 1e-5;
@@ -156,6 +157,7 @@ pub fn cases() -> Vec<Case> {
     elementwise::add_cases(&mut cases);
     attention::add_cases(&mut cases);
     layer::add_cases(&mut cases);
+    groups::add_cases(&mut cases);
     cases
 }
 
@@ -174,6 +176,8 @@ enum BuildError {
     Rope(#[from] RopeTableError),
     #[error("{0} should be planned in place and is not")]
     NotInPlace(TensorId),
+    #[error("the operations should make up one {0} and do not")]
+    NotGrouped(GroupKind),
     #[error("{0} is lost, or of a kind that the check does not fit")]
     Check(TensorId),
 }
@@ -186,13 +190,16 @@ struct Builder {
     plan: PlanOptions,
     in_place: Vec<TensorId>,
     passes: bool,
+    /// What the operations, copies apart, have to be together.
+    group: Option<GroupKind>,
 }
 
 impl Builder {
     fn new(rng: Rng) -> Self {
         // Guards show what is written beyond a tensor, but only where memory is not used again.
         let plan = PlanOptions { reuse: false, in_place: true, guard_bytes: 256 };
-        Self { g: ComputeGraph::new(), rng, leaves: Vec::new(), plan, in_place: Vec::new(), passes: false }
+        let g = ComputeGraph::new();
+        Self { g, rng, leaves: Vec::new(), plan, in_place: Vec::new(), passes: false, group: None }
     }
 
     fn leaf(
@@ -268,10 +275,18 @@ impl Builder {
             };
             checks.push(Check { tensor: renamed(id)?, expect });
         }
-        let plan = rewrite.graph.plan_with(self.plan);
-        for &id in &self.in_place {
-            if plan.in_place_of(renamed(id)?).is_none() {
-                return Err(BuildError::NotInPlace(id));
+        let grouping = rewrite.graph.group(|_| true);
+        if let Some(kind) = self.group {
+            let copies = rewrite.graph.nodes().iter().filter(|node| node.op() == TensorOp::Copy).count();
+            if grouping.n_calls() != 1 + copies || grouping.groups().any(|(found, _)| found != kind) {
+                return Err(BuildError::NotGrouped(kind));
+            }
+        }
+        for plan in [rewrite.graph.plan_with(self.plan), grouping.plan_with(self.plan)] {
+            for &id in &self.in_place {
+                if plan.in_place_of(renamed(id)?).is_none() {
+                    return Err(BuildError::NotInPlace(id));
+                }
             }
         }
         let leaves = self.leaves.into_iter().map(|(id, bytes)| Ok((renamed(id)?, bytes)));

@@ -11,14 +11,24 @@ use graph::{
 /// The byte that stands for garbage: a not-a-number in every float, an index out of range.
 pub const POISON: u8 = 0xff;
 
+/// What is wrong with a fused kernel: the operations that it computes, changed.
+pub type Mistake = fn(&mut Vec<OpCall>);
+
 /// The reference, with groups fused.
 pub struct Fused {
     pub inner: ReferenceDispatch,
+    pub mistake: Mistake,
+    /// Groups that were run.
+    pub groups: usize,
 }
 
 type Launches = Result<usize, ReferenceError>;
 
 impl Fused {
+    pub fn new(inner: ReferenceDispatch) -> Self {
+        Self { inner, mistake: |_| (), groups: 0 }
+    }
+
     fn run(&mut self, call: GroupCall, parts: &[OpCall]) -> Launches {
         let residual = match call {
             GroupCall::ResidualProjection(a) => Some(a.residual),
@@ -30,7 +40,9 @@ impl Fused {
         for view in written().filter(|view| !residual.is_some_and(|r| r.same_bytes(view))) {
             early.bytes_mut(&view)?.fill(POISON);
         }
-        for part in parts {
+        let mut computed = parts.to_vec();
+        (self.mistake)(&mut computed);
+        for part in computed {
             part.dispatch(&mut early)?;
         }
         for view in written() {
@@ -40,6 +52,7 @@ impl Fused {
             let bytes = early.bytes(&view)?;
             self.inner.bytes_mut(&view)?.copy_from_slice(bytes);
         }
+        self.groups += 1;
         Ok(1)
     }
 }

@@ -217,7 +217,7 @@ fn by_parts(g: &ComputeGraph, plan: &MemoryPlan, seed: &str) -> Vec<Vec<u8>> {
 }
 
 fn fused(g: &ComputeGraph, plan: &MemoryPlan, seed: &str) -> Vec<Vec<u8>> {
-    run(g, plan, seed, |inner| Fused { inner }, |fused| fused.inner)
+    run(g, plan, seed, Fused::new, |fused| fused.inner)
 }
 
 /// Accepts a group for each bit that is set.
