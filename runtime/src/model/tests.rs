@@ -310,6 +310,30 @@ fn a_step_has_the_operations_of_its_layers() {
 }
 
 #[test]
+fn a_layer_is_five_calls_in_groups() {
+    let calls = |file: &File, output| {
+        let step = build_step(file.model().unwrap().config(), &shape(2, output)).unwrap();
+        let rewrite = graph::passes::fuse_swiglu(&step.graph).unwrap();
+        let rewrite = rewrite.then(graph::passes::share_q8_activations).unwrap();
+        rewrite.graph.group(|_| true).n_calls()
+    };
+    // With Q8_0, whose activations are shared, and with biases.
+    let mut quantised = File::new("llama");
+    for (name, ty, dims) in &mut quantised.tensors {
+        if dims.len() == 2 && !name.starts_with("token_embd") {
+            *ty = ElementType::Q8_0;
+        }
+    }
+    for file in [File::new("llama"), File::new("qwen2"), quantised] {
+        for output in [Output::LastArgmax, Output::AllArgmax, Output::LastLogits, Output::AllLogits] {
+            assert_eq!(calls(&file, output), 1 + LAYERS * 5 + 1);
+        }
+    }
+    // Without a query, the last layer's keys and values are operations.
+    assert_eq!(calls(&File::new("llama"), Output::Cache), 1 + (LAYERS - 1) * 5 + 6);
+}
+
+#[test]
 fn a_step_uses_every_weight_once() {
     let mut file = File::new("qwen2");
     file.add("output.weight", ElementType::F16, &[10, 64]);
