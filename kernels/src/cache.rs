@@ -1,10 +1,13 @@
 //! The shape of a key or value cache.
 
+use tensor_formats::ElementType;
+
 use crate::KernelError;
+use crate::stored::Stored;
 use crate::support::{dim, dim_up_to, extent, refuse};
 
-/// The dimensions of one layer's key cache, or value cache: `[n_sequences, n_kv_heads, max_seq, head_dim]` f32,
-/// outermost first. The positions of a head lie next to each other.
+/// One layer's key cache, or value cache: `[n_sequences, n_kv_heads, max_seq, head_dim]`, outermost first. The
+/// positions of a head lie next to each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct CacheShape {
     /// Sequences that the cache holds.
@@ -15,6 +18,8 @@ pub struct CacheShape {
     pub max_seq: usize,
     /// Features of a head.
     pub head_dim: usize,
+    /// The type of what is stored: F32, F16 or BF16.
+    pub element: ElementType,
 }
 
 /// A [`CacheShape`] whose numbers are in range.
@@ -24,6 +29,7 @@ pub(crate) struct Cache {
     pub n_kv_heads: u32,
     pub max_seq: u32,
     pub head_dim: u32,
+    pub stored: Stored,
 }
 
 impl Cache {
@@ -33,8 +39,9 @@ impl Cache {
             n_kv_heads: dim(kernel, "n_kv_heads", shape.n_kv_heads)?,
             max_seq: dim(kernel, "max_seq", shape.max_seq)?,
             head_dim: dim_up_to(kernel, "head_dim", shape.head_dim, 1 << 16)?,
+            stored: Stored::new(kernel, shape.element)?,
         };
-        let Self { n_sequences, n_kv_heads, max_seq, head_dim } = cache;
+        let Self { n_sequences, n_kv_heads, max_seq, head_dim, .. } = cache;
         extent(kernel, "cache", &[n_sequences, n_kv_heads, max_seq, head_dim])?;
         if u64::from(n_sequences) * u64::from(n_kv_heads) >= 1 << 31 {
             return Err(refuse(kernel, format!("{n_sequences} sequences of {n_kv_heads} heads")));
@@ -45,6 +52,11 @@ impl Cache {
     /// Elements of the whole cache.
     pub fn elements(&self) -> u64 {
         u64::from(self.n_sequences) * u64::from(self.n_kv_heads) * self.head_elements()
+    }
+
+    /// Bytes of the whole cache.
+    pub fn bytes(&self) -> u64 {
+        self.elements() * u64::from(self.stored.bytes())
     }
 
     /// Elements of one head of one sequence.

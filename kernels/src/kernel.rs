@@ -61,17 +61,28 @@ pub enum Access {
     Write,
     /// Read and written, or written in part.
     ReadWrite,
+    /// Working memory of the launch, not a tensor: whatever it holds before does not matter, and what it holds
+    /// afterwards means nothing. Launches that are ordered may share it.
+    Scratch,
+    /// Counters of the launch, not a tensor: zero before the first launch, and zero again after each. Launches that are
+    /// ordered may share them.
+    Counter,
 }
 
 impl Access {
-    /// Whether the kernel reads through the parameter.
+    /// Whether the kernel reads what was there before.
     pub const fn reads(self) -> bool {
-        matches!(self, Access::Read | Access::ReadWrite)
+        matches!(self, Access::Read | Access::ReadWrite | Access::Counter)
     }
 
     /// Whether the kernel writes through the parameter.
     pub const fn writes(self) -> bool {
-        matches!(self, Access::Write | Access::ReadWrite)
+        !matches!(self, Access::Read)
+    }
+
+    /// Whether the parameter is memory to work in and not a tensor.
+    pub const fn is_working(self) -> bool {
+        matches!(self, Access::Scratch | Access::Counter)
     }
 }
 

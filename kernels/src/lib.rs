@@ -59,6 +59,7 @@ pub mod random;
 pub mod rms_norm;
 pub mod rope;
 pub mod soft_max;
+mod stored;
 mod support;
 
 pub use cache::CacheShape;

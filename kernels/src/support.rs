@@ -65,6 +65,16 @@ pub(crate) fn u32_param(name: &'static str, elements: u64) -> Param {
     Param { name, access: Access::Read, element: ElementType::U32, bytes: elements * 4, align: 4 }
 }
 
+/// Scratch of f32 values.
+pub(crate) fn scratch_param(name: &'static str, elements: u64) -> Param {
+    Param { name, access: Access::Scratch, element: ElementType::F32, bytes: elements * 4, align: 16 }
+}
+
+/// `count` counters.
+pub(crate) fn counter_param(name: &'static str, count: u64) -> Param {
+    Param { name, access: Access::Counter, element: ElementType::U32, bytes: count * 4, align: 4 }
+}
+
 /// Elements of a 16-byte access if rows of `n` f32 start on 16-byte boundaries, else 1.
 pub(crate) const fn f32_vector(n: u32) -> u32 {
     if n.is_multiple_of(4) { 4 } else { 1 }

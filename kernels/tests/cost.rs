@@ -43,7 +43,8 @@ fn lookups_read_what_they_use_of_a_table() -> Result<(), KernelError> {
 
 #[test]
 fn attention_reads_the_context_once_for_a_group_of_heads() -> Result<(), KernelError> {
-    let cache = CacheShape { n_sequences: 2, n_kv_heads: 2, max_seq: 100, head_dim: 64 };
+    let cache =
+        CacheShape { n_sequences: 2, n_kv_heads: 2, max_seq: 100, head_dim: 64, element: ElementType::F32 };
     assert_eq!(KvScatter::new(cache, 3)?.cost(50), cost(3 * (512 + 8), 3 * 512, 0));
     let attention = Attention::new(cache, 3, 8, 0.125)?;
     let (q, row_of_cache) = (8 * 64 * 4, 2 * 64 * 4);

@@ -10,6 +10,7 @@ use kernels::rope::{Rope, RopeShape, RopeStyle};
 use kernels::soft_max::SoftMax;
 use kernels::{CacheShape, KernelError};
 use proptest::prelude::*;
+use tensor_formats::ElementType;
 
 fn norm(values: &[f64]) -> f64 {
     values.iter().map(|v| v * v).sum::<f64>().sqrt()
@@ -98,7 +99,7 @@ proptest! {
     fn what_was_scattered_is_attended_to(
         group in 1usize..4, n_kv_heads in 1usize..4, quarter in 1usize..20, length in 1usize..9, seed: u64,
     ) {
-        let cache = CacheShape { n_sequences: 2, n_kv_heads, max_seq: 8, head_dim: 4 * quarter };
+        let cache = CacheShape { n_sequences: 2, n_kv_heads, max_seq: 8, head_dim: 4 * quarter, element: ElementType::F32 };
         let (width, n_heads) = (n_kv_heads * cache.head_dim, group * n_kv_heads);
         let mut random = Random::new(seed);
         let (keys, values) = (random.f32s(length * width), random.f32s(length * width));
@@ -141,7 +142,8 @@ fn message<K: std::fmt::Debug>(kernel: Result<K, KernelError>) -> String {
 
 #[test]
 fn what_does_not_fit_is_refused_with_the_numbers() {
-    let cache = CacheShape { n_sequences: 1, n_kv_heads: 3, max_seq: 8, head_dim: 64 };
+    let cache =
+        CacheShape { n_sequences: 1, n_kv_heads: 3, max_seq: 8, head_dim: 64, element: ElementType::F32 };
     assert_eq!(
         message(Attention::new(cache, 1, 8, 0.1)),
         "attention: 8 heads do not share 3 key heads evenly"

@@ -1,4 +1,4 @@
-//! The end of attention: what the lanes and warps of a block know of a head becomes one row.
+//! What the lanes and warps of a block know of its heads becomes four features of each thread.
 
 use ptx_builder::{ArrayRef, F32, KernelBuilder, Pred, Reg, U32, U64, Var};
 
@@ -8,18 +8,48 @@ use super::plan::Plan;
 use crate::emit::split;
 use crate::support::WARP;
 
-/// Combines what the threads of the block have of each of its heads and stores the rows from `y` on.
-pub(super) fn write(k: &mut KernelBuilder, kernel: &Attention, lanes: &Lanes, heads: &[Head], y: Reg<U64>) {
-    let shared = Shared::new(k, kernel);
-    k.comment("combine the positions of the warp");
-    let slots = shared.slots(k, kernel, lanes);
-    for (index, head) in (0..).zip(heads) {
-        let values = WarpHead::of(k, kernel, head);
-        slots.put(k, kernel, index, values);
+/// What a block knows of four features of a head, in the thread that writes them.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Features {
+    pub thread: Reg<U32>,
+    /// The features are number `4 * place` and the next three of the block's heads, one after the other.
+    pub place: Reg<U32>,
+    /// The head among those of the block.
+    pub head: Reg<U32>,
+    /// Whether no other thread has the same features.
+    pub stores: Pred,
+    /// Whether the thread is the first of its head.
+    pub leads: Pred,
+    /// The largest score, in units of log 2.
+    pub max: Reg<F32>,
+    /// The sum of `2^(score - max)`.
+    pub sum: Reg<F32>,
+    /// The features of the values, weighted likewise.
+    pub values: [Reg<F32>; 4],
+}
+
+impl Features {
+    /// Combines what the threads of the block have of each of its heads.
+    pub fn of_block(k: &mut KernelBuilder, kernel: &Attention, lanes: &Lanes, heads: &[Head]) -> Self {
+        let shared = Shared::new(k, kernel);
+        k.comment("combine the positions of the warp");
+        let slots = shared.slots(k, kernel, lanes);
+        for (index, head) in (0..).zip(heads) {
+            let values = WarpHead::of(k, kernel, head);
+            slots.put(k, kernel, index, &values);
+        }
+        k.barrier();
+        k.comment("combine the warps");
+        shared.features(k, kernel, lanes.thread)
     }
-    k.barrier();
-    k.comment("combine the warps");
-    shared.write_out(k, kernel, lanes.thread, y);
+
+    /// Stores the features as those of the row from `y` on.
+    pub fn store(&self, k: &mut KernelBuilder, y: Reg<U64>) {
+        let norm = k.rcp(self.sum);
+        let row = self.values.map(|v| k.mul(v, norm));
+        let at = k.ptr_index(y, self.place, 16);
+        k.guarded(self.stores, |k| k.st_global_v4::<F32>(at, row));
+    }
 }
 
 /// What a warp knows of one head.
@@ -27,12 +57,12 @@ pub(super) fn write(k: &mut KernelBuilder, kernel: &Attention, lanes: &Lanes, he
 struct WarpHead {
     max: Reg<F32>,
     sum: Reg<F32>,
-    /// The lane's chunks.
-    acc: Vec<[Reg<F32>; 4]>,
+    /// The lane's features.
+    acc: Vec<Reg<F32>>,
 }
 
 impl WarpHead {
-    /// Combines the lanes that hold the same chunks of different positions.
+    /// Combines the lanes that hold the same features of different positions.
     fn of(k: &mut KernelBuilder, kernel: &Attention, head: &Head) -> Self {
         let distances: Vec<u32> = (kernel.plan.lanes.ilog2()..WARP.ilog2()).map(|bit| 1 << bit).collect();
         let mut max = k.get(head.max);
@@ -42,7 +72,7 @@ impl WarpHead {
         }
         let below = k.sub(head.max, max);
         let factor = k.ex2_approx(below);
-        let total = |k: &mut KernelBuilder, part: Var<F32>| {
+        let mut total = |part: Var<F32>| {
             let mut total = k.mul(part, factor);
             for &distance in &distances {
                 let other = k.shfl_bfly(total, distance);
@@ -50,9 +80,8 @@ impl WarpHead {
             }
             total
         };
-        let sum = total(k, head.sum);
-        let acc = head.acc.iter().map(|chunk| chunk.map(|part| total(k, part))).collect();
-        Self { max, sum, acc }
+        let sum = total(head.sum);
+        Self { max, sum, acc: head.acc.iter().map(|&part| total(part)).collect() }
     }
 }
 
@@ -70,18 +99,16 @@ struct Shared {
 /// The places of this thread's warp for its first head, and who writes there.
 #[derive(Debug, Clone, Copy)]
 struct Slots {
-    /// This lane's first chunk.
+    /// This lane's first piece.
     acc: Reg<U32>,
     max: Reg<U32>,
     sum: Reg<U32>,
-    /// The lanes that write chunks.
+    /// The lanes that write pieces.
     writes: Pred,
-    /// Those of them that have a last chunk.
+    /// Those of them that have a last piece.
     writes_last: Pred,
     /// The lane that writes the rest.
     leads: Pred,
-    /// Bytes between the chunks of a lane.
-    stride: i32,
 }
 
 impl Shared {
@@ -95,13 +122,13 @@ impl Shared {
     }
 
     fn slots(self, k: &mut KernelBuilder, kernel: &Attention, lanes: &Lanes) -> Slots {
-        let heads = kernel.plan.heads;
-        let entry = k.mul(lanes.warp, heads);
+        let plan = kernel.plan;
+        let entry = k.mul(lanes.warp, plan.heads);
         let acc = k.shared_base(self.acc);
-        let acc = k.mad(lanes.warp, heads * kernel.cache.head_dim * 4, acc);
+        let acc = k.mad(lanes.warp, plan.heads * kernel.cache.head_dim * 4, acc);
         let leader = k.eq(lanes.lane, 0);
         Slots {
-            acc: k.mad(lanes.lane, 16, acc),
+            acc: k.mad(lanes.lane, plan.piece * 4, acc),
             max: k.shared_index(self.max, entry),
             sum: k.shared_index(self.sum, entry),
             writes: lanes.first,
@@ -110,60 +137,59 @@ impl Shared {
                 None => lanes.first,
             },
             leads: k.and_pred(lanes.first, leader),
-            stride: lanes.stride,
         }
     }
 
-    /// One thread for four features: the sums of all warps, brought to one maximum.
-    fn write_out(self, k: &mut KernelBuilder, kernel: &Attention, thread: Reg<U32>, y: Reg<U64>) {
+    /// The sums of all warps, brought to one maximum. Threads beyond the features do the last ones again.
+    fn features(self, k: &mut KernelBuilder, kernel: &Attention, thread: Reg<U32>) -> Features {
         let (heads, head_dim) = (kernel.plan.heads, kernel.cache.head_dim);
         let outputs = heads * head_dim / 4;
-        if outputs < Plan::THREADS {
-            let beyond = k.ge(thread, outputs);
-            k.ret_if(beyond);
-        }
-        let (head, _) = split(k, thread, outputs.into(), head_dim / 4);
+        let place = if outputs < Plan::THREADS { k.min(thread, outputs - 1) } else { thread };
+        let stores = k.lt(thread, outputs);
+        let (head, within) = split(k, place, outputs.into(), head_dim / 4);
+        let leads = k.eq(within, 0);
+        let leads = k.and_pred(leads, stores);
         let max_at = k.shared_index(self.max, head);
         let sum_at = k.shared_index(self.sum, head);
         let acc = k.shared_base(self.acc);
-        let acc_at = k.mad(thread, 16, acc);
+        let acc_at = k.mad(place, 16, acc);
         let warp_entries = |warp: u32| (warp * heads * 4) as i32;
 
         let maxima: Vec<_> =
             (0..Plan::WARPS).map(|warp| k.ld_shared::<F32>(max_at + warp_entries(warp))).collect();
         let max = maxima[1..].iter().fold(maxima[0], |max, &other| k.max(max, other));
         let sum = k.var::<F32>(0.0);
-        let out = [(); 4].map(|()| k.var::<F32>(0.0));
+        let values = [(); 4].map(|()| k.var::<F32>(0.0));
         for (warp, &part) in (0..).zip(&maxima) {
             let below = k.sub(part, max);
             let factor = k.ex2_approx(below);
             let part = k.ld_shared::<F32>(sum_at + warp_entries(warp));
             k.update(sum, |k, sum| k.fma(part, factor, sum));
-            let values = k.ld_shared_v4::<F32>(acc_at + warp_entries(warp) * head_dim as i32);
-            for (out, v) in out.into_iter().zip(values) {
-                k.update(out, |k, out| k.fma(v, factor, out));
+            let part = k.ld_shared_v4::<F32>(acc_at + warp_entries(warp) * head_dim as i32);
+            for (total, v) in values.into_iter().zip(part) {
+                k.update(total, |k, total| k.fma(v, factor, total));
             }
         }
-        let norm = k.rcp(sum);
-        let out = out.map(|v| k.mul(v, norm));
-        let at = k.ptr_index(y, thread, 16);
-        k.st_global_v4::<F32>(at, out);
+        let (sum, values) = (k.get(sum), values.map(|v| k.get(v)));
+        Features { thread, place, head, stores, leads, max, sum, values }
     }
 }
 
 impl Slots {
     /// Stores head number `head` of the block.
-    fn put(&self, k: &mut KernelBuilder, kernel: &Attention, head: u32, values: WarpHead) {
+    fn put(&self, k: &mut KernelBuilder, kernel: &Attention, head: u32, values: &WarpHead) {
+        let plan = kernel.plan;
         let entry = head as i32 * 4;
         k.guarded(self.leads, |k| {
             k.st_shared::<F32>(self.max + entry, values.max);
             k.st_shared::<F32>(self.sum + entry, values.sum);
         });
-        let last = values.acc.len() - 1;
-        for (chunk, &acc) in values.acc.iter().enumerate() {
-            let at = self.acc + (entry * kernel.cache.head_dim as i32 + chunk as i32 * self.stride);
-            let writes = if chunk == last { self.writes_last } else { self.writes };
-            k.guarded(writes, |k| k.st_shared_v4::<F32>(at, acc));
+        for (piece, features) in (0..).zip(values.acc.chunks(plan.piece as usize)) {
+            let at = entry * kernel.cache.head_dim as i32 + (piece * plan.lanes * plan.piece * 4) as i32;
+            let writes = if piece + 1 == plan.pieces { self.writes_last } else { self.writes };
+            for (quad, features) in (0..).zip(features.as_chunks::<4>().0) {
+                k.guarded(writes, |k| k.st_shared_v4::<F32>(self.acc + (at + quad * 16), *features));
+            }
         }
     }
 }

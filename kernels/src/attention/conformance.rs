@@ -5,6 +5,7 @@ use crate::cases::{Case, F32_BOUND, Invariance};
 use crate::random::Random;
 use crate::support::{boxed, known};
 use crate::{CacheShape, Kernel};
+use tensor_formats::ElementType;
 
 fn scale(head_dim: usize) -> f32 {
     (head_dim as f32).sqrt().recip()
@@ -13,7 +14,8 @@ fn scale(head_dim: usize) -> f32 {
 /// The kernels of this family that tools iterate over.
 pub(crate) fn catalogue() -> Vec<Box<dyn Kernel>> {
     let kernel = |(rows, group, n_kv_heads, head_dim, max_seq): (usize, usize, usize, usize, usize)| {
-        let cache = CacheShape { n_sequences: rows, n_kv_heads, max_seq, head_dim };
+        let cache =
+            CacheShape { n_sequences: rows, n_kv_heads, max_seq, head_dim, element: ElementType::F32 };
         boxed(Attention::new(cache, rows, group * n_kv_heads, scale(head_dim)))
     };
     let head_dims = [64, 80, 96, 128, 256].map(|head_dim| (1, 4, 2, head_dim, 64));
@@ -70,7 +72,7 @@ impl Sequences<'_> {
         let rows = data.positions.len();
         let (n_kv_heads, max_seq, head_dim) = (self.n_kv_heads, self.max_seq, self.head_dim);
         let n_sequences = data.k.len() / (n_kv_heads * max_seq * head_dim);
-        let cache = CacheShape { n_sequences, n_kv_heads, max_seq, head_dim };
+        let cache = CacheShape { n_sequences, n_kv_heads, max_seq, head_dim, element: ElementType::F32 };
         let kernel = known(Attention::new(cache, rows, self.group * n_kv_heads, scale(head_dim)));
         let inputs = AttentionInputs {
             q: &data.q,

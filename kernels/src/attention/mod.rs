@@ -4,12 +4,14 @@ mod combine;
 mod conformance;
 mod emit;
 mod plan;
+mod splits;
 
 use ptx_builder::{Module, Target};
 
 use self::plan::Plan;
+use self::splits::{Partials, Splits};
 use crate::cache::Cache;
-use crate::support::{dim, extent, f32_param, refuse, u32_param};
+use crate::support::{counter_param, dim, extent, f32_param, refuse, scratch_param, u32_param};
 use crate::{Access, CacheShape, Cost, Kernel, KernelError, LaunchGeometry, Param};
 
 pub(crate) use conformance::{cases, catalogue, invariances};
@@ -20,13 +22,17 @@ const FAMILY: &str = "attention";
 /// `y[r, h] = sum_p softmax_p(scale * q[r, h] . k[p]) v[p]`, where head `h` reads the keys and values of head
 /// `h / (n_heads / n_kv_heads)`.
 ///
-/// A block does one row and the query heads of one key head (eight at most), which share every key and value they
-/// read. Its warps take positions in turn, with an online softmax each (Milakov and Gimelshein, 2018), and are
-/// combined at the end in a fixed order, so the result of a row depends on nothing but that row.
-/// A position or sequence outside the cache gives a row of NaNs; nothing outside the cache is read.
+/// A block does one row, the query heads of one key head (eight at most), which share every key and value they read,
+/// and a chunk of the positions: 64 of them, or more where a row is so long that there would be more blocks than a GPU
+/// keeps busy. Its warps take positions in turn, with an online softmax each (Milakov and Gimelshein, 2018), and are
+/// combined at the end in a fixed order. Where a row has several chunks, each block leaves its part in `scratch`, and
+/// the last one to do so combines them, also in a fixed order. Chunks depend on the row's length, so the result of a
+/// row depends on nothing but that row. A position or sequence outside the cache gives a row of NaNs; nothing outside
+/// the cache is read.
 ///
 /// Parameters: `q` `[rows, n_heads * head_dim]` f32, `k_cache` and `v_cache` (see [`CacheShape`]), `positions` and
-/// `sequences` `[rows]` u32, `y` like `q`; `y` may be `q`.
+/// `sequences` `[rows]` u32, `y` like `q`; `y` may be `q`. Where rows can have several chunks, then `scratch` and
+/// `counters` ([`Access::Scratch`], [`Access::Counter`]).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Attention {
     cache: Cache,
@@ -34,6 +40,7 @@ pub struct Attention {
     n_heads: u32,
     scale: f32,
     plan: Plan,
+    splits: Splits,
 }
 
 impl Attention {
@@ -43,29 +50,39 @@ impl Attention {
     /// The kernel for `rows` rows of `n_heads` query heads. `scale` is usually `1 / sqrt(head_dim)`.
     ///
     /// # Errors
-    /// [`KernelError::Unsupported`] if `n_heads` is not a multiple of the cache's `n_kv_heads`, if `head_dim` is not a
-    /// multiple of 4 or exceeds [`MAX_HEAD_DIM`](Self::MAX_HEAD_DIM), if `scale` is not finite, or for a dimension of 0.
+    /// [`KernelError::Unsupported`] if `n_heads` is not a multiple of the cache's `n_kv_heads`, if a
+    /// position of a head is not a whole number of 16-byte loads, if `head_dim` exceeds [`MAX_HEAD_DIM`](Self::MAX_HEAD_DIM), if `scale` is not finite, or for a dimension of 0.
     pub fn new(cache: CacheShape, rows: usize, n_heads: usize, scale: f32) -> Result<Self, KernelError> {
-        if !cache.head_dim.is_multiple_of(4) || cache.head_dim > Self::MAX_HEAD_DIM {
-            let (got, max) = (cache.head_dim, Self::MAX_HEAD_DIM);
-            return Err(refuse(FAMILY, format!("head_dim is {got}, it must be a multiple of 4 up to {max}")));
-        }
         if !scale.is_finite() {
             return Err(refuse(FAMILY, format!("scale is {scale}")));
         }
         let cache = Cache::new(FAMILY, cache)?;
+        let (head_dim, piece, max) = (cache.head_dim, 16 / cache.stored.bytes(), Self::MAX_HEAD_DIM);
+        if !head_dim.is_multiple_of(piece) || head_dim as usize > max {
+            let reason = format!("head_dim is {head_dim}, it must be a multiple of {piece} up to {max}");
+            return Err(refuse(FAMILY, reason));
+        }
         let (rows, n_heads) = (dim(FAMILY, "rows", rows)?, dim(FAMILY, "n_heads", n_heads)?);
         if !n_heads.is_multiple_of(cache.n_kv_heads) {
             let reason = format!("{n_heads} heads do not share {} key heads evenly", cache.n_kv_heads);
             return Err(refuse(FAMILY, reason));
         }
         extent(FAMILY, "q", &[rows, n_heads, cache.head_dim])?;
-        let plan = Plan::new(n_heads / cache.n_kv_heads, cache.head_dim);
-        let kernel = Self { cache, rows, n_heads, scale, plan };
-        if u64::from(rows) * u64::from(kernel.blocks_per_row()) >= 1 << 31 {
+        let plan = Plan::new(n_heads / cache.n_kv_heads, head_dim, cache.stored);
+        let splits = Splits::new(cache.max_seq, n_heads / plan.heads);
+        extent(FAMILY, "scratch", &[rows, n_heads, splits.blocks, head_dim + 2])?;
+        let kernel = Self { cache, rows, n_heads, scale, plan, splits };
+        if u64::from(rows) * u64::from(kernel.sets()) >= 1 << 31 {
             return Err(refuse(FAMILY, format!("{rows} rows of {n_heads} heads are too many blocks")));
         }
         Ok(kernel)
+    }
+
+    /// The same with one block for all positions of a row and its heads, however many they are: it has neither scratch
+    /// nor counters, so that launches may overlap.
+    #[must_use]
+    pub fn unsplit(self) -> Self {
+        Self { splits: Splits::WHOLE, ..self }
     }
 
     /// What the kernel computes, in f64.
@@ -107,8 +124,8 @@ impl Attention {
         y
     }
 
-    /// Blocks that share a row: one for each set of heads that a block does together.
-    fn blocks_per_row(&self) -> u32 {
+    /// Sets of heads of a row that blocks do apart.
+    fn sets(&self) -> u32 {
         self.n_heads / self.plan.heads
     }
 
@@ -122,9 +139,9 @@ impl Attention {
 pub struct AttentionInputs<'a> {
     /// Queries `[rows, n_heads * head_dim]`.
     pub q: &'a [f32],
-    /// The key cache.
+    /// The values of the key cache.
     pub k_cache: &'a [f32],
-    /// The value cache.
+    /// The values of the value cache.
     pub v_cache: &'a [f32],
     /// The last position that each row attends to.
     pub positions: &'a [u32],
@@ -134,25 +151,39 @@ pub struct AttentionInputs<'a> {
 
 impl Kernel for Attention {
     fn name(&self) -> String {
-        let (heads, scale) = (self.n_heads, self.scale.to_bits());
-        format!("attention_f32_h{heads}_{}_b{}_s{scale:08x}", self.cache.name(), self.rows)
+        let (heads, scale, rows, cache) = (self.n_heads, self.scale.to_bits(), self.rows, self.cache.name());
+        let element = self.cache.stored.name();
+        let whole = if self.splits == Splits::WHOLE { "_unsplit" } else { "" };
+        format!("attention_{element}_h{heads}_{cache}_b{rows}_s{scale:08x}{whole}")
     }
 
     fn params(&self) -> Vec<Param> {
         let rows = self.rows.into();
-        vec![
+        let cache = |name| Param {
+            name,
+            access: Access::Read,
+            element: self.cache.stored.element(),
+            bytes: self.cache.bytes(),
+            align: 16,
+        };
+        let mut params = vec![
             f32_param("q", Access::Read, self.elements(), 16),
-            f32_param("k_cache", Access::Read, self.cache.elements(), 16),
-            f32_param("v_cache", Access::Read, self.cache.elements(), 16),
+            cache("k_cache"),
+            cache("v_cache"),
             u32_param("positions", rows),
             u32_param("sequences", rows),
             f32_param("y", Access::Write, self.elements(), 16),
-        ]
+        ];
+        if self.splits.several() {
+            params.push(scratch_param("scratch", Partials::elements(self)));
+            params.push(counter_param("counters", rows * u64::from(self.sets())));
+        }
+        params
     }
 
     fn geometry(&self) -> LaunchGeometry {
         LaunchGeometry {
-            grid: [self.rows * self.blocks_per_row(), 1, 1],
+            grid: [self.rows * self.sets(), self.splits.blocks, 1],
             block: [Plan::THREADS, 1, 1],
             dynamic_shared: 0,
         }
@@ -162,7 +193,7 @@ impl Kernel for Attention {
         let rows = u64::from(self.rows);
         let context = context.min(self.cache.max_seq.into());
         let head_dim = u64::from(self.cache.head_dim);
-        let cached = 2 * rows * context * self.cache.row() * 4;
+        let cached = 2 * rows * context * self.cache.row() * u64::from(self.cache.stored.bytes());
         // Two multiply-adds for each feature; scale, maximum, exponential and sum for each score.
         let per_head = context * (4 * head_dim + 4) + head_dim;
         Cost {

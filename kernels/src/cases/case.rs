@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::check::Place;
 use super::{CaseFailure, Check, Expect, GUARD_BYTES, POISON, PtxRunner};
-use crate::Kernel;
+use crate::{Access, Kernel, Param};
 
 /// One conformance case. Built with [`Case::new`] and the `with_*` methods.
 ///
@@ -25,12 +25,20 @@ pub struct Case {
 }
 
 impl Case {
-    /// A case for `kernel` with every buffer poisoned and nothing checked yet but that nothing changes.
-    /// `data` distinguishes it from other cases of the kernel; it may be empty.
+    /// A case for `kernel` with every buffer poisoned and nothing checked yet but that nothing changes. Counters start
+    /// as zeros, and must be zeros again; scratch may change. `data` distinguishes the case from others of the kernel;
+    /// it may be empty.
     pub fn new(kernel: impl Kernel + 'static, data: &str) -> Self {
         let params = kernel.params();
         let name = if data.is_empty() { kernel.name() } else { format!("{}/{data}", kernel.name()) };
-        let buffers = params.iter().map(|p| vec![POISON; p.bytes as usize + GUARD_BYTES]).collect();
+        let buffer = |p: &Param| {
+            let mut buffer = vec![POISON; p.bytes as usize + GUARD_BYTES];
+            if p.access == Access::Counter {
+                buffer[..p.bytes as usize].fill(0);
+            }
+            buffer
+        };
+        let buffers = params.iter().map(buffer).collect();
         let arguments = (0..params.len()).collect();
         Self { name, kernel: Box::new(kernel), buffers, arguments, checks: Vec::new(), defect: None }
     }
@@ -130,6 +138,11 @@ impl Case {
         let mut worst = 0.0f64;
         let mut covered: Vec<BTreeMap<usize, usize>> = vec![BTreeMap::new(); buffers.len()];
         let params = self.kernel.params();
+        for (param, &buffer) in params.iter().zip(&self.arguments) {
+            if param.access == Access::Scratch {
+                covered[buffer].insert(0, param.bytes as usize);
+            }
+        }
         for check in &self.checks {
             let buffer = self.arguments[check.param];
             let end = check.offset + check.expect.bytes();

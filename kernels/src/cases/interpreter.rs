@@ -150,7 +150,8 @@ impl PtxRunner for Interpreter {
             if param.access == Access::Write && !memory.initialised(address, param.bytes) {
                 return Err(InterpreterError::NotWritten { kernel: name, param: param.name });
             }
-            if param.access.writes() {
+            // Nobody has written all of a scratch buffer, and nobody looks at it.
+            if param.access.writes() && param.access != Access::Scratch {
                 memory.read(address, &mut buffers[buffer][..param.bytes as usize])?;
             }
         }
@@ -173,7 +174,7 @@ fn place(
         let pointing = || params.iter().zip(arguments).filter(|(_, argument)| **argument == index);
         let extent = pointing().map(|(param, _)| param.bytes).fold(0, u64::max);
         let address = memory.alloc(extent.max(1))?;
-        if pointing().any(|(param, _)| param.access != Access::Write) {
+        if pointing().any(|(param, _)| !matches!(param.access, Access::Write | Access::Scratch)) {
             memory.write(address, &buffers[index][..extent as usize])?;
         }
         placed.insert(index, address);
