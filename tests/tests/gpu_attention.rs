@@ -46,7 +46,8 @@ impl Tensors {
 
     fn expected(&self, shape: &AttentionShape, seq_len: usize) -> Vec<f64> {
         let AttentionShape { n_heads, n_kv_heads, head_dim, max_seq, scale } = *shape;
-        let cache = CacheShape { n_sequences: 1, n_kv_heads, max_seq, head_dim };
+        let element = ElementType::F32;
+        let cache = CacheShape { n_sequences: 1, n_kv_heads, max_seq, head_dim, element };
         let [q, k_cache, v_cache] = &self.host;
         let positions = [seq_len as u32 - 1];
         let inputs = AttentionInputs { q, k_cache, v_cache, positions: &positions, sequences: &[0] };

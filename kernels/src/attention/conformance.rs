@@ -3,9 +3,9 @@
 use super::{Attention, AttentionInputs};
 use crate::cases::{Case, F32_BOUND, Invariance};
 use crate::random::Random;
+use crate::stored::Stored;
 use crate::support::{boxed, known};
 use crate::{CacheShape, Kernel};
-use tensor_formats::ElementType;
 
 fn scale(head_dim: usize) -> f32 {
     (head_dim as f32).sqrt().recip()
@@ -13,22 +13,26 @@ fn scale(head_dim: usize) -> f32 {
 
 /// The kernels of this family that tools iterate over.
 pub(crate) fn catalogue() -> Vec<Box<dyn Kernel>> {
-    let kernel = |(rows, group, n_kv_heads, head_dim, max_seq): (usize, usize, usize, usize, usize)| {
-        let cache =
-            CacheShape { n_sequences: rows, n_kv_heads, max_seq, head_dim, element: ElementType::F32 };
+    type Shape = (usize, usize, usize, usize, usize);
+    let kernel = |stored: Stored, (rows, group, n_kv_heads, head_dim, max_seq): Shape| {
+        let element = stored.element();
+        let cache = CacheShape { n_sequences: rows, n_kv_heads, max_seq, head_dim, element };
         boxed(Attention::new(cache, rows, group * n_kv_heads, scale(head_dim)))
     };
     let head_dims = [64, 80, 96, 128, 256].map(|head_dim| (1, 4, 2, head_dim, 64));
     let groups = [1, 2, 7, 8].map(|group| (2, group, 2, 128, 64));
     // Llama 3.2 1B, Qwen2.5 1.5B, Llama 3.1 8B.
     let real = [(1, 4, 8, 64, 4096), (1, 6, 2, 128, 4096), (1, 4, 8, 128, 4096), (8, 4, 8, 128, 4096)];
-    head_dims.into_iter().chain(groups).chain(real).map(kernel).collect()
+    let split = [(2, 2, 2, 64, 128), (1, 8, 1, 128, 8192)];
+    let shapes = head_dims.into_iter().chain(groups).chain(real).chain(split);
+    shapes.flat_map(|shape| Stored::ALL.map(|stored| kernel(stored, shape))).collect()
 }
 
-/// A case in which row `r` attends to `lengths[r]` positions of a sequence of its own, all of whose other positions are
-/// NaN: reading one too many spoils the row.
+/// A case in which row `r` attends to `lengths[r]` positions of a sequence, all of whose other positions are NaN:
+/// reading one too many spoils the row.
 #[derive(Debug, Clone, Copy)]
 struct Sequences<'a> {
+    stored: Stored,
     group: usize,
     n_kv_heads: usize,
     head_dim: usize,
@@ -49,31 +53,51 @@ struct Data {
 }
 
 impl Sequences<'_> {
+    /// Every row has a sequence of its own: row `r` uses sequence `rows - 1 - r`.
     fn data(&self) -> Data {
+        let rows = self.lengths.len();
+        let lengths: Vec<usize> = self.lengths.iter().rev().copied().collect();
+        self.filled(&lengths, (0..rows as u32).rev().collect())
+    }
+
+    /// All rows attend to one sequence.
+    fn of_one_sequence(&self) -> Data {
+        let longest = self.lengths.iter().max().copied().unwrap_or(0);
+        self.filled(&[longest], vec![0; self.lengths.len()])
+    }
+
+    /// Caches of sequences of `filled` positions each, to which the rows attend by `sequences`.
+    fn filled(&self, filled: &[usize], sequences: Vec<u32>) -> Data {
         let rows = self.lengths.len();
         let mut random = Random::new((self.head_dim * 1000 + self.group * 10 + rows) as u64);
         let mut q = random.f32s(rows * self.group * self.n_kv_heads * self.head_dim);
         q.iter_mut().for_each(|q| *q *= self.sharpness);
         let mut cache = || {
-            let mut cache = vec![f32::NAN; rows * self.n_kv_heads * self.max_seq * self.head_dim];
+            let mut cache = vec![f32::NAN; filled.len() * self.n_kv_heads * self.max_seq * self.head_dim];
             for (index, head) in cache.chunks_mut(self.max_seq * self.head_dim).enumerate() {
-                // Row r uses sequence rows - 1 - r.
-                let length = self.lengths[rows - 1 - index / self.n_kv_heads];
-                head[..length * self.head_dim].fill_with(|| random.normal());
+                let length = filled[index / self.n_kv_heads];
+                head[..length * self.head_dim].fill_with(|| self.stored.round(random.normal()));
             }
             cache
         };
         let (k, v) = (cache(), cache());
         let positions = self.lengths.iter().map(|&length| length as u32 - 1).collect();
-        Data { q, k, v, positions, sequences: (0..rows as u32).rev().collect() }
+        Data { q, k, v, positions, sequences }
+    }
+
+    fn kernel(&self, data: &Data) -> Attention {
+        let (n_kv_heads, max_seq, head_dim) = (self.n_kv_heads, self.max_seq, self.head_dim);
+        let n_sequences = data.k.len() / (n_kv_heads * max_seq * head_dim);
+        let element = self.stored.element();
+        let cache = CacheShape { n_sequences, n_kv_heads, max_seq, head_dim, element };
+        known(Attention::new(cache, data.positions.len(), self.group * n_kv_heads, scale(head_dim)))
     }
 
     fn case(&self, data: &Data, name: &str) -> Case {
-        let rows = data.positions.len();
-        let (n_kv_heads, max_seq, head_dim) = (self.n_kv_heads, self.max_seq, self.head_dim);
-        let n_sequences = data.k.len() / (n_kv_heads * max_seq * head_dim);
-        let cache = CacheShape { n_sequences, n_kv_heads, max_seq, head_dim, element: ElementType::F32 };
-        let kernel = known(Attention::new(cache, rows, self.group * n_kv_heads, scale(head_dim)));
+        self.case_of(self.kernel(data), data, name)
+    }
+
+    fn case_of(&self, kernel: Attention, data: &Data, name: &str) -> Case {
         let inputs = AttentionInputs {
             q: &data.q,
             k_cache: &data.k,
@@ -84,71 +108,127 @@ impl Sequences<'_> {
         let y = kernel.reference(inputs);
         Case::new(kernel, name)
             .with_f32("q", &data.q)
-            .with_f32("k_cache", &data.k)
-            .with_f32("v_cache", &data.v)
+            .with_bytes("k_cache", &self.stored.encode(&data.k))
+            .with_bytes("v_cache", &self.stored.encode(&data.v))
             .with_u32("positions", &data.positions)
             .with_u32("sequences", &data.sequences)
-            .expect_f32("y", y, head_dim, F32_BOUND)
+            .expect_f32("y", y, self.head_dim, F32_BOUND)
     }
 }
+
+const PLAIN: Sequences<'static> = Sequences {
+    stored: Stored::F32,
+    group: 4,
+    n_kv_heads: 2,
+    head_dim: 64,
+    max_seq: 70,
+    lengths: &[],
+    sharpness: 1.0,
+};
 
 const LENGTHS: [usize; 5] = [1, 31, 32, 33, 1025];
 
 /// The conformance cases of this family.
 pub(crate) fn cases() -> Vec<Case> {
-    let plain =
-        Sequences { group: 4, n_kv_heads: 2, head_dim: 64, max_seq: 70, lengths: &[], sharpness: 1.0 };
     let mut cases = Vec::new();
-    let mut add = |sequences: Sequences, name: &str| cases.push(sequences.case(&sequences.data(), name));
     for head_dim in [64, 128] {
         for length in LENGTHS {
-            let one = Sequences { head_dim, max_seq: 1030, lengths: &[length], ..plain };
-            add(one, &format!("length_{length}"));
+            let one = Sequences { head_dim, max_seq: 1030, lengths: &[length], ..PLAIN };
+            cases.push(one.case(&one.data(), &format!("length_{length}")));
         }
         for rows in [2, 5, 8, 9, 16, 32] {
             let lengths: Vec<usize> = (0..rows).map(|r| 1 + (r * 29 + 33) % 70).collect();
-            add(Sequences { head_dim, lengths: &lengths, ..plain }, "batch");
+            let batch = Sequences { head_dim, lengths: &lengths, ..PLAIN };
+            cases.push(batch.case(&batch.data(), "batch"));
         }
         for group in [1, 2, 7, 8] {
             let long =
-                Sequences { head_dim, group, n_kv_heads: 1, max_seq: 1025, lengths: &LENGTHS, ..plain };
-            add(long, "lengths");
+                Sequences { head_dim, group, n_kv_heads: 1, max_seq: 1025, lengths: &LENGTHS, ..PLAIN };
+            cases.push(long.case(&long.data(), "lengths"));
         }
     }
-    for head_dim in [4, 32, 36, 64, 80, 96, 128, 192, 256] {
-        for group in [1, 2, 3, 4, 5, 6, 7, 8, 12, 16] {
-            let shape = Sequences { head_dim, group, lengths: &[70, 1, 31, 32, 33], ..plain };
-            add(shape, "shape");
+    for stored in Stored::ALL {
+        for head_dim in [4, 32, 36, 64, 80, 96, 128, 192, 256] {
+            if head_dim * stored.bytes() as usize % 16 != 0 {
+                continue;
+            }
+            for group in [1, 2, 3, 4, 5, 6, 7, 8, 12, 16] {
+                let shape = Sequences { stored, head_dim, group, lengths: &[70, 1, 31, 32, 33], ..PLAIN };
+                cases.push(shape.case(&shape.data(), "shape"));
+            }
         }
+        cases.extend(thresholds(stored));
     }
-    add(Sequences { head_dim: 128, max_seq: 700, lengths: &[700, 513], sharpness: 12.0, ..plain }, "sharp");
-    add(Sequences { max_seq: 4096, n_kv_heads: 1, lengths: &[4096], ..plain }, "full_cache");
+    let sharp = Sequences { head_dim: 128, max_seq: 700, lengths: &[700, 513], sharpness: 12.0, ..PLAIN };
+    cases.push(sharp.case(&sharp.data(), "sharp"));
+    let full = Sequences { max_seq: 4096, n_kv_heads: 1, lengths: &[4096], ..PLAIN };
+    cases.push(full.case(&full.data(), "full_cache"));
 
-    let outside = Sequences { max_seq: 40, lengths: &[40, 40, 40, 40, 40, 40], ..plain };
-    let mut data = outside.data();
-    data.positions[1..5].copy_from_slice(&[40, u32::MAX, 5, 6]);
-    data.sequences[3..5].copy_from_slice(&[6, u32::MAX]);
-    cases.push(outside.case(&data, "outside"));
-
-    // Rows of one sequence at consecutive positions, as in a prompt.
-    let prompt = Sequences { max_seq: 64, lengths: &[64; 9], ..plain };
-    let mut data = prompt.data();
-    data.positions = (50..59).collect();
-    data.sequences = vec![4; 9];
-    cases.push(prompt.case(&data, "prompt"));
-
-    let in_place = Sequences { lengths: &[70, 3], ..plain };
-    cases.push(in_place.case(&in_place.data(), "").with_alias("y", "q"));
+    for max_seq in [40, 400] {
+        let outside = Sequences { max_seq, lengths: &[40, 40, 40, 40, 40, 40], ..PLAIN };
+        let mut data = outside.data();
+        data.positions[1..5].copy_from_slice(&[max_seq as u32, u32::MAX, 5, 6]);
+        data.sequences[3..5].copy_from_slice(&[6, u32::MAX]);
+        cases.push(outside.case(&data, "outside"));
+    }
+    let prompt = Sequences { max_seq: 80, lengths: &[60, 61, 62, 63, 64, 65, 66, 67, 68], ..PLAIN };
+    cases.push(prompt.case(&prompt.of_one_sequence(), "prompt"));
+    for max_seq in [70, 200] {
+        let in_place = Sequences { max_seq, lengths: &[70, 3], ..PLAIN };
+        cases.push(in_place.case(&in_place.data(), "").with_alias("y", "q"));
+    }
     cases
 }
 
-/// A row in a batch and that row alone.
+/// Lengths around those at which the division of a row changes.
+fn thresholds(stored: Stored) -> Vec<Case> {
+    let plain = Sequences { stored, group: 2, ..PLAIN };
+    // One chunk, two, three, several; the cache ends in the middle of a chunk.
+    let chunks = Sequences { max_seq: 330, lengths: &[1, 63, 64, 65, 127, 128, 129, 192, 319, 330], ..plain };
+    // 32 heads of their own leave 16 blocks for a row: chunks grow beyond 1,024 and beyond 2,048 positions.
+    let grown = Sequences {
+        group: 1,
+        n_kv_heads: 32,
+        head_dim: 16,
+        max_seq: 2100,
+        lengths: &[1, 64, 1023, 1024, 1025, 1152, 1153, 2047, 2048, 2049, 2100],
+        ..plain
+    };
+    let whole = Sequences { max_seq: 200, lengths: &[1, 64, 65, 200], ..plain };
+    let data = whole.data();
+    vec![
+        chunks.case(&chunks.data(), "chunks"),
+        grown.case(&grown.of_one_sequence(), "grown"),
+        whole.case_of(whole.kernel(&data).unsplit(), &data, "whole"),
+    ]
+}
+
+/// A row in a batch and that row alone; a row in caches of two sizes.
 pub(crate) fn invariances() -> Vec<Invariance> {
-    let pair = |(group, head_dim): (usize, usize)| {
-        let lengths = [70, 1, 33, 300, 64, 7, 299, 128];
+    let lengths = [70, 1, 33, 300, 64, 7, 299, 128];
+    let of = |stored: Stored, group, head_dim| Sequences {
+        stored,
+        group,
+        n_kv_heads: 2,
+        head_dim,
+        max_seq: 300,
+        lengths: &lengths,
+        sharpness: 2.0,
+    };
+    let name = |shape: &Sequences, what: &str| {
+        format!("attention_{}_g{}_d{}/{what}", shape.stored.name(), shape.group, shape.head_dim)
+    };
+    let mut pairs = Vec::new();
+    for (stored, group, head_dim) in [
+        (Stored::F32, 4, 64),
+        (Stored::F32, 7, 64),
+        (Stored::F32, 4, 128),
+        (Stored::F32, 6, 128),
+        (Stored::F16, 4, 128),
+        (Stored::Bf16, 7, 64),
+    ] {
         let row = 6;
-        let shape =
-            Sequences { group, n_kv_heads: 2, head_dim, max_seq: 300, lengths: &lengths, sharpness: 2.0 };
+        let shape = of(stored, group, head_dim);
         let batch = shape.data();
         let width = group * 2 * head_dim;
         let alone = Data {
@@ -157,14 +237,27 @@ pub(crate) fn invariances() -> Vec<Invariance> {
             sequences: vec![batch.sequences[row]],
             ..batch.clone()
         };
-        Invariance {
-            name: format!("attention_f32_g{group}_d{head_dim}/row_{row}_of_8"),
+        pairs.push(Invariance {
+            name: name(&shape, &format!("row_{row}_of_8")),
             left: shape.case(&batch, ""),
             right: shape.case(&alone, ""),
             param: "y",
             left_bytes: row * width * 4..(row + 1) * width * 4,
             right_bytes: 0..width * 4,
-        }
-    };
-    [(4, 64), (7, 64), (4, 128), (6, 128)].map(pair).into()
+        });
+    }
+    for stored in [Stored::F32, Stored::F16] {
+        let small = of(stored, 4, 64);
+        let large = Sequences { max_seq: 4500, ..small };
+        let bytes = 0..lengths.len() * 4 * 2 * 64 * 4;
+        pairs.push(Invariance {
+            name: name(&small, "max_seq_300_and_4500"),
+            left: small.case(&small.data(), ""),
+            right: large.case(&large.data(), ""),
+            param: "y",
+            left_bytes: bytes.clone(),
+            right_bytes: bytes,
+        });
+    }
+    pairs
 }

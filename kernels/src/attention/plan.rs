@@ -32,8 +32,8 @@ impl Plan {
     const MAX_FEATURES: u32 = Self::THREADS * 4;
     /// Query features in a lane's registers; there are as many sums.
     const MAX_LANE_FEATURES: u32 = 64;
-    /// Words of keys and values that a lane has in flight, a step ahead of the one that it computes with included.
-    const MAX_WORDS: u32 = 64;
+    /// Registers of a lane for queries, sums, keys and values: what is left of 255 goes into addresses and scores.
+    const MAX_REGISTERS: u32 = 192;
 
     /// The plan for groups of `group` query heads of `head_dim` features, a multiple of a 16-byte load.
     pub fn new(group: u32, head_dim: u32, stored: Stored) -> Self {
@@ -43,17 +43,23 @@ impl Plan {
         let fewest = row_pieces.div_ceil(WARP) * piece;
         let most = (Self::MAX_FEATURES / head_dim).min(Self::MAX_LANE_FEATURES / fewest).min(8);
         let heads = (1..=most).rev().find(|&h| group.is_multiple_of(h)).unwrap_or(1);
+        // Queries and sums; of each position of a step keys and values, and those of the next step as they were loaded.
+        let registers = |pieces: u32, unroll: u32| {
+            let features = pieces * piece;
+            2 * features * heads + 2 * (features + features / stored.per_word()) * unroll
+        };
         let candidates = [4, 8, 16, WARP].map(|lanes| (lanes, row_pieces.div_ceil(lanes)));
-        let fits = |&(_, pieces): &(u32, u32)| pieces * piece * heads <= Self::MAX_LANE_FEATURES;
+        let fits = |&(_, pieces): &(u32, u32)| {
+            pieces * piece * heads <= Self::MAX_LANE_FEATURES && registers(pieces, 1) <= Self::MAX_REGISTERS
+        };
         // Instructions for a position and head: products with keys and values, shuffles, softmax.
         let cost = |&(lanes, pieces): &(u32, u32)| lanes * (2 * pieces * piece + 2 * lanes.ilog2() + 6);
         let (lanes, pieces) =
             candidates.into_iter().filter(fits).min_by_key(cost).unwrap_or((WARP, row_pieces.div_ceil(WARP)));
         let side_by_side = Self::WARPS * (WARP / lanes);
-        // Keys and values, of this step and of the next.
-        let words = 4 * pieces * piece / stored.per_word();
-        let most = (Self::MAX_WORDS / words).min(Self::MAX_STEP / side_by_side).max(1);
-        Self { heads, piece, lanes, pieces, unroll: 1 << most.ilog2() }
+        let unrolls = [4, 2].into_iter().filter(|unroll| side_by_side * unroll <= Self::MAX_STEP);
+        let unroll = unrolls.into_iter().find(|&u| registers(pieces, u) <= Self::MAX_REGISTERS).unwrap_or(1);
+        Self { heads, piece, lanes, pieces, unroll }
     }
 
     /// Positions that a warp reads side by side.

@@ -18,6 +18,7 @@ use gpu_driver::{
 use kernels::attention::Attention;
 use kernels::kv_scatter::KvScatter;
 use kernels::{CacheShape, Kernel};
+use tensor_formats::ElementType;
 
 use super::error::CudaError;
 use super::module_cache::ModuleCache;
@@ -75,8 +76,11 @@ impl AttentionOps {
     /// A shape that no kernel takes, or the driver's failure.
     pub fn new(cache: &ModuleCache, shape: AttentionShape) -> Result<Self, CudaError> {
         let AttentionShape { n_heads, n_kv_heads, head_dim, max_seq, scale } = shape;
-        let cache_shape = CacheShape { n_sequences: 1, n_kv_heads, max_seq, head_dim };
-        let attention = Compiled::new(cache, &Attention::new(cache_shape, 1, n_heads, scale)?)?;
+        let element = ElementType::F32;
+        let cache_shape = CacheShape { n_sequences: 1, n_kv_heads, max_seq, head_dim, element };
+        // Without memory of its own, so that calls on several streams do not meet.
+        let attention = Attention::new(cache_shape, 1, n_heads, scale)?.unsplit();
+        let attention = Compiled::new(cache, &attention)?;
         let scatter = Compiled::new(cache, &KvScatter::new(cache_shape, 1)?)?;
         let fail = || CudaError::driver("preparing attention");
         let stream = Stream::new(cache.context()).map_err(fail())?;

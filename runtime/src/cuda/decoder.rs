@@ -104,9 +104,9 @@ impl CudaDecoder {
         options.check(model.config())?;
         let config = model.config().clone();
         let layout = EngineLayout::new(&config, options)?;
-        let (memory, regions) = load(model, options, &layout, context)?;
-        let cache = ModuleCache::new(context).map_err(failed("preparing the device"))?;
         let stream = Stream::new(context).map_err(driver_failed("making the stream"))?;
+        let (memory, regions) = load(model, options, &layout, &stream)?;
+        let cache = ModuleCache::new(context).map_err(failed("preparing the device"))?;
         let name = context.device().name().map_err(driver_failed("asking for the device's name"))?;
         let mut decoder = Self {
             guard: StepGuard::new(&config, options),
@@ -220,7 +220,7 @@ impl CudaDecoder {
     fn make_room(&mut self, tensors: &StepTensors) -> Result<(), Error> {
         let result = tensors.result.and_then(|id| tensors.memory.view(id)).map_or(0, |view| view.bytes());
         let wanted =
-            [(self.regions.workspace, tensors.memory.workspace_bytes), (self.regions.host_results, result)];
+            [(self.regions.workspace, tensors.workspace_bytes()), (self.regions.host_results, result)];
         for (region, bytes) in wanted {
             if self.memory.map().get(region).is_none_or(|region| region.bytes < bytes) {
                 self.steps.clear();
@@ -352,13 +352,15 @@ fn open(ordinal: usize) -> Result<Context, Error> {
     })
 }
 
-/// Allocates everything, after a look at whether it fits, and uploads weights and tables.
+/// Allocates everything, after a look at whether it fits, and uploads weights and tables. What `stream` is given here
+/// comes before the first step, which it is also given.
 fn load(
     model: &Model,
     options: &EngineOptions,
     layout: &EngineLayout,
-    context: &Context,
+    stream: &Stream,
 ) -> Result<(DeviceMemory, EngineRegions), Error> {
+    let context = stream.context();
     let free = context.memory_info().map_err(driver_failed("asking for free memory"))?.free;
     layout.need().check(free).map_err(failed("allocating memory"))?;
     let mut memory = DeviceMemory::new(context);
@@ -372,6 +374,9 @@ fn load(
         ))
     };
     let (weights, caches, state, workspace) = device_regions().map_err(failed("allocating memory"))?;
+    let counters = memory
+        .allocate_filled(stream, "counters", RegionKind::State, layout.counter_bytes, 0)
+        .map_err(failed("allocating memory"))?;
     let mut host = |name, bytes| memory.allocate_host(name, bytes).map_err(failed("allocating memory"));
     let host_state = host("host state", layout.state_bytes())?;
     // Enough for the token ids of a step; logits take more, and get it when they are first asked for.
@@ -396,7 +401,7 @@ fn load(
     let table = model.rope_table(options.max_seq)?;
     send(layout.rope_table.offset, bytemuck::cast_slice(&table), "the rotation table")?;
     uploader.finish().map_err(failed("uploading weights"))?;
-    let regions = EngineRegions { weights, caches, state, workspace, host_state, host_results };
+    let regions = EngineRegions { weights, caches, state, workspace, counters, host_state, host_results };
     Ok((memory, regions))
 }
 

@@ -6,6 +6,7 @@ use graph::passes::{self, Rewrite};
 use graph::{GraphError, MemoryPlan, TensorId};
 
 use super::layout::{ALIGNMENT, Layout, MemoryNeed};
+use super::working_memory::WorkingMemory;
 use crate::decoder::Output;
 use crate::engine::{Activations, EngineOptions};
 use crate::error::Error;
@@ -35,8 +36,10 @@ pub struct EngineLayout {
     pub cache_bytes: u64,
     /// Tokens, positions and sequences: three vectors of `max_rows` words, this many bytes apart.
     pub state_stride: u64,
-    /// Bytes of the workspace that the largest of the usual steps needs.
+    /// Bytes of the workspace that the largest of the usual steps needs: intermediates and scratch of kernels.
     pub workspace_bytes: u64,
+    /// Bytes of counters of kernels.
+    pub counter_bytes: u64,
 }
 
 impl EngineLayout {
@@ -68,10 +71,11 @@ impl EngineLayout {
             caches.push((keys, place(&mut cache_arena, *values, "the KV cache")?));
         }
         let state_stride = (options.max_rows as u64 * 4).next_multiple_of(ALIGNMENT);
-        let mut workspace_bytes = largest.memory.workspace_bytes;
+        let (mut workspace_bytes, mut counter_bytes) = (largest.workspace_bytes(), largest.working.counters);
         for output in [Output::LastArgmax, Output::LastLogits, Output::AllArgmax] {
             let step = StepTensors::new(config, options, options.max_rows, output)?;
-            workspace_bytes = workspace_bytes.max(step.memory.workspace_bytes);
+            workspace_bytes = workspace_bytes.max(step.workspace_bytes());
+            counter_bytes = counter_bytes.max(step.working.counters);
         }
         Ok(Self {
             weights,
@@ -81,6 +85,7 @@ impl EngineLayout {
             cache_bytes: cache_arena.bytes(),
             state_stride,
             workspace_bytes,
+            counter_bytes,
         })
     }
 
@@ -91,7 +96,8 @@ impl EngineLayout {
 
     /// What the engine needs on the device.
     pub const fn need(&self) -> MemoryNeed {
-        let workspace = self.workspace_bytes.saturating_add(self.state_bytes());
+        let small = self.state_bytes().saturating_add(self.counter_bytes);
+        let workspace = self.workspace_bytes.saturating_add(small);
         MemoryNeed { weights: self.weight_bytes, caches: self.cache_bytes, workspace }
     }
 }
@@ -115,6 +121,8 @@ pub struct StepTensors {
     pub kv: Vec<(TensorId, TensorId)>,
     /// Each weight with its tensor's name.
     pub weights: Vec<(TensorId, String)>,
+    /// What its kernels work in.
+    pub working: WorkingMemory,
     /// What goes back to the host: logits, or token ids; nothing if only the caches are filled.
     pub result: Option<TensorId>,
 }
@@ -135,6 +143,8 @@ impl StepTensors {
         let step = build_step(config, &StepShape { rows, n_sequences, max_seq, output })?;
         let rewrite = rewritten(&step, options.activations).map_err(|error| Error::graph("step", error))?;
         let memory = rewrite.graph.plan();
+        let working = WorkingMemory::of_graph(&rewrite.graph, &memory)
+            .map_err(|error| Error::device("cuda", "planning a step", error))?;
         // Leaves and outputs survive every pass.
         let map = |id: TensorId| {
             rewrite.map(id).ok_or_else(|| {
@@ -161,8 +171,19 @@ impl StepTensors {
             weights,
             result: result.map(map).transpose()?,
             memory,
+            working,
             rewrite,
         })
+    }
+
+    /// Where the scratch of kernels begins in the workspace, after the intermediates.
+    pub const fn scratch_offset(&self) -> u64 {
+        self.memory.workspace_bytes.saturating_add(ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT
+    }
+
+    /// Bytes of intermediates and scratch.
+    pub const fn workspace_bytes(&self) -> u64 {
+        self.scratch_offset().saturating_add(self.working.scratch)
     }
 }
 

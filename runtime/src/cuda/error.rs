@@ -61,6 +61,18 @@ pub enum CudaError {
         /// The bytes that are bound.
         bytes: u64,
     },
+    /// A kernel that works in more memory than is there for it.
+    #[error("{kernel} needs {needs} bytes of memory for {param} and what comes before it, {bytes} are bound")]
+    NoWorkingMemory {
+        /// The kernel.
+        kernel: String,
+        /// Its parameter.
+        param: &'static str,
+        /// Bytes of memory of that kind up to the end of the parameter.
+        needs: u64,
+        /// The bytes that are bound.
+        bytes: u64,
+    },
     /// A plan that needs more than the device has.
     #[error(
         "{} bytes are needed on the device ({} for weights, {} for KV caches, {} for workspaces), {free} are free",

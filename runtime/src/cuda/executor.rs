@@ -1,6 +1,7 @@
 //! [`CudaExecutor`]: turns a graph into a launch plan.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use graph::{
     Add, Argmax, Attention, BufferId, CopyTensor, EmbedRows, KernelDispatch, KvScatter, Mul, MulMat, OpCall,
@@ -12,12 +13,15 @@ use super::error::CudaError;
 use super::lower::{Lowered, lower};
 use super::memory_map::Span;
 use super::plan::{Argument, LaunchPlan};
+use super::working_memory::{self, WorkingMemory};
 
 /// Where a graph's buffers are.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Bindings {
     leaves: BTreeMap<TensorId, Span>,
     workspace: Option<Span>,
+    scratch: Option<Span>,
+    counters: Option<Span>,
 }
 
 impl Bindings {
@@ -34,6 +38,18 @@ impl Bindings {
     /// The memory of intermediates.
     pub fn bind_workspace(&mut self, span: Span) {
         self.workspace = Some(span);
+    }
+
+    /// The memory of kernels' scratch: in a region of kind [`Scratch`](super::memory_map::RegionKind::Scratch), apart
+    /// from the intermediates.
+    pub fn bind_scratch(&mut self, span: Span) {
+        self.scratch = Some(span);
+    }
+
+    /// The memory of kernels' counters: in a region of kind [`State`](super::memory_map::RegionKind::State), zero before
+    /// the first run.
+    pub fn bind_counters(&mut self, span: Span) {
+        self.counters = Some(span);
     }
 
     /// The bytes of a tensor.
@@ -59,14 +75,27 @@ impl Bindings {
 #[derive(Debug)]
 pub struct CudaExecutor<'a> {
     plan: LaunchPlan,
-    bindings: &'a Bindings,
-    target: Target,
+    /// The memory, and what kernels have to run on; `None` if nothing is to be appended.
+    device: Option<(&'a Bindings, Target)>,
+    working: WorkingMemory,
+}
+
+impl CudaExecutor<'static> {
+    /// An executor that appends nothing, and only finds what [memory](CudaExecutor::working_memory) the kernels work in.
+    pub fn sizing() -> Self {
+        Self { plan: LaunchPlan::new(Arc::default()), device: None, working: WorkingMemory::default() }
+    }
 }
 
 impl<'a> CudaExecutor<'a> {
     /// An executor that appends to `plan` kernels for `target`, with operands where `bindings` says.
     pub fn new(plan: LaunchPlan, bindings: &'a Bindings, target: Target) -> Self {
-        Self { plan, bindings, target }
+        Self { plan, device: Some((bindings, target)), working: WorkingMemory::default() }
+    }
+
+    /// What the kernels that were dispatched work in, one after the other.
+    pub fn working_memory(&self) -> WorkingMemory {
+        self.working
     }
 
     /// The plan with everything that was dispatched.
@@ -77,29 +106,37 @@ impl<'a> CudaExecutor<'a> {
     fn append(&mut self, call: OpCall) -> Result<usize, CudaError> {
         let launches = lower(&call)?;
         let count = launches.len();
-        for Lowered { kernel, operands } in launches {
-            let argument = |view: &TensorView| {
-                Ok::<_, CudaError>(Argument { span: self.bindings.span(view)?, element: view.dtype })
-            };
-            let arguments = operands.iter().map(argument).collect::<Result<Vec<_>, _>>()?;
-            self.plan.launch(kernel, &arguments)?;
+        for launch in launches {
+            self.working = self.working.max(WorkingMemory::of(&launch.kernel.params())?);
+            if let Some((bindings, _)) = self.device {
+                let arguments = arguments(&launch, bindings)?;
+                self.plan.launch(launch.kernel, &arguments)?;
+            }
         }
         Ok(count)
     }
+}
+
+/// Where the parameters of a launch are.
+fn arguments(launch: &Lowered, bindings: &Bindings) -> Result<Vec<Argument>, CudaError> {
+    let tensor =
+        |view: &TensorView| Ok::<_, CudaError>(Argument { span: bindings.span(view)?, element: view.dtype });
+    let tensors = launch.operands.iter().map(tensor).collect::<Result<Vec<_>, _>>()?;
+    let working = [bindings.scratch, bindings.counters];
+    working_memory::arguments(&launch.kernel.name(), &launch.kernel.params(), tensors, working)
 }
 
 impl KernelDispatch for CudaExecutor<'_> {
     type Error = CudaError;
 
     fn check(&self, call: &OpCall) -> Result<(), CudaError> {
-        for Lowered { kernel, operands } in lower(call)? {
-            let needs = kernel.min_target();
-            if needs > self.target {
-                return Err(CudaError::Target { kernel: kernel.name(), needs, target: self.target });
+        for launch in lower(call)? {
+            let Some((bindings, target)) = self.device else { continue };
+            let needs = launch.kernel.min_target();
+            if needs > target {
+                return Err(CudaError::Target { kernel: launch.kernel.name(), needs, target });
             }
-            for view in &operands {
-                self.bindings.span(view)?;
-            }
+            arguments(&launch, bindings)?;
         }
         Ok(())
     }

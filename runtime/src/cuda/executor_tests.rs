@@ -13,6 +13,7 @@ use super::error::CudaError;
 use super::executor::{Bindings, CudaExecutor};
 use super::memory_map::{MemoryMap, Region, RegionKind};
 use super::plan::LaunchPlan;
+use super::working_memory::WorkingMemory;
 
 const BASE: u64 = 0x7_0000_0000;
 
@@ -38,6 +39,9 @@ fn plan_with(graph: &ComputeGraph, bound: impl Fn(&str) -> bool) -> Result<Launc
         }
     }
     bindings.bind_workspace(add("workspace", RegionKind::Scratch, memory.workspace_bytes));
+    let working = WorkingMemory::of_graph(graph, &memory)?;
+    bindings.bind_scratch(add("scratch", RegionKind::Scratch, working.scratch));
+    bindings.bind_counters(add("counters", RegionKind::State, working.counters));
     let mut executor = CudaExecutor::new(LaunchPlan::new(Arc::new(map)), &bindings, Target::SM_90A);
     let result = execute_graph(graph, &memory, &mut executor)?;
     let plan = executor.finish();

@@ -20,10 +20,11 @@ use tensor_formats::ElementType;
 use super::error::CudaError;
 use super::row_chunks::row_chunks;
 
-/// A kernel and the tensors for its parameters.
+/// A kernel and its tensors.
 #[derive(Debug, Clone)]
 pub(crate) struct Lowered {
     pub(crate) kernel: Arc<dyn Kernel>,
+    /// For each parameter that is not working memory.
     pub(crate) operands: Vec<TensorView>,
 }
 
@@ -64,13 +65,13 @@ pub(crate) fn lower(call: &OpCall) -> Result<Vec<Lowered>, CudaError> {
         }
         OpCall::KvScatter(a) => {
             let graph::KvScatter { n_sequences, n_kv_heads, max_seq, head_dim, .. } = a;
-            let cache = CacheShape { n_sequences, n_kv_heads, max_seq, head_dim };
+            let cache = CacheShape { n_sequences, n_kv_heads, max_seq, head_dim, element: a.cache.dtype };
             let kernel = KvScatter::new(cache, a.input.shape.rows());
             one(kernel, &[a.cache, a.input, a.positions, a.sequences])?
         }
         OpCall::Attention(a) => {
             let graph::Attention { n_sequences, n_kv_heads, max_seq, head_dim, .. } = a;
-            let cache = CacheShape { n_sequences, n_kv_heads, max_seq, head_dim };
+            let cache = CacheShape { n_sequences, n_kv_heads, max_seq, head_dim, element: a.keys.dtype };
             let kernel = Attention::new(cache, a.query.shape.rows(), a.n_heads, a.scale);
             one(kernel, &[a.query, a.keys, a.values, a.positions, a.sequences, a.output])?
         }

@@ -90,6 +90,7 @@ mod step_plan_tests;
 #[cfg(test)]
 mod testing;
 pub mod upload;
+pub mod working_memory;
 
 pub use decoder::{CudaDecoder, DecoderStats};
 pub use edges::{Accesses, Edge, dependencies};

@@ -37,6 +37,8 @@ impl fmt::Display for Listing<'_> {
                             Access::Read => "=",
                             Access::Write => "->",
                             Access::ReadWrite => "<->",
+                            Access::Scratch => "~",
+                            Access::Counter => "#",
                         };
                         write!(f, "  {}{sign}{}", param.name, plan.memory().display(*span))?;
                     }

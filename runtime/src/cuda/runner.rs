@@ -17,6 +17,7 @@ use super::memory_map::{RegionId, RegionKind, Span};
 use super::module_cache::ModuleCache;
 use super::plan::LaunchPlan;
 use super::plan_graph::PlanGraph;
+use super::working_memory::WorkingMemory;
 
 /// How often a graph is launched before its results are read as those of the last replay.
 pub const REPLAYS: usize = 100;
@@ -121,7 +122,9 @@ impl ConformanceBackend for CudaRunner {
 
     fn run(&mut self, job: &Job<'_>) -> Result<Vec<Run>, String> {
         let fail = |error: CudaError| crate::error::chain(&error);
-        let memory = JobMemory::new(job, &self.stream).map_err(fail)?;
+        let working = WorkingMemory::of_graph(job.graph, job.plan);
+        let working = working.map_err(|error| crate::error::chain(&error))?;
+        let memory = JobMemory::new(job, working, &self.stream).map_err(fail)?;
         let plan = LaunchPlan::new(memory.device.map().clone());
         let mut executor = CudaExecutor::new(plan, &memory.bindings, self.cache.target());
         execute_graph(job.graph, job.plan, &mut executor).map_err(|error| crate::error::chain(&error))?;
@@ -152,10 +155,12 @@ struct JobMemory {
     /// By leaf, in the job's order.
     leaves: Vec<RegionId>,
     workspace: RegionId,
+    scratch: RegionId,
+    counters: RegionId,
 }
 
 impl JobMemory {
-    fn new(job: &Job<'_>, stream: &Stream) -> Result<Self, CudaError> {
+    fn new(job: &Job<'_>, working: WorkingMemory, stream: &Stream) -> Result<Self, CudaError> {
         let mut device = DeviceMemory::new(stream.context());
         let mut bindings = Bindings::new();
         let written = scattered(job.graph);
@@ -169,19 +174,27 @@ impl JobMemory {
         let bytes = job.plan.workspace_bytes;
         let workspace = device.allocate("workspace", RegionKind::Scratch, bytes)?;
         bindings.bind_workspace(Span { region: workspace, offset: 0, bytes });
-        Ok(Self { device, bindings, leaves, workspace })
+        let scratch = device.allocate("scratch", RegionKind::Scratch, working.scratch)?;
+        bindings.bind_scratch(Span { region: scratch, offset: 0, bytes: working.scratch });
+        let counters = device.allocate("counters", RegionKind::State, working.counters)?;
+        bindings.bind_counters(Span { region: counters, offset: 0, bytes: working.counters });
+        Ok(Self { device, bindings, leaves, workspace, scratch, counters })
     }
 
-    /// The leaves as given, the workspace poisoned.
+    /// The leaves as given, workspace and scratch poisoned, counters at zero.
     fn reset(&self, job: &Job<'_>, stream: &Stream) -> Result<(), CudaError> {
         for ((_, bytes), region) in job.leaves.iter().zip(&self.leaves) {
             let span = Span { region: *region, offset: 0, bytes: bytes.len() as u64 };
             let mut target = self.device.device_slice_mut(span)?;
             stream.copy_to_device(&mut target, bytes).map_err(CudaError::driver("uploading a leaf"))?;
         }
-        let span = Span { region: self.workspace, offset: 0, bytes: job.plan.workspace_bytes };
-        let mut target = self.device.device_slice_mut(span)?;
-        stream.memset(&mut target, job.poison).map_err(CudaError::driver("poisoning the workspace"))
+        let fills = [(self.workspace, job.poison), (self.scratch, job.poison), (self.counters, 0)];
+        for (region, value) in fills {
+            let Some(span) = self.device.map().whole(region) else { continue };
+            let mut target = self.device.device_slice_mut(span)?;
+            stream.memset(&mut target, value).map_err(CudaError::driver("filling working memory"))?;
+        }
+        Ok(())
     }
 
     fn read(&self, job: &Job<'_>, stream: &Stream) -> Result<Vec<Vec<u8>>, CudaError> {

@@ -21,8 +21,10 @@ pub struct EngineRegions {
     pub caches: RegionId,
     /// Tokens, positions and sequences on the device.
     pub state: RegionId,
-    /// Intermediates.
+    /// Intermediates, and scratch of kernels.
     pub workspace: RegionId,
+    /// Counters of kernels.
+    pub counters: RegionId,
     /// The host's copy of the state.
     pub host_state: RegionId,
     /// The host's copy of the results.
@@ -94,8 +96,13 @@ fn bind(
         bindings.bind(*keys, span(regions.caches, *keys_at));
         bindings.bind(*values, span(regions.caches, *values_at));
     }
-    let workspace =
-        map.whole(regions.workspace).ok_or(CudaError::Overflow { what: "the workspace".into() })?;
-    bindings.bind_workspace(workspace);
+    let whole = |region, what: &str| map.whole(region).ok_or(CudaError::Overflow { what: what.into() });
+    let workspace = whole(regions.workspace, "the workspace")?;
+    let scratch_at = tensors.scratch_offset();
+    bindings.bind_workspace(workspace.prefix(scratch_at).unwrap_or(workspace));
+    if let Some(scratch) = workspace.slice(scratch_at, tensors.working.scratch) {
+        bindings.bind_scratch(scratch);
+    }
+    bindings.bind_counters(whole(regions.counters, "the counters")?);
     Ok(bindings)
 }

@@ -45,6 +45,7 @@ fn engine(activations: Activations, max_rows: usize) -> Engine {
         caches: add("caches", RegionKind::State, layout.cache_bytes),
         state: add("state", RegionKind::Scratch, layout.state_bytes()),
         workspace: add("workspace", RegionKind::Scratch, layout.workspace_bytes),
+        counters: add("counters", RegionKind::State, layout.counter_bytes),
         host_state: add("host state", RegionKind::Host, layout.state_bytes()),
         host_results: add("host results", RegionKind::Host, 1 << 20),
     };
