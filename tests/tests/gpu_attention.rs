@@ -7,6 +7,7 @@ use kernels::random::Random;
 use runtime::cuda::CudaError;
 use runtime::cuda::attention_ops::{AttentionInput, AttentionOps, AttentionShape};
 use runtime::cuda::runner::CudaRunner;
+use tensor_formats::ElementType;
 use tests::gpu;
 
 const SHAPE: AttentionShape =

@@ -149,7 +149,7 @@ pub(crate) fn cases() -> Vec<Case> {
     }
     for stored in Stored::ALL {
         for head_dim in [4, 32, 36, 64, 80, 96, 128, 192, 256] {
-            if head_dim * stored.bytes() as usize % 16 != 0 {
+            if !(head_dim * stored.bytes() as usize).is_multiple_of(16) {
                 continue;
             }
             for group in [1, 2, 3, 4, 5, 6, 7, 8, 12, 16] {

@@ -138,11 +138,6 @@ impl Case {
         let mut worst = 0.0f64;
         let mut covered: Vec<BTreeMap<usize, usize>> = vec![BTreeMap::new(); buffers.len()];
         let params = self.kernel.params();
-        for (param, &buffer) in params.iter().zip(&self.arguments) {
-            if param.access == Access::Scratch {
-                covered[buffer].insert(0, param.bytes as usize);
-            }
-        }
         for check in &self.checks {
             let buffer = self.arguments[check.param];
             let end = check.offset + check.expect.bytes();
@@ -171,7 +166,8 @@ impl Case {
         Ok(CaseReport { relative_error: worst })
     }
 
-    /// Launches the kernel and returns the buffers as it left them, guards included, without checking them.
+    /// Launches the kernel and returns the buffers as it left them, guards included, without checking them. Scratch is
+    /// returned as it was, since what it holds means nothing.
     ///
     /// # Errors
     /// [`CaseFailure::Malformed`] and [`CaseFailure::Launch`].
@@ -184,6 +180,12 @@ impl Case {
         runner
             .run(self.kernel.as_ref(), &mut views, &self.arguments)
             .map_err(|source| CaseFailure::Launch { case: self.name.clone(), source: Box::new(source) })?;
+        for (param, &buffer) in self.kernel.params().iter().zip(&self.arguments) {
+            if param.access == Access::Scratch {
+                let extent = ..param.bytes as usize;
+                buffers[buffer][extent].copy_from_slice(&self.buffers[buffer][extent]);
+            }
+        }
         Ok(buffers)
     }
 
