@@ -219,6 +219,17 @@ pub(crate) fn cases() -> Vec<Case> {
         cases.push(only(10_000, at, -1.0, -2.0, &format!("at_{at}")));
         cases.push(only(10_001, at, -3.0e38, -inf, &format!("above_minus_inf_at_{at}")));
     }
+    // Equal everywhere: the first wins, in the unrolled loop and in its tail, with and without vectors.
+    cases.extend([1023, 20_481, 20_484].map(|n| case(1, n, "equal", &vec![0.5; n])));
+    // A row for each end of what one instruction of the block loads, in the unrolled loop and in its tail.
+    cases.extend([5 * 1024 + 1, 4 * (5 * 1024 + 1)].map(|n: usize| {
+        let unit = if n.is_multiple_of(4) { 4 } else { 1 };
+        let ends: Vec<usize> =
+            (0..=5).flat_map(|i| [i * 1024 * unit, ((i + 1) * 1024 * unit).min(n) - 1]).collect();
+        let mut x = vec![-1.0; ends.len() * n];
+        ends.iter().zip(x.chunks_exact_mut(n)).for_each(|(&at, row)| row[at] = 1.0);
+        case(ends.len(), n, "ends", &x)
+    }));
     cases.push(only(4096, 4000, nan, -5.0, "nan_among_equals"));
     cases.push(only(4096, 0, nan, -5.0, "nan_first"));
     cases.push(only(4096, 77, 1.0, nan, "one_number"));

@@ -133,5 +133,7 @@ pub(crate) fn cases() -> Vec<Case> {
     cases.extend(sizes.map(|n| case(ElementType::F32, 3, n)));
     cases.extend(sizes.map(|n| case(ElementType::F16, 3, n)));
     cases.extend(ElementType::ALL.map(|element| case(element, 5, 768)));
+    // Several blocks, the last of which is not full.
+    cases.extend(ElementType::ALL.map(|element| case(element, 35, 768)));
     cases
 }

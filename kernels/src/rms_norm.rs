@@ -156,13 +156,18 @@ pub(crate) fn catalogue() -> Vec<Box<dyn Kernel>> {
 }
 
 fn case(rows: usize, n: usize, in_place: bool) -> Case {
+    let case = scaled_case(rows, n, 1.0, "");
+    if in_place { case.with_alias("y", "x") } else { case }
+}
+
+/// Activations that are normally distributed with deviation `deviation`.
+fn scaled_case(rows: usize, n: usize, deviation: f32, data: &str) -> Case {
     let kernel = known(RmsNorm::new(rows, n, 1e-5));
     let mut random = Random::new((rows * n) as u64);
     let (x, w) = (random.f32s(rows * n), random.f32s(n));
+    let x: Vec<f32> = x.iter().map(|v| v * deviation).collect();
     let y = kernel.reference(&x, &w);
-    let case = Case::new(kernel, "");
-    let case = if in_place { case.with_alias("y", "x") } else { case };
-    case.with_f32("x", &x).with_f32("w", &w).expect_f32("y", y, n, F32_BOUND)
+    Case::new(kernel, data).with_f32("x", &x).with_f32("w", &w).expect_f32("y", y, n, F32_BOUND)
 }
 
 /// The conformance cases of this family.
@@ -170,7 +175,11 @@ pub(crate) fn cases() -> Vec<Case> {
     let batches = [1, 2, 5, 8, 9, 16, 32].map(|rows| case(rows, 576, false));
     let sizes = [1, 2, 3, 4, 31, 33, 127, 128, 1000, 1023, 1536, 2048, 4096, 8191, 8192, 40_000, 65_537];
     let sizes = sizes.map(|n| case(2, n, false));
-    batches.into_iter().chain(sizes).chain([case(3, 896, true), case(2, 101, true)]).collect()
+    let in_place = [case(3, 896, true), case(2, 101, true)];
+    // The mean of squares is less than `eps`, or zero.
+    let small = [896, 40_000].map(|n| scaled_case(2, n, 1e-3, "small"));
+    let zeros = [scaled_case(1, 896, 0.0, "zeros")];
+    batches.into_iter().chain(sizes).chain(in_place).chain(small).chain(zeros).collect()
 }
 
 /// A row in a batch and that row alone.

@@ -191,7 +191,7 @@ pub(crate) fn cases() -> Vec<Case> {
     cases.push(special("nan", &[0.0, 1.0, f32::NAN, 2.0, 3.0, 4.0]));
     cases.push(special("large", &large));
     // The largest element of each row is elsewhere, and without it the others overflow.
-    cases.extend([33, 1000, 1025, 8196].map(|n| {
+    cases.extend([33, 99, 130, 1000, 1025, 8196].map(|n| {
         let rows = 96;
         let kernel = known(SoftMax::new(rows, n, 1.0));
         let mut random = Random::new(n as u64);
@@ -200,5 +200,21 @@ pub(crate) fn cases() -> Vec<Case> {
         let y = kernel.reference(&x);
         Case::new(kernel, "peaks").with_f32("x", &x).expect_f32("y", y, n, F32_BOUND)
     }));
+    // The same in each of the 32 warps of a block and the 32 elements of a thread; in a loop over longer rows too.
+    cases.extend([32_000, 32_772, 40_001].map(|n: usize| {
+        let kernel = known(SoftMax::new(32, n, 1.0));
+        let vector = if n.is_multiple_of(4) { 4 } else { 1 };
+        let mut x = Random::new(n as u64).f32s(32 * n);
+        for (row, x) in x.chunks_exact_mut(n).enumerate() {
+            let thread = 32 * row + 7 * row % 32;
+            let (step, element) = (row / vector, row % vector);
+            let at = (step * 1024 + thread) * vector + element;
+            x[if at < n { at } else { thread * vector }] = 500.0;
+        }
+        let y = kernel.reference(&x);
+        Case::new(kernel, "a_peak_in_each_warp").with_f32("x", &x).expect_f32("y", y, n, F32_BOUND)
+    }));
+    // So low that a maximum of zero would leave nothing of them.
+    cases.push(special("low", &[-1000.0, -1001.0, -999.5, -1000.25, -1000.0]));
     cases
 }

@@ -5,6 +5,7 @@
 
 mod case;
 mod check;
+mod equivalent;
 mod interpreter;
 mod invariance;
 mod mutants;

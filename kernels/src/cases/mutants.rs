@@ -6,7 +6,7 @@ use ptx_builder::interp::Options;
 use ptx_builder::testing::{Mutation, mutations};
 use ptx_builder::{Inst, Module, Target};
 
-use super::{Case, CaseFailure, Interpreter};
+use super::{Case, CaseFailure, Interpreter, equivalent};
 
 /// A kernel with all its cases, ready to be changed.
 #[derive(Debug)]
@@ -153,7 +153,10 @@ impl Survey {
 
     /// Mistakes that nothing noticed, with the reason if they make no difference.
     pub fn unnoticed(&self) -> impl Iterator<Item = (&str, Option<&'static str>)> {
-        self.mistakes.iter().filter(|(_, noticed)| !**noticed).map(|(m, _)| (m.as_str(), without_effect(m)))
+        self.mistakes
+            .iter()
+            .filter(|(_, noticed)| !**noticed)
+            .map(|(m, _)| (m.as_str(), equivalent::reason(m)))
     }
 
     /// The share, from 0 to 1, of the mistakes that make a difference which a case noticed.
@@ -177,7 +180,7 @@ pub fn family(name: &str) -> &str {
         // Formats look like shapes: q8, q4, f16.
         let is_format =
             part.len() <= 4 && (part.starts_with('q') || part.starts_with('f') || part.starts_with("bf"));
-        let is_format = is_format || part == "0" && name[..end].ends_with("q8");
+        let is_format = is_format || part == "0" && ["q4_", "q8_"].iter().any(|q| name[..end].ends_with(q));
         if end > 0 && is_shape(part) && !is_format {
             break;
         }
@@ -203,61 +206,15 @@ fn without_numbers(line: &str) -> String {
         let number = &from[..end.unwrap_or(from.len())];
         let word = before.rsplit(|c: char| !c.is_ascii_alphanumeric() && c != '%').next().unwrap_or_default();
         let is_register = word.starts_with('%') && word[1..].chars().all(|c| c.is_ascii_lowercase());
+        let is_label = word == "L";
         let in_name = before.ends_with(|c: char| c.is_ascii_alphanumeric() || c == '_' || c == '%');
         let of_shape = !in_name
             && (is_float && number != "0f00000000"
                 || number.parse::<u64>().is_ok_and(|n| n > 32 || counting && n > 0));
-        if !is_register && !of_shape {
+        if !is_register && !is_label && !of_shape {
             text.push_str(number);
         }
         rest = &from[number.len()..];
     }
     text + rest
-}
-
-/// Mistakes that make no difference, and why: a part of the line, a part of the change, the reason.
-const WITHOUT_EFFECT: &[(&str, &str, &str)] = &[
-    (
-        "shfl.sync.bfly",
-        "Literal(3, 1)",
-        "16, 8, 4, 2, 1 with one of them made odd still reach every lane from every lane",
-    ),
-    (
-        "st.shared",
-        "NegateGuard",
-        "after a butterfly every lane holds the result, so that any lane may store it",
-    ),
-    (
-        "setp.eq.u32 %p, %r, 0;",
-        "",
-        "the first lane stores what every lane of a butterfly holds: another lane does as well",
-    ),
-    (
-        "setp.eq.u32 %p, %r_tid_x, 0;",
-        "Literal(3, 1)",
-        "the second thread holds the result as well as the first",
-    ),
-    ("and.b32 %r, %r_tid_x, 0x1F;", "Literal(2, -1)", "lanes 0 and 1 both store what both hold"),
-    ("ld.shared.v4.f32", "Swap(0, 1)", "sums and maxima of the warps' parts, in another order"),
-    ("setp.eq.and.f32", "Compare(Ge)", "greater is tested and combined by `or` right after"),
-    ("setp.lt.u32 %p, %r, %r;", "Compare(Le)", "equal indices are the same element"),
-    ("min.u32 %r, %r, ;", "Literal(2, 1)", "lanes are below 32 anyway"),
-    ("setp.ge.u32 %p, %r, ;", "", "whether a loop is empty: no thread of a plan is without a first element"),
-    (
-        "bra L_endfor;",
-        "Remove",
-        "the jump past an empty loop: no thread of a plan is without a first element",
-    ),
-    ("selp.f32 %f, %f, , %p;", "Float", "the other factor of the rotation is NaN as well"),
-    ("selp.u32 %r, %r, 0, %p;", "Literal(2, 1)", "what is read for an index out of range is replaced by NaN"),
-];
-
-/// Why a mistake makes no difference; `None` if it should be noticed.
-fn without_effect(mistake: &str) -> Option<&'static str> {
-    let (line, change) = mistake.rsplit_once(" #")?;
-    let change = change.split_once(": ")?.1;
-    WITHOUT_EFFECT
-        .iter()
-        .find(|(part, of_change, _)| line.contains(part) && change.contains(of_change))
-        .map(|(_, _, reason)| *reason)
 }

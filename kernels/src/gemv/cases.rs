@@ -104,8 +104,14 @@ const SHAPES: &[(ElementType, usize, usize, usize)] = &[
     (ElementType::Q8_0, 32772, 32, 3),
     (ElementType::Q4_K, 16386, 256, 2),
     (ElementType::Q6_K, 16388, 256, 3),
-    // And several warps for a row too.
-    (ElementType::Q4_K, 2050, 2048, 1),
+    // And several warps for a row too, in blocks with several rows, the last of which is not full.
+    (ElementType::F32, 1061, 260, 1),
+    (ElementType::F16, 1061, 520, 1),
+    (ElementType::BF16, 1061, 520, 1),
+    (ElementType::Q8_0, 1061, 256, 1),
+    (ElementType::Q4_K, 2114, 2048, 1),
+    (ElementType::Q6_K, 1061, 1024, 1),
+    // The same with one row in a block.
     (ElementType::Q8_0, 1028, 2048, 3),
 ];
 
@@ -203,6 +209,11 @@ fn weight_bytes(element: ElementType, bytes: usize, random: &mut Random) -> Vec<
     if element == ElementType::F32 {
         return random.f32s(bytes / 4).iter().flat_map(|v| v.to_le_bytes()).collect();
     }
+    if element == ElementType::BF16 {
+        // Of random exponents of eight bits one is so large that the other values add nothing.
+        let upper = |v: &f32| ((v.to_bits() >> 16) as u16).to_le_bytes();
+        return random.f32s(bytes / 2).iter().flat_map(upper).collect();
+    }
     let mut rows = random.bytes(bytes);
     let halves: &[usize] = match element {
         ElementType::Q4_K => &[0, 2],
@@ -210,7 +221,7 @@ fn weight_bytes(element: ElementType, bytes: usize, random: &mut Random) -> Vec<
         _ => &[0],
     };
     for block in rows.chunks_mut(element.block_bytes()) {
-        // Without its highest exponent bit an f16 or bf16 is below 2 in magnitude.
+        // Without its highest exponent bit an f16 is below 2 in magnitude.
         halves.iter().for_each(|half| block[half + 1] &= 0xbf);
     }
     rows

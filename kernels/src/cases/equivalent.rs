@@ -1,0 +1,244 @@
+//! Mistakes that make no difference, and why.
+
+/// Mistakes of one kind whose mutants compute the same.
+struct Equivalent {
+    /// Beginnings of the names of the families; none stands for all.
+    families: &'static [&'static str],
+    /// A part of the instruction, without what depends on the shape.
+    line: &'static str,
+    /// A part of the change; with `#3: `, only at the fourth such instruction of its basic block.
+    change: &'static str,
+    reason: &'static str,
+}
+
+/// The families that reduce a row with a block.
+const REDUCTIONS: &[&str] = &["rms_norm", "soft_max", "argmax"];
+/// Those of them whose threads go over a row in a loop that the plan bounds.
+const LOOPS: &[&str] = &["rms_norm", "soft_max"];
+
+const ALL: &[Equivalent] = &[
+    Equivalent {
+        families: &[],
+        line: "shfl.sync.bfly",
+        change: "Literal(3, 1)",
+        reason: "16, 8, 4, 2, 1 with one of them made odd still reach every lane from every lane",
+    },
+    Equivalent {
+        families: REDUCTIONS,
+        line: "st.shared",
+        change: "NegateGuard",
+        reason: "after a butterfly every lane holds the result, so that any lane may store it",
+    },
+    Equivalent {
+        families: &["rms_norm", "soft_max", "argmax", "quantize", "gemv"],
+        line: "setp.eq.u32 %p, %r, 0;",
+        change: "",
+        reason: "the first lane stores what every lane of a butterfly holds: another lane does as well",
+    },
+    Equivalent {
+        families: &["argmax"],
+        line: "setp.eq.u32 %p, %r_tid_x, 0;",
+        change: "Literal(3, 1)",
+        reason: "the second thread holds the result as well as the first",
+    },
+    Equivalent {
+        families: &["rms_norm", "soft_max", "argmax", "gemv"],
+        line: "and.b32 %r, %r_tid_x, 0x1F;",
+        change: "Literal(2, -1)",
+        reason: "lanes 0 and 1 both store what both hold",
+    },
+    Equivalent {
+        families: LOOPS,
+        line: "ld.shared.v4.f32",
+        change: "Swap(0, 1)",
+        reason: "sums and maxima of the warps' parts, in another order",
+    },
+    Equivalent {
+        families: &["argmax"],
+        line: "setp.eq.and.f32",
+        change: "Compare(Ge)",
+        reason: "greater is tested and combined by `or` right after",
+    },
+    Equivalent {
+        families: &["argmax"],
+        line: "setp.lt.u32 %p, %r, %r;",
+        change: "Compare(Le)",
+        reason: "equal indices are the same element",
+    },
+    Equivalent {
+        families: &["argmax"],
+        line: "min.u32 %r, %r, ;",
+        change: "Literal(2, 1)",
+        reason: "lanes are below 32 anyway",
+    },
+    Equivalent {
+        families: &["argmax"],
+        line: "add.u32 %r, %r_tid_x, ;",
+        change: "Literal(2, -1)",
+        reason: "the tail of the row begins with an element of the loop before, which changes no maximum",
+    },
+    Equivalent {
+        families: &["argmax"],
+        line: "selp.f32 %f, %f, %f, %p;",
+        change: "#9: Swap(1, 2)",
+        reason: "the value of the last comparison: only its index is stored",
+    },
+    Equivalent {
+        families: LOOPS,
+        line: "setp.ge.u32 %p, %r, ;",
+        change: "",
+        reason: "whether a loop is empty: no thread of a plan is without a first element",
+    },
+    Equivalent {
+        families: LOOPS,
+        line: "bra L_endfor;",
+        change: "Remove",
+        reason: "the jump past an empty loop: no thread of a plan is without a first element",
+    },
+    Equivalent {
+        families: &["rms_norm"],
+        line: "mov.f32 %f, 0f00000000;",
+        change: "Float(1)",
+        reason: "the weight of an element that does not exist: its product is not stored",
+    },
+    Equivalent {
+        families: &["gemv"],
+        line: "mov.b32 %r, 0;",
+        change: "Literal(1, 1)",
+        reason: "weights that do not exist: the code that multiplies them is not run",
+    },
+    Equivalent {
+        families: &["gemv"],
+        line: "mov.b64 %rd, 0;",
+        change: "Literal(1, 1)",
+        reason: "weights that do not exist: the code that multiplies them is not run",
+    },
+    Equivalent {
+        families: &["gemv"],
+        line: "mov.u16 %rs, 0;",
+        change: "Literal(1, 1)",
+        reason: "weights that do not exist: the code that multiplies them is not run",
+    },
+    Equivalent {
+        families: &["gemv"],
+        line: "setp.eq.u32 %p, %r_thread, 0;",
+        change: "",
+        reason: "the first lane stores what every lane of a butterfly holds: another lane does as well",
+    },
+    Equivalent {
+        families: &["gemv"],
+        line: "and.pred %p, %p, %p;",
+        change: "Operation(Or)",
+        reason: "groups beyond the last rows, and lanes beyond the first, hold what the last group's first lane stores",
+    },
+    Equivalent {
+        families: &["gemv"],
+        line: "setp.lt.u32 %p, %r, ;",
+        change: "Compare(Le)",
+        reason: "a group beyond the last rows repeats them, and stores the same",
+    },
+    Equivalent {
+        families: &["gemv"],
+        line: "setp.lt.u32 %p, %r, ;",
+        change: "Literal(3, 1)",
+        reason: "a group beyond the last rows repeats them, and stores the same",
+    },
+    Equivalent {
+        families: &["gemv"],
+        line: "bfe.u32 %r, %r, 0, 3;",
+        change: "Literal(3, 1)",
+        reason: "a thread's part of a block is below 8",
+    },
+    Equivalent {
+        families: &["gemv"],
+        line: "shr.u32 %r, %r_tid_x, 7;",
+        change: "Literal(2, 1)",
+        reason: "a block with no more threads than share a row has one group",
+    },
+    Equivalent {
+        families: &["gemv"],
+        line: "shr.u32 %r, %r_tid_x, 8;",
+        change: "Literal(2, 1)",
+        reason: "a block with no more threads than share a row has one group",
+    },
+    Equivalent {
+        families: &["rope"],
+        line: "selp.f32 %f, %f, , %p;",
+        change: "Float",
+        reason: "the other factor of the rotation is NaN as well",
+    },
+    Equivalent {
+        families: &["rope"],
+        line: "mul.lo.u32 %r, %r, ;",
+        change: "#1: ",
+        reason: "on the way to the head's number within its row, which nothing uses",
+    },
+    Equivalent {
+        families: &["rope"],
+        line: "sub.u32 %r, %r, %r;",
+        change: "#1: ",
+        reason: "the head's number within its row, which nothing uses",
+    },
+    Equivalent {
+        families: &["rope", "embed_rows"],
+        line: "selp.u32 %r, %r, 0, %p;",
+        change: "Literal(2, 1)",
+        reason: "what is read for an index out of range is replaced by NaN",
+    },
+    Equivalent {
+        families: &["embed_rows_q4_k", "embed_rows_q6_k"],
+        line: "ld.global.u8 %r,",
+        change: "Type(S8)",
+        reason: "bits of the byte are cut out of it, its sign is none of them",
+    },
+    Equivalent {
+        families: &["copy", "gemv"],
+        line: "u16 %rs,",
+        change: "Type(S16)",
+        reason: "the register is as wide as the value",
+    },
+    Equivalent {
+        families: &["quantize"],
+        line: "add.u32 %r, %r, ;",
+        change: "#0: Literal(2, -1)",
+        reason: "what a thread beyond the row reads instead: it stores nothing",
+    },
+    Equivalent {
+        families: &["quantize"],
+        line: "and.b32 %r, %r, 7;",
+        change: "#0: Literal(2, -1)",
+        reason: "what a thread beyond the row reads instead: it stores nothing",
+    },
+    Equivalent {
+        families: &["quantize"],
+        line: "and.b32 %r, %r, 7;",
+        change: "#1: Literal(2, -1)",
+        reason: "the first two threads of a group store the same scale",
+    },
+];
+
+/// Why a mistake makes no difference; `None` if it should be noticed.
+pub(super) fn reason(mistake: &str) -> Option<&'static str> {
+    let (line, change) = mistake.rsplit_once(" #")?;
+    let change = format!("#{change}");
+    let applies = |known: &&Equivalent| {
+        (known.families.is_empty() || known.families.iter().any(|family| line.starts_with(family)))
+            && line.contains(known.line)
+            && change.contains(known.change)
+    };
+    ALL.iter().find(applies).map(|known| known.reason)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::reason;
+
+    #[test]
+    fn family_place_and_change_have_to_fit() {
+        let mistake = |family: &str, change: &str| format!("{family}: start: sub.u32 %r, %r, %r; {change}");
+        assert!(reason(&mistake("rope_neox_f32", "#1: Swap(1, 2)")).is_some());
+        assert_eq!(reason(&mistake("rope_neox_f32", "#0: Swap(1, 2)")), None);
+        assert_eq!(reason(&mistake("rope_neox_f32", "#11: Swap(1, 2)")), None);
+        assert_eq!(reason(&mistake("embed_rows_f32", "#1: Swap(1, 2)")), None);
+    }
+}
