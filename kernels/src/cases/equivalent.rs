@@ -144,6 +144,12 @@ const ALL: &[Equivalent] = &[
         reason: "a group beyond the last rows repeats them, and stores the same",
     },
     Equivalent {
+        families: &["gemv_q4_k", "gemv_q8_q4_k"],
+        line: "bfe.u32 %r, %r, 1, 2;",
+        change: "Literal(3, 1)",
+        reason: "a thread's part of a block is below 8",
+    },
+    Equivalent {
         families: &["gemv"],
         line: "bfe.u32 %r, %r, 0, 3;",
         change: "Literal(3, 1)",

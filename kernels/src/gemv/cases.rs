@@ -104,12 +104,12 @@ const SHAPES: &[(ElementType, usize, usize, usize)] = &[
     (ElementType::Q8_0, 32772, 32, 3),
     (ElementType::Q4_K, 16386, 256, 2),
     (ElementType::Q6_K, 16388, 256, 3),
-    // And several warps for a row too, in blocks with several rows, the last of which is not full.
+    // And several warps for a row too, in blocks with several rows; most of the last ones are not full.
     (ElementType::F32, 1061, 260, 1),
     (ElementType::F16, 1061, 520, 1),
     (ElementType::BF16, 1061, 520, 1),
     (ElementType::Q8_0, 1061, 256, 1),
-    (ElementType::Q4_K, 2114, 2048, 1),
+    (ElementType::Q4_K, 2112, 2048, 2),
     (ElementType::Q6_K, 1061, 1024, 1),
     // The same with one row in a block.
     (ElementType::Q8_0, 1028, 2048, 3),
