@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 pub struct Args {
     /// Only kernels whose cases' names contain one of these; all if left out.
     filters: Vec<String>,
-    /// Only every n-th mutation of a kernel.
+    /// Only every n-th mistake of a family.
     #[arg(long, default_value_t = 1)]
     every: usize,
     /// Target, for example sm_90a.

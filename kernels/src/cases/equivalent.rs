@@ -156,6 +156,30 @@ const ALL: &[Equivalent] = &[
         reason: "a thread's part of a block is below 8",
     },
     Equivalent {
+        families: &["gemv_q6_k", "gemv_q8_q6_k"],
+        line: "bfe.u32 %r, %r, 3, 1;",
+        change: "Literal(3, 1)",
+        reason: "a thread's part of a block is below 16",
+    },
+    Equivalent {
+        families: &["gemv_q6_k", "gemv_q8_q6_k"],
+        line: "and.b32 %r, %r, 0x30303030;",
+        change: "Literal(2, 1)",
+        reason: "the word was shifted to the left, its lowest bit is zero",
+    },
+    Equivalent {
+        families: &["gemv_q6_k", "gemv_q8_q6_k"],
+        line: "mov.s32 %r, 0;",
+        change: "Literal(1, 1)",
+        reason: "weights that do not exist: the code that multiplies them is not run",
+    },
+    Equivalent {
+        families: &["gemv_q8_q4_k"],
+        line: "dp4a.s32.s32",
+        change: "Operation(Dp4aUS)",
+        reason: "four-bit weights have no sign",
+    },
+    Equivalent {
         families: &["gemv"],
         line: "shr.u32 %r, %r_tid_x, 7;",
         change: "Literal(2, 1)",

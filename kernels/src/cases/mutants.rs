@@ -121,22 +121,27 @@ pub struct Survey {
 }
 
 impl Survey {
-    /// Takes every `every`-th mutation of each subject. `judge` runs [`Subject::judge`] on each of some mutations of
-    /// a subject, in parallel if it likes.
+    /// Takes every `every`-th mistake, in the order in which the subjects show them, and tries it in every subject until
+    /// a case notices it. `judge` runs [`Subject::judge`] on each of some mutations of a subject, in parallel if it
+    /// likes.
     pub fn run(
         subjects: &[Subject],
         every: usize,
         judge: impl Fn(&Subject, &[Mutation]) -> Vec<Verdict>,
     ) -> Self {
         let mut survey = Self::default();
+        let mut numbers: BTreeMap<String, usize> = BTreeMap::new();
         for subject in subjects {
+            let mut is_taken = |mistake: &str| {
+                let next = numbers.len();
+                numbers.entry(mistake.to_owned()).or_insert(next).is_multiple_of(every.max(1))
+            };
             // A mistake that another shape has shown already need not be tried again.
             let open: Vec<(String, Mutation)> = subject
                 .mutations()
                 .into_iter()
-                .step_by(every.max(1))
                 .map(|mutation| (subject.mistake(&mutation), mutation))
-                .filter(|(mistake, _)| survey.mistakes.get(mistake) != Some(&true))
+                .filter(|(mistake, _)| is_taken(mistake) && survey.mistakes.get(mistake) != Some(&true))
                 .collect();
             let (mistakes, mutations): (Vec<_>, Vec<_>) = open.into_iter().unzip();
             survey.mutants += mutations.len();
