@@ -7,13 +7,13 @@ use kernels::cases::{Subject, Survey, cases};
 use ptx_builder::Target;
 use rayon::prelude::*;
 
-/// Families and the share of their mutations that fits into a test run.
+/// Families and the share of their mistakes that fits into a test run: every how many.
 const SAMPLES: [(&str, usize); 9] = [
     ("add_f32", 3),
     ("swiglu", 3),
     ("copy", 5),
-    ("embed", 7),
-    ("rms_norm", 11),
+    ("embed", 11),
+    ("rms_norm", 29),
     ("quantize", 5),
     ("rope", 7),
     ("kv_scatter", 5),
@@ -34,7 +34,7 @@ fn nearly_every_mistake_is_noticed() {
         mistakes += survey.mistakes.len();
         missed.extend(survey.unnoticed().filter(|(_, reason)| reason.is_none()).map(|(m, _)| m.to_owned()));
     }
-    assert!(mistakes > 300, "only {mistakes}");
+    assert!(mistakes > 150, "only {mistakes}");
     assert!(
         missed.len() * 20 <= mistakes,
         "{} of {mistakes} unnoticed:\n{}",
