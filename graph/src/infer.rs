@@ -127,24 +127,22 @@ fn rope(o: &Operands<'_>, params: &OpParams) -> Result<Typed, Reason> {
 }
 
 fn kv_scatter(o: &Operands<'_>) -> Result<Typed, Reason> {
-    o.rank(0, 4)?;
-    o.dtype(0, F32)?;
+    o.cache(0)?;
     o.matrix(1, F32)?;
-    let (cache, input) = (o.shape(0), o.shape(1));
+    let ((cache, dtype), input) = (o.typed[0], o.shape(1));
     size("the row length of input", cache.dims()[1].saturating_mul(cache.cols()), input.cols())?;
     o.vector(2, U32, "the length of positions", input.outer())?;
     o.vector(3, U32, "the length of sequences", input.outer())?;
-    Ok((cache, F32))
+    Ok((cache, dtype))
 }
 
 fn attention(o: &Operands<'_>, params: &OpParams) -> Result<Typed, Reason> {
     let &OpParams::Attention { scale } = params else { return wrong_params(TensorOp::Attention, params) };
     finite("scale", scale)?;
     o.matrix(0, F32)?;
-    for cache in [1, 2] {
-        o.rank(cache, 4)?;
-        o.dtype(cache, F32)?;
-    }
+    o.cache(1)?;
+    o.cache(2)?;
+    o.dtype(2, o.typed[1].1)?;
     o.same_shape(1, 2)?;
     let (query, keys) = (o.shape(0), o.shape(1));
     let (n_kv_heads, head_dim) = (keys.dims()[1], keys.cols());
@@ -210,6 +208,15 @@ impl Operands<'_> {
         self.rank(i, 1)?;
         self.dtype(i, dtype)?;
         size(what, len, self.shape(i).cols())
+    }
+
+    fn cache(&self, i: usize) -> Result<(), Reason> {
+        self.rank(i, 4)?;
+        let actual = self.typed[i].1;
+        if actual.is_float() {
+            return Ok(());
+        }
+        Err(Reason::Type { operand: self.names[i], expected: "F32, F16, BF16 or F8E4M3", actual })
     }
 
     fn weight(&self, i: usize) -> Result<(), Reason> {

@@ -18,7 +18,7 @@ pub struct CacheShape {
     pub max_seq: usize,
     /// Features of a head.
     pub head_dim: usize,
-    /// The type of what is stored: F32, F16 or BF16.
+    /// The type of what is stored: F32, F16, BF16 or F8E4M3.
     pub element: ElementType,
 }
 

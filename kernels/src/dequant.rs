@@ -34,7 +34,11 @@ pub(crate) fn element(
         ElementType::Q8_0 => q8_0(k, row, column),
         ElementType::Q4_K => q4_k(k, row, column),
         ElementType::Q6_K => q6_k(k, row, column),
-        ElementType::Q4_0 | ElementType::Q5_K | ElementType::Q8Act | ElementType::U32 => {
+        ElementType::Q4_0
+        | ElementType::Q5_K
+        | ElementType::Q8Act
+        | ElementType::F8E4M3
+        | ElementType::U32 => {
             panic!("no lookup of {element}")
         }
     }

@@ -1,6 +1,6 @@
 //! New keys or values into the cache.
 
-use ptx_builder::{B32, BF16, F16, F32, KernelBuilder, Module, Reg, Target, U32, U64};
+use ptx_builder::{F32, KernelBuilder, Module, Reg, Target, U32, U64};
 use tensor_formats::ElementType;
 
 use crate::cache::Cache;
@@ -16,7 +16,8 @@ const THREADS: u32 = 128;
 
 /// `cache[sequences[r], h, positions[r], i] = x[r, h * head_dim + i]`.
 ///
-/// Values are rounded to nearest, ties to even, where the cache has another type than f32. A row whose position or sequence lies outside the cache writes nothing. Two rows of the same sequence and position
+/// Where the cache has another type than f32, values are rounded to nearest, ties to even; beyond the largest F8E4M3
+/// they become that. A row whose position or sequence lies outside the cache writes nothing. Two rows of the same sequence and position
 /// race; which one stays is undefined. Parameters: `cache` (see [`CacheShape`]), `x` `[rows, n_kv_heads * head_dim]`
 /// f32, `positions` and `sequences` `[rows]` u32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -137,20 +138,7 @@ impl Kernel for KvScatter {
             let cache_row = k.mad_wide(cache_head, self.cache.max_seq, position);
             let at = k.mad(cache_row, u64::from(self.cache.head_dim * stored.bytes()), cache);
             let at = k.ptr_index(at, unit, vector * stored.bytes());
-            match (stored, &values[..]) {
-                (Stored::F16, &[value]) => {
-                    let half = k.cvt::<F16>(value);
-                    k.st_global::<F16>(at, half);
-                }
-                (Stored::Bf16, &[value]) => {
-                    let half = k.cvt::<BF16>(value);
-                    k.st_global::<BF16>(at, half);
-                }
-                _ => {
-                    let words = stored.pack(k, &values);
-                    store(k, at, &words);
-                }
-            }
+            stored.store(k, at, &values);
         })
     }
 }
@@ -160,13 +148,6 @@ fn load(k: &mut KernelBuilder, at: Reg<U64>, count: u32) -> Vec<Reg<F32>> {
     match count {
         1 => vec![k.ld_global::<F32>(at)],
         _ => (0..count / 4).flat_map(|quad| k.ld_global_v4::<F32>(at + (quad * 16) as i32)).collect(),
-    }
-}
-
-fn store(k: &mut KernelBuilder, at: Reg<U64>, words: &[Reg<B32>]) {
-    match *words {
-        [a, b, c, d] => k.st_global_v4::<B32>(at, [a, b, c, d]),
-        _ => words.iter().zip(0i32..).for_each(|(&word, i)| k.st_global::<B32>(at + 4 * i, word)),
     }
 }
 
@@ -191,7 +172,7 @@ pub(crate) fn catalogue() -> Vec<Box<dyn Kernel>> {
 }
 
 /// Values that a narrower type cannot hold exactly: ties of both directions, subnormals, the largest, infinity.
-const SPECIAL: [f32; 16] = [
+const SPECIAL: [f32; 24] = [
     0.0,
     -0.0,
     1.0 + 1.0 / 2048.0,
@@ -208,6 +189,14 @@ const SPECIAL: [f32; 16] = [
     3.4e38,
     f32::INFINITY,
     f32::NEG_INFINITY,
+    448.0,
+    -463.9,
+    464.1,
+    0.015_625,
+    0.015_1,
+    9.765_625e-4,
+    -2.929_687_5e-3,
+    1.0e-5,
 ];
 
 /// The conformance cases of this family. They look at every byte of the cache, so that a write to the wrong place shows.

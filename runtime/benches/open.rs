@@ -9,6 +9,7 @@ use runtime::gguf::Gguf;
 use runtime::model::{StepShape, build_step};
 use runtime::synthetic::{Preset, Quant, synthesize};
 use runtime::tokenizer::Tokenizer;
+use tensor_formats::ElementType;
 
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/tiny-q4_k_m.gguf");
 
@@ -27,7 +28,13 @@ fn step(c: &mut Criterion) {
     // The graph depends on shapes and types alone: 32 layers of a tiny model are as many nodes as those of an 8B.
     deep.weights.layers = (0..32).map(|layer| deep.weights.layers[layer % 2].clone()).collect();
     deep.n_layers = 32;
-    let shape = StepShape { rows: 1, n_sequences: 1, max_seq: 4096, output: Output::LastArgmax };
+    let shape = StepShape {
+        rows: 1,
+        n_sequences: 1,
+        max_seq: 4096,
+        kv: ElementType::F32,
+        output: Output::LastArgmax,
+    };
     c.bench_function("step graph, 32 layers", |b| {
         b.iter(|| build_step(black_box(&deep), black_box(&shape)).expect("the step can be built"));
     });

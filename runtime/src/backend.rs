@@ -129,7 +129,7 @@ fn automatic(cuda: Result<String, Unusable>) -> Choice {
 
 /// What the model takes at least: weights and caches.
 fn needed_bytes(model: &Model, options: &EngineOptions) -> u64 {
-    let caches = model.config().kv_cache_bytes(options.n_sequences, options.max_seq);
+    let caches = model.config().kv_cache_bytes(options.kv, options.n_sequences, options.max_seq);
     (model.gguf().image_bytes() as u64).saturating_add(caches)
 }
 

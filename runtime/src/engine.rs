@@ -1,5 +1,7 @@
 //! What both engines are built with.
 
+use tensor_formats::ElementType;
+
 use crate::error::{Error, OptionError};
 use crate::model::ModelConfig;
 
@@ -25,6 +27,9 @@ pub struct EngineOptions {
     pub max_rows: usize,
     /// How matrix products read their activations.
     pub activations: Activations,
+    /// What keys and values are rounded to when they are stored: F32, F16, BF16 or F8E4M3. On CUDA it is also the type
+    /// that the caches are kept in; the CPU keeps such values as f32.
+    pub kv: ElementType,
     /// CUDA: launch kernel by kernel instead of replaying a graph. The CPU engine has no graph to skip.
     pub eager: bool,
     /// CPU: worker threads; `None` takes the machine's cores.
@@ -44,6 +49,7 @@ impl EngineOptions {
             n_sequences: 1,
             max_rows: 8,
             activations: Activations::default(),
+            kv: ElementType::F32,
             eager: false,
             threads: None,
             device: 0,
@@ -69,6 +75,10 @@ impl EngineOptions {
             if u32::try_from(value).is_err() {
                 return Err(OptionError::TooLarge { option, value, limit: u32::MAX as usize }.into());
             }
+        }
+        if !self.kv.is_float() {
+            let (value, expected) = (self.kv.to_string(), "F32, F16, BF16 or F8E4M3");
+            return Err(OptionError::Text { option: "kv", value, expected }.into());
         }
         if self.max_seq > config.context_length {
             return Err(OptionError::TooLarge {

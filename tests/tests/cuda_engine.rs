@@ -263,7 +263,7 @@ fn what_does_not_fit_is_refused_before_it_is_allocated() {
         let error = CudaDecoder::with_context(&model, &options, context).unwrap_err();
         let source = error.source().and_then(|source| source.downcast_ref::<CudaError>());
         let Some(CudaError::DoesNotFit { need, free }) = source else { panic!("{error:?}") };
-        assert_eq!(need.caches, model.config().kv_cache_bytes(1_000_000, options.max_seq));
+        assert_eq!(need.caches, model.config().kv_cache_bytes(options.kv, 1_000_000, options.max_seq));
         assert_eq!(*free, context.memory_info().unwrap().free);
         assert!(driver.calls_of("cuMemAlloc").is_empty());
     });

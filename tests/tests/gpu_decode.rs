@@ -213,7 +213,7 @@ fn an_engine_that_does_not_fit_is_refused_before_anything_is_allocated() {
     let error = runtime::cuda::CudaDecoder::new(&model, &options).unwrap_err();
     let source = error.source().and_then(|source| source.downcast_ref::<CudaError>());
     let Some(CudaError::DoesNotFit { need, free }) = source else { panic!("{error:?}") };
-    assert_eq!(need.caches, model.config().kv_cache_bytes(1_000_000, 1024));
+    assert_eq!(need.caches, model.config().kv_cache_bytes(options.kv, 1_000_000, 1024));
     let text = error.chain();
     assert!(text.contains(&need.total().to_string()) && text.contains(&free.to_string()), "{text}");
 }

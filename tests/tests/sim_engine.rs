@@ -3,10 +3,13 @@
 #![allow(clippy::print_stdout)] // What fell the other way, for whoever reads the test's output.
 
 use gpu_driver_sim::{Sanitize, SimConfig, SimDriver, Target};
+use runtime::cpu::CpuDecoder;
 use runtime::decoder::{Output, Row};
 use runtime::tokenizer::Tokenizer;
 use runtime::{Activations, EngineOptions, Model};
+use tensor_formats::ElementType;
 use tests::golden::{self, Golden};
+use tests::synthetic::Distance;
 use tests::{data, gpu, sim, synthetic};
 
 const MODEL: &str = "tiny-q4_k_m.gguf";
@@ -81,6 +84,34 @@ fn logits_of_random_models_agree_with_the_exact_ones() {
             println!("{} {activations:?}: {distance:?}", random.name);
             random.check(activations, distance);
         }
+    }
+}
+
+/// What each type of cache loses, and that both engines lose the same. Sums in another order round now and then to
+/// another stored value, which costs less the finer the type is.
+#[test]
+fn caches_of_every_type_hold_the_same_values_on_both_engines() {
+    let model = random_model();
+    let tokens = synthetic::tokens();
+    let n_vocab = model.config().n_vocab;
+    let types = [ElementType::F32, ElementType::F16, ElementType::BF16, ElementType::F8E4M3];
+    let mut exact: Option<Vec<f32>> = None;
+    let between_engines = [1e-4, 1e-3, 5e-3, 4e-2];
+    let by_rounding = [0.0..=0.0, 1e-6..=2e-3, 1e-5..=2e-2, 1e-4..=2e-1];
+    for ((kv, between_engines), by_rounding) in types.into_iter().zip(between_engines).zip(by_rounding) {
+        let activations = Activations::F32;
+        let options = EngineOptions { activations, kv, ..gpu::options(&model, 1, 8) };
+        let mut cpu = CpuDecoder::new(&model, &options).unwrap();
+        let on_cpu = golden::all_logits(&mut cpu, &tokens);
+        let driver = sim::driver(5, Sanitize::ALL);
+        let on_cuda =
+            sim::on_decoder(&driver, &model, &options, |decoder| golden::all_logits(decoder, &tokens));
+        let engines = Distance::between(&on_cuda, &on_cpu, n_vocab);
+        let exact = exact.get_or_insert_with(|| on_cuda.clone());
+        let rounding = Distance::between(&on_cuda, exact, n_vocab);
+        println!("{kv}: between engines {engines:?}, by rounding {rounding:?}");
+        assert!(engines.relative_rms <= between_engines, "{kv}: {engines:?}");
+        assert!(by_rounding.contains(&rounding.relative_rms), "{kv}: {rounding:?}");
     }
 }
 

@@ -30,6 +30,8 @@ pub enum ElementType {
     Q6_K,
     /// Activations as signed bytes with an f32 scale and sum for every 32; not a GGML type.
     Q8Act,
+    /// Eight bits: sign, four of exponent, three of mantissa; not a GGML type.
+    F8E4M3,
     /// Unsigned 32-bit integers: token ids, positions; not a GGML type.
     U32,
 }
@@ -37,10 +39,10 @@ pub enum ElementType {
 impl ElementType {
     /// Every type, in declaration order.
     #[rustfmt::skip]
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::F32, Self::F16, Self::BF16,
         Self::Q4_0, Self::Q8_0, Self::Q4_K, Self::Q5_K, Self::Q6_K,
-        Self::Q8Act, Self::U32,
+        Self::Q8Act, Self::F8E4M3, Self::U32,
     ];
 
     /// The types that weights come in: those that a GGUF file can hold.
@@ -76,7 +78,7 @@ impl ElementType {
             Self::Q5_K => Some(13),
             Self::Q6_K => Some(14),
             Self::BF16 => Some(30),
-            Self::Q8Act | Self::U32 => None,
+            Self::Q8Act | Self::F8E4M3 | Self::U32 => None,
         }
     }
 
@@ -92,6 +94,7 @@ impl ElementType {
             Self::Q5_K => "Q5_K",
             Self::Q6_K => "Q6_K",
             Self::Q8Act => "Q8Act",
+            Self::F8E4M3 => "F8E4M3",
             Self::U32 => "U32",
         }
     }
@@ -99,7 +102,7 @@ impl ElementType {
     /// Elements in one block; 1 for scalars.
     pub const fn block_elements(self) -> usize {
         match self {
-            Self::F32 | Self::F16 | Self::BF16 | Self::U32 => 1,
+            Self::F32 | Self::F16 | Self::BF16 | Self::F8E4M3 | Self::U32 => 1,
             Self::Q4_0 | Self::Q8_0 | Self::Q8Act => 32,
             Self::Q4_K | Self::Q5_K | Self::Q6_K => 256,
         }
@@ -108,6 +111,7 @@ impl ElementType {
     /// Bytes of one block.
     pub const fn block_bytes(self) -> usize {
         match self {
+            Self::F8E4M3 => 1,
             Self::F16 | Self::BF16 => 2,
             Self::F32 | Self::U32 => 4,
             Self::Q4_0 => 18,
@@ -143,6 +147,11 @@ impl ElementType {
     /// Whether values share scales in blocks.
     pub const fn is_quantised(self) -> bool {
         self.block_elements() > 1
+    }
+
+    /// Whether values are floating-point numbers of their own, as those of KV caches are.
+    pub const fn is_float(self) -> bool {
+        matches!(self, Self::F32 | Self::F16 | Self::BF16 | Self::F8E4M3)
     }
 
     /// Whether a GGUF file can hold weights of this type.

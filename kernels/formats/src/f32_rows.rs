@@ -90,7 +90,7 @@ pub(crate) fn decoder(ty: ElementType) -> Decode {
         ElementType::Q5_K => q5_k::dequantize,
         ElementType::Q6_K => q6_k::dequantize,
         // No `Matrix` has these types; a NaN would show if one had.
-        ElementType::Q8Act | ElementType::U32 => |_, values| values.fill(f32::NAN),
+        ElementType::Q8Act | ElementType::F8E4M3 | ElementType::U32 => |_, values| values.fill(f32::NAN),
     }
 }
 

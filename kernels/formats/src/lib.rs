@@ -4,7 +4,7 @@
 //! [Q8Act](q8_act): signed bytes with an f32 scale for every 32 values.
 //!
 //! - [`ElementType`]: GGML numbers, names, block geometry.
-//! - [`mod@f16`], [`bf16`], [`q4_0`], [`q8_0`], [`q4_k`], [`q5_k`], [`q6_k`], [`q8_act`]: one module a format, with
+//! - [`mod@f16`], [`bf16`], [`q4_0`], [`q8_0`], [`q4_k`], [`q5_k`], [`q6_k`], [`q8_act`], [`f8_e4m3`]: one module a format, with
 //!   its layout.
 //! - [`dequantize_row`], [`quantize_row`], [`quantize_q8`]: conversion of rows.
 //! - [`matmul_f32`], [`matmul_q8`]: [`Matrix`] times one or many activation rows; [`dot_f32`], [`dot_q8`] for one row.
@@ -69,6 +69,7 @@ mod avx2;
 
 pub mod bf16;
 pub mod f16;
+pub mod f8_e4m3;
 pub mod planes;
 pub mod q4_0;
 pub mod q4_k;

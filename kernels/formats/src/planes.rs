@@ -55,7 +55,7 @@ impl ElementType {
                 Plane { source: 192..208 },
                 Plane { source: 208..210 },
             ],
-            Self::Q8Act | Self::U32 => &[],
+            Self::Q8Act | Self::F8E4M3 | Self::U32 => &[],
         }
     }
 }

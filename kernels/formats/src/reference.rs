@@ -12,6 +12,17 @@ fn single_at(bytes: &[u8], at: usize) -> f64 {
     f64::from(f32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]))
 }
 
+/// Sign, exponent with bias 7 and mantissa; all ones but for the sign are no number, and there are no infinities.
+fn f8_e4m3(bits: u8) -> f64 {
+    let (exponent, mantissa) = (i32::from(bits >> 3 & 15), f64::from(bits & 7));
+    let magnitude = match exponent {
+        15 if mantissa == 7.0 => f64::NAN,
+        0 => mantissa / 8.0 * 2f64.powi(-6),
+        _ => (1.0 + mantissa / 8.0) * 2f64.powi(exponent - 7),
+    };
+    if bits & 0x80 == 0 { magnitude } else { -magnitude }
+}
+
 /// The values of one row of type `ty`, exactly as the format defines them; f64 holds each without rounding.
 ///
 /// # Errors
@@ -36,6 +47,7 @@ pub fn dequantize_row_f64(ty: ElementType, src: &[u8], dst: &mut [f64]) -> Resul
             ElementType::Q4_K => q4_k(bytes, i),
             ElementType::Q5_K => q5_k(bytes, i),
             ElementType::Q6_K => q6_k(bytes, i),
+            ElementType::F8E4M3 => f8_e4m3(bytes[0]),
             ElementType::Q8Act => single_at(bytes, n + 8 * block) * f64::from(bytes[32 * block + i] as i8),
             ElementType::U32 => f64::NAN,
         };

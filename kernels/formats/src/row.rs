@@ -1,6 +1,8 @@
 //! Conversion of whole rows between f32 and any type.
 
-use crate::{ElementType, FormatError, Simd, bf16, f16, float32, q4_0, q4_k, q5_k, q6_k, q8_0, q8_act};
+use crate::{
+    ElementType, FormatError, Simd, bf16, f8_e4m3, f16, float32, q4_0, q4_k, q5_k, q6_k, q8_0, q8_act,
+};
 
 /// Converts one row of type `ty` to f32. Each value is the format's formula rounded once.
 ///
@@ -22,6 +24,7 @@ pub fn dequantize_row(ty: ElementType, src: &[u8], dst: &mut [f32]) -> Result<()
         ElementType::Q5_K => q5_k::dequantize(src, dst),
         ElementType::Q6_K => q6_k::dequantize(src, dst),
         ElementType::Q8Act => q8_act::dequantize(src, dst),
+        ElementType::F8E4M3 => f8_e4m3::dequantize(src, dst),
         ElementType::U32 => return Err(FormatError::NotDefined { operation: "dequantisation", ty }),
     }
     Ok(())
@@ -29,7 +32,8 @@ pub fn dequantize_row(ty: ElementType, src: &[u8], dst: &mut [f32]) -> Result<()
 
 /// Converts one row of f32 to type `ty`. The same values give the same bytes on every machine.
 ///
-/// F16 and BF16 round to nearest even, and what is beyond F16 becomes an infinity. Q4_0 and the K formats search for
+/// F16, BF16 and F8E4M3 round to nearest even; what is beyond F16 becomes an infinity, and what is beyond F8E4M3 its
+/// largest number. Q4_0 and the K formats search for
 /// the scales with the least weighted squared error, at some hundred operations a value. For Q8Act see [`q8_act`].
 ///
 /// # Errors
@@ -48,6 +52,7 @@ pub fn quantize_row(ty: ElementType, src: &[f32], dst: &mut [u8]) -> Result<(), 
         ElementType::Q5_K => q5_k::quantize(src, dst)?,
         ElementType::Q6_K => q6_k::quantize(src, dst)?,
         ElementType::Q8Act => quantize_q8(Simd::detect(), src, dst)?,
+        ElementType::F8E4M3 => f8_e4m3::quantize(src, dst),
         ElementType::U32 => return Err(FormatError::NotDefined { operation: "quantisation", ty }),
     }
     Ok(())

@@ -226,6 +226,7 @@ pub(crate) fn invariances() -> Vec<Invariance> {
         (Stored::F32, 6, 128),
         (Stored::F16, 4, 128),
         (Stored::Bf16, 7, 64),
+        (Stored::E4m3, 6, 128),
     ] {
         let row = 6;
         let shape = of(stored, group, head_dim);

@@ -291,8 +291,12 @@ impl Step {
             for (&position, words) in positions.iter().zip(words) {
                 let row = k.ptr_index(cache, position, steps.kernel.cache.head_dim * bytes);
                 let addresses = steps.lanes.pieces(k, row, bytes);
-                for ((base, offset), words) in addresses.into_iter().zip(words.chunks(4)) {
-                    let loaded = k.ld_global_v4::<B32>(base + offset);
+                let per_piece = steps.kernel.plan.piece / steps.kernel.cache.stored.per_word();
+                for ((base, offset), words) in addresses.into_iter().zip(words.chunks(per_piece as usize)) {
+                    let loaded = match per_piece {
+                        2 => k.ld_global_v2::<B32>(base + offset).to_vec(),
+                        _ => k.ld_global_v4::<B32>(base + offset).to_vec(),
+                    };
                     words.iter().zip(loaded).for_each(|(&word, new)| k.set(word, new));
                 }
             }

@@ -189,6 +189,10 @@ impl Kernel for Attention {
         }
     }
 
+    fn min_target(&self) -> Target {
+        self.cache.stored.reads_from()
+    }
+
     fn cost(&self, context: u64) -> Cost {
         let rows = u64::from(self.rows);
         let context = context.min(self.cache.max_seq.into());

@@ -35,9 +35,18 @@ impl Plan {
     /// Registers of a lane for queries, sums, keys and values: what is left of 255 goes into addresses and scores.
     const MAX_REGISTERS: u32 = 192;
 
-    /// The plan for groups of `group` query heads of `head_dim` features, a multiple of a 16-byte load.
+    /// The plan for groups of `group` query heads of `head_dim` features, a multiple of a 16-byte load. Loads are of 16
+    /// bytes, or of 8 where lanes could not hold 16 features of each head of the group.
     pub fn new(group: u32, head_dim: u32, stored: Stored) -> Self {
-        let piece = 16 / stored.bytes();
+        let wide = Self::with_piece(group, head_dim, stored, 16 / stored.bytes());
+        if stored.bytes() > 1 {
+            return wide;
+        }
+        let narrow = Self::with_piece(group, head_dim, stored, 8);
+        if narrow.heads > wide.heads { narrow } else { wide }
+    }
+
+    fn with_piece(group: u32, head_dim: u32, stored: Stored, piece: u32) -> Self {
         let row_pieces = head_dim / piece;
         // A lane holds features of every head, so heads are limited by what is left when all 32 lanes share a position.
         let fewest = row_pieces.div_ceil(WARP) * piece;
@@ -85,8 +94,8 @@ mod tests {
     #[test]
     fn every_feature_has_a_lane_and_every_output_a_thread() {
         for stored in Stored::ALL {
-            let piece = 16 / stored.bytes();
-            for head_dim in (piece..=256).step_by(piece as usize) {
+            let load = 16 / stored.bytes();
+            for head_dim in (load..=256).step_by(load as usize) {
                 for group in 1..=32 {
                     let plan = Plan::new(group, head_dim, stored);
                     let of_lanes = plan.lanes * plan.piece;

@@ -85,7 +85,11 @@ impl WeightFormat {
             ElementType::Q8_0 => Some(Self::Q8_0),
             ElementType::Q4_K => Some(Self::Q4K),
             ElementType::Q6_K => Some(Self::Q6K),
-            ElementType::Q4_0 | ElementType::Q5_K | ElementType::Q8Act | ElementType::U32 => None,
+            ElementType::Q4_0
+            | ElementType::Q5_K
+            | ElementType::Q8Act
+            | ElementType::F8E4M3
+            | ElementType::U32 => None,
         }
     }
 

@@ -36,7 +36,7 @@ pub enum Verdict {
 }
 
 impl Subject {
-    /// The kernels of `cases` for `target`, each with its cases, the cheapest first. The unchanged kernel has to pass
+    /// The kernels of `cases` for `target`, or the first that runs them where it is newer, each with its cases, the cheapest first. The unchanged kernel has to pass
     /// them.
     ///
     /// # Errors
@@ -54,6 +54,8 @@ impl Subject {
     }
 
     fn new(name: String, cases: Vec<Case>, target: Target) -> Result<Self, CaseFailure> {
+        let needs = cases.iter().map(|case| case.kernel.min_target()).max();
+        let target = needs.map_or(target, |needs| needs.max(target));
         let mut interpreter = Interpreter::new(target);
         let mut costs = Vec::with_capacity(cases.len());
         for case in cases {

@@ -85,6 +85,13 @@ impl KernelBuilder {
         self.cvt_pair(Ty::E4M3x2, lo.operand(), hi.operand())
     }
 
+    /// Two FP8 E4M3 as halves, exactly. Needs sm_89.
+    pub fn e4m3x2_to_f16x2(&mut self, a: Reg<super::B16>) -> Reg<F16x2> {
+        let (to, from, round) = (Ty::F16x2, Ty::E4M3x2, Some(CvtRound::Rn));
+        let cvt = Cvt { to, from, round, ftz: false, sat: false, satfinite: false };
+        self.cvt_operand(cvt, a)
+    }
+
     /// A single rounded to TensorFloat-32, ties away from zero. Needs sm_80.
     pub fn cvt_tf32(&mut self, a: impl Val<F32>) -> Reg<B32> {
         let cvt = Cvt {

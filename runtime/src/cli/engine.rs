@@ -6,6 +6,7 @@ use clap::{Args, ValueEnum};
 use runtime::backend::{self, BackendRequest, Choice};
 use runtime::decoder::Decoder;
 use runtime::{Activations, EngineOptions, Error, Model};
+use tensor_formats::ElementType;
 
 use super::{Failure, say};
 
@@ -18,6 +19,9 @@ pub struct EngineArguments {
     /// How matrix products read activations.
     #[arg(long, value_enum, default_value_t = ActivationsArgument::Q8)]
     activations: ActivationsArgument,
+    /// What the KV cache holds; narrower types are read faster.
+    #[arg(long, value_enum, default_value_t = KvArgument::F32, value_name = "TYPE")]
+    kv: KvArgument,
     /// Worker threads of the CPU engine [default: the machine's cores].
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
@@ -34,6 +38,18 @@ enum ActivationsArgument {
     F32,
 }
 
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum KvArgument {
+    /// Exactly what was computed.
+    F32,
+    /// IEEE half precision.
+    F16,
+    /// The upper half of f32.
+    Bf16,
+    /// Eight bits, E4M3: needs compute capability 8.9 on CUDA.
+    Fp8,
+}
+
 impl EngineArguments {
     /// The options for a model.
     pub fn options(&self, model: &Model, eager: bool) -> EngineOptions {
@@ -41,6 +57,12 @@ impl EngineArguments {
             activations: match self.activations {
                 ActivationsArgument::Q8 => Activations::Q8,
                 ActivationsArgument::F32 => Activations::F32,
+            },
+            kv: match self.kv {
+                KvArgument::F32 => ElementType::F32,
+                KvArgument::F16 => ElementType::F16,
+                KvArgument::Bf16 => ElementType::BF16,
+                KvArgument::Fp8 => ElementType::F8E4M3,
             },
             eager,
             threads: self.threads,

@@ -9,7 +9,7 @@ use graph::{
 use rayon::prelude::*;
 use tensor_formats::{
     ElementType, FormatError, Matrix, Q8Rows, Simd, dequantize_row, has_dot_q8, matmul_f32, matmul_q8,
-    quantize_q8,
+    quantize_q8, quantize_row,
 };
 
 use super::memory::{Binding, CpuMemory, Operands, leaf_bytes, leaf_indices, operands};
@@ -65,6 +65,8 @@ pub struct CpuBackend<'a> {
     simd: Simd,
     memory: &'a mut CpuMemory,
     leaves: &'a [Binding<'a>],
+    /// The type whose values caches hold.
+    kv: ElementType,
     /// `[out, rows]` of a product of several rows, before it is transposed.
     transposed: Vec<f32>,
 }
@@ -73,7 +75,13 @@ impl<'a> CpuBackend<'a> {
     /// A backend on `memory`, with the graph's leaves, by [`TensorId::index`](graph::TensorId::index), bound to
     /// `leaves`.
     pub fn new(simd: Simd, memory: &'a mut CpuMemory, leaves: &'a [Binding<'a>]) -> Self {
-        Self { simd, memory, leaves, transposed: Vec::new() }
+        Self { simd, memory, leaves, kv: ElementType::F32, transposed: Vec::new() }
+    }
+
+    /// Rounds what goes into KV caches to values of type `kv`; they are kept as f32.
+    #[must_use]
+    pub fn rounding_caches_to(self, kv: ElementType) -> Self {
+        Self { kv, ..self }
     }
 
     fn operands<const N: usize>(
@@ -258,18 +266,27 @@ impl KernelDispatch for CpuBackend<'_> {
         let sequences = self.indices("sequence", &a.sequences, a.n_sequences)?.to_vec();
         let index = self.memory.value_index(self.leaves, &a.cache)?;
         let mut cache = std::mem::take(&mut self.memory.values[index]);
-        let result = self.memory.read(self.leaves, &a.input).map(|input| {
+        let kv = self.kv;
+        let result = self.memory.read(self.leaves, &a.input).and_then(|input| {
             let first = a.cache.offset as usize / 4;
+            let mut bytes = vec![0; a.head_dim * kv.block_bytes()];
             for (row, values) in input.chunks_exact(a.n_kv_heads * a.head_dim).enumerate() {
                 let sequence = sequences[row] as usize;
                 for (head, values) in values.chunks_exact(a.head_dim).enumerate() {
                     let line = (sequence * a.n_kv_heads + head) * a.max_seq + positions[row] as usize;
-                    cache[first + line * a.head_dim..][..a.head_dim].copy_from_slice(values);
+                    let target = &mut cache[first + line * a.head_dim..][..a.head_dim];
+                    if kv == ElementType::F32 {
+                        target.copy_from_slice(values);
+                    } else {
+                        quantize_row(kv, values, &mut bytes)?;
+                        dequantize_row(kv, &bytes, target)?;
+                    }
                 }
             }
+            Ok(1)
         });
         self.memory.values[index] = cache;
-        result.map(|()| 1)
+        result
     }
 
     fn attention(&mut self, a: Attention) -> Result<usize, CpuError> {

@@ -89,7 +89,9 @@ impl CpuDecoder {
 
     fn prepare(&self, rows: usize, output: Output) -> Result<Step, Error> {
         let EngineOptions { n_sequences, max_seq, .. } = self.options;
-        let step = build_step(self.model.config(), &StepShape { rows, n_sequences, max_seq, output })?;
+        // Caches hold the values of another type as f32.
+        let shape = StepShape { rows, n_sequences, max_seq, kv: ElementType::F32, output };
+        let step = build_step(self.model.config(), &shape)?;
         let failed = |source| Error::graph("step", source);
         let mut rewrite = fuse_swiglu(&step.graph).map_err(failed)?;
         if self.options.activations == Activations::Q8 {
@@ -122,7 +124,13 @@ impl CpuDecoder {
 }
 
 impl Step {
-    fn run(&self, model: &Model, workers: &Workers, memory: &mut CpuMemory) -> Result<(), Error> {
+    fn run(
+        &self,
+        model: &Model,
+        kv: ElementType,
+        workers: &Workers,
+        memory: &mut CpuMemory,
+    ) -> Result<(), Error> {
         let leaves: Vec<Binding<'_>> = self
             .leaves
             .iter()
@@ -133,7 +141,7 @@ impl Step {
                 Leaf::Inner => Ok(Binding::Unbound),
             })
             .collect::<Result<_, _>>()?;
-        let mut backend = CpuBackend::new(workers.simd(), memory, &leaves);
+        let mut backend = CpuBackend::new(workers.simd(), memory, &leaves).rounding_caches_to(kv);
         workers
             .run(|| execute_graph(&self.graph, &self.plan, &mut backend))
             .map_err(|source| Error::device("cpu", "running a step", source))?;
@@ -175,7 +183,7 @@ impl Decoder for CpuDecoder {
                 self.memory.indices[leaf][index] = value;
             }
         }
-        step.run(&self.model, &self.workers, &mut self.memory)?;
+        step.run(&self.model, self.options.kv, &self.workers, &mut self.memory)?;
         self.guard.commit(rows);
         let Some(view) = &step.result else { return Ok(StepOutput::Cache) };
         let result = self

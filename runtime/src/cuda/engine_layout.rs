@@ -139,8 +139,8 @@ impl StepTensors {
         rows: usize,
         output: Output,
     ) -> Result<Self, Error> {
-        let EngineOptions { n_sequences, max_seq, .. } = *options;
-        let step = build_step(config, &StepShape { rows, n_sequences, max_seq, output })?;
+        let EngineOptions { n_sequences, max_seq, kv, .. } = *options;
+        let step = build_step(config, &StepShape { rows, n_sequences, max_seq, kv, output })?;
         let rewrite = rewritten(&step, options.activations).map_err(|error| Error::graph("step", error))?;
         let memory = rewrite.graph.plan();
         let working = WorkingMemory::of_graph(&rewrite.graph, &memory)

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
+use kernels::Access;
 use ptx_builder::Target;
+use tensor_formats::ElementType;
 
 use super::engine_layout::{EngineLayout, StepTensors};
 use super::layout::ALIGNMENT;
@@ -26,14 +28,14 @@ struct Engine {
 }
 
 fn engine(activations: Activations, max_rows: usize) -> Engine {
+    engine_with(max_rows, |options| options.activations = activations)
+}
+
+fn engine_with(max_rows: usize, change: impl FnOnce(&mut EngineOptions)) -> Engine {
     let config = Model::embedded().unwrap().config().clone();
-    let options = EngineOptions {
-        max_seq: 64,
-        n_sequences: 2,
-        max_rows,
-        activations,
-        ..EngineOptions::for_model(&config)
-    };
+    let mut options =
+        EngineOptions { max_seq: 64, n_sequences: 2, max_rows, ..EngineOptions::for_model(&config) };
+    change(&mut options);
     let layout = EngineLayout::new(&config, &options).unwrap();
     let mut map = MemoryMap::new();
     let mut add = |name: &str, kind, bytes| {
@@ -76,7 +78,7 @@ fn tensors_have_places_of_their_own() {
     assert!(last.offset + last.bytes <= layout.weight_bytes);
     assert_eq!(layout.rope_table.bytes, 64 * 64 * 4);
     assert_eq!(layout.caches.len(), config.n_layers);
-    assert_eq!(layout.cache_bytes, config.kv_cache_bytes(options.n_sequences, options.max_seq));
+    assert_eq!(layout.cache_bytes, config.kv_cache_bytes(options.kv, options.n_sequences, options.max_seq));
 }
 
 #[test]
@@ -118,6 +120,37 @@ fn a_step_starts_with_its_state_and_ends_with_its_results() {
                 assert_eq!((target.region, target.bytes), (engine.regions.host_results, result_bytes));
             }
         }
+    }
+}
+
+#[test]
+fn the_type_of_the_caches_is_that_of_their_kernels() {
+    for (kv, name) in [(ElementType::F32, "f32"), (ElementType::F16, "f16"), (ElementType::F8E4M3, "e4m3")] {
+        let engine = engine_with(8, |options| options.kv = kv);
+        let layers = engine.config.n_layers;
+        let plan = engine.plan(1, Output::LastArgmax).plan;
+        assert_eq!(count(&plan, &format!("attention_{name}_")), layers);
+        assert_eq!(count(&plan, &format!("kv_scatter_{name}_")), 2 * layers);
+        assert_eq!(engine.layout.cache_bytes, engine.config.kv_cache_bytes(kv, 2, 64));
+    }
+}
+
+#[test]
+fn attention_of_long_caches_works_in_memory_apart_from_the_intermediates() {
+    let engine = engine_with(8, |options| options.max_seq = 200);
+    let tensors = StepTensors::new(&engine.config, &engine.options, 8, Output::LastArgmax).unwrap();
+    assert!(tensors.working.scratch > 0 && tensors.working.counters > 0);
+    let plan = engine.plan(8, Output::LastArgmax).plan;
+    let intermediates = tensors.memory.workspace_bytes;
+    for launch in plan.launches().filter(|launch| launch.name.starts_with("attention")) {
+        let of = |access| {
+            let at = launch.params.iter().position(|param| param.access == access);
+            launch.touched[at.unwrap()]
+        };
+        let (scratch, counters) = (of(Access::Scratch), of(Access::Counter));
+        assert_eq!((scratch.region, counters.region), (engine.regions.workspace, engine.regions.counters));
+        assert!(scratch.offset >= intermediates && scratch.end() <= engine.layout.workspace_bytes);
+        assert!(counters.end() <= engine.layout.counter_bytes);
     }
 }
 

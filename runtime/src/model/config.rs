@@ -1,6 +1,7 @@
 //! Hyperparameters, from a file's metadata.
 
 use graph::RopeStyle;
+use tensor_formats::ElementType;
 
 use super::{ModelError, ModelWeights};
 use crate::gguf::Metadata;
@@ -97,10 +98,10 @@ impl ModelConfig {
         self.n_kv_heads * self.head_dim
     }
 
-    /// Bytes of the KV caches, all layers, keys and values, in f32.
-    pub fn kv_cache_bytes(&self, n_sequences: usize, max_seq: usize) -> u64 {
+    /// Bytes of the KV caches, all layers, keys and values, of values of type `kv`.
+    pub fn kv_cache_bytes(&self, kv: ElementType, n_sequences: usize, max_seq: usize) -> u64 {
         let counts = [2, self.n_layers, n_sequences, max_seq, self.kv_dim()];
-        counts.into_iter().fold(size_of::<f32>() as u64, |bytes, n| bytes.saturating_mul(n as u64))
+        counts.into_iter().fold(kv.block_bytes() as u64, |bytes, n| bytes.saturating_mul(n as u64))
     }
 }
 

@@ -18,6 +18,8 @@ pub struct StepShape {
     pub n_sequences: usize,
     /// Positions of each cache.
     pub max_seq: usize,
+    /// The type of what the caches hold.
+    pub kv: ElementType,
     /// What is computed besides the caches.
     pub output: Output,
 }
@@ -80,8 +82,8 @@ impl<'a> Builder<'a> {
         let cache = Shape::new(&[shape.n_sequences, config.n_kv_heads, shape.max_seq, config.head_dim])?;
         let mut kv = Vec::with_capacity(config.n_layers);
         for layer in 0..config.n_layers {
-            let keys = graph.add_leaf(format!("cache_k.{layer}"), ElementType::F32, cache)?;
-            let values = graph.add_leaf(format!("cache_v.{layer}"), ElementType::F32, cache)?;
+            let keys = graph.add_leaf(format!("cache_k.{layer}"), shape.kv, cache)?;
+            let values = graph.add_leaf(format!("cache_v.{layer}"), shape.kv, cache)?;
             kv.push((keys, values));
         }
         let (weights, logits, argmax) = (Vec::new(), None, None);

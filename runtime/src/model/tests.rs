@@ -93,7 +93,8 @@ fn head_dim_comes_from_the_metadata() {
         (32, 10_000.0, graph::RopeStyle::Interleaved)
     );
     assert_eq!(config.attention_scale, (1.0 / 32f64.sqrt()) as f32);
-    assert_eq!(config.kv_cache_bytes(3, 5), 2 * 2 * 3 * 5 * 64 * 4);
+    assert_eq!(config.kv_cache_bytes(ElementType::F32, 3, 5), 2 * 2 * 3 * 5 * 64 * 4);
+    assert_eq!(config.kv_cache_bytes(ElementType::F8E4M3, 3, 5), 2 * 2 * 3 * 5 * 64);
 }
 
 #[test]
@@ -290,7 +291,7 @@ fn rope_scaling_and_factors_are_read() {
 type Change = fn(&mut Writer, &str);
 
 fn shape(rows: usize, output: Output) -> StepShape {
-    StepShape { rows, n_sequences: 3, max_seq: 20, output }
+    StepShape { rows, n_sequences: 3, max_seq: 20, kv: ElementType::F32, output }
 }
 
 #[test]

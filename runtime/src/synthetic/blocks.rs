@@ -59,7 +59,7 @@ fn fill_block(ty: ElementType, std: f32, block: &mut [u8], random: &mut SplitMix
         ElementType::Q5_K => q5_k(std, block, random),
         ElementType::Q6_K => q6_k(std, block, random),
         // No tensor of a file has these types, and `Preset::tensors` names none.
-        ElementType::Q8Act | ElementType::U32 => {}
+        ElementType::Q8Act | ElementType::F8E4M3 | ElementType::U32 => {}
     }
 }
 

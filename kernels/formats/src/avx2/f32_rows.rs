@@ -30,7 +30,7 @@ pub(crate) fn matmul(weights: Matrix<'_>, x: &[f32], out: &mut [f32]) {
         ElementType::Q5_K => run!(decode::q5_k),
         ElementType::Q6_K => run!(decode::q6_k),
         // No `Matrix` has these types; a NaN would show if one had.
-        ElementType::Q8Act | ElementType::U32 => out.fill(f32::NAN),
+        ElementType::Q8Act | ElementType::F8E4M3 | ElementType::U32 => out.fill(f32::NAN),
     }
 }
 

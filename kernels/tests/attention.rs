@@ -1,0 +1,70 @@
+//! What attention that is divided among blocks promises: caches are read once, and the order of blocks does not matter.
+
+use kernels::attention::Attention;
+use kernels::cases::{Case, Interpreter};
+use kernels::random::Random;
+use kernels::{CacheShape, Kernel};
+use ptx_builder::Target;
+use ptx_builder::interp::{Options, SECTOR_BYTES};
+use tensor_formats::{ElementType, quantize_row};
+
+const ELEMENTS: [ElementType; 4] =
+    [ElementType::F32, ElementType::F16, ElementType::BF16, ElementType::F8E4M3];
+
+/// One row that attends to every position of a cache of five chunks: eight query heads share two key heads.
+fn case(element: ElementType) -> Case {
+    let cache = CacheShape { n_sequences: 1, n_kv_heads: 2, max_seq: 320, head_dim: 64, element };
+    let kernel = Attention::new(cache, 1, 8, 0.125).expect("a kernel for the shape");
+    assert_eq!(kernel.geometry().grid[1], 5);
+    let mut random = Random::new(7);
+    let q = random.f32s(8 * 64);
+    let mut stored = || {
+        let values = random.f32s(2 * 320 * 64);
+        let mut bytes = vec![0; element.row_bytes(values.len()).expect("whole elements")];
+        quantize_row(element, &values, &mut bytes).expect("finite values");
+        bytes
+    };
+    let (k, v) = (stored(), stored());
+    Case::new(kernel, "")
+        .with_f32("q", &q)
+        .with_bytes("k_cache", &k)
+        .with_bytes("v_cache", &v)
+        .with_u32("positions", &[319])
+        .with_u32("sequences", &[0])
+}
+
+#[test]
+fn every_cached_byte_is_read_once_for_all_heads_of_a_group() {
+    for element in ELEMENTS {
+        let case = case(element);
+        let options = Options { metrics: true, threads: Some(1), ..Options::default() };
+        let mut interpreter = Interpreter::with_options(Target::SM_90A, options);
+        case.launch(&mut interpreter).unwrap_or_else(|failure| panic!("{failure}"));
+        let metrics = interpreter.last().and_then(|report| report.metrics.clone());
+        let mut allocations = metrics.expect("metrics were asked for").allocations;
+        allocations.sort_by_key(|allocation| allocation.bytes);
+        for cache in allocations.iter().rev().take(2) {
+            assert_eq!(cache.bytes, element.row_bytes(2 * 320 * 64).expect("whole elements") as u64);
+            assert_eq!((cache.bytes_written, cache.bytes_read), (0, cache.bytes), "{element}: {cache:?}");
+            assert_eq!(cache.distinct_read, cache.bytes, "{element}: {cache:?}");
+            assert_eq!(cache.sectors_read * SECTOR_BYTES, cache.bytes, "{element}: {cache:?}");
+        }
+    }
+}
+
+#[test]
+fn blocks_of_any_order_give_the_same_bits() {
+    for element in ELEMENTS {
+        let case = case(element);
+        let mut results = (0..12).map(|seed| {
+            // Half of the runs with several blocks at a time.
+            let threads = (seed % 2 == 0).then_some(1);
+            let options = Options { seed, threads, ..Options::default() };
+            let mut interpreter = Interpreter::with_options(Target::SM_90A, options);
+            case.launch(&mut interpreter)
+                .unwrap_or_else(|failure| panic!("{element}, seed {seed}: {failure}"))
+        });
+        let first = results.next().expect("a run");
+        assert!(results.all(|other| other == first), "{element}");
+    }
+}
