@@ -5,7 +5,7 @@ use kernels::catalogue;
 use ptx_builder::Target;
 
 /// One small shape of each variant of the kernels that are not matrix products.
-const NAMES: [&str; 34] = [
+const NAMES: [&str; 39] = [
     "add_f32_n64_b1",
     "add_f32_n77_b2",
     "add_row_f32_n64_b1",
@@ -13,6 +13,8 @@ const NAMES: [&str; 34] = [
     "argmax_f32_n64_b1",
     "argmax_f32_n77_b2",
     "argmax_f32_n32000_b1",
+    "attention_e4m3_h4_s2_kv2_m192_d64_b2_s3e000000",
+    "attention_f16_h4_s2_kv2_m192_d64_b2_s3e000000",
     "attention_f32_h4_s2_kv2_m64_d128_b2_s3db504f3",
     "attention_f32_h8_s1_kv2_m64_d80_b1_s3de4f92e",
     "copy_f16_n33_b3",
@@ -25,6 +27,9 @@ const NAMES: [&str; 34] = [
     "embed_rows_q4_k_v10_n256_b2",
     "embed_rows_q6_k_v10_n256_b2",
     "embed_rows_q8_0_v10_n256_b2",
+    "kv_scatter_bf16_s2_kv2_m16_d33_b2",
+    "kv_scatter_e4m3_s2_kv2_m16_d64_b2",
+    "kv_scatter_f16_s2_kv2_m16_d64_b2",
     "kv_scatter_f32_s2_kv2_m16_d33_b2",
     "kv_scatter_f32_s2_kv2_m16_d64_b2",
     "mul_f32_n77_b2",
@@ -48,7 +53,8 @@ fn text_of_small_shapes() {
     for name in NAMES {
         let kernel = catalogue.iter().find(|kernel| kernel.name() == name);
         let kernel = kernel.unwrap_or_else(|| panic!("{name} is not in the catalogue"));
-        let module = kernel.emit(Target::SM_80).unwrap_or_else(|error| panic!("{error}"));
+        let module =
+            kernel.emit(Target::SM_80.max(kernel.min_target())).unwrap_or_else(|error| panic!("{error}"));
         insta::assert_snapshot!(name, ptx_builder::print(&module));
     }
 }

@@ -96,8 +96,8 @@ fn caches_of_every_type_hold_the_same_values_on_both_engines() {
     let n_vocab = model.config().n_vocab;
     let types = [ElementType::F32, ElementType::F16, ElementType::BF16, ElementType::F8E4M3];
     let mut exact: Option<Vec<f32>> = None;
-    let between_engines = [1e-4, 1e-3, 5e-3, 4e-2];
-    let by_rounding = [0.0..=0.0, 1e-6..=2e-3, 1e-5..=2e-2, 1e-4..=2e-1];
+    let between_engines = [1e-5, 2e-4, 1e-3, 2e-2];
+    let by_rounding = [0.0..=0.0, 1e-5..=2e-3, 1e-4..=1e-2, 1e-2..=2e-1];
     for ((kv, between_engines), by_rounding) in types.into_iter().zip(between_engines).zip(by_rounding) {
         let activations = Activations::F32;
         let options = EngineOptions { activations, kv, ..gpu::options(&model, 1, 8) };

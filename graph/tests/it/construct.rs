@@ -250,14 +250,22 @@ fn element_types_have_to_fit() {
     let halves = leaf(&mut f.g, "halves", F16, &[99, 4, 2]);
     f.refuses(TensorOp::Rope, &[f.x, f.positions, halves], ROPE, "table has to be F32, is F16");
     let half_cache = leaf(&mut f.g, "half_cache", F16, &[2, 2, 99, 16]);
+    let odd_cache = leaf(&mut f.g, "odd_cache", U32, &[2, 2, 99, 16]);
+    let floats = "F32, F16, BF16 or F8E4M3";
     let [p, s] = [f.positions, f.sequences];
-    f.refuses(TensorOp::KvScatter, &[half_cache, f.kv, p, s], none, "cache has to be F32, is F16");
+    f.refuses(
+        TensorOp::KvScatter,
+        &[odd_cache, f.kv, p, s],
+        none,
+        &format!("cache has to be {floats}, is U32"),
+    );
     f.refuses(TensorOp::KvScatter, &[f.cache, f.weight, p, s], none, "input has to be F32, is F16");
     f.refuses(TensorOp::KvScatter, &[f.cache, f.kv, f.vector, s], none, "positions has to be U32, is F32");
     f.refuses(TensorOp::KvScatter, &[f.cache, f.kv, p, f.vector], none, "sequences has to be U32, is F32");
     let c = f.cache;
     f.refuses(TensorOp::Attention, &[f.weight, c, c, p, s], ATTENTION, "query has to be F32, is F16");
-    f.refuses(TensorOp::Attention, &[f.x, half_cache, c, p, s], ATTENTION, "keys has to be F32, is F16");
+    let reason = format!("keys has to be {floats}, is U32");
+    f.refuses(TensorOp::Attention, &[f.x, odd_cache, c, p, s], ATTENTION, &reason);
     f.refuses(TensorOp::Attention, &[f.x, c, half_cache, p, s], ATTENTION, "values has to be F32, is F16");
     f.refuses(TensorOp::Attention, &[f.x, c, c, f.vector, s], ATTENTION, "positions has to be U32, is F32");
     f.refuses(TensorOp::Attention, &[f.x, c, c, p, f.vector], ATTENTION, "sequences has to be U32, is F32");
@@ -269,6 +277,21 @@ fn element_types_have_to_fit() {
     );
     f.refuses(TensorOp::QuantizeQ8, &[f.weight], none, "input has to be F32, is F16");
     f.refuses(TensorOp::Argmax, &[f.weight], none, "input has to be F32, is F16");
+}
+
+#[test]
+fn caches_of_every_float_take_and_give_f32() {
+    let mut f = fixture();
+    for dtype in [F32, F16, ElementType::BF16, ElementType::F8E4M3] {
+        let [keys, values] =
+            ["keys", "values"].map(|name| leaf(&mut f.g, &format!("{name} {dtype}"), dtype, &[2, 2, 99, 16]));
+        let [p, s] = [f.positions, f.sequences];
+        let [keys, values] = [keys, values].map(|cache| f.g.kv_scatter(cache, f.kv, p, s).unwrap());
+        assert_eq!(f.g.get(keys).unwrap().dtype(), dtype);
+        let operands = AttentionOperands { query: f.x, keys, values, positions: p, sequences: s, scale: 1.0 };
+        let attended = f.g.attention(operands).unwrap();
+        assert_eq!(f.g.get(attended).unwrap().dtype(), F32);
+    }
 }
 
 #[test]

@@ -23,7 +23,7 @@ pub(crate) fn catalogue() -> Vec<Box<dyn Kernel>> {
     let groups = [1, 2, 7, 8].map(|group| (2, group, 2, 128, 64));
     // Llama 3.2 1B, Qwen2.5 1.5B, Llama 3.1 8B.
     let real = [(1, 4, 8, 64, 4096), (1, 6, 2, 128, 4096), (1, 4, 8, 128, 4096), (8, 4, 8, 128, 4096)];
-    let split = [(2, 2, 2, 64, 128), (1, 8, 1, 128, 8192)];
+    let split = [(2, 2, 2, 64, 192), (1, 8, 1, 128, 8192)];
     let shapes = head_dims.into_iter().chain(groups).chain(real).chain(split);
     shapes.flat_map(|shape| Stored::ALL.map(|stored| kernel(stored, shape))).collect()
 }
@@ -173,8 +173,8 @@ pub(crate) fn cases() -> Vec<Case> {
     }
     let prompt = Sequences { max_seq: 80, lengths: &[60, 61, 62, 63, 64, 65, 66, 67, 68], ..PLAIN };
     cases.push(prompt.case(&prompt.of_one_sequence(), "prompt"));
-    for max_seq in [70, 200] {
-        let in_place = Sequences { max_seq, lengths: &[70, 3], ..PLAIN };
+    for (max_seq, length) in [(70, 70), (200, 170)] {
+        let in_place = Sequences { max_seq, lengths: &[length, 3], ..PLAIN };
         cases.push(in_place.case(&in_place.data(), "").with_alias("y", "q"));
     }
     cases

@@ -23,8 +23,8 @@ const FAMILY: &str = "attention";
 /// `h / (n_heads / n_kv_heads)`.
 ///
 /// A block does one row, the query heads of one key head (eight at most), which share every key and value they read,
-/// and a chunk of the positions: 64 of them, or more where a row is so long that there would be more blocks than a GPU
-/// keeps busy. Its warps take positions in turn, with an online softmax each (Milakov and Gimelshein, 2018), and are
+/// and a chunk of the positions: all of a short row, else 64 of them, or more where a row is so long that there would be
+/// more blocks than a GPU keeps busy. Its warps take positions in turn, with an online softmax each (Milakov and Gimelshein, 2018), and are
 /// combined at the end in a fixed order. Where a row has several chunks, each block leaves its part in `scratch`, and
 /// the last one to do so combines them, also in a fixed order. Chunks depend on the row's length, so the result of a
 /// row depends on nothing but that row. A position or sequence outside the cache gives a row of NaNs; nothing outside

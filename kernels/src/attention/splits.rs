@@ -8,9 +8,9 @@ use super::plan::Plan;
 
 /// The division of a row's positions.
 ///
-/// A row of `length` positions is cut into chunks of `CHUNK` positions, or of as many times `CHUNK` as it takes for
-/// `most` chunks to suffice. It depends on the length, and on the number of blocks that the heads of a row make anyway:
-/// not on the batch, and not on the size of the cache.
+/// A short row is one chunk. A longer one is cut into chunks of [`CHUNK`](Self::CHUNK) positions, or of as many times
+/// that as it takes for [`blocks`](Self::blocks) chunks to suffice. The division depends on the length, and on the number
+/// of blocks that the heads of a row make anyway: not on the batch, and not on the size of the cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Splits {
     /// Blocks for each row and set of heads. Those that find no positions left do nothing.
@@ -20,15 +20,17 @@ pub(super) struct Splits {
 }
 
 impl Splits {
-    /// Positions of the smallest chunk, a whole number of steps of any plan.
+    /// Positions of the smallest chunk of several, a whole number of steps of any plan.
     pub const CHUNK: u32 = Plan::MAX_STEP;
+    /// Positions that one block does alone: another chunk takes it about as long as two blocks take to meet.
+    pub const ALONE: u32 = 2 * Self::CHUNK;
     /// Blocks of one row that are enough for a large GPU, which runs one or two of them on each multiprocessor.
     const ENOUGH: u32 = 256;
 
     /// The division of rows of up to `max_seq` positions, of which `sets` sets of heads are done apart.
     pub fn new(max_seq: u32, sets: u32) -> Self {
         let most = (Self::ENOUGH / sets).clamp(16, 64);
-        let chunks = max_seq.div_ceil(Self::CHUNK);
+        let chunks = if max_seq <= Self::ALONE { 1 } else { max_seq.div_ceil(Self::CHUNK) };
         Self { blocks: chunks.min(most), grow: chunks > most }
     }
 
@@ -48,19 +50,22 @@ impl Splits {
         }
         k.comment("the block's chunk of the row's positions");
         let split = k.ctaid_y();
+        let alone = k.le(length, Self::ALONE);
         let (chunk, chunks) = if self.grow {
             let all = self.blocks * Self::CHUNK;
             let rounded = k.add(length, all - 1);
             let times = k.div(rounded, all);
-            let times = k.max(times, 1);
             let chunk = k.mul(times, Self::CHUNK);
+            let chunk = k.selp(alone, Self::ALONE, chunk);
             let rounded = k.add(length, chunk);
             let rounded = k.sub(rounded, 1);
             (chunk, k.div(rounded, chunk))
         } else {
             let rounded = k.add(length, Self::CHUNK - 1);
-            (k.imm::<U32>(Self::CHUNK), k.div(rounded, Self::CHUNK))
+            let chunks = k.div(rounded, Self::CHUNK);
+            (k.selp(alone, Self::ALONE, Self::CHUNK), k.selp(alone, 1, chunks))
         };
+        // A row outside the cache has no positions, and its first block says so.
         let chunks = k.max(chunks, 1);
         let chunks = k.name(chunks, "chunks");
         let beyond = k.ge(split, chunks);
@@ -227,8 +232,9 @@ mod tests {
             for max_seq in (1..10_000).step_by(7) {
                 let splits = Splits::new(max_seq, sets);
                 // Either every chunk of the smallest size has a block, or there are as many blocks as there ever are.
+                let covered = splits.blocks * Splits::CHUNK >= max_seq || splits == longest;
                 assert!(
-                    splits.blocks * Splits::CHUNK >= max_seq || splits == longest,
+                    if splits.several() { covered } else { max_seq <= Splits::ALONE },
                     "{max_seq} {splits:?}"
                 );
                 assert!((splits.blocks - 1) * Splits::CHUNK < max_seq, "{max_seq}: blocks without positions");

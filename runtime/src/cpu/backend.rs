@@ -155,6 +155,12 @@ impl KernelDispatch for CpuBackend<'_> {
             OpCall::EmbedRows(a) if !a.table.dtype.is_weight() => {
                 refuse(format!("a table of {}", a.table.dtype))
             }
+            OpCall::KvScatter(a) if a.cache.dtype != ElementType::F32 => {
+                refuse(format!("a cache of {}", a.cache.dtype))
+            }
+            OpCall::Attention(a) if a.keys.dtype != ElementType::F32 => {
+                refuse(format!("a cache of {}", a.keys.dtype))
+            }
             _ => Ok(()),
         }
     }
