@@ -152,7 +152,10 @@ pub(crate) fn cases() -> Vec<Case> {
             if !(head_dim * stored.bytes() as usize).is_multiple_of(16) {
                 continue;
             }
-            for group in [1, 2, 3, 4, 5, 6, 7, 8, 12, 16] {
+            // Every group once with the simplest type; with the others those that give lanes different numbers of pieces.
+            let groups: &[usize] =
+                if stored == Stored::F32 { &[1, 2, 3, 4, 5, 6, 7, 8, 12, 16] } else { &[1, 4, 6, 8, 12] };
+            for &group in groups {
                 let shape = Sequences { stored, head_dim, group, lengths: &[70, 1, 31, 32, 33], ..PLAIN };
                 cases.push(shape.case(&shape.data(), "shape"));
             }
