@@ -84,6 +84,16 @@ fn text_goes_to_stdout_and_the_rest_to_stderr() {
 }
 
 #[test]
+fn the_type_of_the_cache_is_chosen_and_told() {
+    for (kv, told) in [("f32", "F32"), ("f16", "F16"), ("bf16", "BF16"), ("fp8", "F8E4M3")] {
+        let output = run(&["generate", "Q: 128 + 45 = A:", "-n", "20", "--kv", kv]);
+        assert!(output.status.success(), "{}", stderr(&output));
+        assert!(stdout(&output).starts_with("Q: 128 + 45 = A: "), "{}", stdout(&output));
+        assert!(stderr(&output).contains(&format!("KV cache in {told}\n")), "{}", stderr(&output));
+    }
+}
+
+#[test]
 fn generation_without_arguments_tells_a_tale() {
     let tale = text(&["generate"]);
     assert!(tale.starts_with("Once upon a time") && tale.split_whitespace().count() > 40, "{tale}");
@@ -199,6 +209,7 @@ fn bad_flags_are_usage_errors() {
         &["generate", "--frobnicate"][..],
         &["generate", "-n", "many"],
         &["generate", "--backend", "tpu"],
+        &["generate", "--kv", "q4_0"],
         &["bench", "--synthetic", "gpt5"],
         &["bench", "--synthetic", "tiny", "--quant", "q3"],
         &["bench", "--synthetic", "tiny", "-m", "file.gguf"],

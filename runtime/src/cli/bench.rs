@@ -69,7 +69,7 @@ pub fn run(arguments: &BenchArguments, stdout: &mut impl Write) -> Result<(), Fa
     let mut options = arguments.engine.options(&model, arguments.eager);
     options.max_seq = bench.positions();
     options.max_rows = options.max_rows.min(options.max_seq);
-    let choice = arguments.engine.choose(&model, &options)?;
+    let choice = arguments.engine.choose(&model, &mut options)?;
     let modes: &[(&str, bool)] = match choice.backend {
         Backend::Cpu => &[("cpu", false)],
         Backend::Cuda if arguments.both => &[("graph", false), ("eager", true)],

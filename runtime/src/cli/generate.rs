@@ -77,7 +77,7 @@ pub fn run(arguments: &GenerateArguments, stdout: &mut impl Write) -> Result<(),
     generate.sampling.check()?;
 
     say(&describe(&model));
-    let choice = arguments.engine.choose(&model, &options)?;
+    let choice = arguments.engine.choose(&model, &mut options)?;
     let mut decoder = open(&choice, &model, &options)?;
     if !arguments.no_echo {
         stdout.write_all(arguments.prompt.as_bytes())?;
