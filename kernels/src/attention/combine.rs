@@ -8,18 +8,36 @@ use super::plan::Plan;
 use crate::emit::split;
 use crate::support::WARP;
 
-/// What a block knows of four features of a head, in the thread that writes them.
+/// The four features that a thread writes.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Features {
+pub(super) struct Outlet {
     pub thread: Reg<U32>,
     /// The features are number `4 * place` and the next three of the block's heads, one after the other.
     pub place: Reg<U32>,
     /// The head among those of the block.
     pub head: Reg<U32>,
-    /// Whether no other thread has the same features.
+    /// Whether no other thread has the same features: threads beyond the features do the last ones again.
     pub stores: Pred,
     /// Whether the thread is the first of its head.
     pub leads: Pred,
+}
+
+impl Outlet {
+    pub fn new(k: &mut KernelBuilder, kernel: &Attention, thread: Reg<U32>) -> Self {
+        let (heads, head_dim) = (kernel.plan.heads, kernel.cache.head_dim);
+        let outputs = heads * head_dim / 4;
+        let place = if outputs < Plan::THREADS { k.min(thread, outputs - 1) } else { thread };
+        let stores = k.lt(thread, outputs);
+        let (head, within) = split(k, place, outputs.into(), head_dim / 4);
+        let leads = k.eq(within, 0);
+        let leads = k.and_pred(leads, stores);
+        Self { thread, place, head, stores, leads }
+    }
+}
+
+/// What a block knows of the features of an [`Outlet`].
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Features {
     /// The largest score, in units of log 2.
     pub max: Reg<F32>,
     /// The sum of `2^(score - max)`.
@@ -30,7 +48,13 @@ pub(super) struct Features {
 
 impl Features {
     /// Combines what the threads of the block have of each of its heads.
-    pub fn of_block(k: &mut KernelBuilder, kernel: &Attention, lanes: &Lanes, heads: &[Head]) -> Self {
+    pub fn of_block(
+        k: &mut KernelBuilder,
+        kernel: &Attention,
+        lanes: &Lanes,
+        heads: &[Head],
+        outlet: &Outlet,
+    ) -> Self {
         let shared = Shared::new(k, kernel);
         k.comment("combine the positions of the warp");
         let slots = shared.slots(k, kernel, lanes);
@@ -40,15 +64,15 @@ impl Features {
         }
         k.barrier();
         k.comment("combine the warps");
-        shared.features(k, kernel, lanes.thread)
+        shared.features(k, kernel, outlet)
     }
 
     /// Stores the features as those of the row from `y` on.
-    pub fn store(&self, k: &mut KernelBuilder, y: Reg<U64>) {
+    pub fn store(&self, k: &mut KernelBuilder, outlet: &Outlet, y: Reg<U64>) {
         let norm = k.rcp(self.sum);
         let row = self.values.map(|v| k.mul(v, norm));
-        let at = k.ptr_index(y, self.place, 16);
-        k.guarded(self.stores, |k| k.st_global_v4::<F32>(at, row));
+        let at = k.ptr_index(y, outlet.place, 16);
+        k.guarded(outlet.stores, |k| k.st_global_v4::<F32>(at, row));
     }
 }
 
@@ -140,15 +164,10 @@ impl Shared {
         }
     }
 
-    /// The sums of all warps, brought to one maximum. Threads beyond the features do the last ones again.
-    fn features(self, k: &mut KernelBuilder, kernel: &Attention, thread: Reg<U32>) -> Features {
+    /// The sums of all warps, brought to one maximum.
+    fn features(self, k: &mut KernelBuilder, kernel: &Attention, outlet: &Outlet) -> Features {
         let (heads, head_dim) = (kernel.plan.heads, kernel.cache.head_dim);
-        let outputs = heads * head_dim / 4;
-        let place = if outputs < Plan::THREADS { k.min(thread, outputs - 1) } else { thread };
-        let stores = k.lt(thread, outputs);
-        let (head, within) = split(k, place, outputs.into(), head_dim / 4);
-        let leads = k.eq(within, 0);
-        let leads = k.and_pred(leads, stores);
+        let &Outlet { head, place, .. } = outlet;
         let max_at = k.shared_index(self.max, head);
         let sum_at = k.shared_index(self.sum, head);
         let acc = k.shared_base(self.acc);
@@ -170,8 +189,7 @@ impl Shared {
                 k.update(total, |k, total| k.fma(v, factor, total));
             }
         }
-        let (sum, values) = (k.get(sum), values.map(|v| k.get(v)));
-        Features { thread, place, head, stores, leads, max, sum, values }
+        Features { max, sum: k.get(sum), values: values.map(|v| k.get(v)) }
     }
 }
 

@@ -209,10 +209,10 @@ fn thresholds(stored: Stored) -> Vec<Case> {
 /// A row in a batch and that row alone; a row in caches of two sizes.
 pub(crate) fn invariances() -> Vec<Invariance> {
     let lengths = [70, 1, 33, 300, 64, 7, 299, 128];
-    let of = |stored: Stored, group, head_dim| Sequences {
+    let of = |stored: Stored, group, n_kv_heads, head_dim| Sequences {
         stored,
         group,
-        n_kv_heads: 2,
+        n_kv_heads,
         head_dim,
         max_seq: 300,
         lengths: &lengths,
@@ -222,19 +222,21 @@ pub(crate) fn invariances() -> Vec<Invariance> {
         format!("attention_{}_g{}_d{}/{what}", shape.stored.name(), shape.group, shape.head_dim)
     };
     let mut pairs = Vec::new();
-    for (stored, group, head_dim) in [
-        (Stored::F32, 4, 64),
-        (Stored::F32, 7, 64),
-        (Stored::F32, 4, 128),
-        (Stored::F32, 6, 128),
-        (Stored::F16, 4, 128),
-        (Stored::Bf16, 7, 64),
-        (Stored::E4m3, 6, 128),
+    for (stored, group, n_kv_heads, head_dim) in [
+        (Stored::F32, 4, 2, 64),
+        (Stored::F32, 7, 2, 64),
+        (Stored::F32, 4, 2, 128),
+        (Stored::F32, 6, 2, 128),
+        (Stored::F16, 4, 2, 128),
+        (Stored::Bf16, 7, 2, 64),
+        (Stored::E4m3, 6, 2, 128),
+        // So many heads that the blocks of a row are fewer in a batch.
+        (Stored::F16, 1, 8, 64),
     ] {
         let row = 6;
-        let shape = of(stored, group, head_dim);
+        let shape = of(stored, group, n_kv_heads, head_dim);
         let batch = shape.data();
-        let width = group * 2 * head_dim;
+        let width = group * n_kv_heads * head_dim;
         let alone = Data {
             q: batch.q[row * width..(row + 1) * width].to_vec(),
             positions: vec![batch.positions[row]],
@@ -251,7 +253,7 @@ pub(crate) fn invariances() -> Vec<Invariance> {
         });
     }
     for stored in [Stored::F32, Stored::F16] {
-        let small = of(stored, 4, 64);
+        let small = of(stored, 4, 2, 64);
         let large = Sequences { max_seq: 4500, ..small };
         let bytes = 0..lengths.len() * 4 * 2 * 64 * 4;
         pairs.push(Invariance {

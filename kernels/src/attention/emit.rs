@@ -3,9 +3,9 @@
 use ptx_builder::{B32, F32, KernelBuilder, Module, Pred, Reg, Target, U32, U64, Var};
 
 use super::Attention;
-use super::combine::Features;
+use super::combine::{Features, Outlet};
 use super::plan::Plan;
-use super::splits::Partials;
+use super::splits::{Division, Partials, Parts, Positions};
 use crate::KernelError;
 use crate::emit::{self, LOG2_E, split};
 
@@ -35,23 +35,38 @@ struct Tensors {
 
 fn body(k: &mut KernelBuilder, kernel: &Attention, tensors: Tensors, partials: Option<Partials>) {
     let place = Place::find(k, kernel, &tensors);
-    let share = kernel.splits.share(k, place.length);
+    let division = partials.map(|_| Division::of_row(k, kernel.splits, place.length));
     let q = place.head(k, kernel, tensors.q);
     let y = place.head(k, kernel, tensors.y);
     let [keys, values] = [tensors.keys, tensors.values].map(|cache| place.cached_head(k, kernel, cache));
     let lanes = Lanes::new(k, kernel, place.thread);
-    let heads = attend(k, kernel, &lanes, Rows { q, keys, values, first: share.first, end: share.end });
-    let features = Features::of_block(k, kernel, &lanes, &heads);
-    let (Some(partials), Some(chunks)) = (partials, share.chunks) else {
-        features.store(k, y);
+    let outlet = Outlet::new(k, kernel, place.thread);
+    k.comment("queries, scaled so that a score is an exponent of 2");
+    let queries = lanes.queries(k, kernel, q);
+    let attended = |k: &mut KernelBuilder, positions| {
+        let heads = attend(k, kernel, &lanes, &queries, Rows { keys, values, positions });
+        Features::of_block(k, kernel, &lanes, &heads, &outlet)
+    };
+    let (Some(partials), Some(division)) = (partials, division) else {
+        let all = Positions { first: None, end: place.length };
+        attended(k, all).store(k, &outlet, y);
         return;
     };
-    let alone = k.le(chunks, 1);
-    k.if_(alone, |k| {
-        features.store(k, y);
-        k.ret();
+    let parts = Parts::find(k, kernel, partials.scratch, &outlet);
+    let alone = k.le(division.chunks, 1);
+    k.for_range(division.first, division.chunks, kernel.splits.blocks, |k, index| {
+        let positions = division.positions(k, index);
+        let features = attended(k, positions);
+        k.if_(alone, |k| {
+            features.store(k, &outlet, y);
+            k.ret();
+        });
+        k.comment("leave the part of the chunk");
+        parts.leave(k, index, &features);
+        // Before shared memory is used again, and before the part is counted.
+        k.barrier();
     });
-    partials.combine(k, kernel, chunks, &features, y);
+    parts.combine(k, kernel, &partials, &division, y);
 }
 
 /// Which row and heads this block does.
@@ -105,7 +120,6 @@ impl Place {
 /// This thread's part of the work.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Lanes {
-    pub thread: Reg<U32>,
     pub warp: Reg<U32>,
     /// The lane among those that share a position.
     pub lane: Reg<U32>,
@@ -145,7 +159,7 @@ impl Lanes {
             let back = k.sub(0, back);
             Partial { inside, offset: k.selp(inside, u64::from(before * plan.piece), back) }
         });
-        Self { thread, warp, lane, slot, warp_slot, first, plan, partial }
+        Self { warp, lane, slot, warp_slot, first, plan, partial }
     }
 
     /// The addresses of this lane's pieces of a row at `row`, whose features have `bytes` bytes each: a base and an
@@ -181,16 +195,12 @@ impl Lanes {
     }
 }
 
-/// The addresses of the block's rows, and its positions.
+/// The addresses of the block's cached heads, and the positions that it attends to.
 #[derive(Debug, Clone, Copy)]
 struct Rows {
-    q: Reg<U64>,
     keys: Reg<U64>,
     values: Reg<U64>,
-    /// The first position, unless it is 0.
-    first: Option<Reg<U32>>,
-    /// One past the last position.
-    end: Reg<U32>,
+    positions: Positions,
 }
 
 /// What a set of lanes knows of one head after some positions.
@@ -206,10 +216,14 @@ pub(super) struct Head {
 
 /// The online softmax over this thread's positions. While the block computes with the positions of one step, those of
 /// the next are on their way.
-fn attend(k: &mut KernelBuilder, kernel: &Attention, lanes: &Lanes, rows: Rows) -> Vec<Head> {
-    let plan = kernel.plan;
-    k.comment("queries, scaled so that a score is an exponent of 2");
-    let queries = lanes.queries(k, kernel, rows.q);
+fn attend(
+    k: &mut KernelBuilder,
+    kernel: &Attention,
+    lanes: &Lanes,
+    queries: &[Vec<Reg<F32>>],
+    rows: Rows,
+) -> Vec<Head> {
+    let (plan, Positions { first, end }) = (kernel.plan, rows.positions);
     let heads: Vec<_> = (0..plan.heads)
         .map(|_| Head {
             // Finite, so that "nothing yet" minus "nothing yet" is 0.
@@ -219,22 +233,22 @@ fn attend(k: &mut KernelBuilder, kernel: &Attention, lanes: &Lanes, rows: Rows) 
         })
         .collect();
     let [this, next] = [(); 2].map(|()| Step::new(k, kernel));
-    let steps = Steps { kernel, lanes, rows, queries: &queries, heads: &heads, last: k.sub(rows.end, 1) };
-    let start = match rows.first {
+    let steps = Steps { kernel, lanes, rows, queries, heads: &heads, last: k.sub(end, 1) };
+    let start = match first {
         Some(first) => k.add(first, lanes.warp_slot),
         None => lanes.warp_slot,
     };
-    let any = k.lt(start, rows.end);
+    let any = k.lt(start, end);
     k.if_(any, |k| this.load(k, &steps, start));
     // The loop is the same for all lanes of a warp, as they shuffle in it. An end is at most 2^31, so that adding steps
     // does not wrap.
-    k.for_range(start, rows.end, 2 * plan.step(), |k, base| {
+    k.for_range(start, end, 2 * plan.step(), |k, base| {
         let second = k.add(base, plan.step());
-        let is_second = k.lt(second, rows.end);
+        let is_second = k.lt(second, end);
         k.if_(is_second, |k| next.load(k, &steps, second));
         this.add(k, &steps, base);
         let third = k.add(second, plan.step());
-        let is_third = k.lt(third, rows.end);
+        let is_third = k.lt(third, end);
         k.if_(is_third, |k| this.load(k, &steps, third));
         k.if_(is_second, |k| next.add(k, &steps, second));
     });
@@ -315,7 +329,8 @@ impl Step {
         };
         let (keys, values) = (unpack(&self.keys), unpack(&self.values));
         let positions = steps.positions(k, base);
-        let valid: Vec<_> = positions.iter().map(|&position| k.lt(position, steps.rows.end)).collect();
+        let valid: Vec<_> =
+            positions.iter().map(|&position| k.lt(position, steps.rows.positions.end)).collect();
         for (head, query) in steps.heads.iter().zip(steps.queries) {
             let scores: Vec<_> = keys
                 .iter()

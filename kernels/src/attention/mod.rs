@@ -22,13 +22,13 @@ const FAMILY: &str = "attention";
 /// `y[r, h] = sum_p softmax_p(scale * q[r, h] . k[p]) v[p]`, where head `h` reads the keys and values of head
 /// `h / (n_heads / n_kv_heads)`.
 ///
-/// A block does one row, the query heads of one key head (eight at most), which share every key and value they read,
-/// and a chunk of the positions: all of a short row, else 64 of them, or more where a row is so long that there would be
-/// more blocks than a GPU keeps busy. Its warps take positions in turn, with an online softmax each (Milakov and Gimelshein, 2018), and are
-/// combined at the end in a fixed order. Where a row has several chunks, each block leaves its part in `scratch`, and
-/// the last one to do so combines them, also in a fixed order. Chunks depend on the row's length, so the result of a
-/// row depends on nothing but that row. A position or sequence outside the cache gives a row of NaNs; nothing outside
-/// the cache is read.
+/// Positions are divided into chunks: all of a short row is one, otherwise a chunk has 64, or more where a row is so long
+/// that there would be more chunks than a GPU has use for. A block does one row, the query heads of one key head (eight at
+/// most), which share every key and value they read, and one chunk, or in a large batch several. Its warps take positions
+/// in turn, with an online softmax each (Milakov and Gimelshein, 2018), and are combined at the end in a fixed order. Where
+/// a row has several chunks, their parts are left in `scratch`, and the last block to do so combines them, also in a fixed
+/// order. Chunks depend on the row's length, so the result of a row depends on nothing but that row. A position or sequence
+/// outside the cache gives a row of NaNs; nothing outside the cache is read.
 ///
 /// Parameters: `q` `[rows, n_heads * head_dim]` f32, `k_cache` and `v_cache` (see [`CacheShape`]), `positions` and
 /// `sequences` `[rows]` u32, `y` like `q`; `y` may be `q`. Where rows can have several chunks, then `scratch` and
@@ -69,8 +69,8 @@ impl Attention {
         }
         extent(FAMILY, "q", &[rows, n_heads, cache.head_dim])?;
         let plan = Plan::new(n_heads / cache.n_kv_heads, head_dim, cache.stored);
-        let splits = Splits::new(cache.max_seq, n_heads / plan.heads);
-        extent(FAMILY, "scratch", &[rows, n_heads, splits.blocks, head_dim + 2])?;
+        let splits = Splits::new(cache.max_seq, rows, n_heads / plan.heads);
+        extent(FAMILY, "scratch", &[rows, n_heads, splits.chunks, head_dim + 2])?;
         let kernel = Self { cache, rows, n_heads, scale, plan, splits };
         if u64::from(rows) * u64::from(kernel.sets()) >= 1 << 31 {
             return Err(refuse(FAMILY, format!("{rows} rows of {n_heads} heads are too many blocks")));
