@@ -45,7 +45,7 @@ fn calls_that_lose_the_context_fail_one_by_one() {
 /// Not a sample: every call, with an error that passes, one that a program may try to do something about, and one that
 /// takes the context with it.
 #[test]
-#[ignore = "takes an hour"]
+#[ignore = "takes half an hour"]
 fn every_call_fails_once() {
     for eager in [false, true] {
         for code in [CUresult::ERROR_UNKNOWN, CUresult::ERROR_OUT_OF_MEMORY, CUresult::ERROR_ILLEGAL_ADDRESS]
