@@ -8,10 +8,11 @@ type Family = fn() -> Vec<Box<dyn Kernel>>;
 /// Every kernel variant at a small shape, and the common ones at the shapes of real models: what `ptx-dump` lists,
 /// what ptxas checks and what the benches emit. Names are unique.
 pub fn catalogue() -> Vec<Box<dyn Kernel>> {
-    let families: [Family; 11] = [
+    let families: [Family; 12] = [
         crate::embed::catalogue,
         crate::rms_norm::catalogue,
         crate::gemv::catalogue,
+        crate::projection::catalogue,
         crate::quantize::catalogue,
         crate::elementwise::catalogue,
         crate::copy::catalogue,

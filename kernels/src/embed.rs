@@ -1,23 +1,23 @@
 //! Rows of an embedding table, dequantised.
 
 use ptx_builder::{F32, Module, Target, U32};
-use tensor_formats::ElementType;
+use tensor_formats::{ElementType, to_planes};
 
-use crate::blocks::WeightFormat;
 use crate::cases::Case;
+use crate::dequant::Table;
+use crate::emit;
 use crate::random::Random;
 use crate::support::{boxed, dim, extent, f32_param, flat_launch, known, refuse, u32_param};
 use crate::{Access, Cost, Kernel, KernelError, LaunchGeometry, Param};
-use crate::{dequant, emit};
 
 const FAMILY: &str = "embed_rows";
 const THREADS: u32 = 256;
 
-/// `y[r, i] = table[tokens[r], i]`, for a table of any weight type that the kernels read.
+/// `y[r, i] = table[tokens[r], i]`, for a table of any weight type.
 ///
 /// A token that is not below `vocab` gives a row of NaNs; nothing outside the table is read. Callers check tokens
 /// before the launch: the NaNs are there so that a mistake cannot pass for text.
-/// Parameters: `table` `[vocab, n]`, `tokens` `[rows]` u32, `y` `[rows, n]` f32.
+/// Parameters: `table` `[vocab, n]` in the device's layout ([`tensor_formats::planes`]), `tokens` `[rows]` u32, `y` `[rows, n]` f32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EmbedRows {
     element: ElementType,
@@ -31,10 +31,10 @@ impl EmbedRows {
     /// The kernel for `rows` tokens and a table of `vocab` rows of `n` values of type `element`.
     ///
     /// # Errors
-    /// [`KernelError::Format`] if a row is not whole blocks; [`KernelError::Unsupported`] if the kernels do not
-    /// read `element`, for a dimension of 0, or more than 2^32 output values.
+    /// [`KernelError::Format`] if a row is not whole blocks; [`KernelError::Unsupported`] if `element` is no weight
+    /// type, for a dimension of 0, or more than 2^32 output values.
     pub fn new(element: ElementType, vocab: usize, n: usize, rows: usize) -> Result<Self, KernelError> {
-        if WeightFormat::of(element).is_none() {
+        if !element.is_weight() {
             return Err(refuse(FAMILY, format!("a table of type {element}")));
         }
         let row_bytes = dim(FAMILY, "bytes of a row", element.row_bytes(n)?)?;
@@ -94,8 +94,8 @@ impl Kernel for EmbedRows {
         let rows = u64::from(self.rows);
         // A product, or a product and a difference, for each value of a quantised row.
         let operations = match self.element {
-            ElementType::Q4_K => 2,
-            ElementType::Q8_0 | ElementType::Q6_K => 1,
+            ElementType::Q4_K | ElementType::Q5_K => 2,
+            ElementType::Q4_0 | ElementType::Q8_0 | ElementType::Q6_K => 1,
             _ => 0,
         };
         Cost {
@@ -114,8 +114,8 @@ impl Kernel for EmbedRows {
             k.comment("the table is read at row 0 where there is no such token");
             let known = k.lt(token, self.vocab);
             let token = k.selp(known, token, 0);
-            let table_row = k.ptr_index(table, token, self.row_bytes);
-            let value = dequant::element(k, self.element, table_row, column);
+            let table = Table { element: self.element, rows: self.vocab, cols: self.n, base: table };
+            let value = table.element(k, token, column);
             let value = k.selp(known, value, f32::NAN);
             let at = k.ptr_index(y, index, 4);
             k.st_global::<F32>(at, value);
@@ -123,7 +123,7 @@ impl Kernel for EmbedRows {
     }
 }
 
-const TABLES: [ElementType; 6] = WeightFormat::ELEMENTS;
+const TABLES: [ElementType; 8] = ElementType::WEIGHTS;
 
 /// The kernels of this family that tools iterate over.
 pub(crate) fn catalogue() -> Vec<Box<dyn Kernel>> {
@@ -140,7 +140,7 @@ fn table_bytes(element: ElementType, bytes: usize, random: &mut Random) -> Vec<u
     }
     let mut table = random.bytes(bytes);
     let scales: &[usize] = match element {
-        ElementType::Q4_K => &[0, 2],
+        ElementType::Q4_K | ElementType::Q5_K => &[0, 2],
         ElementType::Q6_K => &[208],
         _ => &[0],
     };
@@ -162,8 +162,10 @@ pub(crate) fn cases() -> Vec<Case> {
         let mut values = vec![0.0; vocab * n];
         known(tensor_formats::dequantize_row(element, &table, &mut values).map_err(KernelError::from));
         let y = kernel.reference(&values, tokens).into_iter().map(f64::from).collect();
+        let mut planes = vec![0; table.len()];
+        known(to_planes(element, vocab, n, &table, &mut planes).map_err(KernelError::from));
         Case::new(kernel, data)
-            .with_bytes("table", &table)
+            .with_bytes("table", &planes)
             .with_u32("tokens", tokens)
             .expect_f32("y", y, n, 0.0)
     };

@@ -18,22 +18,51 @@ pub(crate) fn module<const N: usize>(
     target: Target,
     build: impl FnOnce(&mut KernelBuilder, [Reg<U64>; N]),
 ) -> Result<Module, KernelError> {
+    assert_eq!(kernel.params().len(), N, "{} is emitted with another number of parameters", kernel.name());
+    module_that_waits(kernel, target, |k, pointers| {
+        wait(k);
+        build(k, std::array::from_fn(|i| pointers[i]));
+    })
+}
+
+/// [`module`] for a kernel that calls [`wait`] itself, on every path, and before that touches nothing that a kernel
+/// writes.
+pub(crate) fn module_that_waits(
+    kernel: &dyn Kernel,
+    target: Target,
+    build: impl FnOnce(&mut KernelBuilder, &[Reg<U64>]),
+) -> Result<Module, KernelError> {
     let needs = kernel.min_target();
     if target < needs {
         return Err(KernelError::Target { kernel: kernel.name(), needs, target });
     }
     let params = kernel.params();
-    assert_eq!(params.len(), N, "{} is emitted with another number of parameters", kernel.name());
     let mut module = Module::new(target);
     module.kernel(&kernel.name(), |k| {
         let [x, y, z] = kernel.geometry().block;
         k.reqntid(x, y, z);
-        let pointers = std::array::from_fn(|i| k.param_ptr(params[i].name, params[i].align));
-        build(k, pointers);
+        let pointers: Vec<_> = params.iter().map(|param| k.param_ptr(param.name, param.align)).collect();
+        if overlaps(target) {
+            k.comment("the next kernel may take the room that this one leaves");
+            k.grid_launch_dependents();
+        }
+        build(k, &pointers);
     });
     match module.verify() {
         Ok(verified) => Ok(verified.into_module()),
         Err(report) => Err(KernelError::Verify { kernel: kernel.name(), report: report.to_string() }),
+    }
+}
+
+/// Whether kernels for `target` start before their predecessors have ended.
+const fn overlaps(target: Target) -> bool {
+    target.sm() >= 90
+}
+
+/// Waits until the kernels before this one have ended and what they wrote can be read.
+pub(crate) fn wait(k: &mut KernelBuilder) {
+    if overlaps(k.target()) {
+        k.grid_dependency_wait();
     }
 }
 

@@ -9,6 +9,7 @@
 //! | [`embed`] | rows of an embedding table, dequantised |
 //! | [`rms_norm`] | root mean square normalisation |
 //! | [`gemv`] | weight matrix times activation rows |
+//! | [`projection`] | fused projections of a decode step |
 //! | [`quantize`] | activations to Q8 |
 //! | [`elementwise`] | add, row bias, multiply, SiLU, SwiGLU |
 //! | [`copy`] | device-to-device copy |
@@ -54,6 +55,7 @@ mod emit;
 pub mod gemv;
 mod kernel;
 pub mod kv_scatter;
+pub mod projection;
 pub mod quantize;
 pub mod random;
 pub mod rms_norm;

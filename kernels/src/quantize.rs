@@ -1,6 +1,6 @@
 //! Activations to Q8.
 
-use ptx_builder::{B32, CvtRound, F32, KernelBuilder, Module, Reg, S32, Target, U32, U64};
+use ptx_builder::{B32, F32, KernelBuilder, Module, Reg, S32, Target, U32, U64};
 use tensor_formats::{ElementType, quantize_row};
 
 use crate::cases::Case;
@@ -94,48 +94,12 @@ impl QuantizeQ8 {
         let x = k.ptr_index(x, index, VALUES * 4);
         let values = k.ld_global_v4::<F32>(x);
 
-        k.comment(
-            "the largest magnitude of the group, compared as bits: infinities and NaNs are above all numbers",
-        );
-        let magnitudes = values.map(|value| {
-            let bits = k.f32_to_bits(value);
-            k.and::<B32>(bits, 0x7fff_ffffu32).cast::<U32>()
-        });
-        let [a, b, c, d] = magnitudes;
-        let (ab, cd) = (k.max::<U32>(a, b), k.max::<U32>(c, d));
-        let largest = k.max::<U32>(ab, cd);
-        let largest = over_group(k, largest, |k, a, b| k.max::<U32>(a, b));
-        let broken = k.ge::<U32>(largest, f32::INFINITY.to_bits());
-
-        let largest = k.bits_to_f32(largest);
-        let scale = k.div::<F32>(largest, 127.0f32);
-        k.comment("subnormal scales flush to zero, and so does the group");
-        let normal = k.ge::<F32>(scale, f32::MIN_POSITIVE);
-        let valid = k.and_pred(normal, !broken);
-        let inverse = k.div::<F32>(1.0f32, scale);
-        let quants = values.map(|value| {
-            let scaled = k.mul::<F32>(value, inverse);
-            k.cvt_round::<S32>(CvtRound::Rni, scaled).cast::<B32>()
-        });
-        let [a, b, c, d] = quants;
-        let (low, high) = (k.prmt::<B32>(a, b, 0x0040u32), k.prmt::<B32>(c, d, 0x0040u32));
-        let packed = k.prmt::<B32>(low, high, 0x5410u32);
-        let packed = k.selp::<B32>(valid, packed, 0u32);
-
-        let sum = k.dp4a_ss::<B32, B32>(packed, 0x0101_0101u32, 0i32);
-        let sum = over_group(k, sum, |k, a, b| k.add::<S32>(a, b));
-        let sum = k.cvt::<F32>(sum);
-        let scale = k.selp::<F32>(normal, scale, 0.0f32);
-        let scaled_sum = k.mul::<F32>(scale, sum);
-        let [scale, scaled_sum] = [scale, scaled_sum].map(|value| {
-            let bits = k.f32_to_bits(value);
-            k.selp::<B32>(broken, 0x7fc0_0000u32, bits)
-        });
+        let group = quantize_group(k, values);
 
         let y = k.ptr_index(y, row, self.row_bytes);
         let quants_at = k.ptr_index(y, index, VALUES);
-        let group = k.shr::<U32>(index, SHARERS.ilog2());
-        let scales_at = k.ptr_index(y, group, 8);
+        let group_index = k.shr::<U32>(index, SHARERS.ilog2());
+        let scales_at = k.ptr_index(y, group_index, 8);
         let scales_at = k.add::<U64>(scales_at, u64::from(self.cols));
         let sharer = k.and::<U32>(index, SHARERS - 1);
         let first = k.eq::<U32>(sharer, 0u32);
@@ -143,13 +107,77 @@ impl QuantizeQ8 {
             Some(inside) => k.and_pred(first, inside),
             None => first,
         };
-        let store = |k: &mut KernelBuilder| k.st_global::<B32>(quants_at, packed);
+        let store = |k: &mut KernelBuilder| k.st_global::<B32>(quants_at, group.quants);
         match inside {
             Some(inside) => k.guarded(inside, store),
             None => store(k),
         }
-        k.guarded(first, |k| k.st_global_v2::<B32>(scales_at, [scale, scaled_sum]));
+        k.guarded(first, |k| k.st_global_v2::<B32>(scales_at, [group.scale, group.scaled_sum]));
     }
+}
+
+/// A group of 32 values as Q8, spread over the eight lanes that hold four values each.
+pub(crate) struct QuantizedGroup {
+    /// The lane's four quants.
+    pub(crate) quants: Reg<B32>,
+    /// `d`, an f32, in every lane.
+    pub(crate) scale: Reg<B32>,
+    /// `d` times the sum of all quants, an f32, in every lane.
+    pub(crate) scaled_sum: Reg<B32>,
+}
+
+/// Quantises the group that this lane and its seven neighbours hold; lane 0 of a warp begins a group.
+pub(crate) fn quantize_group(k: &mut KernelBuilder, values: [Reg<F32>; 4]) -> QuantizedGroup {
+    k.comment(
+        "the largest magnitude of the group, compared as bits: infinities and NaNs are above all numbers",
+    );
+    let magnitudes = values.map(|value| {
+        let bits = k.f32_to_bits(value);
+        k.and::<B32>(bits, 0x7fff_ffffu32).cast::<U32>()
+    });
+    let [a, b, c, d] = magnitudes;
+    let (ab, cd) = (k.max::<U32>(a, b), k.max::<U32>(c, d));
+    let largest = k.max::<U32>(ab, cd);
+    let largest = over_group(k, largest, |k, a, b| k.max::<U32>(a, b));
+    let broken = k.ge::<U32>(largest, f32::INFINITY.to_bits());
+
+    let largest = k.bits_to_f32(largest);
+    let scale = divide_by_127(k, largest);
+    k.comment("subnormal scales flush to zero, and so does the group");
+    let normal = k.ge::<F32>(scale, f32::MIN_POSITIVE);
+    let valid = k.and_pred(normal, !broken);
+    let inverse = k.rcp::<F32>(scale);
+    let quants = values.map(|value| {
+        let scaled = k.mul::<F32>(value, inverse);
+        // Neighbours are 1 apart here, so that the sum is rounded to an integer, half to even; it is the low byte.
+        let rounded = k.add::<F32>(scaled, 12_582_912.0f32);
+        k.f32_to_bits(rounded)
+    });
+    let [a, b, c, d] = quants;
+    let (low, high) = (k.prmt::<B32>(a, b, 0x0040u32), k.prmt::<B32>(c, d, 0x0040u32));
+    let packed = k.prmt::<B32>(low, high, 0x5410u32);
+    let packed = k.selp::<B32>(valid, packed, 0u32);
+
+    let sum = k.dp4a_ss::<B32, B32>(packed, 0x0101_0101u32, 0i32);
+    let sum = over_group(k, sum, |k, a, b| k.add::<S32>(a, b));
+    let sum = k.cvt::<F32>(sum);
+    let scale = k.selp::<F32>(normal, scale, 0.0f32);
+    let scaled_sum = k.mul::<F32>(scale, sum);
+    let [scale, scaled_sum] = [scale, scaled_sum].map(|value| {
+        let bits = k.f32_to_bits(value);
+        k.selp::<B32>(broken, 0x7fc0_0000u32, bits)
+    });
+    QuantizedGroup { quants: packed, scale, scaled_sum }
+}
+
+/// `a / 127`, correctly rounded where it is normal: a quotient by the correctly rounded reciprocal, and one correction
+/// by its exact remainder (Markstein, "Computation of elementary functions on the IBM RISC System/6000 processor", 1990,
+/// theorem 8).
+fn divide_by_127(k: &mut KernelBuilder, a: Reg<F32>) -> Reg<F32> {
+    let quotient = k.mul::<F32>(a, 127.0f32.recip());
+    let minus = k.neg::<F32>(quotient);
+    let remainder = k.fma::<F32>(minus, 127.0f32, a);
+    k.fma::<F32>(remainder, 127.0f32.recip(), quotient)
 }
 
 /// Combines a value over the threads that share a group; all of them get the result.

@@ -41,6 +41,11 @@ fn matrix_vector_products() {
 }
 
 #[test]
+fn fused_projections() {
+    check(&["residual_projection", "gated_projection", "head_q"]);
+}
+
+#[test]
 fn quantised_activations() {
     check(&["quantize"]);
 }

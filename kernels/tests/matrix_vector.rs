@@ -12,13 +12,11 @@ use tensor_formats::ElementType;
 #[test]
 fn text_of_small_shapes() -> Result<(), KernelError> {
     let mut kernels: Vec<Box<dyn Kernel>> = Vec::new();
-    let scalars = [ElementType::F32, ElementType::F16, ElementType::BF16];
-    let blocks = [ElementType::Q8_0, ElementType::Q4_K, ElementType::Q6_K];
-    for element in scalars.into_iter().chain(blocks) {
+    for element in ElementType::WEIGHTS {
         kernels.push(Box::new(Gemv::new(element, 64, 256, 1)?));
-    }
-    for element in blocks {
-        kernels.push(Box::new(GemvQ8::new(element, 64, 256, 1)?));
+        if element.block_elements() > 1 {
+            kernels.push(Box::new(GemvQ8::new(element, 64, 256, 1)?));
+        }
     }
     kernels.push(Box::new(Gemv::new(ElementType::F32, 9, 37, 3)?));
     kernels.push(Box::new(GemvQ8::new(ElementType::Q4_K, 5, 8960, 2)?));
@@ -56,7 +54,7 @@ fn expectations(case: &Case) -> (Vec<f32>, Vec<f64>, usize) {
                 let words = bytes.as_chunks::<4>().0;
                 bits = words.iter().map(|&word| f32::from_le_bytes(word)).collect();
             }
-            Expect::F32 { values, cols, .. } => near = Some((values.clone(), *cols)),
+            Expect::Near { values, cols, .. } => near = Some((values.clone(), *cols)),
         }
     }
     let (values, cols) = near.unwrap_or_else(|| panic!("{} has no reference", case.name));

@@ -16,7 +16,7 @@ use runtime::cuda::{
 use runtime::decoder::{Decoder, Output, Row};
 use runtime::error::{Error, chain};
 use runtime::{EngineOptions, Model};
-use tensor_formats::ElementType;
+use tensor_formats::{ElementType, to_planes};
 use tests::{data, gpu, sim};
 
 /// Runs `test` with a driver and the context of its first device, and then looks for what was not freed.
@@ -80,8 +80,16 @@ fn pointer(launch: &Launch, index: usize) -> u64 {
 /// Tokens, positions and sequences as the kernels of the last step find them.
 fn state_of(driver: &SimDriver, launches: &[Launch], rows: usize) -> [Vec<u32>; 3] {
     let find = |prefix: &str| launches.iter().find(|launch| launch.kernel.starts_with(prefix)).unwrap();
-    let (embed, scatter) = (find("embed_rows"), find("kv_scatter"));
-    [pointer(embed, 1), pointer(scatter, 2), pointer(scatter, 3)].map(|address| words(driver, address, rows))
+    let (embed, input) = (find("embed_rows"), find("attention_input"));
+    let [positions, sequences, _] = rotation_arguments(input);
+    [pointer(embed, 1), pointer(input, positions), pointer(input, sequences)]
+        .map(|address| words(driver, address, rows))
+}
+
+/// Where the positions, the sequences and the table of rotations are among the arguments of an `attention_input`: before
+/// its three results.
+fn rotation_arguments(launch: &Launch) -> [usize; 3] {
+    [6, 5, 4].map(|from_the_end| launch.args.len() - from_the_end)
 }
 
 #[test]
@@ -95,7 +103,7 @@ fn a_graph_launches_the_same_kernels_on_the_same_memory_as_the_eager_way() {
         decoder.go_eager("as a test");
         decoder.step(&row, Output::LastArgmax).unwrap();
         let mut eager = launches(driver);
-        assert_eq!(eager.len(), 21 * model().config().n_layers + 5);
+        assert_eq!(eager.len(), 5 * model().config().n_layers + 3);
         // A graph may run them in any order that the edges allow.
         graph.sort();
         eager.sort();
@@ -243,15 +251,19 @@ fn weights_arrive_where_the_kernels_read_them() {
         let embed = &launches[0];
         assert!(embed.kernel.starts_with("embed_rows"), "{}", embed.kernel);
         let model = model();
-        let bytes = model.tensor_bytes("token_embd.weight").unwrap();
+        let table = model.config().weights.token_embd.clone();
+        let gguf = model.tensor_bytes(&table.name).unwrap();
+        let mut bytes = vec![0; gguf.len()];
+        to_planes(table.ty, table.dims[0], table.dims[1], gguf, &mut bytes).unwrap();
         let expected: Vec<_> = bytes
             .chunks_exact(4)
             .map(|word| u32::from_le_bytes([word[0], word[1], word[2], word[3]]))
             .collect();
         assert!(words(driver, pointer(embed, 0), expected.len()) == expected);
-        let rope = launches.iter().find(|launch| launch.kernel.starts_with("rope")).unwrap();
+        let input = launches.iter().find(|launch| launch.kernel.starts_with("attention_input")).unwrap();
+        let [_, _, rotations] = rotation_arguments(input);
         let table: Vec<_> = model.rope_table(256).unwrap().iter().map(|value| value.to_bits()).collect();
-        assert!(words(driver, pointer(rope, 2), table.len()) == table);
+        assert!(words(driver, pointer(input, rotations), table.len()) == table);
     });
 }
 
@@ -294,7 +306,7 @@ fn kernels_are_compiled_once_and_found_again() {
         let stats = decoder.stats();
         assert_eq!(stats.kernels.compiled, compiled);
         assert!(stats.kernels.hits > 0 && stats.plans == 1, "{stats:?}");
-        assert_eq!(stats.nodes, 21 * model().config().n_layers + 6, "the graph that is told of is the last");
+        assert_eq!(stats.nodes, 5 * model().config().n_layers + 4, "the graph that is told of is the last");
     });
 }
 

@@ -10,7 +10,10 @@ fn check(selection: &Selection) {
     let report = run_suite(&mut gpu::runner(), selection);
     println!("{report}");
     assert!(report.is_success(), "{report}");
-    assert_eq!(report.skipped, [], "the backend has every operation");
+    // A quantised matrix is laid out as a whole.
+    let by_design = |reason: &str| reason.starts_with("a part of a matrix of type Q");
+    let skipped: Vec<_> = report.skipped.iter().filter(|(_, reason)| !by_design(reason)).collect();
+    assert!(skipped.is_empty(), "{skipped:?}");
 }
 
 fn check_ops(ops: &[TensorOp]) {

@@ -61,6 +61,12 @@ fn matrix_vector_products() {
 
 #[test]
 #[ignore = "needs a CUDA device"]
+fn fused_projections() {
+    check(&["residual_projection", "gated_projection", "head_q"]);
+}
+
+#[test]
+#[ignore = "needs a CUDA device"]
 fn quantised_activations() {
     check(&["quantize"]);
 }
@@ -116,7 +122,8 @@ fn the_whole_catalogue_compiles_without_local_memory() {
     let mut catalogue = kernels::catalogue();
     catalogue.retain(|kernel| kernel.min_target() <= target);
     let kernels: Vec<&dyn Kernel> = catalogue.iter().map(AsRef::as_ref).collect();
-    let functions = runner.cache().get_all(&kernels).unwrap_or_else(|error| panic!("{error:?}"));
+    let compiled = runner.cache().get_all(&kernels).unwrap_or_else(|error| panic!("{error:?}"));
+    let functions: Vec<_> = compiled.iter().map(|kernel| &kernel.function).collect();
     let spilled: Vec<_> = functions
         .iter()
         .filter(|function| function.attributes().local_bytes > 0)
@@ -133,6 +140,9 @@ fn every_case_belongs_to_a_test() {
         "embed_rows",
         "rms_norm",
         "gemv",
+        "residual_projection",
+        "gated_projection",
+        "head_q",
         "quantize",
         "add",
         "mul",

@@ -83,7 +83,7 @@ pub use element::{ElementType, ggml_name};
 pub use error::FormatError;
 pub use matmul::{dot_f32, dot_q8, has_dot_q8, matmul_f32, matmul_q8};
 pub use matrix::Matrix;
-pub use planes::{Plane, PlaneLayout, PlaneSpan, from_planes, planes_range, to_planes};
+pub use planes::{PIECE, Plane, PlaneLayout, PlaneSpan, from_planes, planes_range, to_planes};
 pub use q8_act::{Q8Row, Q8Rows};
 pub use row::{dequantize_row, quantize_q8, quantize_row};
 pub use simd::Simd;

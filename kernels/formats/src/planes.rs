@@ -3,16 +3,18 @@
 //! In GGUF's order the scales of each block lie between its quants and the next block's, and blocks of 18, 34 or 210 bytes
 //! leave no alignment that a wide load could use. On a device the blocks are taken apart: what is alike in all blocks of
 //! a matrix lies together in a *plane*, in the order of rows and of the blocks in a row. The planes of a matrix follow
-//! each other, the quants first; bytes within a block's part of a plane keep GGUF's order. Nothing is padded or computed,
-//! so that a matrix has as many bytes as before and the change can be undone.
+//! each other, the quants first. Bytes within a block's part of a plane keep GGUF's order, but where a thread wants 32 of
+//! them, in two loads of 16, the first halves of four threads lie together, and then the second ones: a warp's load then
+//! covers whole sectors. Nothing is padded or computed, so that a matrix has as many bytes as before and the change can
+//! be undone.
 //!
 //! | type | bytes of a block in each plane |
 //! | --- | --- |
 //! | `Q4_0` | quants 16, `d` 2 |
 //! | `Q8_0` | quants 32, `d` 2 |
-//! | `Q4_K` | quants 128, `d`, `dmin` and packed scales 16 |
-//! | `Q5_K` | low bits 128, high bits 32, `d`, `dmin` and packed scales 16 |
-//! | `Q6_K` | low bits 128, high bits 64, scales 16, `d` 2 |
+//! | `Q4_K` | quants 128 (pieces of 16: 0, 2, 4, 6, 1, 3, 5, 7), `d`, `dmin` and packed scales 16 |
+//! | `Q5_K` | low bits 128 (as in `Q4_K`), high bits 32, `d`, `dmin` and packed scales 16 |
+//! | `Q6_K` | low bits 128 (pieces 0, 1, 4, 5, 2, 3, 6, 7), high bits 64, scales 16, `d` 2 |
 //! | `F32`, `F16`, `BF16` | the whole element: the order is GGUF's |
 //!
 //! In a block type every plane begins at a multiple of 16 bytes from the start of the matrix, and a block's part of it is
@@ -29,9 +31,21 @@ use crate::{ElementType, FormatError};
 pub struct Plane {
     /// Where the bytes are in a GGUF block.
     pub source: Range<usize>,
+    /// Which pieces of [`PIECE`] bytes of `source` follow each other in the plane; empty if they keep their order.
+    pub pieces: &'static [u8],
 }
 
+/// Bytes that keep their order.
+pub const PIECE: usize = 16;
+
 impl Plane {
+    /// Where byte `index` of a block's part of the plane is in the block.
+    const fn byte(&self, index: usize) -> usize {
+        let piece = index / PIECE;
+        let piece = if self.pieces.is_empty() { piece } else { self.pieces[piece] as usize };
+        self.source.start + piece * PIECE + index % PIECE
+    }
+
     /// The bytes of one block in this plane.
     pub const fn block_bytes(&self) -> usize {
         self.source.end - self.source.start
@@ -42,18 +56,24 @@ impl ElementType {
     /// The planes of a weight type in the order of a device; each byte of a block is in one of them. None for the
     /// types that no GGUF file holds, which have the same layout everywhere.
     pub const fn planes(self) -> &'static [Plane] {
+        const HALVES: [u8; 8] = [0, 2, 4, 6, 1, 3, 5, 7];
+        const ROWS: [u8; 8] = [0, 1, 4, 5, 2, 3, 6, 7];
         match self {
-            Self::F32 => &[Plane { source: 0..4 }],
-            Self::F16 | Self::BF16 => &[Plane { source: 0..2 }],
-            Self::Q4_0 => &[Plane { source: 2..18 }, Plane { source: 0..2 }],
-            Self::Q8_0 => &[Plane { source: 2..34 }, Plane { source: 0..2 }],
-            Self::Q4_K => &[Plane { source: 16..144 }, Plane { source: 0..16 }],
-            Self::Q5_K => &[Plane { source: 48..176 }, Plane { source: 16..48 }, Plane { source: 0..16 }],
+            Self::F32 => &[Plane { source: 0..4, pieces: &[] }],
+            Self::F16 | Self::BF16 => &[Plane { source: 0..2, pieces: &[] }],
+            Self::Q4_0 => &[Plane { source: 2..18, pieces: &[] }, Plane { source: 0..2, pieces: &[] }],
+            Self::Q8_0 => &[Plane { source: 2..34, pieces: &[] }, Plane { source: 0..2, pieces: &[] }],
+            Self::Q4_K => &[Plane { source: 16..144, pieces: &HALVES }, Plane { source: 0..16, pieces: &[] }],
+            Self::Q5_K => &[
+                Plane { source: 48..176, pieces: &HALVES },
+                Plane { source: 16..48, pieces: &[] },
+                Plane { source: 0..16, pieces: &[] },
+            ],
             Self::Q6_K => &[
-                Plane { source: 0..128 },
-                Plane { source: 128..192 },
-                Plane { source: 192..208 },
-                Plane { source: 208..210 },
+                Plane { source: 0..128, pieces: &ROWS },
+                Plane { source: 128..192, pieces: &[] },
+                Plane { source: 192..208, pieces: &[] },
+                Plane { source: 208..210, pieces: &[] },
             ],
             Self::Q8Act | Self::F8E4M3 | Self::U32 => &[],
         }
@@ -152,7 +172,13 @@ pub fn from_planes(
     for (plane, span) in element.planes().iter().zip(layout.planes()) {
         let parts = planes[span.offset..][..span.bytes].chunks_exact(span.block_bytes);
         for (block, part) in gguf.chunks_exact_mut(element.block_bytes()).zip(parts) {
-            block[plane.source.clone()].copy_from_slice(part);
+            if plane.pieces.is_empty() {
+                block[plane.source.clone()].copy_from_slice(part);
+            }
+            for (piece, index) in part.chunks_exact(PIECE).zip(plane.pieces) {
+                let start = plane.source.start + usize::from(*index) * PIECE;
+                block[start..start + PIECE].copy_from_slice(piece);
+            }
         }
     }
     Ok(())
@@ -185,15 +211,15 @@ pub fn planes_range(
         if begin < end {
             let part;
             (part, out) = out.split_at_mut(end - begin);
-            gather(gguf, element.block_bytes(), &plane.source, begin - span.offset, part);
+            gather(gguf, element.block_bytes(), plane, begin - span.offset, part);
         }
     }
     Ok(())
 }
 
 /// Fills `out` with the bytes of one plane from its byte `first` on.
-fn gather(gguf: &[u8], block_bytes: usize, source: &Range<usize>, first: usize, out: &mut [u8]) {
-    let width = source.len();
+fn gather(gguf: &[u8], block_bytes: usize, plane: &Plane, first: usize, out: &mut [u8]) {
+    let (source, width) = (&plane.source, plane.block_bytes());
     if width == block_bytes {
         return out.copy_from_slice(&gguf[first..][..out.len()]);
     }
@@ -202,18 +228,30 @@ fn gather(gguf: &[u8], block_bytes: usize, source: &Range<usize>, first: usize, 
     if within > 0 {
         let head;
         (head, out) = out.split_at_mut(out.len().min(width - within));
-        head.copy_from_slice(&gguf[block * block_bytes + source.start + within..][..head.len()]);
+        let bytes = &gguf[block * block_bytes..];
+        head.iter_mut().zip(within..).for_each(|(to, index)| *to = bytes[plane.byte(index)]);
         block += 1;
     }
     let blocks = &gguf[block * block_bytes..];
     // With a width known to the compiler a copy is a few moves instead of a call.
     match width {
+        _ if !plane.pieces.is_empty() => in_pieces(blocks, block_bytes, plane, out),
         2 => strided(blocks, block_bytes, source.start, 2, out),
         16 => strided(blocks, block_bytes, source.start, 16, out),
         32 => strided(blocks, block_bytes, source.start, 32, out),
         64 => strided(blocks, block_bytes, source.start, 64, out),
-        128 => strided(blocks, block_bytes, source.start, 128, out),
         _ => strided(blocks, block_bytes, source.start, width, out),
+    }
+}
+
+/// Fills `out` with each block's part of a plane whose pieces change their order; the last may be cut short.
+fn in_pieces(blocks: &[u8], block_bytes: usize, plane: &Plane, out: &mut [u8]) {
+    let width = plane.block_bytes();
+    for (part, block) in out.chunks_mut(width).zip(blocks.chunks_exact(block_bytes)) {
+        for (index, piece) in part.chunks_mut(PIECE).enumerate() {
+            let start = plane.byte(index * PIECE);
+            piece.copy_from_slice(&block[start..start + piece.len()]);
+        }
     }
 }
 

@@ -20,9 +20,18 @@ fn random_bytes(seed: u64, n: usize) -> Vec<u8> {
     (0..n).map(|_| random.next() as u8).collect()
 }
 
-/// The bytes `range` of each block in turn.
-fn of_each_block(gguf: &[u8], block_bytes: usize, range: Range<usize>) -> Vec<u8> {
-    gguf.chunks_exact(block_bytes).flat_map(|block| block[range.clone()].to_vec()).collect()
+/// The bytes `range` of each block in turn; the quants of the large types in their order on a device.
+fn of_each_block(ty: ElementType, gguf: &[u8], block_bytes: usize, range: Range<usize>) -> Vec<u8> {
+    let order = match ty {
+        ElementType::Q4_K | ElementType::Q5_K => [0, 2, 4, 6, 1, 3, 5, 7],
+        ElementType::Q6_K => [0, 1, 4, 5, 2, 3, 6, 7],
+        _ => [0, 1, 2, 3, 4, 5, 6, 7],
+    };
+    let block = |block: &[u8]| match &block[range.clone()] {
+        quants if quants.len() == 128 => order.map(|piece| quants[16 * piece..][..16].to_vec()).concat(),
+        other => other.to_vec(),
+    };
+    gguf.chunks_exact(block_bytes).flat_map(block).collect()
 }
 
 #[test]
@@ -48,7 +57,7 @@ fn the_planes_of_each_type_are_those_of_the_definition() {
         let cols = blocks * ty.block_elements();
         let gguf = random_bytes(1, rows * blocks * block_bytes);
         let expected: Vec<Vec<u8>> =
-            planes.iter().map(|range| of_each_block(&gguf, block_bytes, range.clone())).collect();
+            planes.iter().map(|range| of_each_block(ty, &gguf, block_bytes, range.clone())).collect();
         let device = in_planes(ty, rows, cols, &gguf);
         assert_eq!(device, expected.concat(), "{ty}");
 
@@ -61,7 +70,8 @@ fn the_planes_of_each_type_are_those_of_the_definition() {
             assert_eq!((span.block_bytes, span.row_bytes), (range.len(), blocks * range.len()));
             // The last row's last block, where the documentation says that it is.
             let at = span.offset + 2 * span.row_bytes + span.block_bytes;
-            assert_eq!(&device[at..][..range.len()], &gguf[5 * block_bytes..][range.clone()], "{ty}");
+            let last = of_each_block(ty, &gguf[5 * block_bytes..], block_bytes, range.clone());
+            assert_eq!(&device[at..][..range.len()], last, "{ty}");
         }
     }
 }

@@ -1,28 +1,28 @@
-//! Q4_K: 144 bytes for 256 columns: f16 `d` and `dmin`, 12 bytes of six-bit scales and minima for 8 sub-blocks of 32
-//! columns, 128 bytes of nibbles. A weight is `d * scale * q - dmin * min`.
+//! Q4_K: for 256 columns 128 bytes of nibbles; f16 `d` and `dmin` and 12 bytes of six-bit scales and minima for 8
+//! sub-blocks of 32 columns. A weight is `d * scale * q - dmin * min`.
 //!
 //! The nibbles are four groups of 32 bytes: the low ones of group `g` are sub-block `2g`, the high ones `2g + 1`.
 
-use ptx_builder::{B32, F16, F32, KernelBuilder, Pred, Reg, S32, U32};
+use ptx_builder::{B32, F16, F32, KernelBuilder, Pred, Reg, U32};
 
-use super::partition::{BitFields, Partition, Run, field, own, shared};
+use super::partition::{BitFields, Partition, Run, field, own, shared, stream};
 use super::weight::{Q8Activations, Q8Part, Raw, biased_byte};
 
 const LOW_NIBBLES: u32 = 0x0f0f_0f0f;
 
-/// Eight parts of half a group, 16 bytes: its low nibbles are 16 columns, its high ones the 16 columns 32 further on. The
-/// header is another 16 bytes, the same for the eight.
+/// Four parts, the groups: 32 bytes, in two halves 64 bytes apart, whose low nibbles are 32 columns and whose high ones
+/// are the next 32. The header is another 16 bytes, the same for the four.
 pub(super) fn partition() -> Partition {
-    const NIBBLES: BitFields = BitFields(&[field(0, 3, 16)]);
-    const COL: BitFields = BitFields(&[field(1, 2, 64), field(0, 1, 16)]);
+    const GROUP: BitFields = BitFields(&[field(0, 2, 16)]);
+    const COL: BitFields = BitFields(&[field(0, 2, 64)]);
     Partition {
         block_cols: 256,
-        block_bytes: 144,
-        parts: 8,
-        streams: vec![BitFields::ZERO, NIBBLES],
-        loads: vec![own(1, 16, 16), shared(0, 0, 16)],
+        planes: vec![128, 16],
+        parts: 4,
+        streams: vec![stream(0, GROUP), stream(1, BitFields::ZERO)],
+        loads: vec![own(0, 0, 16), own(0, 64, 16), shared(1, 0, 16)],
         col: COL,
-        runs: vec![Run { col: 0, len: 16 }, Run { col: 32, len: 16 }],
+        runs: vec![Run { col: 0, len: 32 }, Run { col: 32, len: 32 }],
     }
 }
 
@@ -37,27 +37,22 @@ pub(crate) struct SubBlocks {
 
 impl SubBlocks {
     pub(super) fn new(k: &mut KernelBuilder, part: Reg<U32>) -> Self {
-        let upper = k.ge::<U32>(part, 4u32);
-        let odd = k.bfe::<U32>(part, 1u32, 1u32);
+        let upper = k.ge::<U32>(part, 2u32);
+        let odd = k.and::<U32>(part, 1u32);
         Self { upper, shift: k.shl::<U32>(odd, 4u32) }
     }
 }
 
-/// `d * scale` and `dmin * min * min_factor` of the first sub-block, then of the second, all exact for a factor that is
-/// a power of two.
+/// `d * scale` and `-dmin * min` of the first sub-block, then of the second, all exact. `header` is the four words of
+/// `d`, `dmin` and scales.
 ///
 /// The 12 bytes `s` hold, for sub-block `j < 4`, scale `s[j] & 63` and minimum `s[j + 4] & 63`; for the others the low
 /// four bits are in `s[j + 4]` and the high two in `s[j - 4]` (scale) and `s[j]` (minimum).
-pub(super) fn factors(
-    k: &mut KernelBuilder,
-    sub_blocks: SubBlocks,
-    raw: &Raw,
-    min_factor: f32,
-) -> [Reg<F32>; 4] {
-    let [header, s0, s4, s8] = [4, 5, 6, 7].map(|word| raw.words[word]);
+pub(super) fn factors(k: &mut KernelBuilder, sub_blocks: SubBlocks, header: &[Reg<B32>]) -> [Reg<F32>; 4] {
+    let [header, s0, s4, s8] = [0, 1, 2, 3].map(|word| header[word]);
     let [d, dmin] = k.unpack32::<F16>(header);
     let [d, dmin] = [k.f16_to_f32(d), k.f16_to_f32(dmin)];
-    let dmin = k.mul::<F32>(dmin, min_factor);
+    let dmin = k.neg::<F32>(dmin);
     let mut four = |low: Reg<B32>, by: u32| {
         let simple = k.and::<B32>(low, 0x3f3f_3f3fu32);
         let fours = if by == 0 { s8 } else { k.shr::<B32>(s8, by) };
@@ -77,14 +72,7 @@ pub(super) fn factors(
     [a, b, c, d]
 }
 
-/// Word `quad` of the part's nibbles for sub-block `run`, one in each byte.
-fn nibbles(k: &mut KernelBuilder, raw: &Raw, run: usize, quad: usize) -> Reg<B32> {
-    let word = raw.words[quad];
-    let word = if run == 0 { word } else { k.shr::<B32>(word, 4u32) };
-    k.and::<B32>(word, LOW_NIBBLES)
-}
-
-/// The weights, rounded once. `factors` are for a `min_factor` of -1.
+/// The weights, rounded once.
 pub(super) fn values(
     k: &mut KernelBuilder,
     raw: &Raw,
@@ -92,32 +80,25 @@ pub(super) fn values(
     run: usize,
     quad: usize,
 ) -> Vec<Reg<F32>> {
-    let word = nibbles(k, raw, run, quad);
-    let (scale, min) = (factors[2 * run], factors[2 * run + 1]);
+    let word = super::nibbles(k, raw.words[quad], run);
     (0..4)
         .map(|i| {
             let q = biased_byte(k, word, i, 0);
-            k.fma::<F32>(scale, q, min)
+            k.fma::<F32>(factors[2 * run], q, factors[2 * run + 1])
         })
         .collect()
 }
 
-/// Two parts share a sub-block and each of them adds the minimum times the sum of all its 32 activations: so each takes
-/// half of the minimum, which is exact.
 pub(super) fn q8_part(k: &mut KernelBuilder, sub_blocks: SubBlocks, raw: &Raw) -> Q8Part {
-    let scales = factors(k, sub_blocks, raw, -0.5).to_vec();
-    let words = (0..2).flat_map(|run| (0..4).map(move |quad| (run, quad)));
-    let words = words.map(|(run, quad)| nibbles(k, raw, run, quad)).collect();
-    Q8Part { words, scales, integer_scales: Vec::new() }
+    let scales = factors(k, sub_blocks, &raw.words[8..]).to_vec();
+    Q8Part { words: super::both_nibbles(k, &raw.words[..8]), scales, integer_scales: Vec::new() }
 }
 
-/// `sum`, and for both sub-blocks `d * scale * (d_x * dot) - dmin * min / 2 * sum_x`.
+/// `sum`, and for both sub-blocks `d * scale * (d_x * dot) - dmin * min * sum_x`.
 pub(super) fn dot_q8(k: &mut KernelBuilder, part: &Q8Part, x: &Q8Activations, sum: Reg<F32>) -> Reg<F32> {
     let mut sum = sum;
     for run in 0..2 {
-        let pairs = part.words[4 * run..].iter().zip(&x.words[4 * run..]).take(4);
-        let zero = k.imm::<S32>(0);
-        let dot = pairs.fold(zero, |dot, (&q, &x)| k.dp4a_ss(q, x, dot));
+        let dot = super::dot(k, &part.words[8 * run..][..8], &x.words[8 * run..][..8]);
         let dot = k.cvt::<F32>(dot);
         let scaled = k.mul::<F32>(x.groups[2 * run], dot);
         sum = k.fma::<F32>(part.scales[2 * run], scaled, sum);

@@ -2,7 +2,7 @@
 
 use ptx_builder::{B32, BF16, F16, F32, KernelBuilder, Reg};
 
-use super::partition::{BitFields, Partition, Run, own};
+use super::partition::{BitFields, Partition, Run, own, stream};
 use super::weight::Raw;
 
 /// Scalars of `size` bytes: the widest vector, up to 16 bytes, that every row can be read with. Rows start at multiples
@@ -12,9 +12,9 @@ pub(super) fn partition(size: u32, cols: u32) -> Partition {
     let vector = 1 << cols.trailing_zeros().min(longest.trailing_zeros());
     Partition {
         block_cols: vector,
-        block_bytes: vector * size,
+        planes: vec![vector * size],
         parts: 1,
-        streams: vec![BitFields::ZERO],
+        streams: vec![stream(0, BitFields::ZERO)],
         loads: vec![own(0, 0, vector * size)],
         col: BitFields::ZERO,
         runs: vec![Run { col: 0, len: vector }],

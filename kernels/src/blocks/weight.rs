@@ -1,10 +1,10 @@
 //! The weight formats behind one face: what the emitters of matrix products ask of a format.
 
-use ptx_builder::{Addr, B32, B64, F16, F32, KernelBuilder, Load, Pred, Reg, S8, S32, Space, U16, U32, U64};
+use ptx_builder::{B32, B64, F16, F32, KernelBuilder, Load, Pred, Reg, S8, S32, Space, U16, U32, U64};
 use tensor_formats::ElementType;
 
 use super::partition::Partition;
-use super::{q4_k, q6_k, q8_0, scalar};
+use super::{q4_0, q4_k, q5_k, q6_k, q8_0, scalar};
 
 /// A format that weights come in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,8 +12,10 @@ pub(crate) enum WeightFormat {
     F32,
     F16,
     Bf16,
+    Q4_0,
     Q8_0,
     Q4K,
+    Q5K,
     Q6K,
 }
 
@@ -28,11 +30,6 @@ pub(crate) struct Raw {
 }
 
 impl Raw {
-    /// Halves `first` and `first + 1` as a word.
-    pub(super) fn word_of_halves(&self, k: &mut KernelBuilder, first: usize) -> Reg<B32> {
-        k.pack32(self.halves[first], self.halves[first + 1])
-    }
-
     /// Half `index` as an IEEE half, widened.
     pub(super) fn f16(&self, k: &mut KernelBuilder, index: usize) -> Reg<F32> {
         k.f16_to_f32(self.halves[index].cast::<F16>())
@@ -45,8 +42,10 @@ pub(crate) enum Decoder {
     F32,
     F16,
     Bf16,
+    Q4_0,
     Q8_0,
     Q4K(q4_k::SubBlocks),
+    Q5K(q5_k::Bits),
     Q6K,
 }
 
@@ -58,44 +57,41 @@ pub(crate) struct Q8Part {
     pub(super) integer_scales: Vec<Reg<S32>>,
 }
 
-/// Activations for a part: quants as words in the order of the runs, and what [`Decoder::load_groups`] gave.
+/// Activations for a part: quants as words in the order of the runs, and what [`WeightFormat::group_loads`] asks for.
 #[derive(Debug)]
 pub(crate) struct Q8Activations {
     pub(crate) words: Vec<Reg<B32>>,
     pub(crate) groups: Vec<Reg<F32>>,
 }
 
-impl WeightFormat {
-    /// The weight types that the kernels read.
-    pub(crate) const ELEMENTS: [ElementType; 6] = [
-        ElementType::F32,
-        ElementType::F16,
-        ElementType::BF16,
-        ElementType::Q8_0,
-        ElementType::Q4_K,
-        ElementType::Q6_K,
-    ];
+/// One load of scales of activations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct GroupLoad {
+    /// In bytes.
+    pub(crate) offset: i32,
+    /// Values, aligned to all of them together: 1, 2 or 4.
+    pub(crate) len: u32,
+}
 
-    /// The format of weights of type `element`; `None` if the kernels do not read it.
+impl WeightFormat {
+    /// The format of weights of type `element`; `None` if it is no weight type.
     pub(crate) const fn of(element: ElementType) -> Option<Self> {
         match element {
             ElementType::F32 => Some(Self::F32),
             ElementType::F16 => Some(Self::F16),
             ElementType::BF16 => Some(Self::Bf16),
+            ElementType::Q4_0 => Some(Self::Q4_0),
             ElementType::Q8_0 => Some(Self::Q8_0),
             ElementType::Q4_K => Some(Self::Q4K),
+            ElementType::Q5_K => Some(Self::Q5K),
             ElementType::Q6_K => Some(Self::Q6K),
-            ElementType::Q4_0
-            | ElementType::Q5_K
-            | ElementType::Q8Act
-            | ElementType::F8E4M3
-            | ElementType::U32 => None,
+            ElementType::Q8Act | ElementType::F8E4M3 | ElementType::U32 => None,
         }
     }
 
     /// Whether the weights are bytes that `dp4a` can multiply.
     pub(crate) const fn has_bytes(self) -> bool {
-        matches!(self, Self::Q8_0 | Self::Q4K | Self::Q6K)
+        !matches!(self, Self::F32 | Self::F16 | Self::Bf16)
     }
 
     /// How rows of `cols` columns are divided.
@@ -103,8 +99,10 @@ impl WeightFormat {
         match self {
             Self::F32 => scalar::partition(4, cols),
             Self::F16 | Self::Bf16 => scalar::partition(2, cols),
+            Self::Q4_0 => q4_0::partition(),
             Self::Q8_0 => q8_0::partition(),
             Self::Q4K => q4_k::partition(),
+            Self::Q5K => q5_k::partition(),
             Self::Q6K => q6_k::partition(),
         }
     }
@@ -115,9 +113,24 @@ impl WeightFormat {
             Self::F32 => Decoder::F32,
             Self::F16 => Decoder::F16,
             Self::Bf16 => Decoder::Bf16,
+            Self::Q4_0 => Decoder::Q4_0,
             Self::Q8_0 => Decoder::Q8_0,
             Self::Q4K => Decoder::Q4K(q4_k::SubBlocks::new(k, part)),
+            Self::Q5K => Decoder::Q5K(q5_k::Bits::new(k, part)),
             Self::Q6K => Decoder::Q6K,
+        }
+    }
+
+    /// What [`Decoder::dot_q8`] wants of the groups of activations that a part meets, in the order of
+    /// [`Q8Activations::groups`]: vectors of so many f32, so many bytes from the pair `(d, d * sum)` of the part's first
+    /// group. None for weights that are no bytes.
+    pub(crate) const fn group_loads(self) -> &'static [GroupLoad] {
+        match self {
+            Self::Q8_0 => &[GroupLoad { offset: 0, len: 1 }],
+            Self::Q4_0 => &[GroupLoad { offset: 0, len: 2 }],
+            Self::Q4K | Self::Q5K => &[GroupLoad { offset: 0, len: 4 }],
+            Self::Q6K => &[GroupLoad { offset: 0, len: 4 }, GroupLoad { offset: 16, len: 4 }],
+            Self::F32 | Self::F16 | Self::Bf16 => &[],
         }
     }
 }
@@ -127,8 +140,9 @@ impl Decoder {
     pub(crate) fn factors(self, k: &mut KernelBuilder, raw: &Raw) -> Vec<Reg<F32>> {
         match self {
             Self::F32 | Self::F16 | Self::Bf16 => Vec::new(),
-            Self::Q8_0 => vec![raw.f16(k, 2)],
-            Self::Q4K(sub_blocks) => q4_k::factors(k, sub_blocks, raw, -1.0).to_vec(),
+            Self::Q4_0 | Self::Q8_0 => vec![raw.f16(k, 0)],
+            Self::Q4K(sub_blocks) => q4_k::factors(k, sub_blocks, &raw.words[8..]).to_vec(),
+            Self::Q5K(bits) => q5_k::factors(k, bits, raw),
             Self::Q6K => q6_k::factors(k, raw),
         }
     }
@@ -146,31 +160,25 @@ impl Decoder {
             Self::F32 => scalar::f32_values(k, raw),
             Self::F16 => scalar::f16_values(k, raw, quad),
             Self::Bf16 => scalar::bf16_values(k, raw, quad),
-            Self::Q8_0 => q8_0::values(k, raw, factors),
+            Self::Q4_0 => q4_0::values(k, raw, factors, run, quad),
+            Self::Q8_0 => q8_0::values(k, raw, factors, quad),
             Self::Q4K(_) => q4_k::values(k, raw, factors, run, quad),
-            Self::Q6K => q6_k::values(k, raw, factors, run),
+            Self::Q5K(bits) => q5_k::values(k, bits, raw, factors, run, quad),
+            Self::Q6K => q6_k::values(k, raw, factors, run, quad),
         }
     }
 
     /// Emits the decoding of a part for [`dot_q8`](Self::dot_q8).
     ///
     /// # Panics
-    /// If not [`WeightFormat::has_bytes`], as the other two for quantised activations.
+    /// If not [`WeightFormat::has_bytes`], as [`dot_q8`](Self::dot_q8).
     pub(crate) fn q8_part(self, k: &mut KernelBuilder, raw: &Raw) -> Q8Part {
         match self {
+            Self::Q4_0 => q4_0::q8_part(k, raw),
             Self::Q8_0 => q8_0::q8_part(k, raw),
             Self::Q4K(sub_blocks) => q4_k::q8_part(k, sub_blocks, raw),
+            Self::Q5K(bits) => q5_k::q8_part(k, bits, raw),
             Self::Q6K => q6_k::q8_part(k, raw),
-            Self::F32 | Self::F16 | Self::Bf16 => self.without_bytes(),
-        }
-    }
-
-    /// Emits the loads of the scales of activations for a part whose first group's pair is at `groups`.
-    pub(crate) fn load_groups(self, k: &mut KernelBuilder, groups: Addr<U64>) -> Vec<Reg<F32>> {
-        match self {
-            Self::Q8_0 => vec![k.ld_global::<F32>(groups)],
-            Self::Q4K(_) => k.ld_global_v4::<F32>(groups).to_vec(),
-            Self::Q6K => (0..4).map(|run| k.ld_global::<F32>(groups + 8 * run)).collect(),
             Self::F32 | Self::F16 | Self::Bf16 => self.without_bytes(),
         }
     }
@@ -184,8 +192,9 @@ impl Decoder {
         sum: Reg<F32>,
     ) -> Reg<F32> {
         match self {
+            Self::Q4_0 => q4_0::dot_q8(k, part, x, sum),
             Self::Q8_0 => q8_0::dot_q8(k, part, x, sum),
-            Self::Q4K(_) => q4_k::dot_q8(k, part, x, sum),
+            Self::Q4K(_) | Self::Q5K(_) => q4_k::dot_q8(k, part, x, sum),
             Self::Q6K => q6_k::dot_q8(k, part, x, sum),
             Self::F32 | Self::F16 | Self::Bf16 => self.without_bytes(),
         }
@@ -197,17 +206,17 @@ impl Decoder {
 }
 
 impl Partition {
-    /// Emits the loads of a part, `offset` bytes from the pointers of its streams; only where `guard` holds.
+    /// Emits the loads of a part, `offsets` bytes from the pointers of its streams; only where `guard` holds.
     pub(crate) fn load(
         &self,
         k: &mut KernelBuilder,
         streams: &[Reg<U64>],
-        offset: i32,
+        offsets: &[i32],
         guard: Option<Pred>,
     ) -> Raw {
         let mut raw = Raw::default();
         for load in &self.loads {
-            let at = streams[load.stream] + (offset + load.offset as i32);
+            let at = streams[load.stream] + (offsets[load.stream] + load.offset as i32);
             match load.bytes {
                 16 => raw.words.extend(match guard {
                     Some(p) => k.load_v4_or::<B32>(p, Space::Global, Load::NC, at, 0u32),

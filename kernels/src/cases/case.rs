@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use tensor_formats::ElementType;
+
 use super::check::Place;
 use super::{CaseFailure, Check, Expect, GUARD_BYTES, POISON, PtxRunner};
 use crate::{Access, Kernel, Param};
@@ -103,7 +105,7 @@ impl Case {
 
     /// Afterwards `param` holds f32 rows of `cols` values, each within the relative L2 error `bound`.
     pub fn expect_f32(self, param: &str, values: Vec<f64>, cols: usize, bound: f64) -> Self {
-        self.expect(param, 0, Expect::F32 { values, cols, bound })
+        self.expect(param, 0, Expect::Near { element: ElementType::F32, values, cols, bound })
     }
 
     /// Afterwards `param` meets `expect` from byte `offset` on.
@@ -113,7 +115,8 @@ impl Case {
             if offset.checked_add(bytes).is_none_or(|end| end > extent) {
                 self.fail(format!("{param} has {extent} bytes, a check covers {bytes} from {offset} on"));
             }
-            if matches!(&expect, Expect::F32 { values, cols, .. } if *cols == 0 || values.len() % cols != 0) {
+            if matches!(&expect, Expect::Near { values, cols, .. } if *cols == 0 || values.len() % cols != 0)
+            {
                 self.fail(format!("{param}: the expected values are not whole rows"));
             }
             self.checks.push(Check { param: index, offset, expect });
@@ -146,8 +149,8 @@ impl Case {
             let place = Place { case: &self.name, param: params[check.param].name, offset: check.offset };
             match &check.expect {
                 Expect::Bytes(want) => place.same_bytes(got, want, "the expected value")?,
-                Expect::F32 { values, cols, bound } => {
-                    worst = worst.max(place.near(got, values, *cols, *bound)?);
+                Expect::Near { element, values, cols, bound } => {
+                    worst = worst.max(place.near((*element, got), values, *cols, *bound)?);
                 }
             }
         }

@@ -1,5 +1,7 @@
 //! Expectations, their comparison with what is there, and how a difference is told.
 
+use tensor_formats::{ElementType, dequantize_row};
+
 use std::fmt;
 
 use super::POISON;
@@ -9,9 +11,11 @@ use super::POISON;
 pub enum Expect {
     /// Exactly these bytes.
     Bytes(Vec<u8>),
-    /// f32 values near these. An expected NaN asks for any NaN but the poison, an expected infinity for the same infinity; of
+    /// Floats near these. An expected NaN asks for any NaN but the poison, an expected infinity for the same infinity; of
     /// the others the relative L2 error must not exceed `bound` in any row of `cols` values.
-    F32 {
+    Near {
+        /// Their type: F32, F16 or BF16.
+        element: ElementType,
         /// The expectation, accumulated in f64.
         values: Vec<f64>,
         /// Values that are compared together.
@@ -25,7 +29,7 @@ impl Expect {
     pub(super) fn bytes(&self) -> usize {
         match self {
             Self::Bytes(bytes) => bytes.len(),
-            Self::F32 { values, .. } => values.len() * 4,
+            Self::Near { element, values, .. } => values.len() * element.block_bytes(),
         }
     }
 }
@@ -119,17 +123,27 @@ impl Place<'_> {
         Err(self.mismatch(at, show(got), show(want), rule.to_owned()))
     }
 
-    /// The largest relative L2 error of a row; see [`Expect::F32`].
-    pub fn near(&self, got: &[u8], want: &[f64], cols: usize, bound: f64) -> Result<f64, CaseFailure> {
-        let got: Vec<f32> =
-            got.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+    /// The largest relative L2 error of a row; see [`Expect::Near`].
+    pub fn near(
+        &self,
+        (element, bytes): (ElementType, &[u8]),
+        want: &[f64],
+        cols: usize,
+        bound: f64,
+    ) -> Result<f64, CaseFailure> {
+        let mut got = vec![0.0f32; want.len()];
+        if let Err(error) = dequantize_row(element, bytes, &mut got) {
+            let case = self.case.to_owned();
+            return Err(CaseFailure::Malformed { case, reason: error.to_string() });
+        }
+        let size = element.block_bytes();
         let mut worst = 0.0f64;
         for (row, (got, want)) in got.chunks(cols).zip(want.chunks(cols)).enumerate() {
             let (mut error, mut norm, mut largest) = (0.0f64, 0.0f64, (0.0f64, 0));
             for (col, (&g, &w)) in got.iter().zip(want).enumerate() {
-                let byte = (row * cols + col) * 4;
+                let byte = (row * cols + col) * size;
                 let difference = f64::from(g) - w;
-                let written = g.to_bits() != u32::from_le_bytes([POISON; 4]);
+                let written = bytes[byte..byte + size].iter().any(|&byte| byte != POISON);
                 let special = if w.is_nan() { g.is_nan() && written } else { f64::from(g) == w };
                 if (!w.is_finite() || !g.is_finite()) && !special {
                     let rule = format!("row {row}, column {col}");
@@ -150,7 +164,7 @@ impl Place<'_> {
                 let rule = format!(
                     "relative L2 error {relative:.3e} of row {row} exceeds {bound:.1e}; largest at column {col}"
                 );
-                let byte = (row * cols + col) * 4;
+                let byte = (row * cols + col) * size;
                 return Err(self.mismatch(byte, format!("{:e}", got[col]), format!("{:e}", want[col]), rule));
             }
             worst = worst.max(relative);

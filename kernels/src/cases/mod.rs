@@ -56,18 +56,23 @@ pub trait PtxRunner {
 
 /// The invariances whose name contains `filter` (all if it is empty).
 pub fn invariances(filter: &str) -> impl Iterator<Item = Invariance> {
-    let families: [fn() -> Vec<Invariance>; 3] =
-        [crate::rms_norm::invariances, crate::gemv::invariances, crate::attention::invariances];
+    let families: [fn() -> Vec<Invariance>; 4] = [
+        crate::rms_norm::invariances,
+        crate::gemv::invariances,
+        crate::projection::invariances,
+        crate::attention::invariances,
+    ];
     families.into_iter().flat_map(|family| family()).filter(move |pair| pair.name.contains(filter))
 }
 
 /// The conformance cases whose name contains `filter` (all if it is empty), built family by family as they are
 /// asked for.
 pub fn cases(filter: &str) -> impl Iterator<Item = Case> {
-    let families: [fn() -> Vec<Case>; 11] = [
+    let families: [fn() -> Vec<Case>; 12] = [
         crate::embed::cases,
         crate::rms_norm::cases,
         crate::gemv::cases,
+        crate::projection::cases,
         crate::quantize::cases,
         crate::elementwise::cases,
         crate::copy::cases,

@@ -2,11 +2,10 @@
 
 use std::ops::Range;
 
-use tensor_formats::{ElementType, dequantize_row, quantize_row};
+use tensor_formats::{ElementType, dequantize_row, quantize_row, to_planes};
 
 use super::replay::Replay;
 use super::{Gemv, GemvQ8};
-use crate::blocks::WeightFormat;
 use crate::cases::{Case, F32_BOUND, Invariance};
 use crate::random::Random;
 use crate::support::{boxed, known};
@@ -30,7 +29,8 @@ const PROJECTIONS: [(usize, usize); 12] = [
 ];
 const HEADS: [(usize, usize); 3] = [(151_936, 1536), (128_256, 2048), (128_256, 4096)];
 
-const QUANTISED: [ElementType; 3] = [ElementType::Q8_0, ElementType::Q4_K, ElementType::Q6_K];
+const QUANTISED: [ElementType; 5] =
+    [ElementType::Q4_0, ElementType::Q8_0, ElementType::Q4_K, ElementType::Q5_K, ElementType::Q6_K];
 
 /// The kernels of this family that tools iterate over.
 pub(crate) fn catalogue() -> Vec<Box<dyn Kernel>> {
@@ -41,7 +41,7 @@ pub(crate) fn catalogue() -> Vec<Box<dyn Kernel>> {
             kernels.push(boxed(GemvQ8::new(element, rows, cols, batch)));
         }
     };
-    for element in WeightFormat::ELEMENTS {
+    for element in ElementType::WEIGHTS {
         for batch in [1, 2, 5, 8] {
             add(element, (64, 256), batch);
         }
@@ -84,10 +84,18 @@ const SHAPES: &[(ElementType, usize, usize, usize)] = &[
     (ElementType::Q8_0, 37, 96, 5),
     (ElementType::Q8_0, 64, 1536, 2),
     (ElementType::Q8_0, 5, 8960, 8),
+    (ElementType::Q4_0, 1, 32, 1),
+    (ElementType::Q4_0, 37, 96, 5),
+    (ElementType::Q4_0, 64, 1536, 2),
+    (ElementType::Q4_0, 5, 8960, 8),
     (ElementType::Q4_K, 1, 256, 1),
     (ElementType::Q4_K, 37, 768, 5),
     (ElementType::Q4_K, 256, 1536, 2),
     (ElementType::Q4_K, 5, 8960, 8),
+    (ElementType::Q5_K, 1, 256, 1),
+    (ElementType::Q5_K, 37, 768, 5),
+    (ElementType::Q5_K, 256, 1536, 2),
+    (ElementType::Q5_K, 5, 8960, 8),
     (ElementType::Q6_K, 1, 256, 1),
     (ElementType::Q6_K, 37, 768, 5),
     (ElementType::Q6_K, 256, 1536, 2),
@@ -134,7 +142,7 @@ pub(crate) fn invariances() -> Vec<Invariance> {
         let name = format!("{}/row{row}_of_{batch}_alone", left.kernel.name());
         invariances.push(Invariance { name, left, right, param: "y", left_bytes, right_bytes: 0..rows * 4 });
     };
-    let every = WeightFormat::ELEMENTS.into_iter();
+    let every = ElementType::WEIGHTS.into_iter();
     let shapes = every.flat_map(|element| [(element, 37, 768, 5), (element, 10, 8960, 8)]);
     // With the batch, the number of rows that a thread takes changes.
     for (element, rows, cols, batch) in shapes.chain([(ElementType::Q8_0, 32772, 32, 3)]) {
@@ -154,7 +162,10 @@ struct Data {
     element: ElementType,
     rows: usize,
     cols: usize,
+    /// In GGUF's layout.
     w: Vec<u8>,
+    /// In the device's layout.
+    planes: Vec<u8>,
     /// `w` dequantised.
     values: Vec<f32>,
     x: Vec<f32>,
@@ -169,7 +180,9 @@ impl Data {
         for (row, values) in w.chunks(row_bytes).zip(values.chunks_mut(cols)) {
             known(dequantize_row(element, row, values).map_err(KernelError::from));
         }
-        Self { element, rows, cols, w, values, x: random.f32s(batch * cols) }
+        let mut planes = vec![0; w.len()];
+        known(to_planes(element, rows, cols, &w, &mut planes).map_err(KernelError::from));
+        Self { element, rows, cols, w, planes, values, x: random.f32s(batch * cols) }
     }
 
     /// The case for these rows of the batch.
@@ -181,7 +194,7 @@ impl Data {
         let bits: Vec<f32> =
             x.chunks(self.cols).flat_map(|x| weights().map(|w| replay.row_f32(w, x))).collect();
         let y = known(kernel.reference(&self.w, x));
-        let case = Case::new(kernel, "").with_bytes("w", &self.w).with_f32("x", x);
+        let case = Case::new(kernel, "").with_bytes("w", &self.planes).with_f32("x", x);
         case.expect_f32("y", y, self.rows, F32_BOUND).expect_f32_bits("y", &bits)
     }
 
@@ -199,7 +212,7 @@ impl Data {
         let bits: Vec<f32> =
             x.chunks(row_bytes).flat_map(|x| weights().map(|w| replay.row_q8(w, x))).collect();
         let y = known(kernel.reference(&self.w, &x));
-        let case = Case::new(kernel, "").with_bytes("w", &self.w).with_bytes("x", &x);
+        let case = Case::new(kernel, "").with_bytes("w", &self.planes).with_bytes("x", &x);
         case.expect_f32("y", y, self.rows, F32_BOUND).expect_f32_bits("y", &bits)
     }
 }
@@ -216,7 +229,7 @@ fn weight_bytes(element: ElementType, bytes: usize, random: &mut Random) -> Vec<
     }
     let mut rows = random.bytes(bytes);
     let halves: &[usize] = match element {
-        ElementType::Q4_K => &[0, 2],
+        ElementType::Q4_K | ElementType::Q5_K => &[0, 2],
         ElementType::Q6_K => &[208],
         _ => &[0],
     };

@@ -41,10 +41,9 @@ struct Cursor {
 }
 
 /// Distances in bytes.
-#[derive(Clone, Copy)]
 struct Strides {
-    /// From a part of a thread to its next.
-    weights: u32,
+    /// From a part of a thread to its next, in each stream.
+    weights: Vec<u32>,
     /// The same for `x`.
     x: u32,
     /// The same for `groups`.
@@ -115,13 +114,7 @@ impl Emitter {
         k.comment("the thread's first part of them");
         let part = k.and::<U32>(thread, partition.parts - 1);
         let block = k.shr::<U32>(thread, partition.parts.ilog2());
-        let w = k.ptr_index(w, row, self.matrix.row_bytes);
-        let w = k.ptr_index(w, block, partition.block_bytes);
-        let weights = partition.streams.iter().map(|&fields| match fields.emit(k, part) {
-            Some(offset) => k.ptr_index(w, offset, 1),
-            None => w,
-        });
-        let weights = weights.collect();
+        let weights = partition.pointers(k, w, (self.matrix.rows, self.matrix.cols), [row, block, part]);
         let col = match partition.col.emit(k, part) {
             Some(col) => k.mad::<U32>(block, partition.block_cols, col),
             None => k.mul::<U32>(block, partition.block_cols),
@@ -143,7 +136,8 @@ impl Emitter {
     fn strides(&self) -> Strides {
         let blocks = self.spread.threads_per_row / self.partition.parts;
         let (step, row) = (blocks * self.partition.block_cols, self.matrix.cols);
-        let (weights, groups) = (blocks * self.partition.block_bytes, step / 32 * 8);
+        let weights = self.partition.block_bytes().map(|bytes| blocks * bytes).collect();
+        let groups = step / 32 * 8;
         match self.activations {
             Activations::F32 { .. } => Strides { weights, x: step * 4, groups, x_row: row * 4 },
             Activations::Q8 { .. } => Strides { weights, x: step, groups, x_row: row / 32 * 40 },
@@ -155,10 +149,14 @@ impl Emitter {
         let strides = self.strides();
         let some = batch.some.map(|threads| (batch.steps.end, Some(k.lt::<U32>(place.thread, threads))));
         let steps: Vec<_> = batch.steps.clone().map(|step| (step, None)).chain(some).collect();
+        let row_bytes: Vec<u32> = self.partition.row_bytes(self.matrix.cols).collect();
         let mut load = |step: u32, guard| {
-            let offset = |r: u32| (r * self.matrix.row_bytes + step * strides.weights) as i32;
-            let rows = (0..self.spread.rows_per_thread).map(offset);
-            rows.map(|offset| self.partition.load(k, &cursor.weights, offset, guard)).collect::<Vec<_>>()
+            let offsets = |r: u32| -> Vec<i32> {
+                let streams = row_bytes.iter().zip(&strides.weights);
+                streams.map(|(row, stride)| (r * row + step * stride) as i32).collect()
+            };
+            let rows = (0..self.spread.rows_per_thread).map(offsets);
+            rows.map(|offsets| self.partition.load(k, &cursor.weights, &offsets, guard)).collect::<Vec<_>>()
         };
         let raws: Vec<Vec<Raw>> = steps.iter().map(|&(step, guard)| load(step, guard)).collect();
         for (&(step, guard), raw) in steps.iter().zip(&raws) {
@@ -216,12 +214,24 @@ impl Emitter {
             let mut words = Vec::new();
             for run in &self.partition.runs {
                 let at = x + (row + run.col as i32);
-                match run.len {
-                    16 => words.extend(k.ld_global_v4::<B32>(at)),
-                    _ => words.push(k.ld_global::<B32>(at)),
+                match self.activations {
+                    Activations::Q8 { align: 16 } => {
+                        for byte in (0..run.len as i32).step_by(16) {
+                            words.extend(k.ld_global_v4::<B32>(at + byte));
+                        }
+                    }
+                    _ => {
+                        for byte in (0..run.len as i32).step_by(8) {
+                            words.extend(k.ld_global_v2::<B32>(at + byte));
+                        }
+                    }
                 }
             }
-            let activations = Q8Activations { words, groups: place.decoder.load_groups(k, groups + row) };
+            let mut scales = Vec::new();
+            for load in self.matrix.format.group_loads() {
+                scales.extend(load_f32(k, groups + (row + load.offset), load.len));
+            }
+            let activations = Q8Activations { words, groups: scales };
             for (part, sums) in parts.iter().zip(sums) {
                 k.update(sums[b], |k, sum| place.decoder.dot_q8(k, part, &activations, sum));
             }
@@ -255,7 +265,6 @@ impl Emitter {
                 let at = y + (b * self.matrix.rows * 4) as i32;
                 let rows: Vec<Reg<F32>> = totals.iter().map(|totals| totals[b as usize]).collect();
                 match rows[..] {
-                    [a, b, c, d] => k.st_global_v4::<F32>(at, [a, b, c, d]),
                     [a, b] => k.st_global_v2::<F32>(at, [a, b]),
                     _ => rows.iter().for_each(|&value| k.st_global::<F32>(at, value)),
                 }
@@ -357,7 +366,7 @@ impl Moving {
         let mut advance = |at: Var<U64>, stride: u32| {
             k.update(at, |k, at| k.add::<U64>(at, u64::from(steps * stride)));
         };
-        self.weights.iter().for_each(|&at| advance(at, strides.weights));
+        self.weights.iter().zip(&strides.weights).for_each(|(&at, &stride)| advance(at, stride));
         advance(self.x, strides.x);
         self.groups.into_iter().for_each(|at| advance(at, strides.groups));
     }

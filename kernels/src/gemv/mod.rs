@@ -1,8 +1,8 @@
 //! Matrix-vector products: a weight matrix times one to eight activation rows.
 //!
 //! [`Gemv`] takes f32 activations and every weight type; [`GemvQ8`] takes activations quantised by
-//! [`QuantizeQ8`](crate::quantize::QuantizeQ8) and multiplies bytes by `dp4a`. Both read weights in GGUF's own layout, each
-//! byte once, and add a row's products in an order that the matrix alone decides: an activation row gives the same bits
+//! [`QuantizeQ8`](crate::quantize::QuantizeQ8) and multiplies bytes by `dp4a`. Both read weights in
+//! the device's layout ([`tensor_formats::planes`]), each byte once, and add a row's products in an order that the matrix alone decides: an activation row gives the same bits
 //! whatever shares its batch, on every device.
 //!
 //! | file | what |
@@ -36,7 +36,7 @@ const MAX_IN_FEATURES: usize = 1 << 22;
 
 /// `y[b, o] = sum over i of w[o, i] * x[b, i]`, with f32 activations.
 ///
-/// Parameters: `w` `[out_features, in_features]` in GGUF layout, `x` `[batch, in_features]` f32,
+/// Parameters: `w` `[out_features, in_features]` in the device's layout, `x` `[batch, in_features]` f32,
 /// `y` `[batch, out_features]` f32. Weights are dequantised to f32, which is exact but for Q4_K (one rounding), and
 /// accumulated by fused multiply-adds.
 ///
@@ -52,7 +52,7 @@ pub struct Gemv(Matrix);
 
 /// `y[b, o] = sum over i of w[o, i] * x[b, i]`, with Q8 activations.
 ///
-/// Parameters: `w` `[out_features, in_features]` Q8_0, Q4_K or Q6_K in GGUF layout, `x` `[batch, in_features]` Q8Act
+/// Parameters: `w` `[out_features, in_features]` of any quantised type in the device's layout, `x` `[batch, in_features]` Q8Act
 /// (see [`tensor_formats::q8_act`]), `y` `[batch, out_features]` f32. The products of the values that share a scale are
 /// added as integers, exactly; those sums are scaled and accumulated in f32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,8 +73,8 @@ impl Gemv {
     /// The kernel for a matrix `[out_features, in_features]` of type `element` and `batch` activation rows.
     ///
     /// # Errors
-    /// [`KernelError::Format`] if a row is not whole blocks; [`KernelError::Unsupported`] if the kernels do not
-    /// read `element`, for a dimension of 0, more than 2^26 output or 2^22 input features, or a batch beyond [`MAX_BATCH`].
+    /// [`KernelError::Format`] if a row is not whole blocks; [`KernelError::Unsupported`] if `element` is no weight
+    /// type, for a dimension of 0, more than 2^26 output or 2^22 input features, or a batch beyond [`MAX_BATCH`].
     pub fn new(
         element: ElementType,
         out_features: usize,
@@ -84,7 +84,7 @@ impl Gemv {
         Ok(Self(Matrix::new("gemv", element, out_features, in_features, batch)?))
     }
 
-    /// What the kernel computes, in f64, given `w` and `x`.
+    /// What the kernel computes, in f64, given `w` in GGUF's layout and `x`.
     ///
     /// # Errors
     /// [`KernelError::Format`] if a slice does not have the length of its parameter.
@@ -102,7 +102,7 @@ impl GemvQ8 {
     /// The kernel for a matrix `[out_features, in_features]` of type `element` and `batch` activation rows.
     ///
     /// # Errors
-    /// As [`Gemv::new`]; also [`KernelError::Unsupported`] if `element` is not Q8_0, Q4_K or Q6_K.
+    /// As [`Gemv::new`]; also [`KernelError::Unsupported`] if `element` is not quantised.
     pub fn new(
         element: ElementType,
         out_features: usize,
@@ -116,7 +116,7 @@ impl GemvQ8 {
         Ok(Self(matrix))
     }
 
-    /// What the kernel computes, in f64, given `w` and the quantised `x`.
+    /// What the kernel computes, in f64, given `w` in GGUF's layout and the quantised `x`.
     ///
     /// # Errors
     /// [`KernelError::Format`] if a slice does not have the length of its parameter.
@@ -131,7 +131,8 @@ impl GemvQ8 {
     }
 
     fn activations(&self) -> Activations {
-        Activations::Q8 { align: if self.0.element == ElementType::Q8_0 { 4 } else { 16 } }
+        // Rows of Q8Act are multiples of 40 bytes.
+        Activations::Q8 { align: if self.0.cols.is_multiple_of(64) { 16 } else { 8 } }
     }
 }
 

@@ -42,7 +42,7 @@ impl Replay {
     pub(super) fn row_q8(&self, row: &[u8], x: &[u8]) -> f32 {
         let (quants, groups) = x.split_at(self.cols);
         let activation = Activation { quants, groups };
-        let bytes = self.partition.block_bytes as usize;
+        let bytes = self.partition.planes.iter().sum::<u32>() as usize;
         self.sum(|acc, block, part| {
             let unit = Unit {
                 block: &row[block * bytes..][..bytes],
@@ -50,7 +50,9 @@ impl Replay {
                 col: block * self.partition.block_cols as usize + self.partition.col.of(part) as usize,
             };
             match self.format {
+                WeightFormat::Q4_0 => unit.q4_0(&activation, acc),
                 WeightFormat::Q4K => unit.q4_k(&activation, acc),
+                WeightFormat::Q5K => unit.q5_k(&activation, acc),
                 WeightFormat::Q6K => unit.q6_k(&activation, acc),
                 _ => unit.q8_0(&activation, acc),
             }
@@ -113,36 +115,55 @@ impl Unit<'_> {
     }
 
     fn q8_0(&self, x: &Activation, acc: f32) -> f32 {
-        let quants = self.block[2 + 4 * self.part..][..4].iter();
-        let dot = x.dot(self.col, quants.map(|&q| i32::from(q as i8)));
+        let dot = x.dot(self.col, self.block[2..].iter().map(|&q| i32::from(q as i8)));
         (self.half(0) * x.group(self.col).0).mul_add(dot as f32, acc)
     }
 
+    fn q4_0(&self, x: &Activation, acc: f32) -> f32 {
+        let quants = &self.block[2..];
+        let nibbles =
+            [0, 4].into_iter().flat_map(|shift| quants.iter().map(move |&q| i32::from(q >> shift & 15)));
+        let (group_d, group_sum) = x.group(self.col);
+        let centred = group_sum.mul_add(-8.0, group_d * x.dot(self.col, nibbles) as f32);
+        self.half(0).mul_add(centred, acc)
+    }
+
     fn q4_k(&self, x: &Activation, acc: f32) -> f32 {
-        let (d, half_dmin) = (self.half(0), self.half(2) * -0.5);
-        let quants = &self.block[16 + 16 * self.part..][..16];
+        let quants = &self.block[16 + 32 * self.part..][..32];
+        self.sub_blocks(x, acc, |high, l| quants[l] >> (4 * high) & 15)
+    }
+
+    fn q5_k(&self, x: &Activation, acc: f32) -> f32 {
+        let (bits, quants) = (&self.block[16..48], &self.block[48 + 32 * self.part..][..32]);
+        let bit = |high, l: usize| bits[l] >> (self.part * 2 + high) & 1;
+        self.sub_blocks(x, acc, |high, l| quants[l] >> (4 * high) & 15 | bit(high, l) << 4)
+    }
+
+    /// The sums of two sub-blocks of Q4_K or Q5_K, whose quants are `quant(0 or 1, 0..32)`.
+    fn sub_blocks(&self, x: &Activation, acc: f32, quant: impl Fn(usize, usize) -> u8) -> f32 {
+        let (d, dmin) = (self.half(0), -self.half(2));
         let mut acc = acc;
         for high in 0..2 {
             let col = self.col + 32 * high;
-            let (scale, min) = q4_k_scale(&self.block[4..16], self.part / 2 * 2 + high);
-            let dot = x.dot(col, quants.iter().map(|&q| i32::from(q >> (4 * high) & 15)));
+            let (scale, min) = q4_k_scale(&self.block[4..16], self.part * 2 + high);
+            let dot = x.dot(col, (0..32).map(|l| i32::from(quant(high, l))));
             let (group_d, group_sum) = x.group(col);
             acc = (d * f32::from(scale)).mul_add(group_d * dot as f32, acc);
-            acc = (half_dmin * f32::from(min)).mul_add(group_sum, acc);
+            acc = (dmin * f32::from(min)).mul_add(group_sum, acc);
         }
         acc
     }
 
     fn q6_k(&self, x: &Activation, acc: f32) -> f32 {
-        let (half, l) = (self.part / 8, self.part % 8 * 4);
+        let (half, odd) = (self.part / 2, self.part % 2);
+        let qh = &self.block[128 + 16 * self.part..][..16];
         let mut sum = 0.0f32;
         for run in 0..4 {
-            let ql = &self.block[64 * half + l + run % 2 * 32..][..4];
-            let qh = &self.block[128 + 32 * half + l..][..4];
+            let ql = &self.block[64 * half + 32 * (run % 2) + 16 * odd..][..16];
             let quants = ql.iter().zip(qh).map(|(&low, &high)| {
                 i32::from(low >> (run / 2 * 4) & 15 | (high >> (2 * run) & 3) << 4) - 32
             });
-            let scale = i32::from(self.block[192 + 8 * half + l / 16 + 2 * run] as i8);
+            let scale = i32::from(self.block[192 + 8 * half + odd + 2 * run] as i8);
             let col = self.col + 32 * run;
             let (group_d, scaled) = (x.group(col).0, (x.dot(col, quants) * scale) as f32);
             sum = if run == 0 { group_d * scaled } else { group_d.mul_add(scaled, sum) };

@@ -247,7 +247,7 @@ impl Compiled {
         let config =
             LaunchConfig::new((gx, gy, gz), (bx, by, bz)).with_dynamic_shared(geometry.dynamic_shared);
         let aligns = kernel.params().iter().map(|param| param.align).collect();
-        Ok(Self { function: cache.get(kernel)?, config, aligns })
+        Ok(Self { function: cache.get(kernel)?.function, config, aligns })
     }
 
     /// # Safety

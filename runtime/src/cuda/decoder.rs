@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use gpu_driver::{Context, Driver, DriverError, Stream};
 
-use super::engine_layout::{EngineLayout, StepTensors};
+use super::engine_layout::{EngineLayout, Place, StepTensors};
 use super::error::CudaError;
 use super::loaded::LoadedPlan;
 use super::memory::DeviceMemory;
@@ -13,7 +13,7 @@ use super::module_cache::{CacheStats, ModuleCache};
 use super::plan_graph::PlanGraph;
 use super::profile::{StepTime, profile};
 use super::step_plan::{EngineRegions, StepPlan, step_plan};
-use super::upload::Uploader;
+use super::upload::{Matrix, Uploader};
 use crate::decoder::{Decoder, Output, Row, StepGuard, StepOutput};
 use crate::engine::EngineOptions;
 use crate::error::{BackendError, Error};
@@ -384,22 +384,20 @@ fn load(
 
     let total = layout.weight_bytes;
     let mut uploader = Uploader::new(context, total).map_err(failed("uploading weights"))?;
-    let mut send = |offset, bytes: &[u8], name: &str| {
-        let action = format!("uploading {name}");
-        let span = Span { region: weights, offset, bytes: bytes.len() as u64 };
-        uploader.send_to(&memory, span, bytes).map_err(failed(action))
-    };
-    for (name, place) in &layout.weights {
-        let bytes = model.tensor_bytes(name)?;
-        if bytes.len() as u64 != place.bytes {
-            let (expected, actual) = (place.bytes.to_string(), bytes.len().to_string());
-            let error = CudaError::InvalidParameter { what: "the size of a weight", expected, actual };
-            return Err(Error::device("cuda", format!("uploading {name}"), error));
-        }
-        send(place.offset, bytes, name)?;
+    for weight in model.config().weights.iter() {
+        // Weights that no step reads, such as the factors that are folded into the rotation table, have no place.
+        let Some(place) = layout.weights.get(&weight.name) else { continue };
+        let (Some(&cols), gguf) = (weight.dims.last(), model.tensor_bytes(&weight.name)?) else { continue };
+        let rows = weight.dims.iter().product::<usize>() / cols;
+        let span = Span { region: weights, offset: place.offset, bytes: place.bytes };
+        let matrix = Matrix { element: weight.ty, rows, cols, gguf };
+        uploader.send_matrix(&memory, span, &matrix).map_err(failed(format!("uploading {}", weight.name)))?;
     }
     let table = model.rope_table(options.max_seq)?;
-    send(layout.rope_table.offset, bytemuck::cast_slice(&table), "the rotation table")?;
+    let Place { offset, bytes } = layout.rope_table;
+    uploader
+        .send_to(&memory, Span { region: weights, offset, bytes }, bytemuck::cast_slice(&table))
+        .map_err(failed("uploading the rotation table"))?;
     uploader.finish().map_err(failed("uploading weights"))?;
     let regions = EngineRegions { weights, caches, state, workspace, counters, host_state, host_results };
     Ok((memory, regions))

@@ -6,6 +6,7 @@ use graph::passes::{self, Rewrite};
 use graph::{GraphError, MemoryPlan, TensorId};
 
 use super::layout::{ALIGNMENT, Layout, MemoryNeed};
+use super::lower_group::lower_group;
 use super::working_memory::WorkingMemory;
 use crate::decoder::Output;
 use crate::engine::{Activations, EngineOptions};
@@ -142,7 +143,8 @@ impl StepTensors {
         let EngineOptions { n_sequences, max_seq, kv, .. } = *options;
         let step = build_step(config, &StepShape { rows, n_sequences, max_seq, kv, output })?;
         let rewrite = rewritten(&step, options.activations).map_err(|error| Error::graph("step", error))?;
-        let memory = rewrite.graph.plan();
+        // Groups that have a fused kernel; the others run part by part.
+        let memory = rewrite.graph.group(|group| lower_group(group).is_ok()).plan();
         let working = WorkingMemory::of_graph(&rewrite.graph, &memory)
             .map_err(|error| Error::device("cuda", "planning a step", error))?;
         // Leaves and outputs survive every pass.

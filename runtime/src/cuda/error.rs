@@ -4,6 +4,7 @@ use gpu_driver::DriverError;
 use graph::{BufferId, DispatchError, TensorView};
 use kernels::KernelError;
 use ptx_builder::Target;
+use tensor_formats::FormatError;
 
 use super::layout::MemoryNeed;
 use super::plan_error::PlanError;
@@ -31,6 +32,15 @@ pub enum CudaError {
     /// A kernel that cannot be made for a shape or a type, or not be emitted.
     #[error(transparent)]
     Kernel(#[from] KernelError),
+    /// A tensor that its type does not allow.
+    #[error(transparent)]
+    Format(#[from] FormatError),
+    /// A part of a quantised matrix, whose layout on the device is that of the whole.
+    #[error("{view} is a part of a quantised matrix")]
+    Part {
+        /// The tensor.
+        view: Box<TensorView>,
+    },
     /// A kernel that needs a newer device.
     #[error("{kernel} needs {needs}, the device runs {target}")]
     Target {
@@ -47,6 +57,12 @@ pub enum CudaError {
     /// A launch, copy or fill that must not run.
     #[error(transparent)]
     Plan(Box<PlanError>),
+    /// A weight that the layout of the device's memory lacks.
+    #[error("{weight} has no place on the device")]
+    NoPlace {
+        /// The tensor's name in the file.
+        weight: String,
+    },
     /// A tensor of the graph without memory.
     #[error("no memory is bound to {buffer}")]
     Unbound {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use graph::groups::{AttentionInput, GatedProjection, Group, Head, ResidualProjection};
 use graph::{
     Add, Argmax, Attention, BufferId, CopyTensor, EmbedRows, KernelDispatch, KvScatter, Mul, MulMat, OpCall,
     QuantizeQ8, RmsNorm, Rope, Silu, SoftMax, SwiGlu, TensorId, TensorView,
@@ -11,6 +12,7 @@ use ptx_builder::Target;
 
 use super::error::CudaError;
 use super::lower::{Lowered, lower};
+use super::lower_group::{self, lower_group};
 use super::memory_map::Span;
 use super::plan::{Argument, LaunchPlan};
 use super::working_memory::{self, WorkingMemory};
@@ -55,7 +57,7 @@ impl Bindings {
     /// The bytes of a tensor.
     ///
     /// # Errors
-    /// [`CudaError::Unbound`] and [`CudaError::TooShort`].
+    /// [`CudaError::Unbound`], [`CudaError::TooShort`] and [`CudaError::Part`].
     pub fn span(&self, view: &TensorView) -> Result<Span, CudaError> {
         let bound = match view.buffer {
             BufferId::Leaf(id) => self.leaves.get(&id).copied(),
@@ -63,12 +65,21 @@ impl Bindings {
         };
         let bound = bound.ok_or(CudaError::Unbound { buffer: view.buffer })?;
         let error = || CudaError::TooShort { view: Box::new(*view), bytes: bound.bytes };
-        bound.slice(view.offset, view.bytes()).ok_or_else(error)
+        let span = bound.slice(view.offset, view.bytes()).ok_or_else(error)?;
+        // Rows of a matrix in planes do not lie together.
+        match view.buffer {
+            BufferId::Leaf(_) if view.dtype.planes().len() > 1 && span != bound => {
+                Err(CudaError::Part { view: Box::new(*view) })
+            }
+            _ => Ok(span),
+        }
     }
 }
 
 /// The CUDA backend of [`graph::execute_graph`]. It launches nothing: every operation appends to a [`LaunchPlan`],
 /// which is then run as often as wanted.
+///
+/// Groups become fused kernels.
 ///
 /// An operation that has no kernel, a shape or type that its kernel does not take, a tensor without memory: all are
 /// refused by [`check`](KernelDispatch::check), before anything is appended.
@@ -104,7 +115,22 @@ impl<'a> CudaExecutor<'a> {
     }
 
     fn append(&mut self, call: OpCall) -> Result<usize, CudaError> {
-        let launches = lower(&call)?;
+        self.launch(lower(&call)?)
+    }
+
+    fn check_launches(&self, launches: Vec<Lowered>) -> Result<(), CudaError> {
+        let Some((bindings, target)) = self.device else { return Ok(()) };
+        for launch in launches {
+            let needs = launch.kernel.min_target();
+            if needs > target {
+                return Err(CudaError::Target { kernel: launch.kernel.name(), needs, target });
+            }
+            arguments(&launch, bindings)?;
+        }
+        Ok(())
+    }
+
+    fn launch(&mut self, launches: Vec<Lowered>) -> Result<usize, CudaError> {
         let count = launches.len();
         for launch in launches {
             self.working = self.working.max(WorkingMemory::of(&launch.kernel.params())?);
@@ -130,15 +156,27 @@ impl KernelDispatch for CudaExecutor<'_> {
     type Error = CudaError;
 
     fn check(&self, call: &OpCall) -> Result<(), CudaError> {
-        for launch in lower(call)? {
-            let Some((bindings, target)) = self.device else { continue };
-            let needs = launch.kernel.min_target();
-            if needs > target {
-                return Err(CudaError::Target { kernel: launch.kernel.name(), needs, target });
-            }
-            arguments(&launch, bindings)?;
-        }
-        Ok(())
+        self.check_launches(lower(call)?)
+    }
+
+    fn check_group(&self, group: &Group) -> Result<(), CudaError> {
+        self.check_launches(lower_group(group)?)
+    }
+
+    fn attention_input(&mut self, a: &AttentionInput, _: &[OpCall]) -> Result<usize, CudaError> {
+        self.launch(lower_group::attention_input(a)?)
+    }
+
+    fn residual_projection(&mut self, a: &ResidualProjection, _: &[OpCall]) -> Result<usize, CudaError> {
+        self.launch(lower_group::residual_projection(a)?)
+    }
+
+    fn gated_projection(&mut self, a: &GatedProjection, _: &[OpCall]) -> Result<usize, CudaError> {
+        self.launch(lower_group::gated_projection(a)?)
+    }
+
+    fn head(&mut self, a: &Head, parts: &[OpCall]) -> Result<usize, CudaError> {
+        self.launch(lower_group::head(a, parts)?)
     }
 
     fn embed_rows(&mut self, a: EmbedRows) -> Result<usize, CudaError> {

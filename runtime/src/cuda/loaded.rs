@@ -7,7 +7,7 @@ use gpu_driver::{DevicePtr, DeviceSliceMut, Function, KernelArgs, LaunchConfig, 
 use super::error::CudaError;
 use super::memory::{Allocation, DeviceMemory};
 use super::memory_map::Span;
-use super::module_cache::ModuleCache;
+use super::module_cache::{CompiledKernel, ModuleCache};
 use super::plan::{Launch, LaunchPlan, Step};
 
 /// A [`LaunchPlan`] that can run. It holds the memory and the modules that its steps use.
@@ -25,11 +25,33 @@ pub struct LoadedPlan {
 /// A step in the driver's terms.
 #[derive(Debug, Clone)]
 pub(crate) enum LoadedStep {
-    Launch { function: Function, config: LaunchConfig, args: KernelArgs },
-    ToDevice { target: Span, source: Arc<SharedPinned<u32>>, first: usize, words: usize },
-    ToHost { target: Arc<SharedPinned<u32>>, first: usize, words: usize, source: Span },
-    OnDevice { target: Span, source: Span },
-    Fill { target: Span, value: u8 },
+    /// `waits`: see [`CompiledKernel`].
+    Launch {
+        function: Function,
+        waits: bool,
+        config: LaunchConfig,
+        args: KernelArgs,
+    },
+    ToDevice {
+        target: Span,
+        source: Arc<SharedPinned<u32>>,
+        first: usize,
+        words: usize,
+    },
+    ToHost {
+        target: Arc<SharedPinned<u32>>,
+        first: usize,
+        words: usize,
+        source: Span,
+    },
+    OnDevice {
+        target: Span,
+        source: Span,
+    },
+    Fill {
+        target: Span,
+        value: u8,
+    },
 }
 
 impl LoadedPlan {
@@ -81,7 +103,7 @@ impl LoadedPlan {
     pub(crate) fn run_step(&self, stream: &Stream, index: usize) -> Result<(), CudaError> {
         let action = || format!("step {index}, {}", self.plan.steps()[index].name());
         match &self.steps[index] {
-            LoadedStep::Launch { function, config, args } => {
+            LoadedStep::Launch { function, config, args, .. } => {
                 // SAFETY: there is one pointer for each parameter, in order, and the parameters are all pointers. When
                 // the step was appended, the plan checked that the extent that the kernel may touch from each pointer on
                 // lies in one region, is aligned, and is not constant if it is written; kernels check every index
@@ -121,13 +143,13 @@ impl LoadedPlan {
     }
 }
 
-fn launch_step(launch: &Launch, function: Function) -> LoadedStep {
+fn launch_step(launch: &Launch, CompiledKernel { function, waits }: CompiledKernel) -> LoadedStep {
     let [gx, gy, gz] = launch.geometry.grid;
     let [bx, by, bz] = launch.geometry.block;
     let config =
         LaunchConfig::new((gx, gy, gz), (bx, by, bz)).with_dynamic_shared(launch.geometry.dynamic_shared);
     let args = KernelArgs::from_pointers(launch.addresses.iter().copied().map(DevicePtr));
-    LoadedStep::Launch { function, config, args }
+    LoadedStep::Launch { function, waits, config, args }
 }
 
 fn copy_step(memory: &DeviceMemory, target: Span, source: Span) -> Result<LoadedStep, CudaError> {

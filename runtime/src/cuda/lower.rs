@@ -8,7 +8,7 @@ use kernels::attention::Attention;
 use kernels::copy::CopyRows;
 use kernels::elementwise::{Elementwise, ElementwiseOp};
 use kernels::embed::EmbedRows;
-use kernels::gemv::{Gemv, GemvQ8};
+use kernels::gemv::{self, Gemv, GemvQ8};
 use kernels::kv_scatter::KvScatter;
 use kernels::quantize::QuantizeQ8;
 use kernels::rms_norm::RmsNorm;
@@ -95,7 +95,7 @@ pub(crate) fn lower(call: &OpCall) -> Result<Vec<Lowered>, CudaError> {
     }])
 }
 
-fn one<K: Kernel + 'static>(
+pub(crate) fn one<K: Kernel + 'static>(
     kernel: Result<K, KernelError>,
     operands: &[TensorView],
 ) -> Result<Lowered, CudaError> {
@@ -120,11 +120,11 @@ fn mul_mat(a: &graph::MulMat) -> Result<Vec<Lowered>, CudaError> {
             }
         }
     };
-    row_chunks(a.input.shape.rows()).map(launch).collect()
+    row_chunks(a.input.shape.rows(), gemv::MAX_BATCH).map(launch).collect()
 }
 
 /// The rows `rows` of a matrix.
-fn rows_of(view: &TensorView, rows: &std::ops::Range<usize>) -> Result<TensorView, CudaError> {
+pub(crate) fn rows_of(view: &TensorView, rows: &std::ops::Range<usize>) -> Result<TensorView, CudaError> {
     let shape = Shape::new(&[rows.len(), view.shape.cols()])
         .map_err(|error| CudaError::Overflow { what: error.to_string() })?;
     Ok(TensorView { offset: view.offset + rows.start as u64 * view.row_bytes(), shape, ..*view })

@@ -21,9 +21,19 @@ use super::error::CudaError;
 pub struct ModuleCache {
     context: Context,
     target: Target,
-    entries: Mutex<BTreeMap<String, Arc<OnceCell<Function>>>>,
+    entries: Mutex<BTreeMap<String, Arc<OnceCell<CompiledKernel>>>>,
     hits: AtomicUsize,
     compiled: AtomicUsize,
+}
+
+/// A kernel on a device.
+#[derive(Debug, Clone)]
+pub struct CompiledKernel {
+    /// What is launched.
+    pub function: Function,
+    /// Whether every thread executes `griddepcontrol.wait`, so that the kernel may be started before those that it
+    /// depends on have ended.
+    pub waits: bool,
 }
 
 /// How often a [`ModuleCache`] was asked, and what it had to do.
@@ -79,12 +89,12 @@ impl ModuleCache {
     /// # Errors
     /// [`CudaError::Kernel`] if it cannot be emitted for the target; [`CudaError::Driver`], with the compiler's log, if
     /// it cannot be compiled or lacks its entry.
-    pub fn get(&self, kernel: &dyn Kernel) -> Result<Function, CudaError> {
+    pub fn get(&self, kernel: &dyn Kernel) -> Result<CompiledKernel, CudaError> {
         let name = kernel.name();
         let entry = Arc::clone(self.entries.lock().entry(name.clone()).or_default());
-        if let Some(function) = entry.get() {
+        if let Some(compiled) = entry.get() {
             self.hits.fetch_add(1, Ordering::Relaxed);
-            return Ok(function.clone());
+            return Ok(compiled.clone());
         }
         entry.get_or_try_init(|| self.compile(&name, kernel)).cloned()
     }
@@ -93,14 +103,16 @@ impl ModuleCache {
     ///
     /// # Errors
     /// As [`get`](Self::get), for the first in order that fails.
-    pub fn get_all(&self, kernels: &[&dyn Kernel]) -> Result<Vec<Function>, CudaError> {
+    pub fn get_all(&self, kernels: &[&dyn Kernel]) -> Result<Vec<CompiledKernel>, CudaError> {
         // Collected in order, so that which error is reported does not depend on the threads.
         let results: Vec<_> = kernels.par_iter().map(|kernel| self.get(*kernel)).collect();
         results.into_iter().collect()
     }
 
-    fn compile(&self, name: &str, kernel: &dyn Kernel) -> Result<Function, CudaError> {
-        let ptx = kernel.emit(self.target)?.to_string();
+    fn compile(&self, name: &str, kernel: &dyn Kernel) -> Result<CompiledKernel, CudaError> {
+        let emitted = kernel.emit(self.target)?;
+        let waits = emitted.function(name).is_some_and(ptx_builder::Function::waits_on_grid_dependency);
+        let ptx = emitted.to_string();
         let action = || format!("compiling {name}");
         let module = Module::from_ptx(&self.context, &ptx).map_err(CudaError::driver(action()))?;
         let function = module.function(name).map_err(CudaError::driver(action()))?;
@@ -108,6 +120,6 @@ impl ModuleCache {
         function.allow_dynamic_shared(shared).map_err(CudaError::driver(action()))?;
         self.compiled.fetch_add(1, Ordering::Relaxed);
         tracing::debug!(kernel = name, registers = function.attributes().registers, "compiled");
-        Ok(function)
+        Ok(CompiledKernel { function, waits })
     }
 }

@@ -15,8 +15,8 @@ use super::memory_map::Span;
 /// An instantiated CUDA graph with one node for each step of a plan, and the plan's edges.
 ///
 /// Nothing is captured from a stream: kernels are added with `cuGraphAddKernelNode`, copies and fills with their
-/// counterparts, and the dependencies are those that [`LaunchPlan::edges`](super::plan::LaunchPlan::edges) derives. The
-/// nodes own the kernels' modules and the memory, so the graph can outlive the plan.
+/// counterparts, and the dependencies are those that [`LaunchPlan::edges`](super::plan::LaunchPlan::edges) derives:
+/// programmatic ones where a kernel waits by itself for the only step that it depends on. The nodes own the kernels' modules and the memory, so the graph can outlive the plan.
 #[derive(Debug)]
 pub struct PlanGraph {
     exec: GraphExec,
@@ -37,8 +37,13 @@ impl PlanGraph {
         for (index, step) in plan.steps.iter().enumerate() {
             // Edges are sorted by the waiting step.
             let first = edges.partition_point(|edge| edge.to < index);
-            let incoming = edges[first..].iter().take_while(|edge| edge.to == index);
-            let after: Vec<Dependency> = incoming.map(|edge| Dependency::full(nodes[edge.from])).collect();
+            let incoming: Vec<_> = edges[first..].iter().take_while(|edge| edge.to == index).collect();
+            let after: Vec<Dependency> = match incoming[..] {
+                [edge] if overlaps(&plan.steps[edge.from], step) => {
+                    vec![Dependency::programmatic(nodes[edge.from])]
+                }
+                _ => incoming.iter().map(|edge| Dependency::full(nodes[edge.from])).collect(),
+            };
             let action =
                 || format!("adding step {index}, {}, to the graph", plan.plan().steps()[index].name());
             nodes.push(add_node(&mut graph, plan, step, &owner, &after, action)?);
@@ -72,6 +77,13 @@ impl PlanGraph {
     }
 }
 
+/// Whether `step` may be started before `from`, the one step that it depends on, has ended: both are kernels, and `step`
+/// waits for the end of `from` before it touches what others write. Orders remain transitive, because no kernel ends
+/// before it has waited: what comes before `from` has ended when `from` has.
+fn overlaps(from: &LoadedStep, step: &LoadedStep) -> bool {
+    matches!(from, LoadedStep::Launch { .. }) && matches!(step, LoadedStep::Launch { waits: true, .. })
+}
+
 fn add_node(
     graph: &mut Graph,
     plan: &LoadedPlan,
@@ -82,7 +94,7 @@ fn add_node(
 ) -> Result<NodeId, CudaError> {
     let fail = || CudaError::driver(action());
     match step {
-        LoadedStep::Launch { function, config, args } => {
+        LoadedStep::Launch { function, config, args, .. } => {
             let node = KernelNode::new(function, *config, args.clone()).keep(Arc::clone(owner));
             // SAFETY: as in `LoadedPlan::run_step`: the plan has checked every pointer's extent, alignment and access.
             // The node owns the memory. Steps that touch a byte in common, one of them writing it, are joined by a

@@ -2,11 +2,10 @@
 
 use std::ops::Range;
 
-use kernels::gemv::MAX_BATCH;
-
-/// `0..rows` in consecutive ranges of at most [`MAX_BATCH`] rows, all full but the last.
-pub(crate) fn row_chunks(rows: usize) -> impl Iterator<Item = Range<usize>> {
-    (0..rows).step_by(MAX_BATCH).map(move |start| start..rows.min(start + MAX_BATCH))
+/// `0..rows` in consecutive ranges of at most `most` rows, at least one, all full but the last.
+pub(crate) fn row_chunks(rows: usize, most: usize) -> impl Iterator<Item = Range<usize>> {
+    let most = most.max(1);
+    (0..rows).step_by(most).map(move |start| start..rows.min(start + most))
 }
 
 #[cfg(test)]
@@ -15,8 +14,7 @@ mod tests {
 
     #[test]
     fn every_row_is_in_one_chunk() {
-        let chunks = |rows| row_chunks(rows).map(|chunk| (chunk.start, chunk.end)).collect::<Vec<_>>();
-        assert_eq!(MAX_BATCH, 8);
+        let chunks = |rows| row_chunks(rows, 8).map(|chunk| (chunk.start, chunk.end)).collect::<Vec<_>>();
         assert_eq!(chunks(0), []);
         assert_eq!(chunks(1), [(0, 1)]);
         assert_eq!(chunks(8), [(0, 8)]);

@@ -1,20 +1,24 @@
 //! Conformance on a GPU: the cases of single kernels, and the graph suite in every way that a plan can run.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use gpu_driver::{Context, DeviceBuffer, Driver, KernelArgs, LaunchConfig, Stream};
 use graph::conformance::{ConformanceBackend, Job, Run};
-use graph::{ComputeGraph, TensorId, TensorOp, TensorView, execute_graph};
+use graph::groups::Group;
+use graph::{BufferId, ComputeGraph, Shape, TensorId, TensorOp, TensorView, execute_graph};
 use kernels::Kernel;
 use kernels::cases::PtxRunner;
 use ptx_builder::Target;
+use tensor_formats::{ElementType, FormatError, from_planes, to_planes};
 
 use super::error::CudaError;
 use super::executor::{Bindings, CudaExecutor};
 use super::loaded::LoadedPlan;
+use super::lower_group::lower_group;
 use super::memory::DeviceMemory;
 use super::memory_map::{RegionId, RegionKind, Span};
-use super::module_cache::ModuleCache;
+use super::module_cache::{CompiledKernel, ModuleCache};
 use super::plan::LaunchPlan;
 use super::plan_graph::PlanGraph;
 use super::working_memory::WorkingMemory;
@@ -95,7 +99,7 @@ impl PtxRunner for CudaRunner {
                 return Err(CudaError::InvalidParameter { what: param.name, expected, actual });
             }
         }
-        let function = self.cache.get(kernel)?;
+        let CompiledKernel { function, .. } = self.cache.get(kernel)?;
         let device = buffers
             .iter()
             .map(|buffer| DeviceBuffer::from_slice(&self.stream, buffer))
@@ -119,6 +123,16 @@ impl PtxRunner for CudaRunner {
 
 impl ConformanceBackend for CudaRunner {
     type Error = String;
+
+    fn accepts(&self, group: &Group) -> bool {
+        lower_group(group).is_ok()
+    }
+
+    fn unsupported(&self, graph: &ComputeGraph) -> Option<String> {
+        let part =
+            graph.nodes().iter().find(|node| node.op() == TensorOp::View && node.dtype().planes().len() > 1);
+        part.map(|node| format!("a part of a matrix of type {}", node.dtype()))
+    }
 
     fn run(&mut self, job: &Job<'_>) -> Result<Vec<Run>, String> {
         let fail = |error: CudaError| crate::error::chain(&error);
@@ -183,10 +197,12 @@ impl JobMemory {
 
     /// The leaves as given, workspace and scratch poisoned, counters at zero.
     fn reset(&self, job: &Job<'_>, stream: &Stream) -> Result<(), CudaError> {
-        for ((_, bytes), region) in job.leaves.iter().zip(&self.leaves) {
+        for ((id, bytes), region) in job.leaves.iter().zip(&self.leaves) {
             let span = Span { region: *region, offset: 0, bytes: bytes.len() as u64 };
             let mut target = self.device.device_slice_mut(span)?;
-            stream.copy_to_device(&mut target, bytes).map_err(CudaError::driver("uploading a leaf"))?;
+            let leaf = job.plan.view(*id).ok_or(CudaError::Unbound { buffer: BufferId::Leaf(*id) })?;
+            let bytes = reordered(to_planes, leaf.dtype, leaf.shape, bytes)?;
+            stream.copy_to_device(&mut target, &bytes).map_err(CudaError::driver("uploading a leaf"))?;
         }
         let fills = [(self.workspace, job.poison), (self.scratch, job.poison), (self.counters, 0)];
         for (region, value) in fills {
@@ -200,10 +216,29 @@ impl JobMemory {
     fn read(&self, job: &Job<'_>, stream: &Stream) -> Result<Vec<Vec<u8>>, CudaError> {
         let read = |view: &TensorView| {
             let source = self.device.device_slice(self.bindings.span(view)?)?;
-            stream.read_to_vec(&source).map_err(CudaError::driver("reading a result"))
+            let bytes = stream.read_to_vec(&source).map_err(CudaError::driver("reading a result"))?;
+            Ok(reordered(from_planes, view.dtype, view.shape, &bytes)?.into_owned())
         };
         job.read.iter().map(read).collect()
     }
+}
+
+/// [`to_planes`] or [`from_planes`].
+type Reorder = fn(ElementType, usize, usize, &[u8], &mut [u8]) -> Result<(), FormatError>;
+
+/// The bytes of a tensor in another layout: those of matrices in planes change, others do not.
+fn reordered(
+    reorder: Reorder,
+    element: ElementType,
+    shape: Shape,
+    bytes: &[u8],
+) -> Result<Cow<'_, [u8]>, CudaError> {
+    if element.planes().len() <= 1 {
+        return Ok(Cow::Borrowed(bytes));
+    }
+    let mut out = vec![0; bytes.len()];
+    reorder(element, shape.rows(), shape.cols(), bytes, &mut out)?;
+    Ok(Cow::Owned(out))
 }
 
 /// The leaves that a scatter writes to.

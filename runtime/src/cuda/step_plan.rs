@@ -86,10 +86,8 @@ fn bind(
         bindings.bind(id, span(regions.state, place));
     }
     for (id, name) in &tensors.weights {
-        // A weight without a place stays unbound, and is refused by name.
-        if let Some(place) = layout.weights.get(name) {
-            bindings.bind(*id, span(regions.weights, *place));
-        }
+        let place = layout.weights.get(name).ok_or_else(|| CudaError::NoPlace { weight: name.clone() })?;
+        bindings.bind(*id, span(regions.weights, *place));
     }
     bindings.bind(tensors.rope_table, span(regions.weights, layout.rope_table));
     for ((keys, values), (keys_at, values_at)) in tensors.kv.iter().zip(&layout.caches) {

@@ -130,7 +130,8 @@ fn the_type_of_the_caches_is_that_of_their_kernels() {
         let layers = engine.config.n_layers;
         let plan = engine.plan(1, Output::LastArgmax).plan;
         assert_eq!(count(&plan, &format!("attention_{name}_")), layers);
-        assert_eq!(count(&plan, &format!("kv_scatter_{name}_")), 2 * layers);
+        let inputs = plan.launches().filter(|launch| launch.name.starts_with("attention_input"));
+        assert_eq!(inputs.filter(|launch| launch.name.contains(&format!("_{name}_s2_"))).count(), layers);
         assert_eq!(engine.layout.cache_bytes, engine.config.kv_cache_bytes(kv, 2, 64));
     }
 }
@@ -142,7 +143,7 @@ fn attention_of_long_caches_works_in_memory_apart_from_the_intermediates() {
     assert!(tensors.working.scratch > 0 && tensors.working.counters > 0);
     let plan = engine.plan(8, Output::LastArgmax).plan;
     let intermediates = tensors.memory.workspace_bytes;
-    for launch in plan.launches().filter(|launch| launch.name.starts_with("attention")) {
+    for launch in plan.launches().filter(|launch| launch.name.starts_with("attention_f32")) {
         let of = |access| {
             let at = launch.params.iter().position(|param| param.access == access);
             launch.touched[at.unwrap()]
@@ -160,16 +161,13 @@ fn a_layer_has_the_launches_that_it_should() {
     let layers = engine.config.n_layers;
     let plan = engine.plan(1, Output::LastArgmax).plan;
     assert_eq!(count(&plan, "embed_rows"), 1);
-    assert_eq!(count(&plan, "rms_norm"), 2 * layers + 1);
-    assert_eq!(count(&plan, "gemv_q8"), 7 * layers + 1);
-    assert_eq!(count(&plan, "quantize"), 4 * layers + 1, "one for each tensor that is multiplied");
-    assert_eq!(count(&plan, "rope"), 2 * layers);
-    assert_eq!(count(&plan, "kv_scatter"), 2 * layers);
-    assert_eq!(count(&plan, "attention"), layers);
-    assert_eq!(count(&plan, "swiglu"), layers);
-    assert_eq!(count(&plan, "add"), 2 * layers);
+    assert_eq!(count(&plan, "attention_input"), layers);
+    assert_eq!(count(&plan, "attention_f32"), layers);
+    assert_eq!(count(&plan, "residual_projection"), 2 * layers);
+    assert_eq!(count(&plan, "gated_projection"), layers);
+    assert_eq!(count(&plan, "head"), 1);
     assert_eq!(count(&plan, "argmax"), 1);
-    assert_eq!(plan.n_launches(), 21 * layers + 5);
+    assert_eq!(plan.n_launches(), 5 * layers + 3);
     assert_eq!(plan.n_launches() + 2, plan.steps().len());
 }
 
@@ -177,7 +175,7 @@ fn a_layer_has_the_launches_that_it_should() {
 fn f32_activations_are_not_quantised() {
     let plan = engine(Activations::F32, 8).plan(2, Output::LastLogits).plan;
     assert_eq!(count(&plan, "quantize"), 0);
-    assert_eq!(count(&plan, "gemv_q8"), 0);
+    assert_eq!(count(&plan, "gemv_q8") + count(&plan, "residual_projection"), 0);
     assert!(count(&plan, "gemv_q4_k") > 0 && count(&plan, "gemv_q6_k") > 0, "{plan}");
 }
 
@@ -185,11 +183,13 @@ fn f32_activations_are_not_quantised() {
 fn chunks_of_a_prompt_fill_the_cache_without_a_head() {
     let engine = engine(Activations::Q8, 12);
     let (full, cache) = (engine.plan(12, Output::LastArgmax).plan, engine.plan(12, Output::Cache).plan);
-    assert_eq!(count(&cache, "kv_scatter"), 2 * engine.config.n_layers);
-    assert_eq!(count(&cache, "argmax"), 0);
+    // Three launches for 12 rows, one for the head, which only the last row goes through.
+    assert_eq!(count(&cache, "attention_input"), 3 * engine.config.n_layers);
+    assert_eq!(count(&cache, "attention_f32"), engine.config.n_layers - 1);
+    assert_eq!(count(&cache, "argmax") + count(&cache, "head"), 0);
     assert!(cache.n_launches() < full.n_launches());
-    // Two launches for each product of 12 rows, one for the head, which only the last row goes through.
-    assert_eq!(count(&full, "gemv_q8"), 2 * 7 * engine.config.n_layers + 1);
+    assert_eq!(count(&full, "residual_projection"), 3 * 2 * engine.config.n_layers);
+    assert_eq!(count(&full, "head"), 1);
 }
 
 #[test]

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use gpu_driver::{Context, DeviceSliceMut, Event, EventKind, PinnedBuffer, Stream};
 use rayon::prelude::*;
+use tensor_formats::{ElementType, FormatError, planes_range};
 
 use super::error::CudaError;
 use super::memory::DeviceMemory;
@@ -37,6 +38,19 @@ struct Staging {
     sent: Option<Event>,
 }
 
+/// A matrix in GGUF's layout.
+#[derive(Debug, Clone, Copy)]
+pub struct Matrix<'a> {
+    /// The type of its elements.
+    pub element: ElementType,
+    /// Rows.
+    pub rows: usize,
+    /// Elements of a row.
+    pub cols: usize,
+    /// Its bytes.
+    pub gguf: &'a [u8],
+}
+
 impl Uploader {
     /// Pins the staging buffers and makes the stream. For `total` bytes in all; small uploads pin less.
     ///
@@ -54,26 +68,54 @@ impl Uploader {
     /// # Errors
     /// Different lengths, or the driver's failure.
     pub fn send(&mut self, target: DeviceSliceMut<'_, u8>, source: &[u8]) -> Result<(), CudaError> {
-        if target.len() != source.len() {
-            let (expected, actual) = (target.len().to_string(), source.len().to_string());
-            return Err(CudaError::InvalidParameter { what: "the length of an upload", expected, actual });
-        }
+        check_len(&target, source.len())?;
+        self.send_filled(target, |start, to| {
+            to.copy_from_slice(&source[start..start + to.len()]);
+            Ok(())
+        })
+    }
+
+    /// As [`send_to`](Self::send_to) with a matrix in GGUF's layout, which arrives in the device's
+    /// ([`tensor_formats::planes`]).
+    ///
+    /// # Errors
+    /// A matrix that its type does not allow, different lengths, or the driver's failure.
+    pub fn send_matrix(
+        &mut self,
+        memory: &DeviceMemory,
+        span: Span,
+        matrix: &Matrix<'_>,
+    ) -> Result<(), CudaError> {
+        let Matrix { element, rows, cols, gguf } = *matrix;
+        let target = memory.device_slice_mut(span)?;
+        check_len(&target, gguf.len())?;
+        self.send_filled(target, |start, to| {
+            planes_range(element, rows, cols, gguf, start..start + to.len(), to)
+        })
+    }
+
+    /// Queues the bytes that `fill` writes: it gets the offset of a piece of the target, and the piece.
+    fn send_filled(
+        &mut self,
+        target: DeviceSliceMut<'_, u8>,
+        fill: impl Fn(usize, &mut [u8]) -> Result<(), FormatError> + Sync,
+    ) -> Result<(), CudaError> {
+        let total = target.len();
         let mut rest = target;
-        let piece = self.staging[0].buffer.len();
-        for source in source.chunks(piece) {
-            let (mut target, after) = rest.split_at(source.len()).map_err(upload_error())?;
+        let most = self.staging[0].buffer.len();
+        let mut start = 0;
+        while start < total {
+            let bytes = most.min(total - start);
+            let (mut target, after) = rest.split_at(bytes).map_err(upload_error())?;
             rest = after;
             let staging = &mut self.staging[self.next];
             self.next = (self.next + 1) % BUFFERS;
-            let host = staging.reclaim(&self.stream)?;
-            host[..source.len()]
-                .par_chunks_mut(HOST_PIECE)
-                .zip(source.par_chunks(HOST_PIECE))
-                .for_each(|(to, from)| to.copy_from_slice(from));
-            self.stream
-                .copy_to_device_async(&mut target, &staging.buffer, ..source.len())
-                .map_err(upload_error())?;
+            let host = &mut staging.reclaim(&self.stream)?[..bytes];
+            let pieces = host.par_chunks_mut(HOST_PIECE).enumerate();
+            pieces.try_for_each(|(index, to)| fill(start + index * HOST_PIECE, to))?;
+            self.stream.copy_to_device_async(&mut target, &staging.buffer, ..bytes).map_err(upload_error())?;
             staging.sent = Some(self.stream.record(EventKind::Blocking).map_err(upload_error())?);
+            start += bytes;
         }
         Ok(())
     }
@@ -118,6 +160,14 @@ impl Staging {
             None => unreachable!("a buffer that was just made is shared"),
         }
     }
+}
+
+fn check_len(target: &DeviceSliceMut<'_, u8>, source: usize) -> Result<(), CudaError> {
+    if target.len() == source {
+        return Ok(());
+    }
+    let (expected, actual) = (target.len().to_string(), source.to_string());
+    Err(CudaError::InvalidParameter { what: "the length of an upload", expected, actual })
 }
 
 fn upload_error() -> impl FnOnce(gpu_driver::DriverError) -> CudaError {

@@ -50,7 +50,7 @@ pub struct StepGraph {
 /// Builds the graph of a step.
 ///
 /// Only the rows that [`StepShape::output`] asks for go through the last norm and the head. With
-/// [`Output::Cache`] there is no head at all, and the last layer ends where its keys and values are stored.
+/// [`Output::Cache`] there is no head at all, and the last layer ends where its keys and values are stored, beside its query.
 ///
 /// # Errors
 /// A step without rows, sequences or positions, or one whose sizes overflow.
@@ -122,14 +122,16 @@ impl<'a> Builder<'a> {
         let (positions, sequences) = (self.step.positions, self.step.sequences);
         let keys = self.step.graph.kv_scatter(cache_k, k, positions, sequences)?;
         let values = self.step.graph.kv_scatter(cache_v, v, positions, sequences)?;
-        if keys_and_values_only {
-            // The results are the caches; without a mark they would be dead code.
-            self.step.graph.mark_output(keys)?;
-            self.step.graph.mark_output(values)?;
-            return Ok(input);
-        }
         let q = self.linear(&layer.attn_q, normed)?;
         let query = self.rope(q)?;
+        if keys_and_values_only {
+            // The results are the caches; without a mark they would be dead code. The query comes along, so that the same
+            // kernel makes the same bits whether a step ends here or not.
+            for result in [keys, values, query] {
+                self.step.graph.mark_output(result)?;
+            }
+            return Ok(input);
+        }
         let scale = config.attention_scale;
         let operands = AttentionOperands { query, keys, values, positions, sequences, scale };
         let attended = self.step.graph.attention(operands)?;

@@ -66,7 +66,7 @@ fn a_kernel_that_dies_ends_the_decoder_and_not_the_process() {
         let context = sim::context(&sim);
         let mut decoder = CudaDecoder::with_context(&program.model, &program.options, &context).unwrap();
         gpu::step(&mut decoder, &gpu::rows(0, 0, &[7, 8, 9]), Output::LastArgmax);
-        sim.inject(Fault::new("launch", 20, CUresult::ERROR_LAUNCH_FAILED));
+        sim.inject(Fault::new("launch", 5, CUresult::ERROR_LAUNCH_FAILED));
         let row = gpu::rows(0, 3, &expected[..1]);
         for attempt in 0..3 {
             let error = decoder.step(&row, Output::LastArgmax).unwrap_err().chain();

@@ -1,0 +1,325 @@
+//! What tools iterate over, and the conformance cases.
+
+use tensor_formats::{ElementType, to_planes};
+
+use super::{
+    AttentionInput, AttentionInputShape, AttentionInputs, GatedProjection, Head, ResidualProjection,
+};
+use crate::cases::{Case, Expect, F32_BOUND, Invariance};
+use crate::random::Random;
+use crate::rope::RopeStyle;
+use crate::stored::Stored;
+use crate::support::{boxed, known};
+use crate::{CacheShape, Kernel, KernelError};
+
+/// The relative error after a norm: where a value lies between two quants, an error in the last bit of the norm decides,
+/// and one quant in 127 is another.
+const NORMED_BOUND: f64 = 2e-3;
+
+/// The same after rounding to half precision: 2^-9 of each value for bf16.
+const HALF_BOUND: f64 = 4e-3;
+
+/// The same after rounding to bytes: 2^-4 of each value.
+const BYTE_BOUND: f64 = 6e-2;
+
+const EPS: f32 = 1e-5;
+
+const QUANTISED: [ElementType; 5] =
+    [ElementType::Q4_0, ElementType::Q8_0, ElementType::Q4_K, ElementType::Q5_K, ElementType::Q6_K];
+
+const Q4: ElementType = ElementType::Q4_K;
+const Q6: ElementType = ElementType::Q6_K;
+const Q8: ElementType = ElementType::Q8_0;
+
+/// The kernels of this family that tools iterate over: small ones, and those of real models.
+pub(crate) fn catalogue() -> Vec<Box<dyn Kernel>> {
+    let mut kernels: Vec<Box<dyn Kernel>> = Vec::new();
+    for element in QUANTISED {
+        for batch in [1, 4] {
+            kernels.push(boxed(ResidualProjection::new(element, (64, 512), batch, false)));
+            kernels.push(boxed(GatedProjection::new(element, (64, 512), batch, EPS)));
+            kernels.push(boxed(Head::new(element, (64, 512), batch, EPS)));
+        }
+    }
+    for (style, bias) in [(RopeStyle::Interleaved, false), (RopeStyle::NeoX, true)] {
+        kernels.push(boxed(AttentionInput::new(small_attention(style, bias, 3))));
+    }
+    let model = |n_heads, n_kv_heads, head_dim, style, bias| AttentionInputShape {
+        batch: 1,
+        cols: n_heads * head_dim,
+        eps: EPS,
+        elements: [Q4, Q4, Q6],
+        n_heads,
+        bias,
+        style,
+        table_positions: 4096,
+        cache: CacheShape { n_sequences: 1, n_kv_heads, max_seq: 4096, head_dim, element: ElementType::F32 },
+    };
+    for shape in [
+        model(12, 2, 128, RopeStyle::NeoX, true),
+        model(32, 8, 64, RopeStyle::Interleaved, false),
+        model(32, 8, 128, RopeStyle::Interleaved, false),
+    ] {
+        kernels.push(boxed(AttentionInput::new(shape)));
+        kernels.push(boxed(AttentionInput::new(AttentionInputShape { elements: [Q4; 3], ..shape })));
+    }
+    for (cols, hidden, vocab) in [(1536, 8960, 151_936), (2048, 8192, 128_256), (4096, 14336, 128_256)] {
+        kernels.push(boxed(ResidualProjection::new(Q4, (cols, cols), 1, false)));
+        kernels.push(boxed(GatedProjection::new(Q4, (hidden, cols), 1, EPS)));
+        kernels.push(boxed(ResidualProjection::new(Q4, (cols, hidden), 1, false)));
+        kernels.push(boxed(ResidualProjection::new(Q6, (cols, hidden), 1, false)));
+        kernels.push(boxed(Head::new(Q6, (vocab, cols), 1, EPS)));
+    }
+    for batch in [2, 4] {
+        kernels.push(boxed(GatedProjection::new(Q4, (14336, 4096), batch, EPS)));
+    }
+    kernels
+}
+
+/// Two query heads a key head, three sequences of 20 positions.
+fn small_attention(style: RopeStyle, bias: bool, batch: usize) -> AttentionInputShape {
+    AttentionInputShape {
+        batch,
+        cols: 256,
+        eps: EPS,
+        elements: [Q4, Q8, Q6],
+        n_heads: 4,
+        bias,
+        style,
+        table_positions: 24,
+        cache: CacheShape {
+            n_sequences: 3,
+            n_kv_heads: 2,
+            max_seq: 20,
+            head_dim: 32,
+            element: ElementType::F32,
+        },
+    }
+}
+
+/// The conformance cases of this family.
+pub(crate) fn cases() -> Vec<Case> {
+    let mut cases = Vec::new();
+    // Rows, columns, batch: one unit; several warps a row; a last step for some lanes; more units than slots.
+    let shapes = [(2, 256, 1), (38, 768, 4), (64, 1536, 2), (6, 8960, 3), (3000, 256, 1), (4228, 512, 4)];
+    for (seed, (rows, cols, batch)) in (0..).zip(shapes) {
+        for element in QUANTISED {
+            let data = Data::new(element, rows, cols, batch, seed);
+            cases.push(data.residual(batch % 2 == 1, 0..batch));
+            if cols <= 2048 {
+                cases.push(data.head(0..batch));
+                cases.push(data.gated(0..batch));
+            }
+        }
+    }
+    // Columns that are no whole blocks of the large formats.
+    cases.push(Data::new(ElementType::Q8_0, 34, 384, 2, 9).residual(true, 0..2));
+    let positions = [19, 0, 7, 19, 20, 23, 24, u32::MAX];
+    let sequences = [2, 0, 1, 0, 1, 0, 2, 1];
+    for style in [RopeStyle::Interleaved, RopeStyle::NeoX] {
+        for (bias, rows) in [(false, 0..1), (true, 0..4), (true, 4..8)] {
+            let shape = small_attention(style, bias, rows.len());
+            cases.push(attention(shape, &positions[rows.clone()], &sequences[rows.clone()], rows));
+        }
+        let shape = AttentionInputShape {
+            cols: 1536,
+            n_heads: 14,
+            elements: [Q4, Q4, Q4],
+            cache: CacheShape {
+                n_sequences: 1,
+                n_kv_heads: 2,
+                max_seq: 9,
+                head_dim: 64,
+                element: ElementType::F32,
+            },
+            ..small_attention(style, true, 2)
+        };
+        cases.push(attention(shape, &[8, 9], &[0, 0], 0..2));
+        cases.push(attention(AttentionInputShape { batch: 1, ..shape }, &[3], &[1], 0..1));
+        for element in [ElementType::F16, ElementType::BF16, ElementType::F8E4M3] {
+            let cache = CacheShape { element, ..shape.cache };
+            cases.push(attention(AttentionInputShape { cache, ..shape }, &[8, 2], &[0, 0], 0..2));
+        }
+    }
+    cases
+}
+
+/// Batches against their first and last rows alone.
+pub(crate) fn invariances() -> Vec<Invariance> {
+    let mut invariances = Vec::new();
+    let mut add = |features: usize, batch: usize, row: usize, param, left: Case, right: Case| {
+        let name = format!("{}/row{row}_of_{batch}_alone", left.kernel.name());
+        let left_bytes = row * features * 4..(row + 1) * features * 4;
+        invariances.push(Invariance { name, left, right, param, left_bytes, right_bytes: 0..features * 4 });
+    };
+    for element in QUANTISED {
+        let data = Data::new(element, 70, 1536, 4, 3);
+        for row in [0, 3] {
+            let one = row..row + 1;
+            add(70, 4, row, "y", data.residual(true, 0..4), data.residual(true, one.clone()));
+            add(70, 4, row, "y", data.gated(0..4), data.gated(one.clone()));
+            add(70, 4, row, "y", data.head(0..4), data.head(one));
+        }
+    }
+    let case = |rows: std::ops::Range<usize>| {
+        let shape = small_attention(RopeStyle::NeoX, true, rows.len());
+        attention(shape, &[3, 5, 19][rows.clone()], &[0, 1, 2][rows.clone()], rows)
+    };
+    add(128, 3, 2, "q", case(0..3), case(2..3));
+    invariances
+}
+
+/// Random bytes that are valid blocks in GGUF's layout: the f16 scales are finite, below 2, and not tiny.
+fn weights(element: ElementType, rows: usize, cols: usize, random: &mut Random) -> Vec<u8> {
+    let bytes = known(element.matrix_bytes(rows, cols).map_err(KernelError::from));
+    let mut weights = random.bytes(bytes);
+    let halves: &[usize] = match element {
+        ElementType::Q4_K | ElementType::Q5_K => &[0, 2],
+        ElementType::Q6_K => &[208],
+        _ => &[0],
+    };
+    for block in weights.chunks_mut(element.block_bytes()) {
+        halves.iter().for_each(|half| block[half + 1] = 0x1c | block[half + 1] & 0x83);
+    }
+    weights
+}
+
+fn planes(element: ElementType, rows: usize, cols: usize, gguf: &[u8]) -> Vec<u8> {
+    let mut planes = vec![0; gguf.len()];
+    known(to_planes(element, rows, cols, gguf, &mut planes).map_err(KernelError::from));
+    planes
+}
+
+/// Two matrices, and everything that they meet.
+struct Data {
+    element: ElementType,
+    rows: usize,
+    cols: usize,
+    w: [Vec<u8>; 2],
+    x: Vec<f32>,
+    norm: Vec<f32>,
+    bias: Vec<f32>,
+    residual: Vec<f32>,
+}
+
+impl Data {
+    fn new(element: ElementType, rows: usize, cols: usize, batch: usize, seed: u64) -> Self {
+        let mut random = Random::new(seed + 77);
+        let w = [0, 1].map(|_| weights(element, rows, cols, &mut random));
+        let (x, norm) = (random.f32s(batch * cols), random.f32s(cols));
+        let (bias, residual) = (random.f32s(rows), random.f32s(batch * rows));
+        Self { element, rows, cols, w, x, norm, bias, residual }
+    }
+
+    fn planes(&self, index: usize) -> Vec<u8> {
+        planes(self.element, self.rows, self.cols, &self.w[index])
+    }
+
+    fn x(&self, rows: &std::ops::Range<usize>) -> &[f32] {
+        &self.x[rows.start * self.cols..rows.end * self.cols]
+    }
+
+    fn residual(&self, bias: bool, rows: std::ops::Range<usize>) -> Case {
+        let kernel = known(ResidualProjection::new(self.element, (self.rows, self.cols), rows.len(), bias));
+        let residual = &self.residual[rows.start * self.rows..rows.end * self.rows];
+        let x = self.x(&rows);
+        let y = known(kernel.reference(x, &self.w[0], bias.then_some(&self.bias), residual));
+        let case = Case::new(kernel, "").with_f32("x", x).with_bytes("w", &self.planes(0));
+        let case = if bias { case.with_f32("bias", &self.bias) } else { case };
+        // In place, as a model has it, where there is a bias.
+        let case = if bias { case.with_alias("y", "residual") } else { case };
+        case.with_f32("residual", residual).expect_f32("y", y, self.rows, F32_BOUND)
+    }
+
+    fn gated(&self, rows: std::ops::Range<usize>) -> Case {
+        let kernel = known(GatedProjection::new(self.element, (self.rows, self.cols), rows.len(), EPS));
+        let x = self.x(&rows);
+        let y = known(kernel.reference(x, &self.norm, &self.w[0], &self.w[1]));
+        Case::new(kernel, "")
+            .with_f32("x", x)
+            .with_f32("norm", &self.norm)
+            .with_bytes("gate", &self.planes(0))
+            .with_bytes("up", &self.planes(1))
+            .expect_f32("y", y, self.rows, NORMED_BOUND)
+    }
+
+    fn head(&self, rows: std::ops::Range<usize>) -> Case {
+        let kernel = known(Head::new(self.element, (self.rows, self.cols), rows.len(), EPS));
+        let x = self.x(&rows);
+        let y = known(kernel.reference(x, &self.norm, &self.w[0]));
+        Case::new(kernel, "")
+            .with_f32("x", x)
+            .with_f32("norm", &self.norm)
+            .with_bytes("w", &self.planes(0))
+            .expect_f32("y", y, self.rows, NORMED_BOUND)
+    }
+}
+
+/// A case with these rows of the same random activations, whatever their number.
+fn attention(
+    shape: AttentionInputShape,
+    positions: &[u32],
+    sequences: &[u32],
+    rows: std::ops::Range<usize>,
+) -> Case {
+    let AttentionInputShape { cols, n_heads, bias, table_positions, elements, cache, .. } = shape;
+    let kernel = known(AttentionInput::new(shape));
+    let data = format!("rows{}_{}", rows.start, rows.end);
+    let mut random = Random::new(cols as u64);
+    let heads = [n_heads, cache.n_kv_heads, cache.n_kv_heads];
+    let features = heads.map(|heads| heads * cache.head_dim);
+    let gguf = [0, 1, 2].map(|i| weights(elements[i], features[i], cols, &mut random));
+    let biases = features.map(|features| random.f32s(features));
+    let norm = random.f32s(cols);
+    let table = random.f32s(table_positions * cache.head_dim);
+    let cached = cache.n_sequences * cache.n_kv_heads * cache.max_seq * cache.head_dim;
+    let caches = [0, 1].map(|_| random.f32s(cached));
+    let stored = known(Stored::new("attention_input", cache.element));
+    let x = &random.f32s(8 * cols)[rows.start * cols..rows.end * cols];
+
+    let inputs = AttentionInputs {
+        x,
+        norm: &norm,
+        weights: [0, 1, 2].map(|i| gguf[i].as_slice()),
+        biases: bias.then_some([0, 1, 2].map(|i| biases[i].as_slice())),
+        positions,
+        table: &table,
+    };
+    let [q, keys, values] = known(kernel.reference(inputs));
+    let mut case = Case::new(kernel, &data)
+        .with_f32("x", x)
+        .with_f32("norm", &norm)
+        .with_u32("positions", positions)
+        .with_u32("sequences", sequences)
+        .with_f32("table", &table)
+        .with_bytes("k_cache", &stored.encode(&caches[0]))
+        .with_bytes("v_cache", &stored.encode(&caches[1]));
+    for (i, (weight, name)) in [("wq", "bq"), ("wk", "bk"), ("wv", "bv")].into_iter().enumerate() {
+        case = case.with_bytes(weight, &planes(elements[i], features[i], cols, &gguf[i]));
+        case = if bias { case.with_f32(name, &biases[i]) } else { case };
+    }
+    for (name, new) in [("k_cache", keys), ("v_cache", values)] {
+        for (row, new) in new.chunks(features[1]).enumerate() {
+            let (position, sequence) = (positions[row] as usize, sequences[row] as usize);
+            if position >= cache.max_seq || sequence >= cache.n_sequences {
+                continue;
+            }
+            for (head, new) in new.chunks(cache.head_dim).enumerate() {
+                let at = ((sequence * cache.n_kv_heads + head) * cache.max_seq + position) * cache.head_dim;
+                let bound = match cache.element {
+                    ElementType::F32 => NORMED_BOUND,
+                    ElementType::F8E4M3 => BYTE_BOUND,
+                    _ => HALF_BOUND,
+                };
+                let expect = Expect::Near {
+                    element: cache.element,
+                    values: new.to_vec(),
+                    cols: cache.head_dim,
+                    bound,
+                };
+                case = case.expect(name, at * stored.bytes() as usize, expect);
+            }
+        }
+    }
+    case.expect_f32("q", q, features[0], NORMED_BOUND)
+}

@@ -1,0 +1,247 @@
+//! The shapes of the kernels, checked.
+
+use tensor_formats::ElementType;
+
+use super::geometry::Spread;
+use super::stage::{CHUNK, Stage};
+use super::{Destination, MAX_BATCH, Names, Pairing, Projection, Rotation, Segment};
+use crate::blocks::WeightFormat;
+use crate::cache::Cache;
+use crate::rope::RopeStyle;
+use crate::support::{dim, dim_up_to, refuse};
+use crate::{CacheShape, KernelError};
+
+/// Shared memory that a block may take: what a processor of compute capability 7.5 has.
+pub(super) const MOST_SHARED: u32 = 64 << 10;
+
+/// Offsets from a thread's pointers are immediates of 31 bits.
+const MOST_ROWS: usize = 1 << 26;
+const MOST_COLS: usize = 1 << 17;
+
+/// Norm, query, key and value: for each activation row `b`, with `n = x[b] / sqrt(mean(x[b]^2) + eps) * norm`,
+/// `q[b] = rotate(wq n + bq)`; `rotate(wk n + bk)` and `wv n + bv` go to position `positions[b]` of sequence
+/// `sequences[b]` of the caches. A row outside the caches writes nothing there; beyond the table it becomes NaNs.
+///
+/// Parameters: `x` `[batch, cols]` f32, `norm` `[cols]` f32, `wq` `[n_heads * head_dim, cols]`, `wk` and `wv`
+/// `[n_kv_heads * head_dim, cols]`, with biases `bq`, `bk`, `bv` f32, `positions` and `sequences` `[batch]` u32, `table`
+/// `[table_positions, head_dim / 2, 2]` f32 of (cos, sin), `q` `[batch, n_heads * head_dim]` f32, `k_cache` and `v_cache`
+/// (see [`CacheShape`]).
+#[derive(Debug, Clone, PartialEq)]
+pub struct AttentionInput(pub(super) Projection);
+
+/// What an [`AttentionInput`] is about.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct AttentionInputShape {
+    /// Activation rows.
+    pub batch: usize,
+    /// Features of an activation.
+    pub cols: usize,
+    /// Added to the mean square.
+    pub eps: f32,
+    /// Types of the weights of query, key and value.
+    pub elements: [ElementType; 3],
+    /// Query heads.
+    pub n_heads: usize,
+    /// Whether there are biases.
+    pub bias: bool,
+    /// Which features are rotated together. All of a head's features are.
+    pub style: RopeStyle,
+    /// Positions of the table of rotations.
+    pub table_positions: usize,
+    /// Key and value caches.
+    pub cache: CacheShape,
+}
+
+/// `y[b] = residual[b] + w x[b] (+ bias)`.
+///
+/// Parameters: `x` `[batch, cols]` f32, `w` `[rows, cols]`, `bias` `[rows]` f32 if there is one, `residual` and `y`
+/// `[batch, rows]` f32; `y` may be `residual`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ResidualProjection(pub(super) Projection);
+
+/// `y[b] = silu(gate n) * (up n)` with `n = x[b] / sqrt(mean(x[b]^2) + eps) * norm`.
+///
+/// Parameters: `x` `[batch, cols]` f32, `norm` `[cols]` f32, `gate` and `up` `[rows, cols]` of one type, `y`
+/// `[batch, rows]` f32.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GatedProjection(pub(super) Projection);
+
+/// `y[b] = w n` with `n = x[b] / sqrt(mean(x[b]^2) + eps) * norm`.
+///
+/// Parameters: `x` `[batch, cols]` f32, `norm` `[cols]` f32, `w` `[rows, cols]`, `y` `[batch, rows]` f32.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Head(pub(super) Projection);
+
+impl AttentionInput {
+    /// The kernel for a shape.
+    ///
+    /// # Errors
+    /// [`KernelError::Format`] if a row is not whole blocks; [`KernelError::Unsupported`] for weights that are not
+    /// quantised, columns that are not a multiple of 128, an odd `head_dim`, heads that do not share key heads
+    /// evenly, or sizes out of range.
+    pub fn new(shape: AttentionInputShape) -> Result<Self, KernelError> {
+        const FAMILY: &str = "attention_input";
+        let AttentionInputShape { batch, cols, eps, elements, n_heads, bias, style, table_positions, .. } =
+            shape;
+        let cache = Cache::new(FAMILY, shape.cache)?;
+        let n_heads = dim(FAMILY, "n_heads", n_heads)?;
+        if !cache.head_dim.is_multiple_of(2) || !n_heads.is_multiple_of(cache.n_kv_heads) {
+            let Cache { n_kv_heads, head_dim, .. } = cache;
+            let reason = format!("{n_heads} heads of {head_dim} features on {n_kv_heads} key heads");
+            return Err(refuse(FAMILY, reason));
+        }
+        let max_seq = dim(FAMILY, "table_positions", table_positions)?;
+        let head_dim = cache.head_dim;
+        let rotated = match style {
+            RopeStyle::Interleaved => Pairing::Neighbours,
+            RopeStyle::NeoX => Pairing::Halves { head_dim },
+        };
+        let rotation = Some(Rotation { head_dim, max_seq });
+        let part = |index: usize, heads: u32, pairing, rotation, names, destination| {
+            let rows = heads as usize * head_dim as usize;
+            let segment = segment(FAMILY, elements[index], rows, pairing, names, destination)?;
+            Ok::<_, KernelError>(Segment { bias, rotation, ..segment })
+        };
+        const QUERY: Names = Names { matrices: &["wq"], bias: "bq", output: "q" };
+        const KEY: Names = Names { matrices: &["wk"], bias: "bk", output: "k_cache" };
+        const VALUE: Names = Names { matrices: &["wv"], bias: "bv", output: "v_cache" };
+        let cached = Destination::Cache(cache);
+        let segments = vec![
+            part(0, n_heads, rotated, rotation, QUERY, Destination::Rows)?,
+            part(1, cache.n_kv_heads, rotated, rotation, KEY, cached)?,
+            part(2, cache.n_kv_heads, Pairing::Neighbours, None, VALUE, cached)?,
+        ];
+        let types = elements.map(|element| element.name().to_lowercase()).join("_");
+        let style = match style {
+            RopeStyle::Interleaved => "interleaved",
+            RopeStyle::NeoX => "neox",
+        };
+        let bias = if bias { "_bias" } else { "" };
+        let stored = cache.stored.name();
+        let name = format!("{types}_n{cols}_h{n_heads}_{stored}_{}_{style}{bias}_t{max_seq}", cache.name());
+        Projection::new(FAMILY, &name, (batch, cols), Some(eps), segments).map(Self)
+    }
+}
+
+impl ResidualProjection {
+    /// The kernel for a matrix `[rows, cols]` of type `element` and `batch` activation rows.
+    ///
+    /// # Errors
+    /// [`KernelError::Format`] if a row is not whole blocks; [`KernelError::Unsupported`] for weights that are not
+    /// quantised, columns that are not a multiple of 128, an odd number of rows, or sizes out of range.
+    pub fn new(
+        element: ElementType,
+        (rows, cols): (usize, usize),
+        batch: usize,
+        bias: bool,
+    ) -> Result<Self, KernelError> {
+        const FAMILY: &str = "residual_projection";
+        const NAMES: Names = Names { matrices: &["w"], bias: "bias", output: "y" };
+        let segment = segment(FAMILY, element, rows, Pairing::Neighbours, NAMES, Destination::Rows)?;
+        let name =
+            format!("{}_{rows}x{cols}{}", element.name().to_lowercase(), if bias { "_bias" } else { "" });
+        let segments = vec![Segment { bias, residual: true, ..segment }];
+        Projection::new(FAMILY, &name, (batch, cols), None, segments).map(Self)
+    }
+}
+
+impl GatedProjection {
+    /// The kernel for two matrices `[rows, cols]` of type `element` and `batch` activation rows.
+    ///
+    /// # Errors
+    /// As [`ResidualProjection::new`], but that any number of rows will do.
+    pub fn new(
+        element: ElementType,
+        (rows, cols): (usize, usize),
+        batch: usize,
+        eps: f32,
+    ) -> Result<Self, KernelError> {
+        const FAMILY: &str = "gated_projection";
+        const NAMES: Names = Names { matrices: &["gate", "up"], bias: "", output: "y" };
+        let segment = segment(FAMILY, element, rows, Pairing::Matrices, NAMES, Destination::Gated)?;
+        let name = format!("{}_{rows}x{cols}", element.name().to_lowercase());
+        Projection::new(FAMILY, &name, (batch, cols), Some(eps), vec![segment]).map(Self)
+    }
+}
+
+impl Head {
+    /// The kernel for a matrix `[rows, cols]` of type `element` and `batch` activation rows.
+    ///
+    /// # Errors
+    /// As [`ResidualProjection::new`].
+    pub fn new(
+        element: ElementType,
+        (rows, cols): (usize, usize),
+        batch: usize,
+        eps: f32,
+    ) -> Result<Self, KernelError> {
+        const FAMILY: &str = "head";
+        const NAMES: Names = Names { matrices: &["w"], bias: "", output: "y" };
+        let segment = segment(FAMILY, element, rows, Pairing::Neighbours, NAMES, Destination::Rows)?;
+        let name = format!("{}_{rows}x{cols}", element.name().to_lowercase());
+        Projection::new(FAMILY, &name, (batch, cols), Some(eps), vec![segment]).map(Self)
+    }
+}
+
+/// A segment of `rows` results without bias, residual and rotation.
+fn segment(
+    family: &'static str,
+    element: ElementType,
+    rows: usize,
+    pairing: Pairing,
+    names: Names,
+    destination: Destination,
+) -> Result<Segment, KernelError> {
+    let format = WeightFormat::of(element).filter(|format| format.has_bytes());
+    let Some(format) = format else { return Err(refuse(family, format!("weights of type {element}"))) };
+    let rows = dim_up_to(family, "rows", rows, MOST_ROWS)?;
+    let units = match pairing {
+        Pairing::Matrices => rows,
+        Pairing::Neighbours | Pairing::Halves { .. } if rows.is_multiple_of(2) => rows / 2,
+        _ => return Err(refuse(family, format!("{rows} rows, which are not pairs"))),
+    };
+    Ok(Segment {
+        element,
+        format,
+        units,
+        pairing,
+        names,
+        bias: false,
+        residual: false,
+        rotation: None,
+        destination,
+    })
+}
+
+impl Projection {
+    fn new(
+        family: &'static str,
+        name: &str,
+        (batch, cols): (usize, usize),
+        eps: Option<f32>,
+        segments: Vec<Segment>,
+    ) -> Result<Self, KernelError> {
+        for segment in &segments {
+            segment.element.matrix_bytes(segment.matrix_rows() as usize, cols)?;
+        }
+        let stage = Stage {
+            cols: dim_up_to(family, "cols", cols, MOST_COLS)?,
+            batch: dim_up_to(family, "batch", batch, MAX_BATCH)?,
+            eps,
+        };
+        if !stage.cols.is_multiple_of(CHUNK) {
+            return Err(refuse(family, format!("{cols} columns, which are not a multiple of {CHUNK}")));
+        }
+        if eps.is_some_and(|eps| !(eps.is_finite() && eps >= 0.0)) {
+            return Err(refuse(family, "eps is negative or not finite".into()));
+        }
+        if batch > super::max_batch(cols) {
+            return Err(refuse(family, format!("{batch} rows of {cols} columns exceed the shared memory")));
+        }
+        let Some(spread) = Spread::new(&segments, stage.cols) else {
+            return Err(refuse(family, format!("rows of {cols} columns")));
+        };
+        let eps = eps.map_or_else(String::new, |eps| format!("_eps{:08x}", eps.to_bits()));
+        Ok(Self { name: format!("{family}_{name}{eps}_b{batch}"), stage, segments, spread })
+    }
+}

@@ -1,0 +1,138 @@
+//! Which kernels compute a group, and on which tensors.
+
+use std::ops::Range;
+
+use graph::groups::{AttentionInput, GatedProjection, Group, GroupCall, Head, ResidualProjection};
+use graph::{OpCall, RopeStyle, Shape, TensorView};
+use kernels::{CacheShape, KernelError, projection, rope};
+
+use super::error::CudaError;
+use super::lower::{Lowered, lower, one, rows_of};
+use super::row_chunks::row_chunks;
+
+/// The launches that compute `group`, in order: a fused kernel for each chunk of rows.
+///
+/// # Errors
+/// A type or size that no fused kernel takes. The group's parts may still have kernels.
+pub(crate) fn lower_group(group: &Group) -> Result<Vec<Lowered>, CudaError> {
+    match group.call() {
+        GroupCall::AttentionInput(a) => attention_input(a),
+        GroupCall::ResidualProjection(a) => residual_projection(a),
+        GroupCall::GatedProjection(a) => gated_projection(a),
+        GroupCall::Head(a) => head(a, group.parts()),
+    }
+}
+
+/// Chunks of the rows of `input`.
+fn chunks(input: &TensorView) -> impl Iterator<Item = Range<usize>> + use<> {
+    row_chunks(input.shape.rows(), projection::max_batch(input.shape.cols()))
+}
+
+/// The fused kernels quantise.
+fn quantised(q8: bool) -> Result<(), KernelError> {
+    let reason = || "activations that are not quantised".to_owned();
+    if q8 { Ok(()) } else { Err(KernelError::Unsupported { kernel: "projection", reason: reason() }) }
+}
+
+pub(crate) fn attention_input(a: &AttentionInput) -> Result<Vec<Lowered>, CudaError> {
+    quantised(a.q8)?;
+    if a.n_rot != a.head_dim {
+        let reason = format!("{} of {} features rotated", a.n_rot, a.head_dim);
+        return Err(KernelError::Unsupported { kernel: "attention_input", reason }.into());
+    }
+    let projections = [a.query, a.key, a.value];
+    let biases: Vec<TensorView> = projections.iter().filter_map(|projection| projection.bias).collect();
+    if !biases.is_empty() && biases.len() < projections.len() {
+        let reason = "biases on some of query, key and value".to_owned();
+        return Err(KernelError::Unsupported { kernel: "attention_input", reason }.into());
+    }
+    let shape = projection::AttentionInputShape {
+        batch: 1,
+        cols: a.input.shape.cols(),
+        eps: a.eps,
+        elements: projections.map(|projection| projection.weight.dtype),
+        n_heads: a.n_heads,
+        bias: !biases.is_empty(),
+        style: match a.style {
+            RopeStyle::Interleaved => rope::RopeStyle::Interleaved,
+            RopeStyle::NeoX => rope::RopeStyle::NeoX,
+        },
+        table_positions: a.table.shape.outer(),
+        cache: CacheShape {
+            n_sequences: a.n_sequences,
+            n_kv_heads: a.n_kv_heads,
+            max_seq: a.max_seq,
+            head_dim: a.head_dim,
+            element: a.keys.dtype,
+        },
+    };
+    let launch = |rows: Range<usize>| {
+        let shape = projection::AttentionInputShape { batch: rows.len(), ..shape };
+        let mut operands = vec![rows_of(&a.input, &rows)?, a.norm];
+        operands.extend(projections.iter().map(|projection| projection.weight));
+        operands.extend(&biases);
+        operands.extend([elements_of(&a.positions, &rows)?, elements_of(&a.sequences, &rows)?, a.table]);
+        operands.extend([rows_of(&a.output, &rows)?, a.keys, a.values]);
+        one(projection::AttentionInput::new(shape), &operands)
+    };
+    chunks(&a.input).map(launch).collect()
+}
+
+pub(crate) fn residual_projection(a: &ResidualProjection) -> Result<Vec<Lowered>, CudaError> {
+    quantised(a.q8)?;
+    let weight = a.projection.weight;
+    let launch = |rows: Range<usize>| {
+        let [input, residual, output] = [a.input, a.residual, a.output].map(|view| rows_of(&view, &rows));
+        let mut operands = vec![input?, weight];
+        operands.extend(a.projection.bias);
+        operands.extend([residual?, output?]);
+        let bias = a.projection.bias.is_some();
+        let shape = (weight.shape.rows(), weight.shape.cols());
+        one(projection::ResidualProjection::new(weight.dtype, shape, rows.len(), bias), &operands)
+    };
+    chunks(&a.input).map(launch).collect()
+}
+
+pub(crate) fn gated_projection(a: &GatedProjection) -> Result<Vec<Lowered>, CudaError> {
+    quantised(a.q8)?;
+    if a.gate.dtype != a.up.dtype {
+        let reason = format!("a gate of type {} beside {}", a.gate.dtype, a.up.dtype);
+        return Err(KernelError::Unsupported { kernel: "gated_projection", reason }.into());
+    }
+    let launch = |rows: Range<usize>| {
+        let operands = [rows_of(&a.input, &rows)?, a.norm, a.gate, a.up, rows_of(&a.output, &rows)?];
+        let shape = (a.gate.shape.rows(), a.gate.shape.cols());
+        one(projection::GatedProjection::new(a.gate.dtype, shape, rows.len(), a.eps), &operands)
+    };
+    chunks(&a.input).map(launch).collect()
+}
+
+/// The logits go to memory whether they are wanted or not: the largest is found in a second launch.
+pub(crate) fn head(a: &Head, parts: &[OpCall]) -> Result<Vec<Lowered>, CudaError> {
+    quantised(a.q8)?;
+    let logits = parts.iter().find_map(|part| match part {
+        OpCall::MulMat(product) => Some(product.output),
+        _ => None,
+    });
+    let Some(logits) = a.logits.or(logits) else {
+        let reason = "a head without a product".to_owned();
+        return Err(KernelError::Unsupported { kernel: "head", reason }.into());
+    };
+    let launch = |rows: Range<usize>| {
+        let operands = [rows_of(&a.input, &rows)?, a.norm, a.weight, rows_of(&logits, &rows)?];
+        let shape = (a.weight.shape.rows(), a.weight.shape.cols());
+        one(projection::Head::new(a.weight.dtype, shape, rows.len(), a.eps), &operands)
+    };
+    let mut launches = chunks(&a.input).map(launch).collect::<Result<Vec<_>, _>>()?;
+    for part in parts.iter().filter(|part| matches!(part, OpCall::Argmax(_))) {
+        launches.extend(lower(part)?);
+    }
+    Ok(launches)
+}
+
+/// The elements `rows` of a vector.
+fn elements_of(view: &TensorView, rows: &Range<usize>) -> Result<TensorView, CudaError> {
+    let shape = Shape::new(&[rows.len()]).map_err(|error| CudaError::Overflow { what: error.to_string() })?;
+    let element = view.bytes() / view.shape.elements() as u64;
+    Ok(TensorView { offset: view.offset + rows.start as u64 * element, shape, ..*view })
+}
