@@ -1,6 +1,6 @@
 //! Device-to-device copy.
 
-use ptx_builder::{Module, Target, U16, U32};
+use ptx_builder::{Module, Target, U8, U16, U32};
 use tensor_formats::ElementType;
 
 use crate::cases::Case;
@@ -47,7 +47,7 @@ impl CopyRows {
         u64::from(self.rows) * u64::from(self.row_bytes)
     }
 
-    /// Bytes of an access: every format's rows are an even number of bytes.
+    /// Bytes of an access: as many as every row is a multiple of.
     fn width(&self) -> u32 {
         (1 << self.row_bytes.trailing_zeros()).min(16)
     }
@@ -99,9 +99,13 @@ impl Kernel for CopyRows {
                     let value = k.ld_global::<U32>(x);
                     k.st_global::<U32>(y, value);
                 }
-                _ => {
+                2 => {
                     let value = k.ld_global::<U16>(x);
                     k.st_global::<U16>(y, value);
+                }
+                _ => {
+                    let value = k.ld_global::<U8>(x);
+                    k.st_global::<U8>(y, value);
                 }
             }
         })
@@ -132,6 +136,7 @@ pub(crate) fn cases() -> Vec<Case> {
     let sizes = [1, 2, 3, 4, 5, 1023, 1024, 1025, 100_000];
     cases.extend(sizes.map(|n| case(ElementType::F32, 3, n)));
     cases.extend(sizes.map(|n| case(ElementType::F16, 3, n)));
+    cases.extend(sizes.map(|n| case(ElementType::F8E4M3, 3, n)));
     cases.extend(ElementType::ALL.map(|element| case(element, 5, 768)));
     // Several blocks, the last of which is not full.
     cases.extend(ElementType::ALL.map(|element| case(element, 35, 768)));
