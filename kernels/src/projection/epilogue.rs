@@ -154,11 +154,7 @@ impl<'a> Finisher<'a> {
 
     /// The address of this lane's row of an activation matrix.
     fn output_row(&self, k: &mut KernelBuilder, base: Reg<U64>) -> Reg<U64> {
-        let features = match self.segment.destination {
-            Destination::Gated => self.segment.units,
-            _ => 2 * self.segment.units,
-        };
-        k.ptr_index(base, self.row, features * 4)
+        k.ptr_index(base, self.row, self.segment.features() * 4)
     }
 
     fn load_pair(&self, k: &mut KernelBuilder, at: Reg<U64>) -> [Reg<F32>; 2] {

@@ -15,6 +15,8 @@ const BLOCKS: u32 = 396;
 
 /// Warps of a block at most: three blocks fill a processor's registers at 80 a thread.
 const MOST_WARPS: u32 = 8;
+
+/// Warps of a block at least: with fewer, too few loads are under way.
 const LEAST_WARPS: u32 = 6;
 
 /// Warps of all units together that keep a large device busy.

@@ -73,6 +73,8 @@ struct Segment {
     format: WeightFormat,
     /// Pairs of weight rows.
     units: u32,
+    /// Bytes of each of its matrices.
+    matrix_bytes: u64,
     pairing: Pairing,
     names: Names,
     bias: bool,
@@ -128,6 +130,7 @@ impl Segment {
         }
     }
 
+    /// Values of a row of its results.
     const fn features(&self) -> u32 {
         match self.destination {
             Destination::Gated => self.units,
@@ -154,15 +157,11 @@ impl Projection {
             params.push(f32_param("norm", Access::Read, cols, 16));
         }
         for segment in &self.segments {
-            let rows = segment.matrix_rows() as usize;
-            // The shape was checked when the kernel was made.
-            let bytes =
-                segment.element.matrix_bytes(rows, self.stage.cols as usize).unwrap_or(usize::MAX) as u64;
             params.extend(segment.names.matrices.iter().map(|name| Param {
                 name,
                 access: Access::Read,
                 element: segment.element,
-                bytes,
+                bytes: segment.matrix_bytes,
                 align: 16,
             }));
         }

@@ -99,7 +99,7 @@ impl AttentionInput {
         let rotation = Some(Rotation { head_dim, max_seq });
         let part = |index: usize, heads: u32, pairing, rotation, names, destination| {
             let rows = heads as usize * head_dim as usize;
-            let segment = segment(FAMILY, elements[index], rows, pairing, names, destination)?;
+            let segment = segment(FAMILY, elements[index], (rows, cols), pairing, names, destination)?;
             Ok::<_, KernelError>(Segment { bias, rotation, ..segment })
         };
         const QUERY: Names = Names { matrices: &["wq"], bias: "bq", output: "q" };
@@ -137,7 +137,7 @@ impl ResidualProjection {
     ) -> Result<Self, KernelError> {
         const FAMILY: &str = "residual_projection";
         const NAMES: Names = Names { matrices: &["w"], bias: "bias", output: "y" };
-        let segment = segment(FAMILY, element, rows, Pairing::Neighbours, NAMES, Destination::Rows)?;
+        let segment = segment(FAMILY, element, (rows, cols), Pairing::Neighbours, NAMES, Destination::Rows)?;
         let name =
             format!("{}_{rows}x{cols}{}", element.name().to_lowercase(), if bias { "_bias" } else { "" });
         let segments = vec![Segment { bias, residual: true, ..segment }];
@@ -158,7 +158,7 @@ impl GatedProjection {
     ) -> Result<Self, KernelError> {
         const FAMILY: &str = "gated_projection";
         const NAMES: Names = Names { matrices: &["gate", "up"], bias: "", output: "y" };
-        let segment = segment(FAMILY, element, rows, Pairing::Matrices, NAMES, Destination::Gated)?;
+        let segment = segment(FAMILY, element, (rows, cols), Pairing::Matrices, NAMES, Destination::Gated)?;
         let name = format!("{}_{rows}x{cols}", element.name().to_lowercase());
         Projection::new(FAMILY, &name, (batch, cols), Some(eps), vec![segment]).map(Self)
     }
@@ -177,7 +177,7 @@ impl Head {
     ) -> Result<Self, KernelError> {
         const FAMILY: &str = "head";
         const NAMES: Names = Names { matrices: &["w"], bias: "", output: "y" };
-        let segment = segment(FAMILY, element, rows, Pairing::Neighbours, NAMES, Destination::Rows)?;
+        let segment = segment(FAMILY, element, (rows, cols), Pairing::Neighbours, NAMES, Destination::Rows)?;
         let name = format!("{}_{rows}x{cols}", element.name().to_lowercase());
         Projection::new(FAMILY, &name, (batch, cols), Some(eps), vec![segment]).map(Self)
     }
@@ -187,11 +187,12 @@ impl Head {
 fn segment(
     family: &'static str,
     element: ElementType,
-    rows: usize,
+    (rows, cols): (usize, usize),
     pairing: Pairing,
     names: Names,
     destination: Destination,
 ) -> Result<Segment, KernelError> {
+    let matrix_bytes = element.matrix_bytes(rows, cols)? as u64;
     let format = WeightFormat::of(element).filter(|format| format.has_bytes());
     let Some(format) = format else { return Err(refuse(family, format!("weights of type {element}"))) };
     let rows = dim_up_to(family, "rows", rows, MOST_ROWS)?;
@@ -204,6 +205,7 @@ fn segment(
         element,
         format,
         units,
+        matrix_bytes,
         pairing,
         names,
         bias: false,
@@ -221,9 +223,6 @@ impl Projection {
         eps: Option<f32>,
         segments: Vec<Segment>,
     ) -> Result<Self, KernelError> {
-        for segment in &segments {
-            segment.element.matrix_bytes(segment.matrix_rows() as usize, cols)?;
-        }
         let stage = Stage {
             cols: dim_up_to(family, "cols", cols, MOST_COLS)?,
             batch: dim_up_to(family, "batch", batch, MAX_BATCH)?,

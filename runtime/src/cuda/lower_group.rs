@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use graph::groups::{AttentionInput, GatedProjection, Group, GroupCall, Head, ResidualProjection};
-use graph::{OpCall, RopeStyle, Shape, TensorView};
+use graph::{BufferId, OpCall, RopeStyle, Shape, TensorView};
 use kernels::{CacheShape, KernelError, projection, rope};
 
 use super::error::CudaError;
@@ -15,6 +15,7 @@ use super::row_chunks::row_chunks;
 /// # Errors
 /// A type or size that no fused kernel takes. The group's parts may still have kernels.
 pub(crate) fn lower_group(group: &Group) -> Result<Vec<Lowered>, CudaError> {
+    constant_weights(group.call())?;
     match group.call() {
         GroupCall::AttentionInput(a) => attention_input(a),
         GroupCall::ResidualProjection(a) => residual_projection(a),
@@ -26,6 +27,21 @@ pub(crate) fn lower_group(group: &Group) -> Result<Vec<Lowered>, CudaError> {
 /// Chunks of the rows of `input`.
 fn chunks(input: &TensorView) -> impl Iterator<Item = Range<usize>> + use<> {
     row_chunks(input.shape.rows(), projection::max_batch(input.shape.cols()))
+}
+
+/// The fused kernels read weights before they wait for the kernels before them, so none of these may make them.
+fn constant_weights(call: &GroupCall) -> Result<(), KernelError> {
+    let weights = match call {
+        GroupCall::AttentionInput(a) => vec![a.norm, a.query.weight, a.key.weight, a.value.weight],
+        GroupCall::ResidualProjection(a) => vec![a.projection.weight],
+        GroupCall::GatedProjection(a) => vec![a.norm, a.gate, a.up],
+        GroupCall::Head(a) => vec![a.norm, a.weight],
+    };
+    if weights.iter().all(|weight| matches!(weight.buffer, BufferId::Leaf(_))) {
+        return Ok(());
+    }
+    let reason = "weights that are computed".to_owned();
+    Err(KernelError::Unsupported { kernel: "projection", reason })
 }
 
 /// The fused kernels quantise.
@@ -135,4 +151,33 @@ fn elements_of(view: &TensorView, rows: &Range<usize>) -> Result<TensorView, Cud
     let shape = Shape::new(&[rows.len()]).map_err(|error| CudaError::Overflow { what: error.to_string() })?;
     let element = view.bytes() / view.shape.elements() as u64;
     Ok(TensorView { offset: view.offset + rows.start as u64 * element, shape, ..*view })
+}
+
+#[cfg(test)]
+mod tests {
+    use graph::passes::share_q8_activations;
+    use graph::{ComputeGraph, Shape};
+    use tensor_formats::ElementType::{F32, Q4_K};
+
+    use super::*;
+
+    /// The groups with kernels of `residual + weight * x`, where the weight is a leaf or a copy of one.
+    fn groups(copied: bool) -> usize {
+        let shape = |dims: &[usize]| Shape::new(dims).unwrap();
+        let mut g = ComputeGraph::new();
+        let leaf = g.add_leaf("weight", Q4_K, shape(&[64, 256])).unwrap();
+        let x = g.add_leaf("x", F32, shape(&[1, 256])).unwrap();
+        let residual = g.add_leaf("residual", F32, shape(&[1, 64])).unwrap();
+        let weight = if copied { g.copy(leaf).unwrap() } else { leaf };
+        let product = g.mul_mat(weight, x).unwrap();
+        let sum = g.add(residual, product).unwrap();
+        g.mark_output(sum).unwrap();
+        let rewrite = share_q8_activations(&g).unwrap();
+        rewrite.graph.group(|group| lower_group(group).is_ok()).groups().len()
+    }
+
+    #[test]
+    fn weights_that_a_kernel_makes_are_not_read_ahead_of_it() {
+        assert_eq!((groups(false), groups(true)), (1, 0));
+    }
 }

@@ -16,7 +16,8 @@ use super::memory_map::Span;
 ///
 /// Nothing is captured from a stream: kernels are added with `cuGraphAddKernelNode`, copies and fills with their
 /// counterparts, and the dependencies are those that [`LaunchPlan::edges`](super::plan::LaunchPlan::edges) derives:
-/// programmatic ones where a kernel waits by itself for the only step that it depends on. The nodes own the kernels' modules and the memory, so the graph can outlive the plan.
+/// programmatic ones where a kernel waits by itself for the only step that it depends on. The nodes own the kernels'
+/// modules and the memory, so the graph can outlive the plan.
 #[derive(Debug)]
 pub struct PlanGraph {
     exec: GraphExec,
