@@ -110,6 +110,34 @@ fn a_shuffle_from_a_lane_that_has_exited_is_found() {
     assert!(finding.line.contains("shfl") && finding.count == 16, "{finding}");
 }
 
+/// What a lane executes under a mask that lacks it is undefined: each exchange says so, with the lanes that do it.
+#[test]
+fn a_lane_outside_of_its_mask_is_found() {
+    const SOME: u32 = 0x00FF_FFFF;
+    for name in ["shfl", "vote", "match", "redux", "bar.warp.sync"] {
+        let m = module(|k, out| {
+            let t = k.tid_x();
+            let v = match name {
+                "shfl" => k.shfl_with(ShflMode::Bfly, t, 1u32, 0x1F, SOME).0,
+                "vote" => {
+                    let p = k.eq(t, 3);
+                    k.ballot(p, SOME).cast()
+                }
+                "match" => k.match_any(t, SOME).cast(),
+                "redux" => k.redux_add(t, SOME),
+                _ => {
+                    k.warp_sync(SOME);
+                    t
+                }
+            };
+            put(k, out, t, v);
+        });
+        let finding = Setup::default().finds(m, FindingKind::InvalidUse);
+        let told = finding.line.contains(name) && finding.detail.contains("not in the mask 0x00ffffff");
+        assert!(told && finding.count == 8 && finding.thread == [24, 0, 0], "{finding}");
+    }
+}
+
 #[test]
 fn lanes_that_wait_for_each_other_at_different_masks_are_a_deadlock() {
     let m = module(|k, out| {

@@ -68,7 +68,7 @@ fn add(ty: Ty, old: u64, a: u64, flush: bool) -> u64 {
         Ty::F32 => single(x, y, flush),
         Ty::F64 => {
             let sum = f64::from_bits(old) + f64::from_bits(a);
-            return if sum.is_nan() { nan64([old, a]) } else { sum.to_bits() };
+            return float::bits64(sum, nan64([old, a]));
         }
         Ty::F16 => halves(x, y),
         Ty::BF16 => brains(x, y),
@@ -80,8 +80,7 @@ fn add(ty: Ty, old: u64, a: u64, flush: bool) -> u64 {
 
 fn single(x: u32, y: u32, flush: bool) -> u32 {
     let input = |x: u32| if flush { float::flush(f32::from_bits(x)) } else { f32::from_bits(x) };
-    let sum = input(x) + input(y);
-    if sum.is_nan() { NAN32 } else { input(sum.to_bits()).to_bits() }
+    input(float::bits32(input(x) + input(y), NAN32)).to_bits()
 }
 
 /// The smaller of two singles for `redux.sync`: of a NaN and a number the number, of two NaNs the canonical one.
@@ -95,5 +94,5 @@ pub(in crate::interp) fn most(x: u32, y: u32) -> u32 {
 }
 
 fn canonical(x: f32) -> u32 {
-    if x.is_nan() { NAN32 } else { x.to_bits() }
+    float::bits32(x, NAN32)
 }

@@ -13,6 +13,23 @@ use crate::ty::Ty;
 pub(super) const NAN32: u32 = 0x7FFF_FFFF;
 pub(super) const NAN64: u64 = 0xFFF8_0000_0000_0000;
 
+/// The bits of a result, or `nan` for any NaN.
+///
+/// The test is one of integers on purpose. Rust leaves the payload of a NaN that arithmetic gives open, so an optimiser
+/// that sees a test for NaN on a float may drop the replacement of one NaN by another, and does so for square roots.
+#[inline(always)]
+pub(super) fn bits32(result: f32, nan: u32) -> u32 {
+    let bits = result.to_bits();
+    if bits & 0x7FFF_FFFF > 0x7F80_0000 { nan } else { bits }
+}
+
+/// As [`bits32`].
+#[inline(always)]
+pub(super) fn bits64(result: f64, nan: u64) -> u64 {
+    let bits = result.to_bits();
+    if bits & !(1 << 63) > 0x7FF0_0000_0000_0000 { nan } else { bits }
+}
+
 /// A float format of a register.
 pub(super) trait Float: Copy + PartialOrd {
     type Row: Row;
@@ -31,7 +48,7 @@ impl Float for f32 {
 
     #[inline(always)]
     fn put(self) -> u32 {
-        if self.is_nan() { NAN32 } else { self.to_bits() }
+        bits32(self, NAN32)
     }
 }
 
@@ -45,7 +62,7 @@ impl Float for f64 {
 
     #[inline(always)]
     fn put(self) -> u64 {
-        if self.is_nan() { NAN64 } else { self.to_bits() }
+        bits64(self, NAN64)
     }
 }
 
@@ -68,6 +85,21 @@ pub(super) fn widen_nan(x: u32) -> u64 {
 #[inline(always)]
 pub(super) fn narrow_nan(x: u64) -> u32 {
     (x >> 32) as u32 & 1 << 31 | 0x7FC0_0000 | (x >> 29) as u32 & 0x7F_FFFF
+}
+
+/// A NaN of double precision in f16: sign and the upper payload stay.
+pub(super) fn narrow_nan_to_half(x: u64) -> u32 {
+    (x >> 48) as u32 & 1 << 15 | 0x7E00 | (x >> 42) as u32 & 0x3FF
+}
+
+/// A NaN of double precision in bf16: sign and the upper payload stay.
+pub(super) fn narrow_nan_to_brain(x: u64) -> u32 {
+    narrow_nan(x) >> 16
+}
+
+/// A NaN of f16 in double precision: sign and payload stay.
+pub(super) fn widen_nan_of_half(x: u32) -> u64 {
+    u64::from(x & 1 << 15) << 48 | 0x7FF8_0000_0000_0000 | u64::from(x & 0x3FF) << 42
 }
 
 /// With `.ftz` a product becomes zero if it is subnormal once it is rounded to 24 bits without a bound on the exponent:
@@ -205,7 +237,7 @@ macro_rules! double {
                 let nan = nan64([$($x),*]);
                 $(let $x = f64::from_bits($x);)*
                 let d: f64 = $body;
-                if d.is_nan() { nan } else { d.to_bits() }
+                bits64(d, nan)
             });
         }
     )* };

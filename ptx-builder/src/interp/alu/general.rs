@@ -23,15 +23,18 @@ fn flush(bits: u64, ty: Ty) -> u64 {
     if ty == Ty::F32 && F32.is_subnormal(bits) { bits & F32.sign_bit() } else { bits }
 }
 
-/// The NaN that a conversion makes of a NaN. A wider format keeps the payload where the hardware converts by moving bits.
+/// The NaN that a conversion makes of a NaN: what an H200 gives. From and to double precision sign and payload stay, as
+/// far as they fit, and the NaN becomes quiet; `bf16` is widened by moving bits; every other NaN is the canonical one.
 fn nan(cvt: &Cvt, to: Ty, bits: u64) -> u64 {
     match (to, cvt.from) {
         (Ty::F64, Ty::F64) => bits | float::QUIET64,
         (Ty::F64, Ty::F32) => float::widen_nan(bits as u32),
-        (Ty::F64, Ty::F16) => float::widen_nan(float::NAN32),
+        (Ty::F64, Ty::F16) => float::widen_nan_of_half(bits as u32),
         (Ty::F64, Ty::BF16) => float::widen_nan((bits as u32) << 16),
         (Ty::F32, Ty::F64) => u64::from(float::narrow_nan(bits)),
         (Ty::F32, Ty::BF16) => bits << 16 & 0xFFFF_0000,
+        (Ty::F16, Ty::F64) => u64::from(float::narrow_nan_to_half(bits)),
+        (Ty::BF16, Ty::F64) => u64::from(float::narrow_nan_to_brain(bits)),
         (Ty::F16 | Ty::BF16, _) => 0x7FFF,
         _ => u64::from(float::NAN32),
     }

@@ -119,7 +119,7 @@ pub(super) fn run(regs: &mut Regs, args: &Args, mask: u32) {
                 (c as i32).wrapping_add(sum as i64 as i32) as u32
             } else {
                 let sum = (sum + f64::from(f32::from_bits(c))) as f32;
-                if sum.is_nan() { super::float::NAN32 } else { sum.to_bits() }
+                super::float::bits32(sum, super::float::NAN32)
             };
         }
     }

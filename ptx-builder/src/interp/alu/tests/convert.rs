@@ -119,10 +119,12 @@ fn nan_of(cvt: &Cvt, to: Ty, bits: u64) -> u64 {
         (Ty::F32 | Ty::F64, from) if to == from && cvt.round.is_none() && !cvt.ftz => bits,
         (Ty::F64, Ty::F64) => bits | 1 << 51,
         (Ty::F64, Ty::F32) => widened(bits),
-        (Ty::F64, Ty::F16) => widened(nan(Ty::F32)),
+        (Ty::F64, Ty::F16) => (bits & 0x8000) << 48 | 0x7FF8 << 48 | (bits & 0x3FF) << 42,
         (Ty::F64, _) => widened(bits << 16),
         (Ty::F32, Ty::BF16) => bits << 16,
         (Ty::F32, Ty::F64) => (bits >> 32) & 0x8000_0000 | 0x7FC0_0000 | bits >> 29 & 0x7F_FFFF,
+        (Ty::F16, Ty::F64) => (bits >> 48) & 0x8000 | 0x7E00 | bits >> 42 & 0x3FF,
+        (Ty::BF16, Ty::F64) => (bits >> 48) & 0x8000 | 0x7FC0 | bits >> 45 & 0x7F,
         _ => nan(to),
     }
 }
@@ -308,13 +310,56 @@ fn exhaustive(to: Ty, from: Ty, round: Option<CvtRound>, reference: impl Fn(u16)
     super::check_all(&mut machine, &lanes, |x| reference(x[0] as u16));
 }
 
+/// Bits that an H200 gave.
+#[test]
+fn nans_are_those_of_the_device() {
+    let of = |to: Ty, from: Ty, round: Option<CvtRound>, cases: &[(u64, u64)]| {
+        let cvt = Cvt { to, from, round, ftz: false, sat: false, satfinite: false };
+        let lanes: Vec<Vec<u64>> = cases.iter().map(|(x, _)| vec![*x]).collect();
+        let results = Machine::new(&Kind::Cvt(cvt)).apply(&lanes);
+        for ((x, expected), d) in cases.iter().zip(results) {
+            assert_eq!(d[0], *expected, "{to:?} of {from:?} {x:#x}, {round:?}");
+        }
+    };
+    const QUIET: u64 = 0x7FF8_0000_0000_0000;
+    const SIGNALLING: u64 = 0x7FF0_0000_0000_0001;
+    const PAYLOAD: u64 = 0xFFF8_0000_0000_0005;
+    const UPPER: u64 = 0xFFF4_0000_0000_0000;
+    const MIXED: u64 = 0x7FF1_2345_67AB_CDEF;
+    const NEGATIVE: u64 = 0xFFF9_8765_4321_0FED;
+    for round in [CvtRound::Rn, CvtRound::Rz, CvtRound::Rm, CvtRound::Rp].map(Some) {
+        let half = [0x7E00, 0x7E00, 0xFE00, 0xFF00, 0x7E48, 0xFE61];
+        let brain = [0x7FC0, 0x7FC0, 0xFFC0, 0xFFE0, 0x7FC9, 0xFFCC];
+        for (to, expected) in [(Ty::F16, half), (Ty::BF16, brain)] {
+            let operands = [QUIET, SIGNALLING, PAYLOAD, UPPER, MIXED, NEGATIVE];
+            let cases: Vec<_> = operands.into_iter().zip(expected).collect();
+            of(to, Ty::F64, round, &cases);
+        }
+    }
+    for round in [CvtRound::Rn, CvtRound::Rz].map(Some) {
+        of(Ty::F16, Ty::F32, round, &[(0x7FC0_0000, 0x7FFF), (0xFF89_ABCD, 0x7FFF)]);
+        of(Ty::BF16, Ty::F32, round, &[(0x7FC0_0000, 0x7FFF), (0xFF89_ABCD, 0x7FFF)]);
+        of(Ty::F32, Ty::F64, round, &[(MIXED, 0x7FC9_1A2B), (NEGATIVE, 0xFFCC_3B2A)]);
+        of(Ty::F16, Ty::BF16, round, &[(0x7FC0, 0x7FFF), (0xFFCC, 0x7FFF)]);
+        of(Ty::BF16, Ty::F16, round, &[(0x7E00, 0x7FFF), (0xFECC, 0x7FFF)]);
+    }
+    of(Ty::F64, Ty::F16, None, &[(0x7C01, 0x7FF8_0400_0000_0000), (0xFE05, 0xFFF8_1400_0000_0000)]);
+    of(Ty::F64, Ty::BF16, None, &[(0x7F81, 0x7FF8_2000_0000_0000), (0xFFCC, 0xFFF9_8000_0000_0000)]);
+    of(Ty::F64, Ty::F32, None, &[(0x7F80_0001, 0x7FF8_0000_2000_0000), (0xFFCC_4321, 0xFFF9_8864_2000_0000)]);
+    of(Ty::F32, Ty::F16, None, &[(0x7C01, 0x7FFF_FFFF), (0xFECC, 0x7FFF_FFFF)]);
+    of(Ty::F32, Ty::BF16, None, &[(0x7F81, 0x7F81_0000), (0xFFCC, 0xFFCC_0000)]);
+}
+
 #[test]
 fn all_halves() {
     let single = |x: f32| if x.is_nan() { 0x7FFF_FFFF } else { u64::from(x.to_bits()) };
     exhaustive(Ty::F32, Ty::F16, None, |x| single(f16::from_bits(x).to_f32()));
     exhaustive(Ty::F32, Ty::BF16, None, |x| u64::from(x) << 16);
     let not_nan = |x: f64, nan: u64| if x.is_nan() { nan } else { x.to_bits() };
-    exhaustive(Ty::F64, Ty::F16, None, |x| not_nan(f16::from_bits(x).to_f64(), 0x7FFF_FFFF_E000_0000));
+    exhaustive(Ty::F64, Ty::F16, None, |x| {
+        let payload = u64::from(x & 0x8000) << 48 | 0x7FF8 << 48 | u64::from(x & 0x3FF) << 42;
+        not_nan(f16::from_bits(x).to_f64(), payload)
+    });
     exhaustive(Ty::F64, Ty::BF16, None, |x| {
         let payload = u64::from(x & 0x8000) << 48 | 0x7FF8 << 48 | u64::from(x & 0x7F) << 45;
         not_nan(bf16::from_bits(x).to_f64(), payload)
