@@ -249,32 +249,31 @@ impl Copy {
         let failed = self.rows().find_map(|(dst, src)| self.row(&machine.memory, dst, src).err());
         Outcome {
             duration_ns: (TRANSFER_NS + bytes / rate) * machine.slow_copies,
-            failure: failed
-                .map(|error| (CUresult::ERROR_ILLEGAL_ADDRESS, format!("a copy of {bytes} bytes: {error}"))),
+            failure: failed.map(|error| (error.code(), format!("a copy of {bytes} bytes: {error}"))),
             bytes_copied: bytes,
             ..Outcome::default()
         }
     }
 
-    fn row(&self, memory: &Memory, dst: usize, src: usize) -> Result<(), MemoryError> {
+    fn row(&self, memory: &Memory, dst: usize, src: usize) -> Result<(), RowError> {
         let n = self.width;
         match (&self.dst, &self.src) {
             (Place::Device(to), Place::Device(from)) => {
-                memory.copy(to + dst as u64, from + src as u64, n as u64)
+                Ok(memory.copy(to + dst as u64, from + src as u64, n as u64)?)
             }
             (Place::Device(to), Place::Host(from)) => {
                 // SAFETY: whoever queued the copy passed memory of that size which stays valid until the copy is done:
                 // that is what the driver API asks of an asynchronous copy.
                 let bytes = unsafe { host_bytes(from + src, n) };
-                memory.write(to + dst as u64, bytes)
+                Ok(memory.write(to + dst as u64, bytes)?)
             }
             (Place::Device(to), Place::Staged(bytes)) => {
-                memory.write(to + dst as u64, bytes.get(src..src + n).unwrap_or_default())
+                Ok(memory.write(to + dst as u64, staged(bytes, src, n)?)?)
             }
             (Place::Host(to), Place::Device(from)) => {
                 // SAFETY: as above; nothing else may access the destination meanwhile.
                 let bytes = unsafe { host_bytes_mut(to + dst, n) };
-                memory.read(from + src as u64, bytes)
+                Ok(memory.read(from + src as u64, bytes)?)
             }
             (Place::Host(to), Place::Host(from)) => {
                 let (to, from): (*mut u8, *const u8) = (
@@ -286,15 +285,41 @@ impl Copy {
                 Ok(())
             }
             (Place::Host(to), Place::Staged(bytes)) => {
-                let row = bytes.get(src..src + n).unwrap_or_default();
+                let row = staged(bytes, src, n)?;
                 // SAFETY: as above.
-                unsafe { host_bytes_mut(to + dst, row.len()) }.copy_from_slice(row);
+                unsafe { host_bytes_mut(to + dst, n) }.copy_from_slice(row);
                 Ok(())
             }
-            // Only sources are staged.
-            (Place::Staged(_), _) => Ok(()),
+            (Place::Staged(_), _) => Err(RowError::ToStaged),
         }
     }
+}
+
+/// Why a row was not copied. Only the first is a mistake of the program that queued the copy.
+#[derive(Debug, thiserror::Error)]
+enum RowError {
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
+    #[error("of the {held} bytes that were staged, {n} from {from} on are to be copied")]
+    BeyondStaged { held: usize, from: usize, n: usize },
+    #[error("staged bytes are only copied from")]
+    ToStaged,
+}
+
+impl RowError {
+    fn code(&self) -> CUresult {
+        match self {
+            Self::Memory(_) => CUresult::ERROR_ILLEGAL_ADDRESS,
+            Self::BeyondStaged { .. } | Self::ToStaged => CUresult::ERROR_UNKNOWN,
+        }
+    }
+}
+
+/// `n` staged bytes.
+fn staged(bytes: &[u8], from: usize, n: usize) -> Result<&[u8], RowError> {
+    let end = from.checked_add(n);
+    let row = end.and_then(|end| bytes.get(from..end));
+    row.ok_or(RowError::BeyondStaged { held: bytes.len(), from, n })
 }
 
 /// # Safety
@@ -340,6 +365,22 @@ impl fmt::Debug for Work {
             Self::Fill(fill) => write!(f, "fill of {} bytes", fill.bytes()),
             Self::Host(_) => f.write_str("host function"),
             Self::Free(address) => write!(f, "free {address:#x}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn staged_bytes_are_all_there_or_an_error() {
+        let bytes = [1, 2, 3, 4];
+        assert!(matches!(staged(&bytes, 1, 3), Ok([2, 3, 4])));
+        for (from, n) in [(1, 4), (5, 0), (usize::MAX, 2)] {
+            let error = staged(&bytes, from, n).unwrap_err();
+            assert!(matches!(error, RowError::BeyondStaged { held: 4, .. }), "{error}");
+            assert_eq!(error.code(), CUresult::ERROR_UNKNOWN);
         }
     }
 }
