@@ -14,11 +14,11 @@ use runtime::decoder::{Decoder as _, Output};
 use tests::{gpu, sim};
 
 use program::{Program, model, new_sim};
-use sweep::{Outcome, any, every, fail_each, telling};
+use sweep::{Outcome, every, fail_each, one_of_each_function, one_of_each_phase, places};
 
 #[test]
 fn calls_of_the_graph_engine_fail_one_by_one() {
-    let counts = fail_each(false, CUresult::ERROR_UNKNOWN, telling);
+    let counts = fail_each(false, CUresult::ERROR_UNKNOWN, places);
     for outcome in [Outcome::Stopped, Outcome::Repeated, Outcome::Eager, Outcome::Dropped] {
         assert!(counts.contains_key(&outcome), "{outcome:?}: {counts:?}");
     }
@@ -26,7 +26,7 @@ fn calls_of_the_graph_engine_fail_one_by_one() {
 
 #[test]
 fn calls_of_the_eager_engine_fail_one_by_one() {
-    let counts = fail_each(true, CUresult::ERROR_OUT_OF_MEMORY, telling);
+    let counts = fail_each(true, CUresult::ERROR_OUT_OF_MEMORY, one_of_each_phase);
     for outcome in [Outcome::Stopped, Outcome::Repeated, Outcome::Dropped] {
         assert!(counts.contains_key(&outcome), "{outcome:?}: {counts:?}");
     }
@@ -36,7 +36,7 @@ fn calls_of_the_eager_engine_fail_one_by_one() {
 #[test]
 fn calls_that_lose_the_context_fail_one_by_one() {
     for eager in [false, true] {
-        let counts = fail_each(eager, CUresult::ERROR_ILLEGAL_ADDRESS, any);
+        let counts = fail_each(eager, CUresult::ERROR_ILLEGAL_ADDRESS, one_of_each_function);
         assert!(counts[&Outcome::Stopped] > counts.len(), "{counts:?}");
         assert!(!counts.contains_key(&Outcome::Repeated), "{counts:?}");
     }

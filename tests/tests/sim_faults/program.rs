@@ -1,6 +1,6 @@
 //! A program that generates, and where it is when it makes which call.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use gpu_driver::{Context, Driver};
@@ -10,8 +10,6 @@ use runtime::decoder::{Decoder as _, Output, Row, StepOutput};
 use runtime::error::chain;
 use runtime::{EngineOptions, Model};
 use tests::{data, gpu, sim};
-
-use crate::sweep::Failure;
 
 /// A driver on which the same program makes the same calls in the same order.
 pub fn new_sim() -> SimDriver {
@@ -37,6 +35,17 @@ pub enum Phase {
     /// The step with this index.
     Step(usize),
     Ending,
+}
+
+/// A call of the program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Site {
+    pub phase: Phase,
+    /// The call before it: with the function, all that is known of the place in the program.
+    pub after: &'static str,
+    pub call: &'static str,
+    /// Which call of the function, from 1.
+    pub nth: u64,
 }
 
 /// What came of a run.
@@ -134,28 +143,19 @@ impl Expected {
         self.began.iter().zip(ends).map(|((phase, begin), end)| (*phase, *begin..end))
     }
 
-    /// How many calls the program makes.
-    pub fn n_calls(&self) -> usize {
-        self.calls.len()
-    }
-
-    /// The occurrences of each function in each phase of which `choose` says that they should fail: function and which
-    /// of its calls, from 1. Its second argument chooses a sample; another one whenever the program comes to make more
-    /// calls or fewer, so that in time every place is tried and each version of the program is tried at the same ones.
-    pub fn occurrences(&self, choose: impl Fn(&[u64], usize) -> BTreeSet<u64>) -> Vec<Failure> {
+    /// Every call of the program, in order.
+    pub fn sites(&self) -> Vec<Site> {
         let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
-        let mut all = Vec::new();
+        let mut sites = Vec::with_capacity(self.calls.len());
+        let mut after = "";
         for (phase, calls) in self.phases() {
-            let mut here: BTreeMap<&'static str, Vec<u64>> = BTreeMap::new();
             for call in &self.calls[calls] {
-                let count = counts.entry(call.name).or_default();
-                *count += 1;
-                here.entry(call.name).or_default().push(*count);
-            }
-            for (call, nths) in here {
-                all.extend(choose(&nths, self.n_calls()).into_iter().map(|nth| Failure { phase, call, nth }));
+                let nth = counts.entry(call.name).or_default();
+                *nth += 1;
+                sites.push(Site { phase, after, call: call.name, nth: *nth });
+                after = call.name;
             }
         }
-        all
+        sites
     }
 }

@@ -11,19 +11,20 @@ use std::time::{Duration, Instant};
 use gpu_driver::sys::CUresult;
 use gpu_driver_sim::Fault;
 
-use crate::program::{Expected, Phase, Program, new_sim};
+use crate::program::{Expected, Program, Site, new_sim};
 
 /// A call that is to fail.
 #[derive(Debug, Clone, Copy)]
 pub struct Failure {
-    pub phase: Phase,
-    pub call: &'static str,
-    pub nth: u64,
+    pub site: Site,
+    /// Whether the program then runs once more on the same driver, without a failure.
+    pub again: bool,
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "call {} of {}, {:?}", self.nth, self.call, self.phase)
+        let Site { phase, after, call, nth } = self.site;
+        write!(f, "call {nth} of {call}, after {after}, {phase:?}")
     }
 }
 
@@ -55,7 +56,7 @@ pub enum Outcome {
     NotMade,
 }
 
-/// Runs the program with one failure, and then without on the same driver.
+/// Runs the program with one failure, and then perhaps without on the same driver.
 fn fail_once(
     program: &Program,
     expected: &Expected,
@@ -63,9 +64,10 @@ fn fail_once(
     code: CUresult,
 ) -> Result<Outcome, String> {
     let sim = new_sim();
-    sim.inject(Fault::new(failure.call, failure.nth, code));
+    let Site { call, nth, .. } = failure.site;
+    sim.inject(Fault::new(call, nth, code));
     let run = program.run(&sim);
-    let is_named = |text: &String| text.contains(failure.call) && text.contains(code.name().unwrap_or("?"));
+    let is_named = |text: &String| text.contains(call) && text.contains(code.name().unwrap_or("?"));
     let fail = |what: &str| Err(format!("{what}: {run:?}"));
     let report = sim.report();
     if !report.leaks.is_empty() || !report.live.is_empty() || !report.findings.is_empty() {
@@ -77,7 +79,7 @@ fn fail_once(
     }
     let outcome = if !sim.pending_faults().is_empty() {
         // How often is asked whether copies are over depends on how fast they are.
-        let depends = failure.call.starts_with("cuEvent") || failure.call == "cuCtxGetCurrent";
+        let depends = call.starts_with("cuEvent") || call == "cuCtxGetCurrent";
         if !depends || !complete || !run.errors.is_empty() {
             return fail("the call was not made");
         }
@@ -99,11 +101,14 @@ fn fail_once(
         Outcome::Eager
     } else if run.dropped.iter().any(is_named) {
         Outcome::Dropped
-    } else if DONE_WITHOUT.contains(&failure.call) {
+    } else if DONE_WITHOUT.contains(&call) {
         Outcome::DoneWithout
     } else {
         return fail("the failure disappeared");
     };
+    if !failure.again {
+        return Ok(outcome);
+    }
     sim.clear_faults();
     let again = program.run(&sim);
     if again.tokens != expected.tokens || !again.errors.is_empty() || !again.dropped.is_empty() {
@@ -116,16 +121,17 @@ fn fail_once(
     Ok(outcome)
 }
 
-/// Fails one call after another, on all cores. `choose` says which: see [`Expected::occurrences`].
+/// Fails one call after another, on all cores. `choose` says which of all: see [`places`].
 pub fn fail_each(
     eager: bool,
     code: CUresult,
-    choose: impl Fn(&[u64], usize) -> BTreeSet<u64>,
+    choose: impl Fn(&[Site], usize) -> Vec<Failure>,
 ) -> BTreeMap<Outcome, usize> {
     let start = Instant::now();
     let program = Arc::new(Program::new(eager));
     let expected = Arc::new(on_one_thread(|| Expected::new(&program)));
-    let failures = Arc::new(expected.occurrences(choose));
+    let sites = expected.sites();
+    let failures = Arc::new(choose(&sites, sites.len()));
     let next = Arc::new(AtomicUsize::new(0));
     let (sender, outcomes) = mpsc::channel();
     for _ in 0..thread::available_parallelism().map_or(2, usize::from).min(8) {
@@ -158,7 +164,7 @@ pub fn fail_each(
         }
     }
     assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), failures.len(), wrong.join("\n"));
-    let (tried, all) = (failures.len(), expected.n_calls());
+    let (tried, all) = (failures.len(), sites.len());
     println!("{code:?}, eager: {eager}, {tried} of {all} calls: {counts:?}, {:.0?}", start.elapsed());
     counts
 }
@@ -174,23 +180,46 @@ fn on_one_thread<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     })
 }
 
-/// Of this many calls of a function in a phase, [`telling`] takes one, whatever its place.
+/// Of this many calls, [`places`] takes one, whatever its place.
 const SAMPLED: usize = 61;
 
-/// The first of a function's calls in a phase, the second, one in the middle, the last, and a sample of the others.
-/// `turn` chooses the sample.
-pub fn telling(nths: &[u64], turn: usize) -> BTreeSet<u64> {
-    let last = nths.len() - 1;
-    let sampled = (turn % SAMPLED..nths.len()).step_by(SAMPLED);
-    [0, 1.min(last), last / 2, last].into_iter().chain(sampled).map(|index| nths[index]).collect()
+/// The first call at each place of the program, as far as a function and the call before it tell places apart, and a
+/// sample of all calls. `turn` chooses the sample: another one whenever the program comes to make more calls or fewer,
+/// so that in time every call is tried, and each version of the program is tried at the same ones.
+pub fn places(sites: &[Site], turn: usize) -> Vec<Failure> {
+    let mut seen = BTreeSet::new();
+    let chosen = sites.iter().enumerate().filter(|(index, site)| {
+        let new = seen.insert((site.after, site.call));
+        new || index % SAMPLED == turn % SAMPLED
+    });
+    sampled(chosen.map(|(_, site)| site))
 }
 
-/// One of a function's calls in a phase. `turn` chooses it.
-pub fn any(nths: &[u64], turn: usize) -> BTreeSet<u64> {
-    BTreeSet::from([nths[turn % nths.len()]])
+/// One call of each function in each phase. `turn` chooses which.
+pub fn one_of_each_phase(sites: &[Site], turn: usize) -> Vec<Failure> {
+    one_of_each(sites, turn, |site| (site.phase, site.call))
 }
 
-/// All of a function's calls in a phase.
-pub fn every(nths: &[u64], _: usize) -> BTreeSet<u64> {
-    nths.iter().copied().collect()
+/// One call of each function. `turn` chooses which.
+pub fn one_of_each_function(sites: &[Site], turn: usize) -> Vec<Failure> {
+    one_of_each(sites, turn, |site| site.call)
+}
+
+fn one_of_each<K: Ord>(sites: &[Site], turn: usize, kind: impl Fn(&Site) -> K) -> Vec<Failure> {
+    let mut kinds: BTreeMap<K, Vec<&Site>> = BTreeMap::new();
+    for site in sites {
+        kinds.entry(kind(site)).or_default().push(site);
+    }
+    sampled(kinds.values().map(|alike| alike[turn % alike.len()]))
+}
+
+/// After the first failure of each function the program runs once more.
+fn sampled<'a>(sites: impl Iterator<Item = &'a Site>) -> Vec<Failure> {
+    let mut seen = BTreeSet::new();
+    sites.map(|site| Failure { site: *site, again: seen.insert(site.call) }).collect()
+}
+
+/// All calls.
+pub fn every(sites: &[Site], _: usize) -> Vec<Failure> {
+    sites.iter().map(|site| Failure { site: *site, again: true }).collect()
 }
