@@ -5,7 +5,7 @@ use std::error::Error as _;
 
 use gpu_driver::sys::CUresult;
 use gpu_driver::{Context, DeviceBuffer, NodeType, Stream};
-use gpu_driver_sim::{Fault, LaunchRecord, Sanitize, SimDriver};
+use gpu_driver_sim::{Fault, LaunchRecord, Sanitize, SimConfig, SimDriver};
 use kernels::elementwise::{Elementwise, ElementwiseOp};
 use kernels::random::Random;
 use runtime::cuda::attention_ops::{AttentionInput, AttentionOps, AttentionShape};
@@ -111,6 +111,28 @@ fn a_graph_launches_the_same_kernels_on_the_same_memory_as_the_eager_way() {
         let stats = decoder.stats();
         assert_eq!((stats.graph_steps, stats.eager_steps), (1, 1));
     });
+}
+
+/// CUDA 12.2 has graphs, and kernels that wait by themselves, but no data of edges.
+#[test]
+fn a_driver_without_programmatic_edges_replays_a_graph_with_full_ones() {
+    let tokens = |cuda_version: i32| {
+        let config = SimConfig { cuda_version, ..SimConfig::default() };
+        let driver = SimDriver::new(config).unwrap();
+        let context = sim::context(&driver);
+        let mut decoder = decoder(&context, |_| {});
+        let mut token = gpu::argmax(&mut decoder, &gpu::rows(0, 0, &[7, 8, 9]), Output::LastArgmax);
+        let mut tokens = token.clone();
+        for position in 3..6 {
+            token = gpu::argmax(&mut decoder, &gpu::rows(0, position, &token), Output::LastArgmax);
+            tokens.extend(&token);
+        }
+        assert_eq!((decoder.eager_reason(), decoder.stats().eager_steps), (None, 0), "{cuda_version}");
+        drop((decoder, context));
+        sim::check_clean(&driver);
+        tokens
+    };
+    assert_eq!(tokens(12_020), tokens(SimConfig::default().cuda_version));
 }
 
 #[test]

@@ -26,6 +26,12 @@ impl Graph {
         self.connect(from, to, kind)
     }
 
+    /// Whether the driver knows programmatic dependencies, which CUDA 12.3 introduced. Where it does not, a full one in
+    /// the place of each orders more than is needed, and no less.
+    pub fn takes_programmatic(&self) -> bool {
+        self.context().table().graph_add_dependencies_v2.is_some()
+    }
+
     /// The edges as the driver holds them, in the driver's order.
     ///
     /// # Errors
@@ -89,7 +95,7 @@ impl Graph {
         match kind {
             EdgeKind::Full => Ok(()),
             EdgeKind::Programmatic if from_kind == NodeType::Kernel && to_kind == NodeType::Kernel => {
-                if self.context().table().graph_add_dependencies_v2.is_none() {
+                if !self.takes_programmatic() {
                     // The error names the symbol and the version that has it.
                     self.context().table().graph_add_dependencies_v2().map(|_| ())?;
                 }

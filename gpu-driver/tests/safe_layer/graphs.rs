@@ -125,6 +125,7 @@ fn an_old_driver_takes_full_edges_and_refuses_programmatic_ones() {
     let f = Fixture::over(double, &driver);
     let data = buffer(&f, &[1, 2]);
     let mut graph = Graph::new(&f.context).expect("a graph");
+    assert!(!graph.takes_programmatic());
     let a = add_kernel(&mut graph, triple(&f, &data), &[]).expect("a node");
     let error =
         add_kernel(&mut graph, triple(&f, &data), &[Dependency::programmatic(a)]).expect_err("a node");

@@ -16,7 +16,8 @@ use super::memory_map::Span;
 ///
 /// Nothing is captured from a stream: kernels are added with `cuGraphAddKernelNode`, copies and fills with their
 /// counterparts, and the dependencies are those that [`LaunchPlan::edges`](super::plan::LaunchPlan::edges) derives:
-/// programmatic ones where a kernel waits by itself for the only step that it depends on. The nodes own the kernels'
+/// programmatic ones where a kernel waits by itself for the only step that it depends on and the driver knows such edges
+/// (from CUDA 12.3 on). The nodes own the kernels'
 /// modules and the memory, so the graph can outlive the plan.
 #[derive(Debug)]
 pub struct PlanGraph {
@@ -34,13 +35,14 @@ impl PlanGraph {
         let edges = plan.plan().edges();
         // One owner for all kernels: the memory of the whole plan.
         let owner: Arc<dyn Any + Send + Sync> = Arc::new(plan.memory.clone());
+        let overlap = graph.takes_programmatic();
         let mut nodes: Vec<NodeId> = Vec::with_capacity(plan.steps.len());
         for (index, step) in plan.steps.iter().enumerate() {
             // Edges are sorted by the waiting step.
             let first = edges.partition_point(|edge| edge.to < index);
             let incoming: Vec<_> = edges[first..].iter().take_while(|edge| edge.to == index).collect();
             let after: Vec<Dependency> = match incoming[..] {
-                [edge] if overlaps(&plan.steps[edge.from], step) => {
+                [edge] if overlap && overlaps(&plan.steps[edge.from], step) => {
                     vec![Dependency::programmatic(nodes[edge.from])]
                 }
                 _ => incoming.iter().map(|edge| Dependency::full(nodes[edge.from])).collect(),
