@@ -18,6 +18,7 @@
 //! | [`attention`] | grouped-query attention over the cache |
 //! | [`soft_max`] | softmax of rows |
 //! | [`argmax`] | the greedy token of rows |
+//! | [`sample`] | the next token into the state of the next step |
 //!
 //! [`catalogue`](catalogue()) lists representative kernels for tools that print, assemble or benchmark all of them;
 //! [`cases`](cases::cases) lists conformance cases for anything that can run PTX.
@@ -60,6 +61,7 @@ pub mod quantize;
 pub mod random;
 pub mod rms_norm;
 pub mod rope;
+pub mod sample;
 pub mod soft_max;
 mod stored;
 mod support;

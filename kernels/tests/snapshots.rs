@@ -5,11 +5,12 @@ use kernels::catalogue;
 use ptx_builder::Target;
 
 /// One small shape of each variant of the kernels that are not matrix products.
-const NAMES: [&str; 39] = [
+const NAMES: [&str; 40] = [
     "add_f32_n64_b1",
     "add_f32_n77_b2",
     "add_row_f32_n64_b1",
     "add_row_f32_n77_b2",
+    "advance_s4_b3",
     "argmax_f32_n64_b1",
     "argmax_f32_n77_b2",
     "argmax_f32_n32000_b1",

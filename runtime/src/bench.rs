@@ -1,5 +1,8 @@
 //! How fast a decoder is.
 
+use std::time::Duration;
+
+use crate::cpu_time;
 use crate::decoder::Decoder;
 use crate::error::{Error, OptionError};
 use crate::generate::{GenerateOptions, Generator, Stats};
@@ -36,13 +39,15 @@ impl BenchOptions {
     }
 }
 
-/// Tokens per second, of every repetition.
-#[derive(Debug, Clone, PartialEq)]
+/// Tokens per second and processor time, of every repetition.
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Measurement {
     /// Of the prompt.
     pub prompt_rates: Vec<f64>,
     /// Of the tokens after the first.
     pub decode_rates: Vec<f64>,
+    /// Microseconds of processor time for each of those, of all threads; empty where the system does not say.
+    pub decode_cpu_micros: Vec<f64>,
 }
 
 impl Measurement {
@@ -54,6 +59,11 @@ impl Measurement {
     /// The median decode rate.
     pub fn decode_rate(&self) -> f64 {
         median(&self.decode_rates)
+    }
+
+    /// The median processor time of a token after the first in microseconds, if it is known.
+    pub fn decode_cpu_micros(&self) -> Option<f64> {
+        (!self.decode_cpu_micros.is_empty()).then(|| median(&self.decode_cpu_micros))
     }
 }
 
@@ -67,18 +77,23 @@ pub fn measure(decoder: &mut dyn Decoder, options: BenchOptions) -> Result<Measu
     let mut random = SplitMix64::new(1);
     let prompt: Vec<u32> = (0..options.prompt).map(|_| (random.next_u64() % n_vocab) as u32).collect();
     // The first token belongs to the prompt's time.
-    let mut run = |n: usize| -> Result<Stats, Error> {
+    let mut run = |n: usize| -> Result<(Stats, Option<Duration>), Error> {
         let mut generator = Generator::new(decoder, &prompt, GenerateOptions::greedy(n + 1))?;
+        generator.next().transpose()?;
+        let before = cpu_time::of_process();
         generator.by_ref().try_for_each(|token| token.map(drop))?;
-        Ok(generator.stats())
+        let used = cpu_time::of_process().zip(before).map(|(after, before)| after.saturating_sub(before));
+        Ok((generator.stats(), used))
     };
     const WARM_UP: usize = 4;
     run(options.n.min(WARM_UP))?;
-    let mut measurement = Measurement { prompt_rates: Vec::new(), decode_rates: Vec::new() };
+    let mut measurement = Measurement::default();
     for _ in 0..options.repeat {
-        let stats = run(options.n)?;
+        let (stats, cpu) = run(options.n)?;
         measurement.prompt_rates.push(stats.prompt_rate());
         measurement.decode_rates.push(stats.decode_rate());
+        let per_token = |cpu: Duration| cpu.as_secs_f64() * 1e6 / stats.decode_tokens.max(1) as f64;
+        measurement.decode_cpu_micros.extend(cpu.map(per_token));
     }
     Ok(measurement)
 }
@@ -108,6 +123,8 @@ mod tests {
         let measurement = measure(&mut decoder, options).unwrap();
         assert_eq!((measurement.prompt_rates.len(), measurement.decode_rates.len()), (3, 3));
         assert!(measurement.decode_rate() > 0.0 && measurement.prompt_rate() > 0.0);
+        assert_eq!(measurement.decode_cpu_micros.len(), if cfg!(unix) { 3 } else { 0 });
+        assert_eq!(measurement.decode_cpu_micros().is_some(), cfg!(unix));
         let prompts = decoder.steps.iter().filter(|&&(_, output)| output == Output::Cache).count();
         let singles = decoder.steps.iter().filter(|&&(rows, _)| rows == 1).count();
         assert_eq!((prompts, singles), (4, 4 + 3 * 10));

@@ -1,7 +1,7 @@
 //! The one interface of both engines: rows of tokens in, logits or the next tokens out.
 
 use crate::engine::EngineOptions;
-use crate::error::{Error, StepError};
+use crate::error::{Error, GenerateError, StepError};
 use crate::model::ModelConfig;
 
 /// One row of a step: a token at a position of a sequence.
@@ -58,6 +58,31 @@ pub enum StepOutput<'a> {
     Logits(&'a [f32]),
 }
 
+impl StepOutput<'_> {
+    /// The error for a decoder that does not keep to its contract.
+    pub(crate) fn instead_of(&self, expected: &'static str) -> Error {
+        let found = match self {
+            StepOutput::Cache => "nothing",
+            StepOutput::Argmax(_) => "an argmax",
+            StepOutput::Logits(_) => "logits",
+        };
+        GenerateError::WrongOutput { expected, found }.into()
+    }
+}
+
+/// Checks that no two rows are of one sequence.
+///
+/// # Errors
+/// The second of two that are.
+pub(crate) fn check_ahead(rows: &[Row]) -> Result<(), StepError> {
+    for (index, row) in rows.iter().enumerate() {
+        if rows[..index].iter().any(|earlier| earlier.sequence == row.sequence) {
+            return Err(StepError::Twice { row: index, sequence: row.sequence });
+        }
+    }
+    Ok(())
+}
+
 /// A model with its KV caches on one device.
 pub trait Decoder: Send {
     /// The model's hyperparameters.
@@ -78,6 +103,26 @@ pub trait Decoder: Send {
     /// An empty step, too many rows, a token, position or sequence out of range (all refused before anything runs),
     /// and the device's own failures.
     fn step(&mut self, rows: &[Row], output: Output) -> Result<StepOutput<'_>, Error>;
+
+    /// Decodes `rows`, one of each of some sequences, and returns the most likely next token of each.
+    ///
+    /// That is a step with [`Output::AllArgmax`], and a hint: unless something unforeseen comes, the caller will go on at
+    /// least `ahead` more times, each time with the same sequences, the tokens that it got, at the next positions. A
+    /// decoder may begin those steps before it is asked for them. Whatever is asked for next, the results are as if it
+    /// had not.
+    ///
+    /// # Errors
+    /// As [`step`](Self::step), and two rows of one sequence.
+    fn decode_ahead(&mut self, rows: &[Row], ahead: usize) -> Result<&[u32], Error> {
+        // Without a device that could go on by itself there is nothing to begin with.
+        let _ = ahead;
+        check_ahead(rows)?;
+        let output = if rows.len() == 1 { Output::LastArgmax } else { Output::AllArgmax };
+        match self.step(rows, output)? {
+            StepOutput::Argmax(tokens) => Ok(tokens),
+            other => Err(other.instead_of("argmaxes")),
+        }
+    }
 
     /// What the decoder runs on and how, for people: device name, number of graph nodes and the like.
     fn describe(&self) -> String;

@@ -32,6 +32,9 @@ pub struct EngineOptions {
     pub kv: ElementType,
     /// CUDA: launch kernel by kernel instead of replaying a graph. The CPU engine has no graph to skip.
     pub eager: bool,
+    /// CUDA: how many steps, at most, are queued ahead of the one whose tokens the host waits for, while the device
+    /// chooses the tokens itself. 0 queues each step when it is asked for.
+    pub ahead: usize,
     /// CPU: worker threads; `None` takes the machine's cores.
     pub threads: Option<usize>,
     /// CUDA: the device's ordinal.
@@ -42,6 +45,9 @@ impl EngineOptions {
     /// The cache length taken for models that were trained on more, so that a KV cache stays of moderate size.
     pub const DEFAULT_MAX_SEQ: usize = 4096;
 
+    /// The most that [`ahead`](Self::ahead) can be.
+    pub const MAX_AHEAD: usize = 1023;
+
     /// One sequence, the model's context up to [`DEFAULT_MAX_SEQ`](Self::DEFAULT_MAX_SEQ), prompts in chunks of 8.
     pub fn for_model(config: &ModelConfig) -> Self {
         Self {
@@ -51,6 +57,7 @@ impl EngineOptions {
             activations: Activations::default(),
             kv: ElementType::F32,
             eager: false,
+            ahead: 7,
             threads: None,
             device: 0,
         }
@@ -59,7 +66,7 @@ impl EngineOptions {
     /// Checks the options against the model. Both engines call this first.
     ///
     /// # Errors
-    /// A count of zero, a cache longer than the model's context, more rows than the caches can take, or counts whose
+    /// A count of zero, more steps ahead than [`MAX_AHEAD`](Self::MAX_AHEAD), a cache longer than the model's context, more rows than the caches can take, or counts whose
     /// product does not fit the 32 bits of a device index.
     pub fn check(&self, config: &ModelConfig) -> Result<(), Error> {
         let counts = [
@@ -75,6 +82,10 @@ impl EngineOptions {
             if u32::try_from(value).is_err() {
                 return Err(OptionError::TooLarge { option, value, limit: u32::MAX as usize }.into());
             }
+        }
+        if self.ahead > Self::MAX_AHEAD {
+            let (option, value, limit) = ("ahead", self.ahead, Self::MAX_AHEAD);
+            return Err(OptionError::TooLarge { option, value, limit }.into());
         }
         if !self.kv.is_float() {
             let (value, expected) = (self.kv.to_string(), "F32, F16, BF16 or F8E4M3");

@@ -217,6 +217,14 @@ pub enum StepError {
         /// The position of the sequence's row before.
         previous: u32,
     },
+    /// Two rows of a sequence where each row is to be followed by its next token.
+    #[error("row {row}: sequence {sequence} has a row already, and each is to be followed by a token")]
+    Twice {
+        /// The later row.
+        row: usize,
+        /// Its sequence.
+        sequence: u32,
+    },
     /// A position whose predecessors were never decoded.
     #[error("row {row}: position {position} of sequence {sequence}, whose cache holds {decoded} positions")]
     Gap {

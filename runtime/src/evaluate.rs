@@ -2,7 +2,6 @@
 
 use crate::decoder::{Decoder, Output, Row, StepOutput};
 use crate::error::{Error, GenerateError};
-use crate::generate::wrong;
 
 /// What the model made of each token after the first.
 #[derive(Debug, Clone, PartialEq)]
@@ -63,7 +62,7 @@ pub fn evaluate(decoder: &mut dyn Decoder, sequence: u32, ids: &[u32]) -> Result
         let rows: Vec<Row> = chunk.iter().zip(start..).map(row).collect();
         let logits = match decoder.step(&rows, Output::AllLogits)? {
             StepOutput::Logits(logits) if logits.len() == chunk.len() * n_vocab => logits,
-            other => return Err(wrong("the logits of every row", &other)),
+            other => return Err(other.instead_of("the logits of every row")),
         };
         let targets = &ids[start + 1..];
         predictions

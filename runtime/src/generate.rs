@@ -167,17 +167,23 @@ impl<'a> Generator<'a> {
         }
         let rows = self.rows(done, self.pending.len() - done);
         let position = self.position + self.pending.len() - 1;
-        let token = if self.options.sampling.is_greedy() {
-            match self.decoder.step(&rows, Output::LastArgmax)? {
-                StepOutput::Argmax(&[token]) => token,
-                other => return Err(wrong("one argmax", &other)),
-            }
-        } else {
+        let token = if !self.options.sampling.is_greedy() {
             match self.decoder.step(&rows, Output::LastLogits)? {
                 StepOutput::Logits(logits) => {
                     self.sampler.sample(logits).ok_or(GenerateError::NoFiniteLogit { position })?
                 }
-                other => return Err(wrong("logits", &other)),
+                other => return Err(other.instead_of("logits")),
+            }
+        } else if self.generated > 0 {
+            // The token that comes now is not among those that follow.
+            match *self.decoder.decode_ahead(&rows, self.options.n - self.generated - 1)? {
+                [token] => token,
+                _ => return Err(StepOutput::Argmax(&[]).instead_of("one argmax")),
+            }
+        } else {
+            match self.decoder.step(&rows, Output::LastArgmax)? {
+                StepOutput::Argmax(&[token]) => token,
+                other => return Err(other.instead_of("one argmax")),
             }
         };
         self.position = position + 1;
@@ -223,16 +229,6 @@ impl Iterator for Generator<'_> {
         }
         Some(token)
     }
-}
-
-/// The error for a decoder that does not keep to its contract.
-pub(crate) fn wrong(expected: &'static str, found: &StepOutput<'_>) -> Error {
-    let found = match found {
-        StepOutput::Cache => "nothing",
-        StepOutput::Argmax(_) => "an argmax",
-        StepOutput::Logits(_) => "logits",
-    };
-    GenerateError::WrongOutput { expected, found }.into()
 }
 
 #[cfg(test)]

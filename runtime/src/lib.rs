@@ -42,6 +42,7 @@
 pub mod backend;
 pub mod bench;
 pub mod cpu;
+mod cpu_time;
 pub mod cuda;
 pub mod decoder;
 pub mod doctor;

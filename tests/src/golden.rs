@@ -163,27 +163,28 @@ pub fn check_cases(
     outcome
 }
 
-/// The greedy continuation of a prompt: at most `n` tokens, or up to the end token, which is included.
+/// The greedy continuation of a prompt: at most `n` tokens, or up to the end token, which is included. After the first
+/// token the decoder may run ahead.
 pub fn greedy(decoder: &mut dyn Decoder, prompt: &[u32], n: usize) -> Vec<u32> {
     let mut ids = Vec::new();
     let mut position = 0;
-    let mut pending = prompt.to_vec();
-    while ids.len() < n {
-        let mut next = None;
-        let chunks: Vec<&[u32]> = pending.chunks(decoder.max_rows()).collect();
-        for (i, chunk) in chunks.iter().enumerate() {
-            let output = if i + 1 == chunks.len() { Output::LastArgmax } else { Output::Cache };
-            if let StepOutput::Argmax(tokens) = step(decoder, chunk, position, output) {
-                next = Some(tokens[0]);
-            }
-            position += chunk.len() as u32;
+    let mut next = None;
+    let chunks: Vec<&[u32]> = prompt.chunks(decoder.max_rows()).collect();
+    for (i, chunk) in chunks.iter().enumerate() {
+        let output = if i + 1 == chunks.len() { Output::LastArgmax } else { Output::Cache };
+        if let StepOutput::Argmax(tokens) = step(decoder, chunk, position, output) {
+            next = Some(tokens[0]);
         }
-        let token = next.expect("the last chunk has a result");
+        position += chunk.len() as u32;
+    }
+    let mut token = next.expect("the last chunk has a result");
+    ids.push(token);
+    while ids.len() < n && token != END {
+        let row = Row { token, position, sequence: 0 };
+        let tokens = decoder.decode_ahead(&[row], n - ids.len() - 1);
+        token = tokens.expect("a step inside the context succeeds")[0];
         ids.push(token);
-        if token == END {
-            break;
-        }
-        pending = vec![token];
+        position += 1;
     }
     ids
 }

@@ -174,7 +174,7 @@ fn a_step_uploads_its_state_once_and_downloads_four_bytes_a_row() {
         let mut decoder = decoder(context, |options| options.eager = true);
         driver.forget_calls();
         decoder.step(&gpu::rows(0, 0, &[1, 2, 3]), Output::AllArgmax).unwrap();
-        assert_eq!(driver.calls_of("cuMemcpyHtoDAsync"), ["cuMemcpyHtoDAsync(768)"]);
+        assert_eq!(driver.calls_of("cuMemcpyHtoDAsync"), ["cuMemcpyHtoDAsync(1024)"]);
         assert_eq!(driver.calls_of("cuMemcpyDtoHAsync"), ["cuMemcpyDtoHAsync(12)"]);
         decoder.step(&gpu::rows(0, 3, &[4]), Output::Cache).unwrap();
         assert_eq!(driver.calls_of("cuMemcpyDtoHAsync").len(), 1, "caches stay on the device");

@@ -68,7 +68,7 @@ pub fn invariances(filter: &str) -> impl Iterator<Item = Invariance> {
 /// The conformance cases whose name contains `filter` (all if it is empty), built family by family as they are
 /// asked for.
 pub fn cases(filter: &str) -> impl Iterator<Item = Case> {
-    let families: [fn() -> Vec<Case>; 12] = [
+    let families: [fn() -> Vec<Case>; 13] = [
         crate::embed::cases,
         crate::rms_norm::cases,
         crate::gemv::cases,
@@ -81,6 +81,7 @@ pub fn cases(filter: &str) -> impl Iterator<Item = Case> {
         crate::attention::cases,
         crate::soft_max::cases,
         crate::argmax::cases,
+        crate::sample::cases,
     ];
     families.into_iter().flat_map(|family| family()).filter(move |case| case.name.contains(filter))
 }

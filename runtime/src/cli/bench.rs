@@ -114,11 +114,16 @@ fn write_table(
     }
     writeln!(stdout, "median of {repeat}")?;
     let (prompt, decode) = (format!("prompt {prompt} tok/s"), format!("decode {n} tok/s"));
-    writeln!(stdout, "{:<6} {prompt:>20} {decode:>20} {:>12} {:>13}", "mode", "us/token", "weights GB/s")?;
+    writeln!(
+        stdout,
+        "{:<6} {prompt:>20} {decode:>20} {:>12} {:>13} {:>13}",
+        "mode", "us/token", "weights GB/s", "CPU us/token"
+    )?;
     for Row { mode, measurement, .. } in rows {
         let (prompt, decode) = (measurement.prompt_rate(), measurement.decode_rate());
         let (micros, rate) = (1e6 / decode, bandwidth(model, measurement));
-        writeln!(stdout, "{mode:<6} {prompt:>20.1} {decode:>20.1} {micros:>12.1} {rate:>13.1}")?;
+        let cpu = measurement.decode_cpu_micros().map_or("unknown".to_owned(), |cpu| format!("{cpu:.1}"));
+        writeln!(stdout, "{mode:<6} {prompt:>20.1} {decode:>20.1} {micros:>12.1} {rate:>13.1} {cpu:>13}")?;
     }
     Ok(())
 }
@@ -130,7 +135,7 @@ fn write_json(
     stdout: &mut impl Write,
 ) -> Result<(), std::io::Error> {
     let rows = rows.iter().map(|row| {
-        let Measurement { prompt_rates, decode_rates } = &row.measurement;
+        let Measurement { prompt_rates, decode_rates, decode_cpu_micros } = &row.measurement;
         json!({
             "mode": row.mode,
             "engine": row.engine,
@@ -139,6 +144,8 @@ fn write_json(
             "weights_gb_per_s": bandwidth(model, &row.measurement),
             "all_prompt_tok_per_s": prompt_rates,
             "all_decode_tok_per_s": decode_rates,
+            "cpu_us_per_token": row.measurement.decode_cpu_micros(),
+            "all_cpu_us_per_token": decode_cpu_micros,
         })
     });
     let report = json!({

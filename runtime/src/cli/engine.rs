@@ -25,6 +25,9 @@ pub struct EngineArguments {
     /// Worker threads of the CPU engine [default: the machine's cores].
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
+    /// CUDA: how many steps are queued ahead of the token that is waited for.
+    #[arg(long, default_value_t = 7, value_name = "N")]
+    ahead: usize,
     /// The CUDA device.
     #[arg(long, default_value_t = 0, value_name = "N")]
     device: usize,
@@ -67,6 +70,7 @@ impl EngineArguments {
                 None => ElementType::F32,
             },
             eager,
+            ahead: self.ahead,
             threads: self.threads,
             device: self.device,
             ..EngineOptions::for_model(model.config())

@@ -4,15 +4,17 @@ use std::collections::BTreeMap;
 
 use gpu_driver::{Context, Driver, DriverError, Stream};
 
+use super::ahead::Queue;
 use super::engine_layout::{EngineLayout, Place, StepTensors};
 use super::error::CudaError;
 use super::loaded::LoadedPlan;
 use super::memory::DeviceMemory;
 use super::memory_map::{RegionKind, Span};
 use super::module_cache::{CacheStats, ModuleCache};
+use super::pace::Pace;
 use super::plan_graph::PlanGraph;
 use super::profile::{StepTime, profile};
-use super::step_plan::{EngineRegions, StepPlan, step_plan};
+use super::step_plan::{EngineRegions, StepPlan, advancing_plan, step_plan};
 use super::upload::{Matrix, Uploader};
 use crate::decoder::{Decoder, Output, Row, StepGuard, StepOutput};
 use crate::engine::EngineOptions;
@@ -28,14 +30,14 @@ use crate::model::{Model, ModelConfig};
 #[derive(Debug)]
 pub struct CudaDecoder {
     config: ModelConfig,
-    options: EngineOptions,
-    guard: StepGuard,
-    layout: EngineLayout,
-    regions: EngineRegions,
-    steps: BTreeMap<StepKey, PreparedStep>,
-    memory: DeviceMemory,
+    pub(super) options: EngineOptions,
+    pub(super) guard: StepGuard,
+    pub(super) layout: EngineLayout,
+    pub(super) regions: EngineRegions,
+    pub(super) steps: BTreeMap<StepKey, PreparedStep>,
+    pub(super) memory: DeviceMemory,
     cache: ModuleCache,
-    stream: Stream,
+    pub(super) stream: Stream,
     device: String,
     /// Why graphs are not used, if they are not.
     eager: Option<String>,
@@ -43,19 +45,34 @@ pub struct CudaDecoder {
     /// The step whose graph is told of: the last one.
     latest: StepKey,
     /// Whether everything queued has been waited for.
-    idle: bool,
-    results: Vec<u32>,
+    pub(super) idle: bool,
+    /// Steps that run ahead of the caller.
+    pub(super) queue: Option<Queue>,
+    /// Steps that were queued ahead so far.
+    pub(super) begun: u32,
+    pub(super) results: Vec<u32>,
 }
 
 /// Rows, and what they are for.
 type StepKey = (usize, u8);
 
+/// What a plan is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// A step that the host begins and waits for.
+    Step(Output),
+    /// A step of a queue.
+    Ahead,
+}
+
 /// A plan that is loaded, and its graph unless steps run eagerly.
 #[derive(Debug)]
-struct PreparedStep {
+pub(super) struct PreparedStep {
     graph: Option<PlanGraph>,
     plan: LoadedPlan,
     result_words: usize,
+    /// Of [`Purpose::Ahead`].
+    pub(super) pace: Pace,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -121,11 +138,13 @@ impl CudaDecoder {
             cache,
             stream,
             stats: Counts::default(),
-            latest: key(1, Output::LastArgmax),
+            latest: key(1, Purpose::Step(Output::LastArgmax)),
             idle: true,
+            queue: None,
+            begun: 0,
             results: Vec::new(),
         };
-        decoder.prepare(1, Output::LastArgmax)?;
+        decoder.prepare(1, Purpose::Step(Output::LastArgmax))?;
         Ok(decoder)
     }
 
@@ -167,12 +186,13 @@ impl CudaDecoder {
     /// As [`step`](Decoder::step).
     pub fn profile(&mut self, rows: &[Row], output: Output, runs: usize) -> Result<Vec<StepTime>, Error> {
         self.guard.check(rows)?;
+        let purpose = Purpose::Step(output);
         self.settle()?;
-        self.prepare(rows.len(), output)?;
+        self.prepare(rows.len(), purpose)?;
         self.write_state(rows)?;
         self.idle = false;
         let context = rows.iter().map(|row| u64::from(row.position) + 1).max().unwrap_or(0);
-        let times = profile(&self.prepared(rows.len(), output)?.plan, &self.stream, runs, context)
+        let times = profile(&self.prepared(rows.len(), purpose)?.plan, &self.stream, runs, context)
             .map_err(failed("profiling a step"))?;
         self.idle = true;
         self.guard.commit(rows);
@@ -184,20 +204,30 @@ impl CudaDecoder {
     /// # Errors
     /// If the plan cannot be made.
     pub fn listing(&mut self, rows: usize, output: Output, context: u64) -> Result<String, Error> {
-        self.prepare(rows, output)?;
-        Ok(self.prepared(rows, output)?.plan.plan().listing(context).to_string())
+        self.prepare(rows, Purpose::Step(output))?;
+        Ok(self.prepared(rows, Purpose::Step(output))?.plan.plan().listing(context).to_string())
     }
 
     /// Makes the plan and the graph for a kind of step, unless they are there.
-    fn prepare(&mut self, rows: usize, output: Output) -> Result<(), Error> {
-        if self.steps.contains_key(&key(rows, output)) {
+    pub(super) fn prepare(&mut self, rows: usize, purpose: Purpose) -> Result<(), Error> {
+        if self.steps.contains_key(&key(rows, purpose)) {
             return Ok(());
         }
+        let output = match purpose {
+            Purpose::Step(output) => output,
+            Purpose::Ahead => Output::AllArgmax,
+        };
         let tensors = StepTensors::new(&self.config, &self.options, rows, output)?;
         self.make_room(&tensors)?;
+        let (layout, regions, target) = (&self.layout, &self.regions, self.cache.target());
         let map = self.memory.map();
-        let StepPlan { plan, result_bytes } =
-            step_plan(&tensors, &self.layout, &self.regions, map, self.cache.target())?;
+        let StepPlan { plan, result_bytes } = match purpose {
+            Purpose::Step(_) => step_plan(&tensors, layout, regions, map, target)?,
+            Purpose::Ahead => {
+                let plan = advancing_plan(&tensors, layout, regions, map, target)?;
+                StepPlan { plan, result_bytes: 0 }
+            }
+        };
         let plan = LoadedPlan::new(plan, &self.memory, &self.cache).map_err(failed("compiling kernels"))?;
         let mut graph = None;
         if self.eager.is_none() {
@@ -211,7 +241,8 @@ impl CudaDecoder {
             }
         }
         let result_words = (result_bytes / 4) as usize;
-        self.steps.insert(key(rows, output), PreparedStep { graph, plan, result_words });
+        let step = PreparedStep { graph, plan, result_words, pace: Pace::new() };
+        self.steps.insert(key(rows, purpose), step);
         Ok(())
     }
 
@@ -230,26 +261,49 @@ impl CudaDecoder {
         Ok(())
     }
 
-    fn prepared(&self, rows: usize, output: Output) -> Result<&PreparedStep, Error> {
-        self.steps.get(&key(rows, output)).ok_or_else(|| {
+    pub(super) fn prepared(&self, rows: usize, purpose: Purpose) -> Result<&PreparedStep, Error> {
+        self.steps.get(&key(rows, purpose)).ok_or_else(|| {
             let what = format!("the plan for {rows} rows");
             Error::device("cuda", "finding a plan", CudaError::Overflow { what })
         })
     }
 
-    /// Waits for what a step that failed may have left in the queue: it reads the state that the next one writes.
-    fn settle(&mut self) -> Result<(), Error> {
+    /// Queues a prepared step and counts it.
+    pub(super) fn launch(&mut self, rows: usize, purpose: Purpose) -> Result<(), Error> {
+        let step = self.prepared(rows, purpose)?;
+        let used_graph = step.graph.is_some();
+        match &step.graph {
+            Some(graph) => graph.launch(&self.stream),
+            None => step.plan.run(&self.stream),
+        }
+        .map_err(failed("running a step"))?;
+        self.latest = key(rows, purpose);
+        if used_graph {
+            self.stats.graph_steps += 1;
+        } else {
+            self.stats.eager_steps += 1;
+        }
+        Ok(())
+    }
+
+    /// Waits for what is left in the queue of steps that nobody asks for any more, or of one that failed: it uses the
+    /// state that the next step writes.
+    pub(super) fn settle(&mut self) -> Result<(), Error> {
+        self.queue = None;
         if !self.idle {
-            self.stream.synchronize().map_err(driver_failed("waiting for a step that failed"))?;
+            self.stream.synchronize().map_err(driver_failed("waiting for earlier steps"))?;
             self.idle = true;
         }
         Ok(())
     }
 
-    fn write_state(&self, rows: &[Row]) -> Result<(), Error> {
+    /// Writes the host's copy of the state of a step, which nothing may be reading.
+    pub(super) fn write_state(&self, rows: &[Row]) -> Result<(), Error> {
         let state = self.memory.host(self.regions.host_state).map_err(failed("writing the step's state"))?;
         let stride = (self.layout.state_stride / 4) as usize;
-        let columns: [fn(&Row) -> u32; 3] = [|row| row.token, |row| row.position, |row| row.sequence];
+        let begun = self.begun;
+        let columns: [&dyn Fn(&Row) -> u32; 4] =
+            [&|row| row.token, &|row| row.position, &|row| row.sequence, &|_| begun];
         for (index, column) in columns.into_iter().enumerate() {
             for (row, value) in rows.iter().map(column).enumerate() {
                 state
@@ -281,26 +335,16 @@ impl Decoder for CudaDecoder {
     fn step(&mut self, rows: &[Row], output: Output) -> Result<StepOutput<'_>, Error> {
         self.guard.check(rows)?;
         self.settle()?;
-        self.prepare(rows.len(), output)?;
-        // The last step has been waited for, so nothing reads the state that is overwritten here.
+        let purpose = Purpose::Step(output);
+        self.prepare(rows.len(), purpose)?;
+        // All earlier steps have been waited for, so nothing reads the state that is overwritten here.
         self.write_state(rows)?;
         self.idle = false;
-        let step = self.prepared(rows.len(), output)?;
-        let (words, used_graph) = (step.result_words, step.graph.is_some());
-        match &step.graph {
-            Some(graph) => graph.launch(&self.stream),
-            None => step.plan.run(&self.stream),
-        }
-        .map_err(failed("running a step"))?;
+        self.launch(rows.len(), purpose)?;
         self.stream.synchronize().map_err(driver_failed("running a step"))?;
         self.idle = true;
-        self.latest = key(rows.len(), output);
-        if used_graph {
-            self.stats.graph_steps += 1;
-        } else {
-            self.stats.eager_steps += 1;
-        }
         self.guard.commit(rows);
+        let words = self.prepared(rows.len(), purpose)?.result_words;
         self.results.resize(words, 0);
         if words > 0 {
             let pinned = self.memory.host(self.regions.host_results).map_err(failed("reading results"))?;
@@ -313,6 +357,10 @@ impl Decoder for CudaDecoder {
         })
     }
 
+    fn decode_ahead(&mut self, rows: &[Row], ahead: usize) -> Result<&[u32], Error> {
+        self.run_ahead(rows, ahead)
+    }
+
     fn describe(&self) -> String {
         let DecoderStats { nodes, edges, .. } = self.stats();
         match &self.eager {
@@ -323,15 +371,16 @@ impl Decoder for CudaDecoder {
 }
 
 /// A key with an order, which [`Output`] lacks.
-const fn key(rows: usize, output: Output) -> StepKey {
-    let output = match output {
-        Output::Cache => 0,
-        Output::LastArgmax => 1,
-        Output::LastLogits => 2,
-        Output::AllArgmax => 3,
-        Output::AllLogits => 4,
+pub(super) const fn key(rows: usize, purpose: Purpose) -> StepKey {
+    let purpose = match purpose {
+        Purpose::Step(Output::Cache) => 0,
+        Purpose::Step(Output::LastArgmax) => 1,
+        Purpose::Step(Output::LastLogits) => 2,
+        Purpose::Step(Output::AllArgmax) => 3,
+        Purpose::Step(Output::AllLogits) => 4,
+        Purpose::Ahead => 5,
     };
-    (rows, output)
+    (rows, purpose)
 }
 
 fn open(ordinal: usize) -> Result<Context, Error> {
@@ -369,7 +418,7 @@ fn load(
         Ok((
             allocate("weights", RegionKind::Constant, layout.weight_bytes)?,
             allocate("caches", RegionKind::State, layout.cache_bytes)?,
-            allocate("state", RegionKind::Scratch, layout.state_bytes())?,
+            allocate("state", RegionKind::State, layout.state_bytes())?,
             allocate("workspace", RegionKind::Scratch, layout.workspace_bytes)?,
         ))
     };
@@ -381,6 +430,7 @@ fn load(
     let host_state = host("host state", layout.state_bytes())?;
     // Enough for the token ids of a step; logits take more, and get it when they are first asked for.
     let host_results = host("host results", options.max_rows as u64 * 4)?;
+    let ring = memory.allocate_mapped("ring", layout.ring_bytes).map_err(failed("allocating memory"))?;
 
     let total = layout.weight_bytes;
     let mut uploader = Uploader::new(context, total).map_err(failed("uploading weights"))?;
@@ -399,14 +449,15 @@ fn load(
         .send_to(&memory, Span { region: weights, offset, bytes }, bytemuck::cast_slice(&table))
         .map_err(failed("uploading the rotation table"))?;
     uploader.finish().map_err(failed("uploading weights"))?;
-    let regions = EngineRegions { weights, caches, state, workspace, counters, host_state, host_results };
+    let regions =
+        EngineRegions { weights, caches, state, workspace, counters, host_state, host_results, ring };
     Ok((memory, regions))
 }
 
-fn failed(action: impl Into<String>) -> impl FnOnce(CudaError) -> Error {
+pub(super) fn failed(action: impl Into<String>) -> impl FnOnce(CudaError) -> Error {
     move |error| Error::device("cuda", action, error)
 }
 
-fn driver_failed(action: impl Into<String>) -> impl FnOnce(DriverError) -> Error {
+pub(super) fn driver_failed(action: impl Into<String>) -> impl FnOnce(DriverError) -> Error {
     move |error| Error::device("cuda", action, error)
 }

@@ -35,8 +35,12 @@ pub struct EngineLayout {
     pub caches: Vec<(Place, Place)>,
     /// Bytes of the caches' allocation.
     pub cache_bytes: u64,
-    /// Tokens, positions and sequences: three vectors of `max_rows` words, this many bytes apart.
+    /// Tokens, positions, sequences and counts of steps: four vectors of `max_rows` words, this many bytes apart.
     pub state_stride: u64,
+    /// Steps of the ring of tokens, a power of two.
+    pub ring_slots: usize,
+    /// Bytes of the ring of tokens: a count and a token for each of `max_rows` rows of each step.
+    pub ring_bytes: u64,
     /// Bytes of the workspace that the largest of the usual steps needs: intermediates and scratch of kernels.
     pub workspace_bytes: u64,
     /// Bytes of counters of kernels.
@@ -78,7 +82,12 @@ impl EngineLayout {
             workspace_bytes = workspace_bytes.max(step.workspace_bytes());
             counter_bytes = counter_bytes.max(step.working.counters);
         }
+        // One step more than are ahead, so that no entry is overwritten before it is read.
+        let ring_slots = (options.ahead + 1).next_power_of_two();
+        let ring_bytes = (ring_slots as u64).saturating_mul(options.max_rows as u64 * 8);
         Ok(Self {
+            ring_slots,
+            ring_bytes,
             weights,
             rope_table,
             weight_bytes: arena.bytes(),
@@ -92,7 +101,12 @@ impl EngineLayout {
 
     /// Bytes of the step state.
     pub const fn state_bytes(&self) -> u64 {
-        3 * self.state_stride
+        4 * self.state_stride
+    }
+
+    /// The place in the state of its vector `index`: 0 tokens, 1 positions, 2 sequences, 3 counts of steps.
+    pub const fn state_vector(&self, index: u64) -> Place {
+        Place { offset: index * self.state_stride, bytes: self.state_stride }
     }
 
     /// What the engine needs on the device.

@@ -51,6 +51,12 @@ pub enum CudaError {
         /// The device's.
         target: Target,
     },
+    /// A step that has ended without telling its tokens.
+    #[error("step {step} of the queue has ended and has told no token")]
+    NoToken {
+        /// The count of the step.
+        step: u32,
+    },
     /// An operation that this backend does not have.
     #[error(transparent)]
     Unsupported(#[from] DispatchError),

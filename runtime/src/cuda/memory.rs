@@ -43,14 +43,14 @@ impl DeviceMemory {
     /// Adds a buffer whose contents stay as they are.
     ///
     /// # Errors
-    /// [`CudaError::InvalidParameter`] for [`RegionKind::Host`], or a buffer of another context.
+    /// [`CudaError::InvalidParameter`] for a kind of host memory, or a buffer of another context.
     pub fn add(
         &mut self,
         name: &str,
         kind: RegionKind,
         buffer: DeviceBuffer<u8>,
     ) -> Result<RegionId, CudaError> {
-        if kind == RegionKind::Host {
+        if matches!(kind, RegionKind::Host | RegionKind::Mapped) {
             return Err(invalid("the kind of a device buffer", "on the device", format!("{kind:?}")));
         }
         if !self.context.same_as(buffer.context()) {
@@ -95,15 +95,20 @@ impl DeviceMemory {
     /// # Errors
     /// The driver's, with the region's name.
     pub fn allocate_host(&mut self, name: &str, bytes: u64) -> Result<RegionId, CudaError> {
-        let words = words(name, bytes)?;
-        let pinned = SharedPinned::zeroed(&self.context, words)
-            .map_err(CudaError::driver(format!("allocating {bytes} bytes of pinned memory for {name}")))?;
-        let region = Region {
-            name: name.to_owned(),
-            kind: RegionKind::Host,
-            base: pinned.host_ptr() as u64,
-            bytes: pinned.byte_len() as u64,
-        };
+        self.allocate_pinned(name, RegionKind::Host, bytes)
+    }
+
+    /// Allocates zeroed pinned host memory of at least `bytes` bytes, in whole words, that kernels write.
+    ///
+    /// # Errors
+    /// The driver's, with the region's name.
+    pub fn allocate_mapped(&mut self, name: &str, bytes: u64) -> Result<RegionId, CudaError> {
+        self.allocate_pinned(name, RegionKind::Mapped, bytes)
+    }
+
+    fn allocate_pinned(&mut self, name: &str, kind: RegionKind, bytes: u64) -> Result<RegionId, CudaError> {
+        let (base, pinned) = pinned(&self.context, name, kind, bytes)?;
+        let region = Region { name: name.to_owned(), kind, base, bytes: pinned.byte_len() as u64 };
         Ok(self.register(region, Allocation::Host(Arc::new(pinned))))
     }
 
@@ -120,10 +125,7 @@ impl DeviceMemory {
                 (buffer.device_ptr().0, buffer.byte_len() as u64, Allocation::Device(Arc::new(buffer)))
             }
             Allocation::Host(_) => {
-                let action = format!("allocating {bytes} bytes of pinned memory for {}", region.name);
-                let pinned = SharedPinned::zeroed(&self.context, words(&region.name, bytes)?)
-                    .map_err(CudaError::driver(action))?;
-                let base = pinned.host_ptr() as u64;
+                let (base, pinned) = pinned(&self.context, &region.name, region.kind, bytes)?;
                 (base, pinned.byte_len() as u64, Allocation::Host(Arc::new(pinned)))
             }
         };
@@ -137,7 +139,7 @@ impl DeviceMemory {
         Ok(())
     }
 
-    /// The pinned memory of a host region.
+    /// The pinned memory of a host region, mapped or not.
     ///
     /// # Errors
     /// [`CudaError::InvalidParameter`] if `id` is no host region of this memory.
@@ -197,6 +199,22 @@ fn device_buffer(context: &Context, name: &str, bytes: u64) -> Result<DeviceBuff
     let len = usize::try_from(bytes).map_err(|_| CudaError::Overflow { what: name.to_owned() })?;
     DeviceBuffer::uninit(context, len)
         .map_err(CudaError::driver(format!("allocating {bytes} bytes for {name}")))
+}
+
+/// Pinned memory with the address by which plans know it.
+fn pinned(
+    context: &Context,
+    name: &str,
+    kind: RegionKind,
+    bytes: u64,
+) -> Result<(u64, SharedPinned<u32>), CudaError> {
+    let fail = || CudaError::driver(format!("allocating {bytes} bytes of pinned memory for {name}"));
+    let pinned = SharedPinned::zeroed(context, words(name, bytes)?).map_err(fail())?;
+    let base = match kind {
+        RegionKind::Mapped => pinned.device_ptr().map_err(fail())?.0,
+        _ => pinned.host_ptr() as u64,
+    };
+    Ok((base, pinned))
 }
 
 fn words(name: &str, bytes: u64) -> Result<usize, CudaError> {

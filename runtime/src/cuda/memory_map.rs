@@ -27,6 +27,8 @@ pub enum RegionKind {
     Scratch,
     /// Page-locked host memory. Only copies touch it.
     Host,
+    /// Page-locked host memory that kernels write while the host reads it. No copy touches it.
+    Mapped,
 }
 
 /// One allocation.
@@ -36,7 +38,7 @@ pub struct Region {
     pub name: String,
     /// What it is for.
     pub kind: RegionKind,
-    /// Its address: a device address, or a host address for [`RegionKind::Host`].
+    /// Its address: the one that kernels use, or the host's for [`RegionKind::Host`].
     pub base: u64,
     /// Its size.
     pub bytes: u64,

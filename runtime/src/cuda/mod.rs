@@ -18,6 +18,7 @@
 //! | [`loaded`], [`plan_graph`], [`profile`](mod@profile) | the three ways to run a plan |
 //! | [`engine_layout`], [`step_plan`] | the plan of a decoding step |
 //! | [`decoder`] | [`Decoder`](crate::decoder::Decoder) on a GPU |
+//! | `ahead`, `pace` | steps that are queued ahead of the host, and how it waits for them |
 //! | [`attention_ops`] | attention and KV scatter as plain functions |
 //! | [`runner`] | conformance cases and jobs on a GPU |
 //!
@@ -60,6 +61,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod ahead;
 pub mod attention_ops;
 mod byte_set;
 pub mod decoder;
@@ -76,6 +78,7 @@ mod lower_group;
 pub mod memory;
 pub mod memory_map;
 pub mod module_cache;
+mod pace;
 pub mod plan;
 pub mod plan_error;
 pub mod plan_graph;

@@ -191,8 +191,8 @@ impl LaunchPlan {
     /// Appends a copy of `source` to `target`, between host and device or on the device.
     ///
     /// # Errors
-    /// [`PlanError`] if the lengths differ, a span is not inside its region, the target is constant, the two overlap
-    /// or are both on the host, or the source has no contents.
+    /// [`PlanError`] if the lengths differ, a span is not inside its region or is mapped, the target is constant, the
+    /// two overlap or are both on the host, or the source has no contents.
     pub fn copy(&mut self, target: Span, source: Span) -> Result<(), PlanError> {
         let show = |span| self.memory.display(span).to_string();
         if target.bytes != source.bytes {
@@ -200,6 +200,11 @@ impl LaunchPlan {
         }
         let target_kind = self.check_inside("copy", target)?;
         let source_kind = self.check_inside("copy", source)?;
+        for (kind, span) in [(target_kind, target), (source_kind, source)] {
+            if kind == RegionKind::Mapped {
+                return Err(PlanError::Host { step: "copy".into(), span: show(span) });
+            }
+        }
         if target_kind == RegionKind::Constant {
             return Err(PlanError::Constant { step: "copy".into(), span: show(target) });
         }
@@ -227,7 +232,7 @@ impl LaunchPlan {
                 let (step, span) = error();
                 return Err(PlanError::Constant { step, span });
             }
-            RegionKind::Host => {
+            RegionKind::Host | RegionKind::Mapped => {
                 let (step, span) = error();
                 return Err(PlanError::Host { step, span });
             }

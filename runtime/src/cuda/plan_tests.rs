@@ -10,26 +10,28 @@ use super::plan::{Argument, LaunchPlan};
 use super::plan_error::PlanError;
 use super::testing::{FakeKernel, param};
 
-/// Regions weights (constant), cache (state), scratch and pinned (host), 4 KiB each.
+/// Regions weights (constant), cache (state), scratch, pinned (host) and ring (mapped), 4 KiB each.
 struct Fixture {
     plan: LaunchPlan,
-    ids: [RegionId; 4],
+    ids: [RegionId; 5],
 }
 
 const WEIGHTS: usize = 0;
 const CACHE: usize = 1;
 const SCRATCH: usize = 2;
 const PINNED: usize = 3;
+const RING: usize = 4;
 
 fn fixture() -> Fixture {
     let mut map = MemoryMap::new();
-    let kinds = [RegionKind::Constant, RegionKind::State, RegionKind::Scratch, RegionKind::Host];
-    let names = ["weights", "cache", "scratch", "pinned"];
+    let kinds =
+        [RegionKind::Constant, RegionKind::State, RegionKind::Scratch, RegionKind::Host, RegionKind::Mapped];
+    let names = ["weights", "cache", "scratch", "pinned", "ring"];
     let mut add = |i: usize| {
         let base = 0x7000_0000_0000 + 0x10_0000 * i as u64;
         map.add(Region { name: names[i].into(), kind: kinds[i], base, bytes: 4096 })
     };
-    let ids = [add(0), add(1), add(2), add(3)];
+    let ids = [add(0), add(1), add(2), add(3), add(4)];
     Fixture { plan: LaunchPlan::new(Arc::new(map)), ids }
 }
 
@@ -188,4 +190,16 @@ fn the_listing_shows_steps_operands_order_and_cost() {
         1  fake  grid 1 block 32  x=scratch[0..64]  y->scratch[256..288]  read 64 B, written 32 B, 7 op  after 0\n\
         2 steps, 1 launches of 1 kernels, 1 edges; read 128 B, written 96 B, 7 op at context 7\n";
     assert_eq!(f.plan.listing(7).to_string(), expected);
+}
+
+#[test]
+fn mapped_memory_is_for_kernels_and_not_for_copies() {
+    let mut f = fixture();
+    let argument = f.f32(RING, 64, 16);
+    f.launch(&[param("ring", Access::ReadWrite, 16)], &[argument]).unwrap();
+    let (ring, device) = (f.span(RING, 0, 16), f.span(CACHE, 0, 16));
+    let refused = |step| format!("{step} cannot use ring[0..16], which is host memory");
+    assert_eq!(f.plan.copy(ring, device).unwrap_err().to_string(), refused("copy"));
+    assert_eq!(f.plan.copy(device, ring).unwrap_err().to_string(), refused("copy"));
+    assert_eq!(f.plan.fill(ring, 0).unwrap_err().to_string(), refused("fill"));
 }

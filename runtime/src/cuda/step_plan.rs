@@ -1,15 +1,19 @@
-//! The launch plan of one kind of step: state up, kernels, results down.
+//! The launch plan of one kind of step: state up, kernels, results down; or kernels alone, where a step hands its tokens
+//! to the next.
 
 use std::sync::Arc;
 
 use graph::execute_graph;
+use kernels::KernelError;
+use kernels::sample::Advance;
 use ptx_builder::Target;
+use tensor_formats::ElementType;
 
 use super::engine_layout::{EngineLayout, Place, StepTensors};
 use super::error::CudaError;
 use super::executor::{Bindings, CudaExecutor};
 use super::memory_map::{MemoryMap, RegionId, Span};
-use super::plan::LaunchPlan;
+use super::plan::{Argument, LaunchPlan};
 use crate::error::Error;
 
 /// An engine's regions.
@@ -19,7 +23,7 @@ pub struct EngineRegions {
     pub weights: RegionId,
     /// KV caches.
     pub caches: RegionId,
-    /// Tokens, positions and sequences on the device.
+    /// Tokens, positions, sequences and counts of steps on the device.
     pub state: RegionId,
     /// Intermediates, and scratch of kernels.
     pub workspace: RegionId,
@@ -29,6 +33,8 @@ pub struct EngineRegions {
     pub host_state: RegionId,
     /// The host's copy of the results.
     pub host_results: RegionId,
+    /// The ring of tokens that the host reads while steps run.
+    pub ring: RegionId,
 }
 
 /// A step's plan and what it leaves on the host.
@@ -72,6 +78,44 @@ pub fn step_plan(
     Ok(StepPlan { plan, result_bytes })
 }
 
+/// Makes the plan of the step `tensors`, which takes its state from the device's memory and leaves there that of the step
+/// that follows: each row's token becomes the one that was chosen for it, at the next position. The tokens also go to
+/// the ring, as [`Advance`] does it.
+///
+/// # Errors
+/// If the step chooses no tokens, an operation has no kernel, or memory is too small for the step.
+pub fn advancing_plan(
+    tensors: &StepTensors,
+    layout: &EngineLayout,
+    regions: &EngineRegions,
+    map: &Arc<MemoryMap>,
+    target: Target,
+) -> Result<LaunchPlan, Error> {
+    let fail = |error: CudaError| Error::device("cuda", "planning a step", error);
+    let bindings = bind(tensors, layout, regions, map).map_err(fail)?;
+    let mut executor = CudaExecutor::new(LaunchPlan::new(Arc::clone(map)), &bindings, target);
+    execute_graph(&tensors.rewrite.graph, &tensors.memory, &mut executor)
+        .map_err(|error| Error::device("cuda", "planning a step", error))?;
+    let mut plan = executor.finish();
+    let chosen =
+        tensors.result.and_then(|id| tensors.memory.view(id)).filter(|view| view.dtype == ElementType::U32);
+    let Some(chosen) = chosen else {
+        let reason = "a step that chooses no tokens".to_owned();
+        return Err(fail(KernelError::Unsupported { kernel: "advance", reason }.into()));
+    };
+    let kernel =
+        Advance::new(chosen.shape.elements(), layout.ring_slots).map_err(|error| fail(error.into()))?;
+    let state = |index| {
+        let Place { offset, bytes } = layout.state_vector(index);
+        Span { region: regions.state, offset, bytes }
+    };
+    let ring = Span { region: regions.ring, offset: 0, bytes: layout.ring_bytes };
+    let spans = [bindings.span(&chosen).map_err(fail)?, state(0), state(1), state(3), ring];
+    let arguments = spans.map(|span| Argument { span, element: ElementType::U32 });
+    plan.launch(Arc::new(kernel), &arguments).map_err(|error| fail(error.into()))?;
+    Ok(plan)
+}
+
 fn bind(
     tensors: &StepTensors,
     layout: &EngineLayout,
@@ -82,8 +126,7 @@ fn bind(
     let mut bindings = Bindings::new();
     let state = [tensors.tokens, tensors.positions, tensors.sequences];
     for (index, id) in (0..).zip(state) {
-        let place = Place { offset: index * layout.state_stride, bytes: layout.state_stride };
-        bindings.bind(id, span(regions.state, place));
+        bindings.bind(id, span(regions.state, layout.state_vector(index)));
     }
     for (id, name) in &tensors.weights {
         let place = layout.weights.get(name).ok_or_else(|| CudaError::NoPlace { weight: name.clone() })?;

@@ -10,10 +10,10 @@ use super::engine_layout::{EngineLayout, StepTensors};
 use super::layout::ALIGNMENT;
 use super::memory_map::{MemoryMap, Region, RegionKind};
 use super::plan::{LaunchPlan, Step};
-use super::step_plan::{EngineRegions, StepPlan, step_plan};
+use super::step_plan::{EngineRegions, StepPlan, advancing_plan, step_plan};
 use crate::decoder::Output;
 use crate::engine::{Activations, EngineOptions};
-use crate::error::chain;
+use crate::error::{Error, chain};
 use crate::model::{Model, ModelConfig};
 
 const OUTPUTS: [Output; 5] =
@@ -45,11 +45,12 @@ fn engine_with(max_rows: usize, change: impl FnOnce(&mut EngineOptions)) -> Engi
     let regions = EngineRegions {
         weights: add("weights", RegionKind::Constant, layout.weight_bytes),
         caches: add("caches", RegionKind::State, layout.cache_bytes),
-        state: add("state", RegionKind::Scratch, layout.state_bytes()),
+        state: add("state", RegionKind::State, layout.state_bytes()),
         workspace: add("workspace", RegionKind::Scratch, layout.workspace_bytes),
         counters: add("counters", RegionKind::State, layout.counter_bytes),
         host_state: add("host state", RegionKind::Host, layout.state_bytes()),
         host_results: add("host results", RegionKind::Host, 1 << 20),
+        ring: add("ring", RegionKind::Mapped, layout.ring_bytes),
     };
     Engine { config, options, layout, regions, map: Arc::new(map) }
 }
@@ -58,6 +59,11 @@ impl Engine {
     fn plan(&self, rows: usize, output: Output) -> StepPlan {
         let tensors = StepTensors::new(&self.config, &self.options, rows, output).unwrap();
         step_plan(&tensors, &self.layout, &self.regions, &self.map, Target::SM_90A).unwrap()
+    }
+
+    fn advancing_plan(&self, rows: usize, output: Output) -> Result<LaunchPlan, Error> {
+        let tensors = StepTensors::new(&self.config, &self.options, rows, output)?;
+        advancing_plan(&tensors, &self.layout, &self.regions, &self.map, Target::SM_90A)
     }
 }
 
@@ -121,6 +127,28 @@ fn a_step_starts_with_its_state_and_ends_with_its_results() {
             }
         }
     }
+}
+
+/// Nothing of such a step comes from the host, and nothing but its last launch writes what the next one begins with.
+#[test]
+fn a_step_that_hands_on_its_tokens_is_launches_alone() {
+    let engine = engine(Activations::Q8, 8);
+    for rows in [1, 2, 5, 8] {
+        let plan = engine.advancing_plan(rows, Output::AllArgmax).unwrap();
+        assert_eq!((plan.n_launches(), count(&plan, "advance")), (plan.steps().len(), 1));
+        if rows == 1 {
+            assert_eq!(plan.n_launches(), 5 * engine.config.n_layers + 4);
+        }
+        let (last, others) = plan.steps().split_last().unwrap();
+        let shared = [engine.regions.state, engine.regions.ring];
+        let writes =
+            |step: &Step| step.accesses().writes.iter().filter(|span| shared.contains(&span.region)).count();
+        assert_eq!((writes(last), others.iter().map(writes).sum::<usize>()), (4, 0), "{plan}");
+        let edges = plan.edges();
+        assert!((0..plan.steps().len() - 1).all(|step| edges.iter().any(|edge| edge.from == step)), "{plan}");
+    }
+    let error = chain(&engine.advancing_plan(2, Output::AllLogits).unwrap_err());
+    assert!(error.contains("chooses no tokens"), "{error}");
 }
 
 #[test]

@@ -21,6 +21,9 @@ pub fn model() -> Model {
     data::model("synthetic/tiny-q4_k_m.gguf")
 }
 
+/// The program's steps, the prompt's among them.
+const STEPS: usize = 5;
+
 /// A program that generates a few tokens.
 pub struct Program {
     pub model: Model,
@@ -89,9 +92,9 @@ impl Program {
             Err(error) => return run.errors.push(error.chain()),
         };
         let mut rows = gpu::rows(0, 0, &[7, 8, 9]);
-        for step in 0..3 {
+        for step in 0..STEPS {
             run.began.push((Phase::Step(step), sim.trace().len()));
-            let token = match take_step(&mut decoder, &rows, &mut run.errors) {
+            let token = match take_step(&mut decoder, step, &rows, &mut run.errors) {
                 Some(token) => token,
                 None => return,
             };
@@ -105,12 +108,18 @@ impl Program {
     }
 }
 
-/// The token of a step. Where the step fails, it is asked for once more.
-fn take_step(decoder: &mut CudaDecoder, rows: &[Row], errors: &mut Vec<String>) -> Option<u32> {
+/// The token of a step: the prompt is one, the others may run ahead. Where the step fails, it is asked for once more.
+fn take_step(decoder: &mut CudaDecoder, step: usize, rows: &[Row], errors: &mut Vec<String>) -> Option<u32> {
     for _ in 0..2 {
-        match decoder.step(rows, Output::LastArgmax) {
-            Ok(StepOutput::Argmax(tokens)) => return Some(tokens[0]),
-            Ok(other) => panic!("asked for a token, got {other:?}"),
+        let token = match step {
+            0 => decoder.step(rows, Output::LastArgmax).map(|output| match output {
+                StepOutput::Argmax(tokens) => tokens[0],
+                other => panic!("asked for a token, got {other:?}"),
+            }),
+            _ => decoder.decode_ahead(rows, STEPS - step - 1).map(|tokens| tokens[0]),
+        };
+        match token {
+            Ok(token) => return Some(token),
             Err(error) => errors.push(error.chain()),
         }
     }
@@ -133,7 +142,7 @@ impl Expected {
         let sim = new_sim();
         let run = program.run(&sim);
         assert_eq!((run.errors.as_slice(), run.dropped.as_slice(), run.eager), (&[][..], &[][..], None));
-        assert_eq!(run.tokens.len(), 3);
+        assert_eq!(run.tokens.len(), STEPS);
         sim::check_clean(&sim);
         Self { tokens: run.tokens, calls: sim.trace(), began: run.began }
     }
