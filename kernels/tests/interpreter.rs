@@ -72,7 +72,7 @@ fn attention() {
 
 #[test]
 fn rows_to_distributions_and_tokens() {
-    check(&["soft_max", "argmax"]);
+    check(&["soft_max", "argmax", "advance"]);
 }
 
 #[test]
