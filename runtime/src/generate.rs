@@ -131,7 +131,8 @@ impl<'a> Generator<'a> {
         options: GenerateOptions,
     ) -> Result<Self, Error> {
         check_fit(prompt.len(), options.n, decoder.max_seq())?;
-        let sampler = Sampler::new(options.sampling)?;
+        let mut sampler = Sampler::new(options.sampling)?;
+        sampler.accept(prompt);
         let stats = Stats { prompt_tokens: prompt.len(), ..Stats::default() };
         Ok(Self {
             decoder,
@@ -170,7 +171,8 @@ impl<'a> Generator<'a> {
         let token = if !self.options.sampling.is_greedy() {
             match self.decoder.step(&rows, Output::LastLogits)? {
                 StepOutput::Logits(logits) => {
-                    self.sampler.sample(logits).ok_or(GenerateError::NoFiniteLogit { position })?
+                    let token = self.sampler.sample(logits, position as u32);
+                    token.ok_or(GenerateError::NoFiniteLogit { position })?
                 }
                 other => return Err(other.instead_of("logits")),
             }
@@ -186,6 +188,7 @@ impl<'a> Generator<'a> {
                 other => return Err(other.instead_of("one argmax")),
             }
         };
+        self.sampler.accept(&[token]);
         self.position = position + 1;
         self.pending.clear();
         self.pending.push(token);

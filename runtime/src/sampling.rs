@@ -1,31 +1,58 @@
 //! From logits to the next token.
+//!
+//! [`kernels::sample::definition`] says how logits become weights and how a draw is made, in operations that every
+//! machine rounds alike; here is what is done with them, in integers. So the same logits, seed and position give the
+//! same token everywhere.
+
+use std::collections::VecDeque;
+
+use kernels::sample::definition::{WEIGHT_ONE, exponent_scale, key, penalised, random_bits, share, weight};
 
 use crate::error::OptionError;
-use crate::random::SplitMix64;
 
 /// How the next token is chosen. The default is greedy.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SamplingOptions {
-    /// What logits are divided by; 0 takes the most likely token, and the other options have no effect.
+    /// What logits are divided by; 0 takes the most likely token, and only the penalty has an effect besides.
     pub temperature: f32,
     /// Only the most likely `top_k` tokens take part; 0 for all.
     pub top_k: usize,
-    /// Only the most likely tokens that together have this probability take part; 1 for all. Taken after `top_k`.
+    /// Of those that `top_k` and `min_p` leave, only the most likely that together have this share of their probability
+    /// take part; 1 for all.
     pub top_p: f32,
+    /// Only tokens at least this many times as likely as the most likely one take part; 0 for all.
+    pub min_p: f32,
+    /// What the logits of tokens that came lately are divided by if they are positive, and multiplied by if not; 1 leaves
+    /// them alone.
+    pub repetition_penalty: f32,
+    /// How many tokens, of the prompt too, have come lately.
+    pub repeat_last_n: usize,
     /// Equal seeds, and logits, give equal tokens.
     pub seed: u64,
 }
 
 impl Default for SamplingOptions {
     fn default() -> Self {
-        Self { temperature: 0.0, top_k: 0, top_p: 1.0, seed: 0 }
+        Self {
+            temperature: 0.0,
+            top_k: 0,
+            top_p: 1.0,
+            min_p: 0.0,
+            repetition_penalty: 1.0,
+            repeat_last_n: 64,
+            seed: 0,
+        }
     }
 }
 
 impl SamplingOptions {
     /// Whether the most likely token is taken, which a device can find out by itself.
     pub fn is_greedy(&self) -> bool {
-        self.temperature == 0.0
+        self.temperature == 0.0 && !self.penalises()
+    }
+
+    fn penalises(&self) -> bool {
+        self.repetition_penalty != 1.0 && self.repeat_last_n > 0
     }
 
     /// Checks that the numbers are in range.
@@ -42,130 +69,145 @@ impl SamplingOptions {
         if !(self.top_p > 0.0 && self.top_p <= 1.0) {
             return out_of_range("top_p", self.top_p, "above 0 and at most 1");
         }
+        if !(self.min_p >= 0.0 && self.min_p <= 1.0) {
+            return out_of_range("min_p", self.min_p, "from 0 to 1");
+        }
+        if !(self.repetition_penalty.is_finite() && self.repetition_penalty > 0.0) {
+            return out_of_range("repetition_penalty", self.repetition_penalty, "a positive number");
+        }
         Ok(())
     }
 }
 
-/// Chooses tokens of one sequence. Each choice takes one random number, so the choices of a sequence depend on its
-/// seed and its own logits alone.
+/// Chooses tokens of one sequence. A choice depends on options, logits, position and the tokens that came lately, and on
+/// nothing else.
 #[derive(Debug, Clone)]
 pub struct Sampler {
     options: SamplingOptions,
-    random: SplitMix64,
+    /// The tokens that came lately, if they matter.
+    recent: VecDeque<u32>,
+    logits: Vec<f32>,
     candidates: Vec<Candidate>,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Candidate {
     token: u32,
-    logit: f32,
-    /// exp((logit - largest) / temperature): the probability but for a common factor.
-    weight: f32,
+    key: u32,
+    weight: u32,
 }
 
 impl Candidate {
     /// Most likely first; of equals, the lower token.
     fn order(&self, other: &Self) -> std::cmp::Ordering {
-        other.logit.total_cmp(&self.logit).then(self.token.cmp(&other.token))
+        other.key.cmp(&self.key).then(self.token.cmp(&other.token))
     }
 }
 
 impl Sampler {
-    /// A sampler at the start of its seed's sequence.
+    /// A sampler of a sequence without tokens.
     ///
     /// # Errors
     /// An option out of range.
     pub fn new(options: SamplingOptions) -> Result<Self, OptionError> {
         options.check()?;
-        Ok(Self { options, random: SplitMix64::new(options.seed), candidates: Vec::new() })
+        Ok(Self { options, recent: VecDeque::new(), logits: Vec::new(), candidates: Vec::new() })
     }
 
-    /// The next token, given the logits of all tokens.
+    /// Notes that the sequence goes on with `tokens`, those of the prompt among them.
+    pub fn accept(&mut self, tokens: &[u32]) {
+        if self.options.penalises() {
+            let n = self.options.repeat_last_n;
+            self.recent.extend(&tokens[tokens.len().saturating_sub(n)..]);
+            self.recent.drain(..self.recent.len().saturating_sub(n));
+        }
+    }
+
+    /// The next token, given the logits of all tokens at `position`. It is not [accepted](Self::accept) by that.
     ///
     /// NaN is never chosen, nor is negative infinity. `None` if there is nothing else.
-    pub fn sample(&mut self, logits: &[f32]) -> Option<u32> {
-        let (best, largest) = argmax(logits)?;
-        if self.options.is_greedy() {
-            return Some(best);
-        }
-        let draw = self.random.next_unit();
-        // Nothing compares with infinity.
-        if largest == f32::INFINITY {
-            return Some(best);
-        }
-        self.fill(logits, largest);
-        let restricted = self.restrict_to_top_k() | self.restrict_to_top_p();
-        if !restricted {
-            // In the order of tokens, so that what is drawn does not hang on how a selection left the others.
-            return Some(self.pick(draw).unwrap_or(best));
-        }
-        self.candidates.sort_unstable_by(Candidate::order);
-        Some(self.pick(draw).unwrap_or(best))
+    pub fn sample(&mut self, logits: &[f32], position: u32) -> Option<u32> {
+        let mut own = std::mem::take(&mut self.logits);
+        let logits = if self.options.penalises() {
+            own.clear();
+            own.extend_from_slice(logits);
+            // Once for each token, however often it came: from the logits as they were.
+            for &token in &self.recent {
+                if let (Some(own), Some(&logit)) = (own.get_mut(token as usize), logits.get(token as usize)) {
+                    *own = penalised(logit, self.options.repetition_penalty);
+                }
+            }
+            &own
+        } else {
+            logits
+        };
+        let chosen = self.choose(logits, position);
+        self.logits = own;
+        chosen
     }
 
-    fn fill(&mut self, logits: &[f32], largest: f32) {
-        let temperature = self.options.temperature;
-        let numbers = logits.iter().enumerate().filter(|(_, logit)| !logit.is_nan());
+    fn choose(&mut self, logits: &[f32], position: u32) -> Option<u32> {
+        let (best, largest) = argmax(logits)?;
+        let SamplingOptions { temperature, top_k, top_p, min_p, seed, .. } = self.options;
+        if temperature == 0.0 {
+            return Some(best);
+        }
+        let scale = exponent_scale(temperature);
+        let least = (f64::from(min_p) * f64::from(WEIGHT_ONE)).ceil() as u32;
+        let numbers = (0..).zip(logits).filter(|(_, logit)| !logit.is_nan());
         self.candidates.clear();
         self.candidates.extend(numbers.map(|(token, &logit)| {
-            let weight = ((logit - largest) / temperature).exp();
-            Candidate { token: token as u32, logit, weight }
+            let weight = weight(logit, largest, scale);
+            Candidate { token, key: key(logit), weight }
         }));
+        if top_k > 0 && top_k < self.candidates.len() {
+            self.candidates.select_nth_unstable_by(top_k - 1, Candidate::order);
+            self.candidates.truncate(top_k);
+        }
+        // What weighs nothing is never drawn, and adds nothing to a sum.
+        self.candidates.retain(|candidate| candidate.weight >= least.max(1));
+        if top_p < 1.0 {
+            self.restrict_to(top_p);
+        }
+        self.candidates.sort_unstable_by_key(|candidate| candidate.token);
+        let total = self.total();
+        let drawn = share(total, random_bits(seed, position));
+        let mut sum = 0;
+        let picked = self.candidates.iter().find(|candidate| {
+            sum += u64::from(candidate.weight);
+            sum > drawn
+        });
+        // Beside infinity everything weighs nothing.
+        Some(picked.map_or(best, |candidate| candidate.token))
     }
 
-    fn restrict_to_top_k(&mut self) -> bool {
-        let k = self.options.top_k;
-        if k == 0 || k >= self.candidates.len() {
-            return false;
-        }
-        self.candidates.select_nth_unstable_by(k - 1, Candidate::order);
-        self.candidates.truncate(k);
-        true
+    fn total(&self) -> u64 {
+        self.candidates.iter().map(|candidate| u64::from(candidate.weight)).sum()
     }
 
-    /// Keeps the fewest most likely candidates whose weights reach the share `top_p` of all.
-    fn restrict_to_top_p(&mut self) -> bool {
-        if self.options.top_p >= 1.0 {
-            return false;
-        }
-        let total: f64 = self.candidates.iter().map(|c| f64::from(c.weight)).sum();
-        let wanted = total * f64::from(self.options.top_p);
+    /// Keeps the fewest most likely candidates whose weights exceed the share `top_p` of all, rounded down.
+    fn restrict_to(&mut self, top_p: f32) {
+        let wanted = share(self.total(), (f64::from(top_p) * 2f64.powi(64)) as u64);
         // A vocabulary is large and the share is usually reached by few: sort ever larger heads until it is.
-        let mut head = 64;
+        let (mut head, mut sorted, mut sum) = (64, 0, 0);
         loop {
             let n = self.candidates.len();
-            if head < n {
-                self.candidates.select_nth_unstable_by(head, Candidate::order);
+            let end = n.min(head);
+            let rest = &mut self.candidates[sorted..];
+            if end < n {
+                rest.select_nth_unstable_by(end - sorted, Candidate::order);
             }
-            let sorted = &mut self.candidates[..head.min(n)];
-            sorted.sort_unstable_by(Candidate::order);
-            let mut sum = 0.0;
-            let reached = sorted.iter().position(|candidate| {
-                sum += f64::from(candidate.weight);
-                sum >= wanted
+            rest[..end - sorted].sort_unstable_by(Candidate::order);
+            let reached = rest[..end - sorted].iter().position(|candidate| {
+                sum += u64::from(candidate.weight);
+                sum > wanted
             });
             match reached {
-                Some(last) => {
-                    self.candidates.truncate(last + 1);
-                    return true;
-                }
-                // Rounding alone can leave the share unreached: then all take part.
-                None if head >= n => return true,
-                None => head *= 8,
+                Some(last) => return self.candidates.truncate(sorted + last + 1),
+                None if end == n => return,
+                None => (sorted, head) = (end, head * 8),
             }
         }
-    }
-
-    fn pick(&self, draw: f64) -> Option<u32> {
-        let total: f64 = self.candidates.iter().map(|c| f64::from(c.weight)).sum();
-        let mut left = draw * total;
-        for candidate in &self.candidates {
-            left -= f64::from(candidate.weight);
-            if left < 0.0 {
-                return Some(candidate.token);
-            }
-        }
-        None
     }
 }
 
@@ -185,17 +227,23 @@ pub fn argmax(logits: &[f32]) -> Option<(u32, f32)> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
-    fn sampler(temperature: f32, top_k: usize, top_p: f32, seed: u64) -> Sampler {
-        Sampler::new(SamplingOptions { temperature, top_k, top_p, seed }).unwrap()
+    fn options(temperature: f32, top_k: usize, top_p: f32, seed: u64) -> SamplingOptions {
+        SamplingOptions { temperature, top_k, top_p, seed, ..SamplingOptions::default() }
     }
 
-    /// How often each token is drawn.
-    fn counts(sampler: &mut Sampler, logits: &[f32], n: usize) -> Vec<usize> {
+    fn sampler(temperature: f32, top_k: usize, top_p: f32, seed: u64) -> Sampler {
+        Sampler::new(options(temperature, top_k, top_p, seed)).unwrap()
+    }
+
+    /// How often each token is drawn at `n` positions.
+    fn counts(sampler: &mut Sampler, logits: &[f32], n: u32) -> Vec<usize> {
         let mut counts = vec![0; logits.len()];
-        for _ in 0..n {
-            counts[sampler.sample(logits).unwrap() as usize] += 1;
+        for position in 0..n {
+            counts[sampler.sample(logits, position).unwrap() as usize] += 1;
         }
         counts
     }
@@ -205,10 +253,13 @@ mod tests {
     #[test]
     fn greedy_takes_the_first_of_the_largest_and_never_nan() {
         let mut greedy = sampler(0.0, 0, 1.0, 7);
-        assert_eq!(greedy.sample(&[f32::NAN, 1.0, 4.0, 4.0]), Some(2));
-        assert_eq!(greedy.sample(&[f32::NAN, f32::NEG_INFINITY]), None);
-        assert_eq!(greedy.sample(&[]), None);
-        assert_eq!(greedy.sample(&[0.0, f32::INFINITY, f32::INFINITY]), Some(1));
+        assert_eq!(greedy.sample(&[f32::NAN, 1.0, 4.0, 4.0], 0), Some(2));
+        assert_eq!(greedy.sample(&[f32::NAN, f32::NEG_INFINITY], 0), None);
+        assert_eq!(greedy.sample(&[], 0), None);
+        assert_eq!(greedy.sample(&[0.0, f32::INFINITY, f32::INFINITY], 0), Some(1));
+        let mut hot = sampler(1.0, 3, 0.5, 7);
+        assert_eq!(hot.sample(&[0.0, f32::INFINITY, f32::INFINITY], 3), Some(1));
+        assert_eq!(hot.sample(&[f32::NAN, f32::NEG_INFINITY], 3), None);
     }
 
     #[test]
@@ -237,6 +288,32 @@ mod tests {
     }
 
     #[test]
+    fn min_p_leaves_out_what_is_much_less_likely_than_the_most_likely() {
+        let seen = |min_p| {
+            let mut sampler = Sampler::new(SamplingOptions { min_p, ..options(1.0, 0, 1.0, 1) }).unwrap();
+            counts(&mut sampler, &LOGITS, 1000).iter().filter(|&&n| n > 0).count()
+        };
+        // Relative to the most likely, e^-1 and e^-2: 0.368 and 0.135.
+        assert_eq!([seen(0.0), seen(0.13), seen(0.14), seen(0.37), seen(1.0)], [3, 3, 2, 1, 1]);
+    }
+
+    #[test]
+    fn what_came_lately_is_less_likely_for_a_while() {
+        let penalty =
+            SamplingOptions { repetition_penalty: 2.0, repeat_last_n: 2, ..options(0.0, 0, 1.0, 0) };
+        assert!(!penalty.is_greedy());
+        let mut sampler = Sampler::new(penalty).unwrap();
+        let logits = [3.0, 2.5, -1.0, -1.5];
+        sampler.accept(&[0, 0]);
+        assert_eq!(sampler.sample(&logits, 0), Some(1), "3 / 2, once however often it came");
+        sampler.accept(&[3, 1]);
+        assert_eq!(sampler.sample(&logits, 1), Some(0), "forgotten");
+        let negative = [-3.0, -1.0, -1.5];
+        sampler.accept(&[9, 1]);
+        assert_eq!(sampler.sample(&negative, 2), Some(2), "-1 * 2; token 9 is none of these");
+    }
+
+    #[test]
     fn equal_logits_are_cut_at_the_lower_tokens() {
         let seen = counts(&mut sampler(1.0, 3, 1.0, 2), &[0.0; 1000], 500);
         assert!(seen[..3].iter().all(|&n| n > 0) && seen[3..].iter().all(|&n| n == 0));
@@ -249,24 +326,88 @@ mod tests {
         let logits: Vec<f32> = (0..1000).map(|i| ((i * 37) % 101) as f32 / 20.0).collect();
         let draw = |seed, top_k, top_p| {
             let mut sampler = sampler(0.8, top_k, top_p, seed);
-            [(); 8].map(|()| sampler.sample(&logits).unwrap())
+            [0, 1, 2, 3, 4, 5, 6, 7].map(|position| sampler.sample(&logits, position).unwrap())
         };
         assert_eq!(draw(1, 0, 1.0), draw(1, 0, 1.0));
         assert_ne!(draw(1, 0, 1.0), draw(2, 0, 1.0));
         // Recorded: a change here changes what users' seeds mean.
-        assert_eq!(draw(42, 0, 1.0), [742, 161, 281, 345, 38, 868, 221, 802]);
-        assert_eq!(draw(42, 40, 0.9), [595, 535, 939, 161, 131, 19, 737, 898]);
+        assert_eq!(draw(42, 0, 1.0), RECORDED);
+        assert_eq!(draw(42, 40, 0.9), RECORDED_RESTRICTED);
     }
 
     #[test]
     fn options_out_of_range_are_named() {
-        let message = |temperature, top_p| {
-            let options = SamplingOptions { temperature, top_p, ..SamplingOptions::default() };
-            Sampler::new(options).unwrap_err().to_string()
-        };
-        assert_eq!(message(-1.0, 1.0), "temperature is -1, must be 0 or a positive number");
-        assert_eq!(message(f32::NAN, 1.0), "temperature is NaN, must be 0 or a positive number");
-        assert_eq!(message(1.0, 0.0), "top_p is 0, must be above 0 and at most 1");
-        assert_eq!(message(1.0, 1.5), "top_p is 1.5, must be above 0 and at most 1");
+        let message = |options: SamplingOptions| Sampler::new(options).unwrap_err().to_string();
+        let fine = options(1.0, 0, 1.0, 0);
+        assert_eq!(message(options(-1.0, 0, 1.0, 0)), "temperature is -1, must be 0 or a positive number");
+        assert_eq!(
+            message(options(f32::NAN, 0, 1.0, 0)),
+            "temperature is NaN, must be 0 or a positive number"
+        );
+        assert_eq!(message(options(1.0, 0, 0.0, 0)), "top_p is 0, must be above 0 and at most 1");
+        assert_eq!(message(options(1.0, 0, 1.5, 0)), "top_p is 1.5, must be above 0 and at most 1");
+        assert_eq!(message(SamplingOptions { min_p: -0.5, ..fine }), "min_p is -0.5, must be from 0 to 1");
+        let penalty = SamplingOptions { repetition_penalty: 0.0, ..fine };
+        assert_eq!(message(penalty), "repetition_penalty is 0, must be a positive number");
     }
+
+    /// The definition, without selection or shortcuts: everything is sorted.
+    fn by_sorting(options: &SamplingOptions, logits: &[f32], position: u32) -> Option<u32> {
+        let (best, largest) = argmax(logits)?;
+        let scale = exponent_scale(options.temperature);
+        let mut kept: Vec<Candidate> = (0..)
+            .zip(logits)
+            .filter(|(_, logit)| !logit.is_nan())
+            .map(|(token, &logit)| Candidate {
+                token,
+                key: key(logit),
+                weight: weight(logit, largest, scale),
+            })
+            .collect();
+        kept.sort_by(Candidate::order);
+        if options.top_k > 0 {
+            kept.truncate(options.top_k);
+        }
+        let least = f64::from(options.min_p) * f64::from(WEIGHT_ONE);
+        kept.retain(|candidate| f64::from(candidate.weight) >= least);
+        let total = |kept: &[Candidate]| kept.iter().map(|c| u64::from(c.weight)).sum::<u64>();
+        if options.top_p < 1.0 {
+            let wanted = share(total(&kept), (f64::from(options.top_p) * 2f64.powi(64)) as u64);
+            let fewest = (0..=kept.len()).find(|&n| total(&kept[..n]) > wanted);
+            kept.truncate(fewest.unwrap_or(kept.len()));
+        }
+        kept.sort_by_key(|candidate| candidate.token);
+        let drawn = share(total(&kept), random_bits(options.seed, position));
+        let picked = (0..kept.len()).find(|&n| total(&kept[..=n]) > drawn);
+        Some(picked.map_or(best, |n| kept[n].token))
+    }
+
+    fn logit() -> impl Strategy<Value = f32> {
+        prop_oneof![
+            10 => -20f32..20.0,
+            // Ties.
+            4 => (-3i8..4).prop_map(f32::from),
+            1 => prop_oneof![Just(f32::NAN), Just(f32::INFINITY), Just(f32::NEG_INFINITY), Just(-0.0), Just(f32::MAX)],
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn choices_are_those_of_the_definition(
+            logits in proptest::collection::vec(logit(), 1..700),
+            temperature in prop_oneof![Just(1.0f32), 0.05f32..4.0],
+            top_k in prop_oneof![Just(0usize), 1usize..40, 1usize..800],
+            top_p in prop_oneof![Just(1.0f32), 0.01f32..1.0],
+            min_p in prop_oneof![Just(0.0f32), 0.0f32..1.0],
+            seed: u64,
+            position: u32,
+        ) {
+            let options = SamplingOptions { min_p, ..options(temperature, top_k, top_p, seed) };
+            let found = Sampler::new(options).unwrap().sample(&logits, position);
+            prop_assert_eq!(found, by_sorting(&options, &logits, position));
+        }
+    }
+
+    const RECORDED: [u32; 8] = [469, 330, 660, 671, 838, 292, 745, 412];
+    const RECORDED_RESTRICTED: [u32; 8] = [434, 292, 595, 636, 838, 262, 696, 363];
 }

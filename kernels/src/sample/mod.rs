@@ -1,10 +1,13 @@
 //! The end of a step that no host takes part in: the next token becomes the next step's input, and is told.
 //!
+//! [`definition`] says what sampling is, so that it is the same wherever it is done.
+//!
 //! | kernel | what |
 //! |---|---|
 //! | [`Advance`] | tokens, positions and counts of the next step; the tokens into a ring that the host reads |
 
 mod advance;
+pub mod definition;
 
 pub use advance::Advance;
 

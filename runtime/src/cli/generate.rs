@@ -35,6 +35,15 @@ pub struct GenerateArguments {
     /// Draw only among the most likely tokens that together have the probability P.
     #[arg(long, default_value_t = 1.0, value_name = "P")]
     top_p: f32,
+    /// Draw only among tokens at least P times as likely as the most likely one.
+    #[arg(long, default_value_t = 0.0, value_name = "P", allow_negative_numbers = true)]
+    min_p: f32,
+    /// Divide the positive logits of tokens that came lately by X, multiply the negative ones.
+    #[arg(long = "repeat-penalty", default_value_t = 1.0, value_name = "X", allow_negative_numbers = true)]
+    repetition_penalty: f32,
+    /// How many tokens have come lately.
+    #[arg(long, default_value_t = 64, value_name = "N")]
+    repeat_last_n: usize,
     /// Equal seeds give equal texts.
     #[arg(long, default_value_t = 0, value_name = "S")]
     seed: u64,
@@ -69,6 +78,9 @@ pub fn run(arguments: &GenerateArguments, stdout: &mut impl Write) -> Result<(),
             temperature: arguments.temperature,
             top_k: arguments.top_k,
             top_p: arguments.top_p,
+            min_p: arguments.min_p,
+            repetition_penalty: arguments.repetition_penalty,
+            repeat_last_n: arguments.repeat_last_n,
             seed: arguments.seed,
         },
         end_tokens: tokenizer.end_tokens().to_vec(),

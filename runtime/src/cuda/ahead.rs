@@ -120,7 +120,9 @@ impl CudaDecoder {
         let ring = Ring { pinned: Arc::clone(pinned), slots: self.layout.ring_slots };
         let look = || ring.tokens(queue.count, rows).map_err(driver_failed("reading tokens"));
         let mut pace = self.prepared(rows, Purpose::Ahead)?.pace;
-        let tokens = match pace.wait(look)? {
+        // Who wants no queue wants no sleep that may end late either.
+        let found = if self.options.ahead == 0 { None } else { pace.wait(queue.queued, look)? };
+        let tokens = match found {
             Some(tokens) => tokens,
             None => {
                 let begun = Instant::now();
