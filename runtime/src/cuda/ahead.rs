@@ -36,19 +36,39 @@ struct Ring {
 }
 
 impl Ring {
-    /// The tokens of step `count`, or `None` if they are not all there yet.
-    fn tokens(&self, count: u32, rows: usize) -> Result<Option<Vec<u32>>, DriverError> {
-        let first = count as usize % self.slots * rows;
-        let mut tokens = Vec::with_capacity(rows);
+    /// How many of `queued` steps from `count` on have told all their tokens.
+    fn done(&self, count: u32, queued: u32, rows: usize) -> Result<u32, DriverError> {
+        let mut done = 0;
+        while done < queued && self.is_done(count.wrapping_add(done), rows)? {
+            done += 1;
+        }
+        // The device stores token and count at once; this keeps the reads of them in order.
+        fence(Ordering::Acquire);
+        Ok(done)
+    }
+
+    fn is_done(&self, count: u32, rows: usize) -> Result<bool, DriverError> {
+        let first = self.entry(count, rows);
         for entry in first..first + rows {
             if self.pinned.read(2 * entry + 1)? != count.wrapping_add(1) {
-                return Ok(None);
+                return Ok(false);
             }
-            // The device stores both halves at once; this keeps the reads of them in order.
-            fence(Ordering::Acquire);
+        }
+        Ok(true)
+    }
+
+    /// The tokens of step `count`, which is done.
+    fn tokens(&self, count: u32, tokens: &mut Vec<u32>, rows: usize) -> Result<(), DriverError> {
+        let first = self.entry(count, rows);
+        tokens.clear();
+        for entry in first..first + rows {
             tokens.push(self.pinned.read(2 * entry)?);
         }
-        Ok(Some(tokens))
+        Ok(())
+    }
+
+    fn entry(&self, count: u32, rows: usize) -> usize {
+        count as usize % self.slots * rows
     }
 }
 
@@ -64,7 +84,7 @@ impl CudaDecoder {
         };
         // Without a queue after a failure: the next call waits for what is left of it, and begins another.
         let mut queue = self.fill(queue, ahead)?;
-        self.results = self.tokens_of(&queue)?;
+        self.take_tokens(&queue)?;
         self.guard.commit(rows);
         queue.count = queue.count.wrapping_add(1);
         queue.queued -= 1;
@@ -113,28 +133,27 @@ impl CudaDecoder {
         Ok(queue)
     }
 
-    /// Waits for the tokens of the next step of the queue.
-    fn tokens_of(&mut self, queue: &Queue) -> Result<Vec<u32>, Error> {
+    /// Waits for the tokens of the next step of the queue, and leaves them in the results.
+    fn take_tokens(&mut self, queue: &Queue) -> Result<(), Error> {
+        let Queue { count, queued, .. } = *queue;
         let rows = queue.next.len();
         let pinned = self.memory.host(self.regions.ring).map_err(failed("reading tokens"))?;
         let ring = Ring { pinned: Arc::clone(pinned), slots: self.layout.ring_slots };
-        let look = || ring.tokens(queue.count, rows).map_err(driver_failed("reading tokens"));
+        let done = || ring.done(count, queued, rows).map_err(driver_failed("reading tokens"));
         let mut pace = self.prepared(rows, Purpose::Ahead)?.pace;
         // Who wants no queue wants no sleep that may end late either.
-        let found = if self.options.ahead == 0 { None } else { pace.wait(queue.queued, look)? };
-        let tokens = match found {
-            Some(tokens) => tokens,
-            None => {
-                let begun = Instant::now();
-                self.stream.synchronize().map_err(driver_failed("running a step"))?;
-                pace.waited(begun, queue.queued);
-                let lost = CudaError::NoToken { step: queue.count };
-                look()?.ok_or_else(|| Error::device("cuda", "running a step", lost))?
+        if self.options.ahead == 0 || !pace.take(queued, done)? {
+            let begun = Instant::now();
+            self.stream.synchronize().map_err(driver_failed("running a step"))?;
+            pace.waited(begun, queued);
+            if done()? < queued {
+                let lost = CudaError::NoToken { step: count };
+                return Err(Error::device("cuda", "running a step", lost));
             }
-        };
+        }
         if let Some(step) = self.steps.get_mut(&key(rows, Purpose::Ahead)) {
             step.pace = pace;
         }
-        Ok(tokens)
+        ring.tokens(count, &mut self.results, rows).map_err(driver_failed("reading tokens"))
     }
 }

@@ -5,6 +5,9 @@ use std::time::{Duration, Instant};
 
 /// The shortest sleep: shorter ones cost more of the processor than they save, as a sleep ends late by about as much.
 const SHORTEST: Duration = Duration::from_micros(40);
+/// Steps that are shorter than this are waited for several at a time, as far as half of the queue: nobody reads so fast,
+/// and waking up is most of what a token costs the host.
+const SMOOTH: Duration = Duration::from_millis(1);
 /// What a step may be late, beside half of its own time, before it is given up to the driver to wait for.
 const LATE: Duration = Duration::from_millis(2);
 
@@ -13,16 +16,16 @@ const LATE: Duration = Duration::from_millis(2);
 pub(super) struct Pace {
     /// The time of a step; `None` as long as none was seen.
     step: Option<Duration>,
-    /// When a step was last waited for, or the first was queued.
+    /// When it was last looked how many steps are done, or the first was queued.
     since: Instant,
-    /// Steps that have been found done since then.
-    done: u32,
+    /// Steps that were done then and have not been taken.
+    ready: u32,
 }
 
 impl Pace {
     /// Nothing is known.
     pub(super) fn new() -> Self {
-        Self { step: None, since: Instant::now(), done: 0 }
+        Self { step: None, since: Instant::now(), ready: 0 }
     }
 
     /// Whether the time of a step is known.
@@ -32,54 +35,64 @@ impl Pace {
 
     /// Steps begin to run.
     pub(super) fn start(&mut self) {
-        (self.since, self.done) = (Instant::now(), 0);
+        (self.since, self.ready) = (Instant::now(), 0);
     }
 
-    /// Calls `look` until it finds the next of `queued` steps done, and sleeps between the calls. `None` if it is overdue,
-    /// or nothing is known about when to expect it: somebody must then be asked who knows of failures.
-    pub(super) fn wait<T, E>(
+    /// Takes the next of `queued` steps, of which `done` says how many are done; sleeps until one is. False if it is
+    /// overdue, or nothing is known about when to expect it: somebody must then be asked who knows of failures.
+    pub(super) fn take<E>(
         &mut self,
         queued: u32,
-        mut look: impl FnMut() -> Result<Option<T>, E>,
-    ) -> Result<Option<T>, E> {
-        let mut found = look()?;
-        if found.is_some() {
-            self.done += 1;
-            return Ok(found);
+        mut done: impl FnMut() -> Result<u32, E>,
+    ) -> Result<bool, E> {
+        if self.ready > 0 {
+            self.ready -= 1;
+            return Ok(true);
         }
-        let Some(step) = self.step else { return Ok(None) };
+        let mut n = done()?;
+        let Some(step) = self.step.filter(|_| n == 0) else {
+            if n > 0 {
+                self.found(n, queued);
+            }
+            return Ok(n > 0);
+        };
         let begun = Instant::now();
-        // The caller may have taken its time: no step is farther away than one from now.
-        let expected = (self.since + step * (self.done + 1)).min(begun + step);
+        let together = step.max(SMOOTH.min(step * (queued / 2)));
+        let expected = self.since + together;
+        // The first look is after the time of several, but it is the first of them that can be overdue.
         let overdue = expected.max(begun) + step / 2 + LATE;
-        while found.is_none() {
+        while n == 0 {
             let now = Instant::now();
             if now >= overdue {
-                return Ok(None);
+                return Ok(false);
             }
             let left = expected.saturating_duration_since(now);
             thread::sleep(left.max(step / 16).max(SHORTEST));
-            found = look()?;
+            n = done()?;
         }
-        let now = Instant::now();
-        // While others follow, the device is never idle, and steps come at its pace. The last one may have ended long
-        // before the sleep did: to learn from it would be to learn from sleeps.
-        if queued > 1 {
-            self.learn((now - self.since) / (self.done + 1));
-        }
-        (self.since, self.done) = (now, 0);
-        Ok(found)
+        self.found(n, queued);
+        Ok(true)
     }
 
-    /// `steps` steps have run since somebody else began to wait for them.
+    /// `n` of `queued` steps are done, one of which is taken.
+    fn found(&mut self, n: u32, queued: u32) {
+        let now = Instant::now();
+        // As long as some are not done, the device has not been idle. When the last one ended nobody knows.
+        if n < queued {
+            self.learn((now - self.since) / n);
+        }
+        (self.since, self.ready) = (now, n - 1);
+    }
+
+    /// All of `steps` steps have run since somebody else began to wait for them, and one of them is taken.
     pub(super) fn waited(&mut self, begun: Instant, steps: u32) {
-        let now = Instant::now();
-        self.learn((now - begun) / steps.max(1));
-        (self.since, self.done) = (now, 0);
+        let (now, steps) = (Instant::now(), steps.max(1));
+        self.learn((now - begun) / steps);
+        (self.since, self.ready) = (now, steps - 1);
     }
 
-    /// A quarter of the news, and not too much of it: what is seen of a step is inexact by as much as a sleep is, and
-    /// may include what the caller did meanwhile.
+    /// A quarter of the news, and not too much of it: what is seen is inexact by as much as a sleep is, and may include
+    /// what the caller did meanwhile.
     fn learn(&mut self, seen: Duration) {
         self.step = Some(self.step.map_or(seen, |step| (step * 3 + seen.min(step * 2)) / 4));
     }
@@ -93,80 +106,89 @@ mod tests {
         Pace { step, ..Pace::new() }
     }
 
+    const MILLI: Duration = Duration::from_millis(1);
+
     #[test]
-    fn what_is_there_is_found_at_once() {
-        let mut pace = pace(Some(Duration::from_secs(60)));
-        let start = Instant::now();
-        assert_eq!(pace.wait(2, || Ok::<_, ()>(Some(7))), Ok(Some(7)));
-        assert!(start.elapsed() < Duration::from_secs(5));
-        assert_eq!(pace.step, Some(Duration::from_secs(60)), "what was not waited for says nothing");
+    fn what_is_there_is_taken_at_once_and_looked_at_once() {
+        let mut pace = pace(Some(60_000 * MILLI));
+        let (start, mut looks) = (Instant::now(), 0);
+        for _ in 0..3 {
+            let taken = pace.take(8, || {
+                looks += 1;
+                Ok::<_, ()>(3)
+            });
+            assert_eq!(taken, Ok(true));
+        }
+        assert!(looks == 1 && start.elapsed() < 5000 * MILLI);
     }
 
     #[test]
     fn what_comes_is_waited_for_with_few_looks() {
-        let step = Duration::from_millis(20);
+        let step = 20 * MILLI;
         let mut pace = pace(Some(step));
         let (start, mut looks) = (Instant::now(), 0);
-        let found = pace.wait(2, || {
+        let taken = pace.take(4, || {
             looks += 1;
-            Ok::<_, ()>((start.elapsed() >= step).then_some(()))
+            Ok::<_, ()>(u32::from(start.elapsed() >= step))
         });
-        assert_eq!(found, Ok(Some(())));
+        assert_eq!(taken, Ok(true));
         assert!(looks <= 4, "{looks}");
+    }
+
+    /// A device that ends a step every two milliseconds, seen through sleeps that end late.
+    #[test]
+    fn the_pace_that_is_learnt_is_that_of_the_device() {
+        for guess in [MILLI / 4, 2 * MILLI, 9 * MILLI] {
+            let mut pace = pace(Some(guess));
+            let start = Instant::now();
+            let done = || (start.elapsed().as_micros() / 2000) as u32;
+            for taken in 0..80 {
+                // The queue is always longer than what can have ended.
+                assert_eq!(
+                    pace.take(1000, || Ok::<_, ()>(done().saturating_sub(taken))),
+                    Ok(true),
+                    "{taken}"
+                );
+            }
+            let step = pace.step.unwrap();
+            assert!(step > MILLI && step < 4 * MILLI, "{guess:?}: {step:?}");
+        }
     }
 
     /// Sleeps end late. A pace that believed them would be slower each time.
     #[test]
     fn a_step_that_nothing_follows_teaches_nothing() {
-        let step = Duration::from_micros(500);
+        let step = MILLI / 2;
         let mut pace = pace(Some(step));
         for _ in 0..5 {
             let mut looks = 0;
-            let found = pace.wait(1, || {
+            let taken = pace.take(1, || {
                 looks += 1;
-                Ok::<_, ()>((looks > 1).then_some(()))
+                Ok::<_, ()>(u32::from(looks > 1))
             });
-            assert_eq!((found, pace.step), (Ok(Some(())), Some(step)));
+            assert_eq!((taken, pace.step), (Ok(true), Some(step)));
         }
     }
 
     #[test]
     fn what_does_not_come_is_given_up() {
-        let mut pace = pace(Some(Duration::from_millis(1)));
-        assert_eq!(pace.wait(2, || Ok::<_, ()>(None::<()>)), Ok(None));
+        let mut pace = pace(Some(MILLI));
+        assert_eq!(pace.take(2, || Ok::<_, ()>(0)), Ok(false));
         let mut pace = Pace::new();
         let mut looks = 0;
-        let found = pace.wait(2, || {
+        let taken = pace.take(2, || {
             looks += 1;
-            Ok::<_, ()>(None::<()>)
+            Ok::<_, ()>(0)
         });
-        assert_eq!((found, looks, pace.is_known()), (Ok(None), 1, false));
-        pace.waited(Instant::now() - Duration::from_millis(40), 4);
+        assert_eq!((taken, looks, pace.is_known()), (Ok(false), 1, false));
+        pace.waited(Instant::now() - 40 * MILLI, 4);
         let step = pace.step.unwrap();
-        assert!(step >= Duration::from_millis(10) && step < Duration::from_millis(20), "{step:?}");
-    }
-
-    #[test]
-    fn steps_that_were_found_done_count_too() {
-        let mut pace = Pace {
-            since: Instant::now() - Duration::from_millis(40),
-            ..pace(Some(Duration::from_millis(1)))
-        };
-        (0..3).for_each(|_| assert_eq!(pace.wait(2, || Ok::<_, ()>(Some(()))), Ok(Some(()))));
-        let found = pace.wait(2, {
-            let mut looks = 0;
-            move || {
-                looks += 1;
-                Ok::<_, ()>((looks > 1).then_some(()))
-            }
-        });
-        assert_eq!(found, Ok(Some(())));
-        let step = pace.step.unwrap();
-        assert!(step >= Duration::from_millis(1) && step < Duration::from_millis(20), "{step:?}");
+        assert!(step >= 10 * MILLI && step < 20 * MILLI, "{step:?}");
+        assert_eq!(pace.ready, 3, "one is taken");
     }
 
     #[test]
     fn a_look_that_fails_ends_the_wait() {
-        assert_eq!(pace(Some(Duration::from_secs(60))).wait(2, || Err::<Option<()>, _>("lost")), Err("lost"));
+        assert_eq!(pace(Some(60_000 * MILLI)).take(2, || Err::<u32, _>("lost")), Err("lost"));
     }
 }
