@@ -1,10 +1,13 @@
 //! The index of the largest value of rows.
 
-use ptx_builder::{Cmp, Combine, F32, KernelBuilder, Module, Reg, Target, U32, U64};
+use ptx_builder::{
+    AtomOp, AtomOrder, Atomic, F32, FULL_WARP, KernelBuilder, Load, Module, Reg, Scope, Space, Target, U32,
+    U64,
+};
 use tensor_formats::ElementType;
 
 use crate::cases::Case;
-use crate::emit::{self, RowPlan};
+use crate::emit;
 use crate::random::Random;
 use crate::support::{WARP, boxed, dim, dim_up_to, extent, f32_param, f32_vector, known};
 use crate::{Access, Cost, Kernel, KernelError, LaunchGeometry, Param};
@@ -13,13 +16,54 @@ const FAMILY: &str = "argmax";
 
 /// `y[r]` = the lowest `i` for which `x[r, i]` is the largest of the row.
 ///
-/// A NaN never wins. A row with nothing above -inf gives 0. One block per row.
-/// Parameters: `x` `[rows, n]` f32, `y` `[rows]` u32.
+/// A NaN never wins. A row with nothing above -inf gives 0. Several blocks share a long row: each offers its best, and the
+/// last to do so knows the best of all. What is better does not depend on who compares it, so neither does the result.
+///
+/// Parameters: `x` `[rows, n]` f32, `y` `[rows]` u32. Where a row has several blocks, then `best` ([`Access::Counter`]).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Argmax {
     rows: u32,
     n: u32,
+    plan: Plan,
 }
+
+/// How the elements of a row are spread over its blocks, in units of what a thread loads at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Plan {
+    /// Elements of a unit: 4 if every row starts on 16 bytes, else 1.
+    vector: u32,
+    units: u32,
+    /// Threads of a block.
+    threads: u32,
+    /// Blocks of a row.
+    blocks: u32,
+    /// Loads of a thread that are in flight together.
+    unroll: u32,
+}
+
+impl Plan {
+    const MAX_N: usize = 1 << 28;
+    const MAX_THREADS: u32 = 256;
+    const MAX_UNROLL: u32 = 4;
+    /// Blocks that are enough to read a row as fast as the device can.
+    const MAX_BLOCKS: u32 = 128;
+
+    fn new(n: u32) -> Self {
+        let vector = f32_vector(n);
+        let units = n / vector;
+        let threads = units.next_multiple_of(WARP).min(Self::MAX_THREADS);
+        // One block does alone what its threads load together: meeting others takes longer.
+        let each = match units.div_ceil(threads) {
+            loads if loads <= Self::MAX_UNROLL => loads,
+            loads => loads.div_ceil(Self::MAX_BLOCKS),
+        };
+        let blocks = units.div_ceil(threads * each);
+        Self { vector, units, threads, blocks, unroll: each.min(Self::MAX_UNROLL) }
+    }
+}
+
+/// Bytes of what the blocks of a row share: the best so far as 64 bits, and how many blocks have offered theirs.
+const SHARED_BYTES: u32 = 16;
 
 impl Argmax {
     /// The kernel for `rows` rows of `n` values.
@@ -27,9 +71,9 @@ impl Argmax {
     /// # Errors
     /// [`KernelError::Unsupported`] for `rows` of 0 or beyond 2^31, `n` of 0 or beyond 2^28.
     pub fn new(rows: usize, n: usize) -> Result<Self, KernelError> {
-        let (rows, n) = (dim(FAMILY, "rows", rows)?, dim_up_to(FAMILY, "n", n, RowPlan::MAX_N)?);
+        let (rows, n) = (dim(FAMILY, "rows", rows)?, dim_up_to(FAMILY, "n", n, Plan::MAX_N)?);
         extent(FAMILY, "x", &[rows, n])?;
-        Ok(Self { rows, n })
+        Ok(Self { rows, n, plan: Plan::new(n) })
     }
 
     /// What the kernel computes.
@@ -44,10 +88,6 @@ impl Argmax {
         };
         x.chunks(self.n as usize).map(best).collect()
     }
-
-    fn plan(&self) -> RowPlan {
-        RowPlan::new(self.n, 1)
-    }
 }
 
 impl Kernel for Argmax {
@@ -56,19 +96,25 @@ impl Kernel for Argmax {
     }
 
     fn params(&self) -> Vec<Param> {
-        let elements = u64::from(self.rows) * u64::from(self.n);
-        let y = Param {
-            name: "y",
-            access: Access::Write,
-            element: ElementType::U32,
-            bytes: u64::from(self.rows) * 4,
-            align: 4,
-        };
-        vec![f32_param("x", Access::Read, elements, f32_vector(self.n) * 4), y]
+        let rows = u64::from(self.rows);
+        let of_u32 =
+            |name, access, bytes, align| Param { name, access, element: ElementType::U32, bytes, align };
+        let mut params = vec![
+            f32_param("x", Access::Read, rows * u64::from(self.n), self.plan.vector * 4),
+            of_u32("y", Access::Write, rows * 4, 4),
+        ];
+        if self.plan.blocks > 1 {
+            params.push(of_u32("best", Access::Counter, rows * u64::from(SHARED_BYTES), 8));
+        }
+        params
     }
 
     fn geometry(&self) -> LaunchGeometry {
-        LaunchGeometry { grid: [self.rows, 1, 1], block: [self.plan().threads, 1, 1], dynamic_shared: 0 }
+        LaunchGeometry {
+            grid: [self.rows, self.plan.blocks, 1],
+            block: [self.plan.threads, 1, 1],
+            dynamic_shared: 0,
+        }
     }
 
     fn cost(&self, _context: u64) -> Cost {
@@ -77,108 +123,145 @@ impl Kernel for Argmax {
     }
 
     fn emit(&self, target: Target) -> Result<Module, KernelError> {
-        emit::module(self, target, |k, [x, y]| self.body(k, x, y))
+        if self.plan.blocks > 1 {
+            emit::module(self, target, |k, [x, y, best]| self.body(k, x, y, Some(best)))
+        } else {
+            emit::module(self, target, |k, [x, y]| self.body(k, x, y, None))
+        }
     }
 }
 
-/// The largest value so far and its index.
+/// The largest value so far and where it is first.
 #[derive(Debug, Clone, Copy)]
 struct Best {
-    value: Reg<F32>,
+    /// The value as an integer in the order of values; 0 if there is none.
+    key: Reg<U32>,
     index: Reg<U32>,
 }
 
 impl Best {
-    /// The better of two: the larger, of equals the one that comes first.
-    fn or(self, k: &mut KernelBuilder, other: Self) -> Self {
-        let earlier = k.lt(other.index, self.index);
-        let first_of_equals = k.setp_combine(Cmp::Eq, other.value, self.value, Combine::And, earlier);
-        let wins = k.setp_combine(Cmp::Gt, other.value, self.value, Combine::Or, first_of_equals);
-        Self { value: k.selp(wins, other.value, self.value), index: k.selp(wins, other.index, self.index) }
+    /// `value` at `index`, where -inf is none.
+    fn new(k: &mut KernelBuilder, value: Reg<F32>, index: Reg<U32>) -> Self {
+        // One zero of the two.
+        let value = k.add(value, 0.0);
+        let bits = k.f32_to_bits(value).cast::<U32>();
+        let negative = k.lt(value, 0.0);
+        let flip = k.selp(negative, u32::MAX, 1 << 31);
+        let key = k.xor(bits, flip);
+        let some = k.gt(value, f32::NEG_INFINITY);
+        Self { key: k.selp(some, key, 0), index }
     }
 
     /// The best of the warp, in every lane.
     fn of_warp(self, k: &mut KernelBuilder) -> Self {
-        [16, 8, 4, 2, 1].into_iter().fold(self, |best, lanes| {
-            let value = k.shfl_bfly(best.value, lanes);
-            let index = k.shfl_bfly(best.index, lanes);
-            best.or(k, Self { value, index })
-        })
+        let redux = k.target() >= Target::SM_80;
+        let key = if redux { k.redux_max(self.key, FULL_WARP) } else { k.warp_max(self.key) };
+        let is_best = k.eq(self.key, key);
+        let index = k.selp(is_best, self.index, u32::MAX);
+        let index = if redux { k.redux_min(index, FULL_WARP) } else { k.warp_min(index) };
+        Self { key, index }
     }
 }
 
-/// Loads of a thread that are in flight together.
-const UNROLL: u32 = 4;
-
 impl Argmax {
-    fn body(&self, k: &mut KernelBuilder, x: Reg<U64>, y: Reg<U64>) {
-        let plan = self.plan();
+    fn body(&self, k: &mut KernelBuilder, x: Reg<U64>, y: Reg<U64>, best: Option<Reg<U64>>) {
         let thread = k.tid_x();
-        let [row] = plan.rows(k, [x]);
+        let of_thread = self.of_thread(k, thread, x);
+        let of_warp = of_thread.of_warp(k);
+        let of_block = self.of_block(k, thread, of_warp);
+        let row = k.ctaid_x();
+        let y = k.ptr_index(y, row, 4);
+        let first = k.eq(thread, 0);
+        let Some(best) = best else {
+            k.guarded(first, |k| k.st_global::<U32>(y, of_block.index));
+            return;
+        };
+        k.ret_if(!first);
+        k.comment(
+            "offer the best of the block; of equals the one with the larger complement of its index wins",
+        );
+        let best = k.ptr_index(best, row, SHARED_BYTES);
+        let place = k.not(of_block.index);
+        let offer = k.pack64(place, of_block.key).cast::<U64>();
+        k.red::<U64>(Atomic::GLOBAL, AtomOp::Max, best, offer);
+        // Releases the offer, and acquires those of the blocks before.
+        let order = Atomic::GLOBAL.order(AtomOrder::AcqRel, Scope::Gpu);
+        let others = self.plan.blocks - 1;
+        let found = k.atom::<U32>(order, AtomOp::Inc, best + 8, others);
+        let is_last = k.eq(found, others);
+        k.ret_if(!is_last);
+        let of_row = k.atom::<U64>(Atomic::GLOBAL, AtomOp::Exch, best, 0);
+        let [place, _] = k.unpack64::<U32>(of_row);
+        let index = k.not(place);
+        k.st_global::<U32>(y, index);
+    }
+
+    /// The best that the thread sees of its row.
+    fn of_thread(&self, k: &mut KernelBuilder, thread: Reg<U32>, x: Reg<U64>) -> Best {
+        let Plan { vector, units, threads, blocks, unroll } = self.plan;
+        let row = k.ctaid_x();
+        let row = k.ptr_index(x, row, units * vector * 4);
         let value = k.named_var::<F32>("best", f32::NEG_INFINITY);
         let index = k.named_var::<U32>("best_index", 0);
-        // A thread sees its elements in ascending order, so that "greater" keeps the first of equals.
-        let consider = |k: &mut KernelBuilder, unit: Reg<U32>, values: &[Reg<F32>]| {
-            for (lane, &v) in (0..).zip(values) {
-                let better = k.gt(v, value);
-                let here = if plan.vector == 1 { unit } else { k.mad(unit, plan.vector, lane) };
-                k.update(value, |k, best| k.selp(better, v, best));
-                k.update(index, |k, best| k.selp(better, here, best));
+        let start = if blocks == 1 {
+            thread
+        } else {
+            let block = k.ctaid_y();
+            k.mad(block, threads, thread)
+        };
+        let step = |k: &mut KernelBuilder, first: Reg<U32>| {
+            let loads: Vec<_> = (0..unroll)
+                .map(|u| {
+                    let unit = if u == 0 { first } else { k.add(first, u * blocks * threads) };
+                    let at = k.ptr_index(row, unit, vector * 4);
+                    let inside = k.lt(unit, units);
+                    let none = f32::NEG_INFINITY;
+                    let values = match vector {
+                        4 => k.load_v4_or::<F32>(inside, Space::Global, Load::WEAK, at, none).to_vec(),
+                        _ => vec![k.load_or::<F32>(inside, Space::Global, Load::WEAK, at, none)],
+                    };
+                    (unit, values)
+                })
+                .collect();
+            // A thread sees its elements in ascending order, so that "greater" keeps the first of equals.
+            for (unit, values) in loads {
+                for (lane, v) in (0..).zip(values) {
+                    let better = k.gt(v, value);
+                    let here = if vector == 1 { unit } else { k.mad(unit, vector, lane) };
+                    k.update(value, |k, best| k.selp(better, v, best));
+                    k.update(index, |k, best| k.selp(better, here, best));
+                }
             }
         };
-        let rounds = plan.units / (plan.threads * UNROLL);
-        let unrolled = rounds * plan.threads * UNROLL;
-        k.for_range(0, unrolled, plan.threads * UNROLL, |k, base| {
-            let units: Vec<_> = (0..UNROLL)
-                .map(|u| {
-                    let unit = k.add(base, thread);
-                    k.add(unit, u * plan.threads)
-                })
-                .collect();
-            let loads: Vec<_> = units
-                .iter()
-                .map(|&unit| {
-                    let at = k.ptr_index(row, unit, plan.vector * 4);
-                    emit::load(k, at, plan.vector)
-                })
-                .collect();
-            units.iter().zip(&loads).for_each(|(&unit, values)| consider(k, unit, values));
-        });
-        let start = if unrolled == 0 { thread } else { k.add(thread, unrolled) };
-        k.for_range(start, plan.units, plan.threads, |k, unit| {
-            let at = k.ptr_index(row, unit, plan.vector * 4);
-            let values = emit::load(k, at, plan.vector);
-            consider(k, unit, &values);
-        });
-
-        let best = Best { value: k.get(value), index: k.get(index) }.of_warp(k);
-        let best = self.of_block(k, thread, best);
-        let first = k.eq(thread, 0);
-        let block = k.ctaid_x();
-        let at = k.ptr_index(y, block, 4);
-        k.guarded(first, |k| k.st_global::<U32>(at, best.index));
+        let stride = unroll * blocks * threads;
+        if units <= stride {
+            step(k, start);
+        } else {
+            k.for_range(start, units, stride, step);
+        }
+        let (value, index) = (k.get(value), k.get(index));
+        Best::new(k, value, index)
     }
 
     /// The best of all warps, at least in the first one.
     fn of_block(&self, k: &mut KernelBuilder, thread: Reg<U32>, best: Best) -> Best {
-        let warps = self.plan().threads / WARP;
+        let warps = self.plan.threads / WARP;
         if warps == 1 {
             return best;
         }
-        let values = k.shared::<F32>("values", warps);
-        let indices = k.shared::<U32>("indices", warps);
+        let [keys, indices] = ["keys", "indices"].map(|name| k.shared::<U32>(name, warps));
         let (warp, lane) = (k.shr(thread, 5), k.and(thread, WARP - 1));
-        let (value_slot, index_slot) = (k.shared_index(values, warp), k.shared_index(indices, warp));
+        let [key_slot, index_slot] = [keys, indices].map(|array| k.shared_index(array, warp));
         let first = k.eq(lane, 0);
         k.guarded(first, |k| {
-            k.st_shared::<F32>(value_slot, best.value);
+            k.st_shared::<U32>(key_slot, best.key);
             k.st_shared::<U32>(index_slot, best.index);
         });
         k.barrier();
         // Lanes beyond the last warp repeat it, which changes nothing.
         let slot = k.min(lane, warps - 1);
-        let (value_slot, index_slot) = (k.shared_index(values, slot), k.shared_index(indices, slot));
-        let part = Best { value: k.ld_shared::<F32>(value_slot), index: k.ld_shared::<U32>(index_slot) };
+        let [key_slot, index_slot] = [keys, indices].map(|array| k.shared_index(array, slot));
+        let part = Best { key: k.ld_shared::<U32>(key_slot), index: k.ld_shared::<U32>(index_slot) };
         part.of_warp(k)
     }
 }
@@ -210,7 +293,10 @@ pub(crate) fn cases() -> Vec<Case> {
     };
     let (inf, nan) = (f32::INFINITY, f32::NAN);
     let mut cases: Vec<Case> = [1, 2, 5, 8, 9, 16, 32].into_iter().map(|rows| random(rows, 1000)).collect();
-    let sizes = [1, 2, 3, 31, 33, 1023, 1025, 4100, 32_000, 50_257, 128_256, 151_936];
+    // One block with one load and with four; two blocks; many; as many as there are, and more loads than fly together.
+    let sizes = [
+        1, 2, 3, 31, 33, 255, 257, 1023, 1025, 4096, 4100, 32_000, 50_257, 128_256, 131_077, 151_936, 600_004,
+    ];
     cases.extend(sizes.map(|n| random(2, n)));
     // Enough rows that the largest element is once in every place of the unrolled loop and of its tail.
     cases.extend([1023, 8191, 20_000, 20_481].map(|n| random(96, n)));
@@ -221,15 +307,22 @@ pub(crate) fn cases() -> Vec<Case> {
     }
     // Equal everywhere: the first wins, in the unrolled loop and in its tail, with and without vectors.
     cases.extend([1023, 20_481, 20_484].map(|n| case(1, n, "equal", &vec![0.5; n])));
-    // A row for each end of what one instruction of the block loads, in the unrolled loop and in its tail.
+    // A row for each end of what one instruction of the row's blocks loads.
     cases.extend([5 * 1024 + 1, 4 * (5 * 1024 + 1)].map(|n: usize| {
-        let unit = if n.is_multiple_of(4) { 4 } else { 1 };
-        let ends: Vec<usize> =
-            (0..=5).flat_map(|i| [i * 1024 * unit, ((i + 1) * 1024 * unit).min(n) - 1]).collect();
+        let plan = Plan::new(n as u32);
+        let once = (plan.vector * plan.threads) as usize;
+        let ends: Vec<usize> = (0..n).step_by(once * 5).flat_map(|i| [i, (i + once).min(n) - 1]).collect();
         let mut x = vec![-1.0; ends.len() * n];
         ends.iter().zip(x.chunks_exact_mut(n)).for_each(|(&at, row)| row[at] = 1.0);
         case(ends.len(), n, "ends", &x)
     }));
+    // The first and the last of equals in different blocks; the last block has them alone.
+    cases.push(case(1, 40_000, "equal_ends", &{
+        let mut x = vec![-2.5; 40_000];
+        [20_000, 39_999].into_iter().for_each(|at| x[at] = -0.5);
+        x
+    }));
+    cases.push(only(40_001, 40_000, -inf, nan, "all_nan_but_minus_inf"));
     cases.push(only(4096, 4000, nan, -5.0, "nan_among_equals"));
     cases.push(only(4096, 0, nan, -5.0, "nan_first"));
     cases.push(only(4096, 77, 1.0, nan, "one_number"));
@@ -237,5 +330,10 @@ pub(crate) fn cases() -> Vec<Case> {
     cases.push(case(1, 4096, "all_nan", &[nan; 4096]));
     cases.push(case(1, 4097, "all_minus_inf", &[-inf; 4097]));
     cases.push(case(1, 8, "signed_zeros", &[-1.0, -0.0, 0.0, -0.0, 0.0, 0.0, -1.0, -2.0]));
+    cases.push(case(1, 40_000, "signed_zeros_of_blocks", &{
+        let mut x = vec![-1.0; 40_000];
+        (30_001..).step_by(2).zip([-0.0, 0.0, 0.0, -0.0]).for_each(|(at, zero)| x[at] = zero);
+        x
+    }));
     cases
 }

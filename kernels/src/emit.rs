@@ -55,7 +55,7 @@ pub(crate) fn module_that_waits(
 }
 
 /// Whether kernels for `target` start before their predecessors have ended.
-const fn overlaps(target: Target) -> bool {
+pub(crate) const fn overlaps(target: Target) -> bool {
     target.sm() >= 90
 }
 

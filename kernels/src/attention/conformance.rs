@@ -23,7 +23,7 @@ pub(crate) fn catalogue() -> Vec<Box<dyn Kernel>> {
     let groups = [1, 2, 7, 8].map(|group| (2, group, 2, 128, 64));
     // Llama 3.2 1B, Qwen2.5 1.5B, Llama 3.1 8B.
     let real = [(1, 4, 8, 64, 4096), (1, 6, 2, 128, 4096), (1, 4, 8, 128, 4096), (8, 4, 8, 128, 4096)];
-    let split = [(2, 2, 2, 64, 192), (1, 8, 1, 128, 8192)];
+    let split = [(2, 2, 2, 64, 320), (1, 8, 1, 128, 8192)];
     let shapes = head_dims.into_iter().chain(groups).chain(real).chain(split);
     shapes.flat_map(|shape| Stored::ALL.map(|stored| kernel(stored, shape))).collect()
 }
@@ -176,7 +176,7 @@ pub(crate) fn cases() -> Vec<Case> {
     }
     let prompt = Sequences { max_seq: 80, lengths: &[60, 61, 62, 63, 64, 65, 66, 67, 68], ..PLAIN };
     cases.push(prompt.case(&prompt.of_one_sequence(), "prompt"));
-    for (max_seq, length) in [(70, 70), (200, 170)] {
+    for (max_seq, length) in [(70, 70), (400, 370)] {
         let in_place = Sequences { max_seq, lengths: &[length, 3], ..PLAIN };
         cases.push(in_place.case(&in_place.data(), "").with_alias("y", "q"));
     }
@@ -186,8 +186,9 @@ pub(crate) fn cases() -> Vec<Case> {
 /// Lengths around those at which the division of a row changes.
 fn thresholds(stored: Stored) -> Vec<Case> {
     let plain = Sequences { stored, group: 2, ..PLAIN };
-    // One chunk, two, three, several; the cache ends in the middle of a chunk.
-    let chunks = Sequences { max_seq: 330, lengths: &[1, 63, 64, 65, 127, 128, 129, 192, 319, 330], ..plain };
+    // One chunk, five, six, eight; the cache ends in the middle of a chunk.
+    let chunks =
+        Sequences { max_seq: 458, lengths: &[1, 63, 127, 129, 255, 256, 257, 320, 321, 458], ..plain };
     // 32 heads of their own leave 16 blocks for a row: chunks grow beyond 1,024 and beyond 2,048 positions.
     let grown = Sequences {
         group: 1,
@@ -197,7 +198,7 @@ fn thresholds(stored: Stored) -> Vec<Case> {
         lengths: &[1, 64, 1023, 1024, 1025, 1152, 1153, 2047, 2048, 2049, 2100],
         ..plain
     };
-    let whole = Sequences { max_seq: 200, lengths: &[1, 64, 65, 200], ..plain };
+    let whole = Sequences { max_seq: 300, lengths: &[1, 64, 65, 300], ..plain };
     let data = whole.data();
     vec![
         chunks.case(&chunks.data(), "chunks"),

@@ -1,9 +1,11 @@
 //! Grouped-query attention over the cache.
 
-mod combine;
 mod conformance;
 mod emit;
+mod lanes;
+mod matrix;
 mod plan;
+mod results;
 mod splits;
 
 use ptx_builder::{Module, Target};
@@ -29,6 +31,10 @@ const FAMILY: &str = "attention";
 /// a row has several chunks, their parts are left in `scratch`, and the last block to do so combines them, also in a fixed
 /// order. Chunks depend on the row's length, so the result of a row depends on nothing but that row. A position or sequence
 /// outside the cache gives a row of NaNs; nothing outside the cache is read.
+///
+/// Products with caches of F16 and F8E4M3 are done by tensor cores, with queries and weights as sums of two f16 and sums in
+/// f32, which is as exact as f32 is. Queries beyond 65,504, the largest f16, give NaNs there. Where kernels start before
+/// their predecessors end, keys and values are fetched into the cache meanwhile.
 ///
 /// Parameters: `q` `[rows, n_heads * head_dim]` f32, `k_cache` and `v_cache` (see [`CacheShape`]), `positions` and
 /// `sequences` `[rows]` u32, `y` like `q`; `y` may be `q`. Where rows can have several chunks, then `scratch` and
@@ -69,7 +75,7 @@ impl Attention {
         }
         extent(FAMILY, "q", &[rows, n_heads, cache.head_dim])?;
         let plan = Plan::new(n_heads / cache.n_kv_heads, head_dim, cache.stored);
-        let splits = Splits::new(cache.max_seq, rows, n_heads / plan.heads);
+        let splits = Splits::new(cache.max_seq, rows, n_heads / plan.heads());
         extent(FAMILY, "scratch", &[rows, n_heads, splits.chunks, head_dim + 2])?;
         let kernel = Self { cache, rows, n_heads, scale, plan, splits };
         if u64::from(rows) * u64::from(kernel.sets()) >= 1 << 31 {
@@ -126,7 +132,7 @@ impl Attention {
 
     /// Sets of heads of a row that blocks do apart.
     fn sets(&self) -> u32 {
-        self.n_heads / self.plan.heads
+        self.n_heads / self.plan.heads()
     }
 
     fn elements(&self) -> u64 {
@@ -184,7 +190,7 @@ impl Kernel for Attention {
     fn geometry(&self) -> LaunchGeometry {
         LaunchGeometry {
             grid: [self.rows * self.sets(), self.splits.blocks, 1],
-            block: [Plan::THREADS, 1, 1],
+            block: [self.plan.threads(), 1, 1],
             dynamic_shared: 0,
         }
     }

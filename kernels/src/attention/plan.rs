@@ -1,89 +1,59 @@
-//! How a block's threads share the work of attention.
+//! How the threads of a block share the work, and what they leave in shared memory.
 
+use super::lanes::plan::LanePlan;
+use super::matrix::MatrixPlan;
 use crate::stored::Stored;
 use crate::support::WARP;
 
-/// The division of heads, features and positions among the lanes of a block.
+/// The division of heads, features and positions among the threads of a block.
 ///
 /// It follows from the group size, `head_dim` and the type of the cache alone, never from the batch or a length: that
 /// is what makes a row's result independent of its neighbours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Plan {
-    /// Query heads of a block. They share every key and value that the block reads.
-    pub heads: u32,
-    /// Features that a lane reads with one load: a piece.
-    pub piece: u32,
-    /// Lanes that hold one position's features together; a power of two.
-    pub lanes: u32,
-    /// Pieces of a position in each of these lanes, `lanes` pieces apart.
-    pub pieces: u32,
-    /// Positions that such lanes take at a time, loaded together.
-    pub unroll: u32,
+pub(super) enum Plan {
+    /// Multiply-adds of f32.
+    Lanes(LanePlan),
+    /// Tensor cores.
+    Matrix(MatrixPlan),
 }
 
 impl Plan {
-    /// Warps of a block.
-    pub const WARPS: u32 = 8;
-    /// Threads of a block.
-    pub const THREADS: u32 = Self::WARPS * WARP;
-    /// Most positions of a block's step. A chunk of positions is a whole number of steps.
-    pub const MAX_STEP: u32 = 64;
-    /// Features of all heads of a block together: as many as the threads can write out with one 16-byte store each.
-    const MAX_FEATURES: u32 = Self::THREADS * 4;
-    /// Query features in a lane's registers; there are as many sums.
-    const MAX_LANE_FEATURES: u32 = 64;
-    /// Registers of a lane for queries, sums, keys and values: what is left of 255 goes into addresses and scores.
-    const MAX_REGISTERS: u32 = 192;
-
-    /// The plan for groups of `group` query heads of `head_dim` features, a multiple of a 16-byte load. Loads are of 16
-    /// bytes, or of 8 where lanes could not hold 16 features of each head of the group.
+    /// The plan for groups of `group` query heads of `head_dim` features, a multiple of a 16-byte load: tensor cores for
+    /// the types that are f16 or become it without loss.
     pub fn new(group: u32, head_dim: u32, stored: Stored) -> Self {
-        let wide = Self::with_piece(group, head_dim, stored, 16 / stored.bytes());
-        if stored.bytes() > 1 {
-            return wide;
+        match stored {
+            Stored::F16 | Stored::E4m3 => Self::Matrix(MatrixPlan::new(group, head_dim)),
+            Stored::F32 | Stored::Bf16 => Self::Lanes(LanePlan::new(group, head_dim, stored)),
         }
-        let narrow = Self::with_piece(group, head_dim, stored, 8);
-        if narrow.heads > wide.heads { narrow } else { wide }
     }
 
-    fn with_piece(group: u32, head_dim: u32, stored: Stored, piece: u32) -> Self {
-        let row_pieces = head_dim / piece;
-        // A lane holds features of every head, so heads are limited by what is left when all 32 lanes share a position.
-        let fewest = row_pieces.div_ceil(WARP) * piece;
-        let most = (Self::MAX_FEATURES / head_dim).min(Self::MAX_LANE_FEATURES / fewest).min(8);
-        let heads = (1..=most).rev().find(|&h| group.is_multiple_of(h)).unwrap_or(1);
-        // Queries and sums; of each position of a step keys and values, and those of the next step as they were loaded.
-        let registers = |pieces: u32, unroll: u32| {
-            let features = pieces * piece;
-            2 * features * heads + 2 * (features + features / stored.per_word()) * unroll
-        };
-        let candidates = [4, 8, 16, WARP].map(|lanes| (lanes, row_pieces.div_ceil(lanes)));
-        let fits = |&(_, pieces): &(u32, u32)| {
-            pieces * piece * heads <= Self::MAX_LANE_FEATURES && registers(pieces, 1) <= Self::MAX_REGISTERS
-        };
-        // Instructions for a position and head: products with keys and values, shuffles, softmax.
-        let cost = |&(lanes, pieces): &(u32, u32)| lanes * (2 * pieces * piece + 2 * lanes.ilog2() + 6);
-        let (lanes, pieces) =
-            candidates.into_iter().filter(fits).min_by_key(cost).unwrap_or((WARP, row_pieces.div_ceil(WARP)));
-        let side_by_side = Self::WARPS * (WARP / lanes);
-        let unrolls = [4, 2].into_iter().filter(|unroll| side_by_side * unroll <= Self::MAX_STEP);
-        let unroll = unrolls.into_iter().find(|&u| registers(pieces, u) <= Self::MAX_REGISTERS).unwrap_or(1);
-        Self { heads, piece, lanes, pieces, unroll }
+    /// Query heads of a block. They share every key and value that the block reads.
+    pub const fn heads(&self) -> u32 {
+        match self {
+            Self::Lanes(plan) => plan.heads,
+            Self::Matrix(plan) => plan.heads,
+        }
     }
 
-    /// Positions that a warp reads side by side.
-    pub const fn positions_per_warp(&self) -> u32 {
-        WARP / self.lanes
+    /// Warps of a block.
+    pub const fn warps(&self) -> u32 {
+        match self {
+            Self::Lanes(_) => LanePlan::WARPS,
+            Self::Matrix(_) => MatrixPlan::WARPS,
+        }
     }
 
-    /// Positions that the block reads side by side.
-    pub const fn positions_per_block(&self) -> u32 {
-        Self::WARPS * self.positions_per_warp()
+    /// Threads of a block.
+    pub const fn threads(&self) -> u32 {
+        self.warps() * WARP
     }
 
-    /// Positions of a step of the block: those of which keys and values are loaded together.
-    pub const fn step(&self) -> u32 {
-        self.positions_per_block() * self.unroll
+    /// Floats from one head of a warp to the next in shared memory.
+    pub const fn head_stride(&self, head_dim: u32) -> u32 {
+        match self {
+            Self::Lanes(_) => head_dim,
+            Self::Matrix(plan) => plan.head_stride(),
+        }
     }
 }
 
@@ -92,20 +62,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_feature_has_a_lane_and_every_output_a_thread() {
+    fn every_feature_of_a_block_has_a_thread() {
         for stored in Stored::ALL {
             let load = 16 / stored.bytes();
             for head_dim in (load..=256).step_by(load as usize) {
                 for group in 1..=32 {
                     let plan = Plan::new(group, head_dim, stored);
-                    let of_lanes = plan.lanes * plan.piece;
-                    assert!(plan.pieces * of_lanes >= head_dim, "{plan:?} {head_dim}");
-                    // Only the last piece of a lane may lie beyond the head, except where lanes have none at all.
-                    assert!((plan.pieces - 1) * of_lanes < head_dim, "{plan:?} {head_dim}");
-                    assert!(plan.heads * head_dim / 4 <= Plan::THREADS);
-                    assert!(plan.pieces * plan.piece * plan.heads <= Plan::MAX_LANE_FEATURES);
-                    assert!(group.is_multiple_of(plan.heads) && plan.heads <= 8);
-                    assert!(Plan::MAX_STEP.is_multiple_of(plan.step()), "{plan:?} {head_dim}");
+                    assert!(group.is_multiple_of(plan.heads()) && plan.heads() <= 8, "{plan:?}");
+                    assert!(plan.heads() * head_dim / 4 <= plan.threads(), "{plan:?} {head_dim}");
+                    assert!(plan.head_stride(head_dim) >= head_dim, "{plan:?} {head_dim}");
                 }
             }
         }
@@ -114,11 +79,11 @@ mod tests {
     #[test]
     fn heads_of_usual_groups_stay_together() {
         for (group, head_dim, heads) in
-            [(4, 64, 4), (6, 128, 6), (7, 64, 7), (8, 128, 8), (8, 256, 4), (1, 128, 1)]
+            [(4, 64, 4), (6, 128, 6), (7, 64, 7), (8, 128, 8), (16, 128, 8), (8, 256, 4), (1, 128, 1)]
         {
             for stored in Stored::ALL {
                 let plan = Plan::new(group, head_dim, stored);
-                assert_eq!(plan.heads, heads, "group {group}, head_dim {head_dim}, {}", stored.name());
+                assert_eq!(plan.heads(), heads, "group {group}, head_dim {head_dim}, {}", stored.name());
             }
         }
     }

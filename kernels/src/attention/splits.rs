@@ -3,8 +3,8 @@
 use ptx_builder::{AtomOp, AtomOrder, Atomic, F32, KernelBuilder, Reg, Scope, U32, U64};
 
 use super::Attention;
-use super::combine::{Features, Outlet};
-use super::plan::Plan;
+use super::lanes::plan::LanePlan;
+use super::results::{Features, Outlet};
 
 /// The division of a row's positions.
 ///
@@ -26,18 +26,22 @@ pub(super) struct Splits {
 
 impl Splits {
     /// Positions of the smallest chunk of several, a whole number of steps of any plan.
-    pub const CHUNK: u32 = Plan::MAX_STEP;
-    /// Positions that one block does alone: another chunk takes it about as long as two blocks take to meet.
-    pub const ALONE: u32 = 2 * Self::CHUNK;
-    /// Blocks that are enough for a large GPU, which runs one or two of them on each multiprocessor.
-    const ENOUGH: u32 = 256;
+    pub const CHUNK: u32 = LanePlan::MAX_STEP;
+    /// Positions that one block does alone: the chunks that others could take from it cost it as long as blocks take to
+    /// meet.
+    pub const ALONE: u32 = 4 * Self::CHUNK;
+    /// Blocks that are enough for a large GPU: one on each multiprocessor. Twice as many read no faster, and take longer
+    /// to combine.
+    const ENOUGH: u32 = 128;
+    /// Most chunks of a row: the last block reads the parts of all.
+    const MOST: u32 = 32;
     /// Blocks for each row even of a large batch, one row of which may be long. More of them would cost short rows more,
     /// since a block without a chunk also has to be started.
     const FEWEST: u32 = 4;
 
     /// The division of `rows` rows of up to `max_seq` positions, of each of which `sets` sets of heads are done apart.
     pub fn new(max_seq: u32, rows: u32, sets: u32) -> Self {
-        let most = (Self::ENOUGH / sets).clamp(16, 64);
+        let most = (Self::ENOUGH / sets).clamp(16, Self::MOST);
         let chunks = if max_seq <= Self::ALONE { 1 } else { max_seq.div_ceil(Self::CHUNK) };
         let blocks = (Self::ENOUGH / sets / rows).max(Self::FEWEST);
         Self { chunks: chunks.min(most), blocks: blocks.min(chunks).min(most), grow: chunks > most }
@@ -74,8 +78,7 @@ pub(super) struct Division {
 }
 
 impl Division {
-    /// The division of a row of `length` positions, which are at most 2^31. The block ends if there is no chunk for it;
-    /// the first has one even of a row without positions.
+    /// The division of a row of `length` positions, which are at most 2^31. Even a row without positions has a chunk.
     pub fn of_row(k: &mut KernelBuilder, splits: Splits, length: Reg<U32>) -> Self {
         k.comment("the chunks of the row's positions");
         let alone = k.le(length, Splits::ALONE);
@@ -96,10 +99,13 @@ impl Division {
         // A row outside the cache has no positions, and its first block says so.
         let chunks = k.max(chunks, 1);
         let chunks = k.name(chunks, "chunks");
-        let first = k.ctaid_y();
-        let beyond = k.ge(first, chunks);
+        Self { length, chunk, chunks, first: k.ctaid_y() }
+    }
+
+    /// Ends the block if there is no chunk for it.
+    pub fn end_without_chunk(&self, k: &mut KernelBuilder) {
+        let beyond = k.ge(self.first, self.chunks);
         k.ret_if(beyond);
-        Self { length, chunk, chunks, first }
     }
 
     /// The positions of chunk `index`.
@@ -128,8 +134,36 @@ impl Partials {
     }
 }
 
+/// Counts the block, all of whose threads have left their parts and met. Only the last block of its row and heads goes on;
+/// it sees all parts, and leaves the counter at zero.
+pub(super) fn arrive(
+    k: &mut KernelBuilder,
+    kernel: &Attention,
+    partials: &Partials,
+    division: &Division,
+    thread: Reg<U32>,
+) {
+    k.comment("the last block to get here finds the others counted, and leaves the counter at zero");
+    let blocks = k.min(division.chunks, kernel.splits.blocks);
+    let others = k.sub(blocks, 1);
+    let found = k.named_var::<U32>("found", 0);
+    let set = k.ctaid_x();
+    let counter = k.ptr_index(partials.counters, set, 4);
+    let counts = k.eq(thread, 0);
+    k.if_(counts, |k| {
+        // Releases what the block has stored before its barrier, and acquires what those before it have.
+        let order = Atomic::GLOBAL.order(AtomOrder::AcqRel, Scope::Gpu);
+        let old = k.atom::<U32>(order, AtomOp::Inc, counter, others);
+        k.set(found, old);
+    });
+    let is_last = k.eq(found, others);
+    let is_last = k.and_pred(counts, is_last);
+    let is_last = k.bar_any(0, is_last);
+    k.ret_if(!is_last);
+}
+
 /// Parts that the last block loads together.
-const TOGETHER: u32 = 8;
+const TOGETHER: u32 = 16;
 
 /// The parts of this thread's features.
 #[derive(Debug, Clone, Copy)]
@@ -146,7 +180,7 @@ pub(super) struct Parts<'a> {
 
 impl<'a> Parts<'a> {
     pub fn find(k: &mut KernelBuilder, kernel: &Attention, scratch: Reg<U64>, outlet: &'a Outlet) -> Self {
-        let (heads, chunks) = (kernel.plan.heads, kernel.splits.chunks);
+        let (heads, chunks) = (kernel.plan.heads(), kernel.splits.chunks);
         let (values_stride, stats_stride) = (heads * kernel.cache.head_dim * 4, heads * 8);
         let parts = u64::from(kernel.rows) * u64::from(kernel.sets()) * u64::from(chunks);
         let set = k.ctaid_x();
@@ -172,38 +206,8 @@ impl<'a> Parts<'a> {
         k.guarded(self.outlet.leads, |k| k.st_global_v2::<F32>(stats, [features.max, features.sum]));
     }
 
-    /// Counts the block, all of whose threads have left their parts and met. The last block of its row and heads combines
-    /// all parts, in the order of their positions, and stores the row from `y` on.
-    pub fn combine(
-        &self,
-        k: &mut KernelBuilder,
-        kernel: &Attention,
-        partials: &Partials,
-        division: &Division,
-        y: Reg<U64>,
-    ) {
-        k.comment("the last block to get here finds the others counted, and leaves the counter at zero");
-        let blocks = k.min(division.chunks, kernel.splits.blocks);
-        let others = k.sub(blocks, 1);
-        let found = k.named_var::<U32>("found", 0);
-        let set = k.ctaid_x();
-        let counter = k.ptr_index(partials.counters, set, 4);
-        let counts = k.eq(self.outlet.thread, 0);
-        k.if_(counts, |k| {
-            // Releases what the block has stored before its barrier, and acquires what those before it have.
-            let order = Atomic::GLOBAL.order(AtomOrder::AcqRel, Scope::Gpu);
-            let old = k.atom::<U32>(order, AtomOp::Inc, counter, others);
-            k.set(found, old);
-        });
-        let is_last = k.eq(found, others);
-        let is_last = k.and_pred(counts, is_last);
-        let is_last = k.bar_any(0, is_last);
-        k.ret_if(!is_last);
-        self.total(k, division.chunks).store(k, self.outlet, y);
-    }
-
-    /// All parts, brought to one maximum.
-    fn total(&self, k: &mut KernelBuilder, chunks: Reg<U32>) -> Features {
+    /// All parts, in the order of their positions, brought to one maximum.
+    pub fn total(&self, k: &mut KernelBuilder, chunks: Reg<U32>) -> Features {
         let max = k.named_var::<F32>("all_max", f32::MIN);
         let sum = k.named_var::<F32>("all_sum", 0.0);
         let values = [(); 4].map(|()| k.var::<F32>(0.0));
@@ -250,7 +254,7 @@ mod tests {
     fn short_rows_are_cut_alike_in_caches_of_every_size() {
         for sets in [1, 2, 8, 12, 32, 128] {
             let longest = Splits::new(1 << 20, 1, sets);
-            assert!(longest.grow && (16..=64).contains(&longest.chunks));
+            assert!(longest.grow && (16..=Splits::MOST).contains(&longest.chunks));
             for max_seq in (1..10_000).step_by(7) {
                 let splits = Splits::new(max_seq, 1, sets);
                 // Either every chunk of the smallest size has its place, or there are as many as there ever are.
@@ -266,7 +270,7 @@ mod tests {
 
     #[test]
     fn the_batch_changes_the_blocks_alone() {
-        for (rows, blocks) in [(1, 32), (2, 16), (4, 8), (8, 4), (32, 4)] {
+        for (rows, blocks) in [(1, 16), (2, 8), (4, 4), (8, 4), (32, 4)] {
             let expected = Splits { blocks, ..Splits::new(1 << 17, 1, 8) };
             assert_eq!(Splits::new(1 << 17, rows, 8), expected);
         }

@@ -1,0 +1,88 @@
+//! f32 values as operands of f16 products.
+
+use ptx_builder::{B32, CvtRound, F16, F32, KernelBuilder, Load, Reg, Space, U32, U64};
+
+use super::MatrixPlan;
+use crate::support::WARP;
+
+/// A value as the sum of two f16.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Halves {
+    /// The nearest f16.
+    pub upper: Reg<F16>,
+    /// The f16 nearest to what is left.
+    pub rest: Reg<F16>,
+}
+
+impl Halves {
+    pub fn of(k: &mut KernelBuilder, value: Reg<F32>) -> Self {
+        let upper = k.cvt_round::<F16>(CvtRound::Rn, value);
+        let back = k.f16_to_f32(upper);
+        let rest = k.sub(value, back);
+        Self { upper, rest: k.cvt_round::<F16>(CvtRound::Rn, rest) }
+    }
+}
+
+/// The queries of the block's heads in shared memory: fragments of 16 features, of which rows `g` are the upper parts of
+/// head `g` and rows `g + 8` the rest of it. Heads that do not exist are zeros.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Queries {
+    plan: MatrixPlan,
+    /// The lane's place in the first fragment; one is `[lanes, 4]` words.
+    place: Reg<U32>,
+    warp: Reg<U32>,
+    lane: Reg<U32>,
+    /// The queries of the first head.
+    source: Reg<U64>,
+}
+
+impl Queries {
+    pub fn new(
+        k: &mut KernelBuilder,
+        plan: MatrixPlan,
+        warp: Reg<U32>,
+        lane: Reg<U32>,
+        source: Reg<U64>,
+    ) -> Self {
+        let shared = k.shared_aligned::<B32>("queries", 2 * plan.key_rounds() * WARP * 4, 16);
+        let base = k.shared_base(shared);
+        Self { plan, place: k.mad(lane, 16, base), warp, lane, source }
+    }
+
+    /// Lays out the fragments, warps in turn; a barrier has to follow. `head` is the lane's row.
+    pub fn lay_out(&self, k: &mut KernelBuilder, head: Reg<U32>) {
+        let (plan, rounds) = (self.plan, self.plan.key_rounds());
+        k.comment("queries as fragments");
+        let of_four = k.and(self.lane, 3);
+        for first in (0..rounds).step_by(MatrixPlan::WARPS as usize) {
+            let round = if first == 0 { self.warp } else { k.add(self.warp, first) };
+            let feature = k.mul(of_four, MatrixPlan::PIECE);
+            let feature = k.mad(round, MatrixPlan::KEY_ROUND, feature);
+            let inside = k.lt(feature, plan.head_dim);
+            let is_head = k.lt(head, plan.heads);
+            let exists = k.and_pred(inside, is_head);
+            let index = k.mad(head, plan.head_dim, feature);
+            let at = k.ptr_index(self.source, index, 4);
+            let features: Vec<_> = [0, 16]
+                .into_iter()
+                .flat_map(|offset| k.load_v4_or::<F32>(exists, Space::Global, Load::WEAK, at + offset, 0.0))
+                .collect();
+            let parts: Vec<_> = features.into_iter().map(|feature| Halves::of(k, feature)).collect();
+            let to = k.mad(round, 2 * WARP * 16, self.place);
+            let is_round = k.lt(round, rounds);
+            for (offset, parts) in [0, WARP as i32 * 16].into_iter().zip(parts.chunks(4)) {
+                let fragment = [0, 2].map(|i| {
+                    let upper = k.pack32::<B32, F16>(parts[i].upper, parts[i + 1].upper);
+                    [upper, k.pack32::<B32, F16>(parts[i].rest, parts[i + 1].rest)]
+                });
+                let [[a, b], [c, d]] = fragment;
+                k.guarded(is_round, |k| k.st_shared_v4::<B32>(to + offset, [a, b, c, d]));
+            }
+        }
+    }
+
+    /// The lane's part of a fragment.
+    pub fn fragment(&self, k: &mut KernelBuilder, fragment: u32) -> [Reg<B32>; 4] {
+        k.ld_shared_v4::<B32>(self.place + (fragment * WARP * 16) as i32)
+    }
+}

@@ -1,0 +1,112 @@
+//! What the warps of a block know of its heads becomes four features of each thread.
+
+use ptx_builder::{ArrayRef, F32, KernelBuilder, Pred, Reg, U32, U64};
+
+use super::Attention;
+use super::plan::Plan;
+use crate::emit::split;
+
+/// The four features that a thread writes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Outlet {
+    /// The features are number `4 * place` and the next three of the block's heads, one after the other.
+    pub place: Reg<U32>,
+    /// The head among those of the block.
+    pub head: Reg<U32>,
+    /// Where the features are in those of a warp, in groups of four.
+    group: Reg<U32>,
+    /// Whether no other thread has the same features: threads beyond the features do the last ones again.
+    pub stores: Pred,
+    /// Whether the thread is the first of its head.
+    pub leads: Pred,
+}
+
+impl Outlet {
+    /// That of `thread`: plans have at least as many threads as there are groups of four features.
+    pub fn new(k: &mut KernelBuilder, kernel: &Attention, thread: Reg<U32>) -> Self {
+        let (heads, head_dim) = (kernel.plan.heads(), kernel.cache.head_dim);
+        let outputs = heads * head_dim / 4;
+        let place = if outputs < kernel.plan.threads() { k.min(thread, outputs - 1) } else { thread };
+        let stores = k.lt(thread, outputs);
+        let (head, within) = split(k, place, outputs.into(), head_dim / 4);
+        let leads = k.eq(within, 0);
+        let leads = k.and_pred(leads, stores);
+        let group = match kernel.plan {
+            Plan::Lanes(_) => within,
+            Plan::Matrix(plan) => plan.group_of(k, within),
+        };
+        let group = k.mad(head, kernel.plan.head_stride(head_dim) / 4, group);
+        Self { place, head, group, stores, leads }
+    }
+}
+
+/// What is known of the features of an [`Outlet`].
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Features {
+    /// The largest score, in units of log 2.
+    pub max: Reg<F32>,
+    /// The sum of `2^(score - max)`, or of the same multiple of that as the values.
+    pub sum: Reg<F32>,
+    /// The features of the values, weighted likewise.
+    pub values: [Reg<F32>; 4],
+}
+
+impl Features {
+    /// The sums of all warps, brought to one maximum.
+    pub fn of_block(k: &mut KernelBuilder, kernel: &Attention, results: Results, outlet: &Outlet) -> Self {
+        k.comment("combine the warps");
+        let (heads, warps) = (kernel.plan.heads(), kernel.plan.warps());
+        let stride = kernel.plan.head_stride(kernel.cache.head_dim);
+        let max_at = k.shared_index(results.max, outlet.head);
+        let sum_at = k.shared_index(results.sum, outlet.head);
+        let acc = k.shared_base(results.acc);
+        let acc_at = k.mad(outlet.group, 16, acc);
+        let warp_entries = |warp: u32| (warp * heads * 4) as i32;
+
+        let maxima: Vec<_> = (0..warps).map(|warp| k.ld_shared::<F32>(max_at + warp_entries(warp))).collect();
+        let max = maxima[1..].iter().fold(maxima[0], |max, &other| k.max(max, other));
+        let sum = k.var::<F32>(0.0);
+        let values = [(); 4].map(|()| k.var::<F32>(0.0));
+        for (warp, &part) in (0..).zip(&maxima) {
+            let below = k.sub(part, max);
+            let factor = k.ex2_approx(below);
+            let part = k.ld_shared::<F32>(sum_at + warp_entries(warp));
+            k.update(sum, |k, sum| k.fma(part, factor, sum));
+            let part = k.ld_shared_v4::<F32>(acc_at + warp_entries(warp) * stride as i32);
+            for (total, v) in values.into_iter().zip(part) {
+                k.update(total, |k, total| k.fma(v, factor, total));
+            }
+        }
+        Self { max, sum: k.get(sum), values: values.map(|v| k.get(v)) }
+    }
+
+    /// Stores the features as those of the row from `y` on.
+    pub fn store(&self, k: &mut KernelBuilder, outlet: &Outlet, y: Reg<U64>) {
+        let norm = k.rcp(self.sum);
+        let row = self.values.map(|v| k.mul(v, norm));
+        let at = k.ptr_index(y, outlet.place, 16);
+        k.guarded(outlet.stores, |k| k.st_global_v4::<F32>(at, row));
+    }
+}
+
+/// Where the warps leave what they know of their heads.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Results {
+    /// `[warps, heads, head_stride]`
+    pub acc: ArrayRef<F32>,
+    /// `[warps, heads]`
+    pub max: ArrayRef<F32>,
+    /// `[warps, heads]`
+    pub sum: ArrayRef<F32>,
+}
+
+impl Results {
+    pub fn new(k: &mut KernelBuilder, kernel: &Attention) -> Self {
+        let entries = kernel.plan.warps() * kernel.plan.heads();
+        Self {
+            acc: k.shared_aligned("acc", entries * kernel.plan.head_stride(kernel.cache.head_dim), 16),
+            max: k.shared("max", entries),
+            sum: k.shared("sum", entries),
+        }
+    }
+}
