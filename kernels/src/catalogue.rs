@@ -16,6 +16,7 @@ pub fn catalogue() -> Vec<Box<dyn Kernel>> {
         crate::quantize::catalogue,
         crate::elementwise::catalogue,
         crate::copy::catalogue,
+        crate::stream_read::catalogue,
         crate::rope::catalogue,
         crate::kv_scatter::catalogue,
         crate::attention::catalogue,

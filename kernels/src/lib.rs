@@ -13,6 +13,7 @@
 //! | [`quantize`] | activations to Q8 |
 //! | [`elementwise`] | add, row bias, multiply, SiLU, SwiGLU |
 //! | [`copy`] | device-to-device copy |
+//! | [`stream_read`] | reads as fast as memory gives: the roof |
 //! | [`rope`] | rotary position embedding |
 //! | [`kv_scatter`] | new keys or values into the cache |
 //! | [`attention`] | grouped-query attention over the cache |
@@ -64,6 +65,7 @@ pub mod rope;
 pub mod sample;
 pub mod soft_max;
 mod stored;
+pub mod stream_read;
 mod support;
 
 pub use cache::CacheShape;

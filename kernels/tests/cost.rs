@@ -9,6 +9,7 @@ use kernels::kv_scatter::KvScatter;
 use kernels::rms_norm::RmsNorm;
 use kernels::rope::{Rope, RopeShape, RopeStyle};
 use kernels::soft_max::SoftMax;
+use kernels::stream_read::StreamRead;
 use kernels::{CacheShape, Cost, Kernel, KernelError};
 use tensor_formats::ElementType;
 
@@ -21,6 +22,7 @@ fn rows_are_read_and_written_once() -> Result<(), KernelError> {
     assert_eq!(RmsNorm::new(3, 100, 0.0)?.cost(0), cost(1200 + 400, 1200, 3 * 404));
     assert_eq!(SoftMax::new(3, 100, 1.0)?.cost(0), cost(1200, 1200, 1500));
     assert_eq!(Argmax::new(3, 100)?.cost(0), cost(1200, 12, 300));
+    assert_eq!(StreamRead::new(2, 3)?.cost(0), cost(6 * 32_768, 2 * 8 * 4, 6 * 8192));
     assert_eq!(CopyRows::new(ElementType::Q8_0, 2, 64)?.cost(0), cost(136, 136, 0));
     let elementwise = |op| Elementwise::new(op, 3, 100).map(|kernel| kernel.cost(0));
     assert_eq!(elementwise(ElementwiseOp::Add)?, cost(2400, 1200, 300));

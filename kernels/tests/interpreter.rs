@@ -57,7 +57,7 @@ fn elementwise() {
 
 #[test]
 fn copies_and_caches() {
-    check(&["copy", "kv_scatter"]);
+    check(&["copy", "kv_scatter", "stream_read"]);
 }
 
 #[test]

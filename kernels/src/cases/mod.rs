@@ -76,6 +76,7 @@ pub fn cases(filter: &str) -> impl Iterator<Item = Case> {
         crate::quantize::cases,
         crate::elementwise::cases,
         crate::copy::cases,
+        crate::stream_read::cases,
         crate::rope::cases,
         crate::kv_scatter::cases,
         crate::attention::cases,
