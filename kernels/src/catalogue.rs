@@ -8,7 +8,7 @@ type Family = fn() -> Vec<Box<dyn Kernel>>;
 /// Every kernel variant at a small shape, and the common ones at the shapes of real models: what `ptx-dump` lists,
 /// what ptxas checks and what the benches emit. Names are unique.
 pub fn catalogue() -> Vec<Box<dyn Kernel>> {
-    let families: [Family; 13] = [
+    let families: [Family; 14] = [
         crate::embed::catalogue,
         crate::rms_norm::catalogue,
         crate::gemv::catalogue,

@@ -2,7 +2,7 @@
 
 use std::error::Error as _;
 
-use runtime::cuda::CudaError;
+use runtime::cuda::{CudaError, Profile, ProfileOptions};
 use runtime::decoder::{Decoder, Output, Row, StepOutput};
 use runtime::error::{Error, StepError};
 use runtime::{Activations, EngineOptions, Model};
@@ -237,12 +237,14 @@ fn a_profile_times_every_step_on_the_device() {
     let mut decoder = gpu::decoder(&model, &gpu::options(&model, 1, 8));
     let row = gpu::rows(0, 0, &[9]);
     let expected = gpu::argmax(&mut decoder, &row, Output::LastArgmax);
-    let times = decoder.profile(&row, Output::LastArgmax, 5).unwrap();
+    let options = ProfileOptions { runs: 3, chain: gpu::times(100), ..ProfileOptions::at(0) };
+    let Profile { steps: times, micros } = decoder.profile(&row, Output::LastArgmax, options).unwrap();
     assert_eq!(times.len(), decoder.stats().nodes);
     for time in &times {
         // Kernels of a tiny model take microseconds; times beyond that would be the host's.
-        assert!(time.micros > 0.0 && time.micros < 100.0, "{time:?}");
+        assert!(time.micros > 0.0 && time.micros < 100.0 && time.added() <= 1.2 * time.micros, "{time:?}");
     }
+    assert!(micros < 1.2 * times.iter().map(|time| time.micros).sum::<f64>(), "{micros}");
     assert_eq!(gpu::argmax(&mut decoder, &row, Output::LastArgmax), expected, "profiling changes nothing");
     let listing = decoder.listing(1, Output::LastArgmax, 1).unwrap();
     assert_eq!(listing.lines().count(), times.len() + 1, "{listing}");

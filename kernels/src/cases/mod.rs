@@ -68,7 +68,7 @@ pub fn invariances(filter: &str) -> impl Iterator<Item = Invariance> {
 /// The conformance cases whose name contains `filter` (all if it is empty), built family by family as they are
 /// asked for.
 pub fn cases(filter: &str) -> impl Iterator<Item = Case> {
-    let families: [fn() -> Vec<Case>; 13] = [
+    let families: [fn() -> Vec<Case>; 14] = [
         crate::embed::cases,
         crate::rms_norm::cases,
         crate::gemv::cases,

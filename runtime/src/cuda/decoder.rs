@@ -13,7 +13,6 @@ use super::memory_map::{RegionKind, Span};
 use super::module_cache::{CacheStats, ModuleCache};
 use super::pace::Pace;
 use super::plan_graph::PlanGraph;
-use super::profile::{StepTime, profile};
 use super::step_plan::{EngineRegions, StepPlan, advancing_plan, step_plan};
 use super::upload::{Matrix, Uploader};
 use crate::decoder::{Decoder, Output, Row, StepGuard, StepOutput};
@@ -36,7 +35,7 @@ pub struct CudaDecoder {
     pub(super) regions: EngineRegions,
     pub(super) steps: BTreeMap<StepKey, PreparedStep>,
     pub(super) memory: DeviceMemory,
-    cache: ModuleCache,
+    pub(super) cache: ModuleCache,
     pub(super) stream: Stream,
     device: String,
     /// Why graphs are not used, if they are not.
@@ -69,7 +68,7 @@ pub(super) enum Purpose {
 #[derive(Debug)]
 pub(super) struct PreparedStep {
     graph: Option<PlanGraph>,
-    plan: LoadedPlan,
+    pub(super) plan: LoadedPlan,
     result_words: usize,
     /// Of [`Purpose::Ahead`].
     pub(super) pace: Pace,
@@ -178,25 +177,6 @@ impl CudaDecoder {
         self.eager = None;
         // A step without a graph is prepared anew. Its kernels are in the cache.
         self.steps.retain(|_, step| step.graph.is_some());
-    }
-
-    /// The device's time for each step of the plan for these rows, over `runs` runs kernel by kernel.
-    ///
-    /// # Errors
-    /// As [`step`](Decoder::step).
-    pub fn profile(&mut self, rows: &[Row], output: Output, runs: usize) -> Result<Vec<StepTime>, Error> {
-        self.guard.check(rows)?;
-        let purpose = Purpose::Step(output);
-        self.settle()?;
-        self.prepare(rows.len(), purpose)?;
-        self.write_state(rows)?;
-        self.idle = false;
-        let context = rows.iter().map(|row| u64::from(row.position) + 1).max().unwrap_or(0);
-        let times = profile(&self.prepared(rows.len(), purpose)?.plan, &self.stream, runs, context)
-            .map_err(failed("profiling a step"))?;
-        self.idle = true;
-        self.guard.commit(rows);
-        Ok(times)
     }
 
     /// The launch plan for `rows` rows as text, with costs when every row attends to `context` positions.

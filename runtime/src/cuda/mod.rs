@@ -17,6 +17,7 @@
 //! | [`memory`], [`upload`] | allocations behind a memory map, and filling them |
 //! | [`loaded`], [`plan_graph`], [`profile`](mod@profile) | the three ways to run a plan |
 //! | [`engine_layout`], [`step_plan`] | the plan of a decoding step |
+//! | [`roof`] | how fast memory can be read |
 //! | [`decoder`] | [`Decoder`](crate::decoder::Decoder) on a GPU |
 //! | `ahead`, `pace` | steps that are queued ahead of the host, and how it waits for them |
 //! | [`attention_ops`] | attention and KV scatter as plain functions |
@@ -65,6 +66,7 @@ mod ahead;
 pub mod attention_ops;
 mod byte_set;
 pub mod decoder;
+mod decoder_profile;
 pub mod edges;
 pub mod engine_layout;
 pub mod error;
@@ -86,6 +88,7 @@ mod plan_listing;
 #[cfg(test)]
 mod plan_tests;
 pub mod profile;
+pub mod roof;
 mod row_chunks;
 pub mod runner;
 pub mod step_plan;
@@ -107,5 +110,6 @@ pub use module_cache::{CacheStats, ModuleCache};
 pub use plan::{Argument, Launch, LaunchPlan, Step};
 pub use plan_error::PlanError;
 pub use plan_graph::PlanGraph;
-pub use profile::{StepTime, profile};
+pub use profile::{Profile, ProfileOptions, StepTime, profile};
+pub use roof::{arithmetic_rate, read_rate};
 pub use upload::{Matrix, Uploader};

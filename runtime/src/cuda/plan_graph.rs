@@ -31,10 +31,9 @@ impl PlanGraph {
     /// # Errors
     /// The driver's, with the step that it was about.
     pub fn build(plan: &LoadedPlan, stream: &Stream) -> Result<Self, CudaError> {
-        let mut graph = Graph::new(stream.context()).map_err(CudaError::driver("making a graph"))?;
+        let mut graph = Self::empty(stream)?;
         let edges = plan.plan().edges();
-        // One owner for all kernels: the memory of the whole plan.
-        let owner: Arc<dyn Any + Send + Sync> = Arc::new(plan.memory.clone());
+        let owner = owner(plan);
         let overlap = graph.takes_programmatic();
         let mut nodes: Vec<NodeId> = Vec::with_capacity(plan.steps.len());
         for (index, step) in plan.steps.iter().enumerate() {
@@ -47,10 +46,62 @@ impl PlanGraph {
                 }
                 _ => incoming.iter().map(|edge| Dependency::full(nodes[edge.from])).collect(),
             };
-            let action =
-                || format!("adding step {index}, {}, to the graph", plan.plan().steps()[index].name());
-            nodes.push(add_node(&mut graph, plan, step, &owner, &after, action)?);
+            nodes.push(add_node(&mut graph, plan, index, &owner, &after)?);
         }
+        Self::instantiate(graph, stream)
+    }
+
+    /// A graph of the steps of `plan` with these indices, each after the one before it, to measure them. With `overlap` a
+    /// step that [may](Self::overlaps) starts before that one has ended.
+    ///
+    /// Steps keep to the plan's memory in any order, but what they compute means something only in the plan's.
+    ///
+    /// # Errors
+    /// As [`build`](Self::build); [`CudaError::InvalidParameter`] for an index that the plan does not have.
+    pub fn chain(
+        plan: &LoadedPlan,
+        stream: &Stream,
+        steps: &[usize],
+        overlap: bool,
+    ) -> Result<Self, CudaError> {
+        if let Some(index) = steps.iter().find(|index| **index >= plan.steps.len()) {
+            return Err(CudaError::InvalidParameter {
+                what: "a step of a chain",
+                expected: format!("one of {}", plan.steps.len()),
+                actual: index.to_string(),
+            });
+        }
+        let mut graph = Self::empty(stream)?;
+        let overlap = overlap && graph.takes_programmatic();
+        let owner = owner(plan);
+        let mut last: Option<(usize, NodeId)> = None;
+        for &index in steps {
+            let after = last.map(|(from, node)| {
+                let programmatic = overlap && overlaps(&plan.steps[from], &plan.steps[index]);
+                if programmatic { Dependency::programmatic(node) } else { Dependency::full(node) }
+            });
+            last = Some((index, add_node(&mut graph, plan, index, &owner, after.as_slice())?));
+        }
+        Self::instantiate(graph, stream)
+    }
+
+    /// Whether a step of `plan`, after another kernel, may start before that one has ended.
+    ///
+    /// # Errors
+    /// The driver's; [`CudaError::InvalidParameter`] for an index that the plan does not have.
+    pub fn overlaps(plan: &LoadedPlan, stream: &Stream, step: usize) -> Result<bool, CudaError> {
+        let Some(step) = plan.steps.get(step) else {
+            let (expected, actual) = (format!("one of {}", plan.steps.len()), step.to_string());
+            return Err(CudaError::InvalidParameter { what: "a step", expected, actual });
+        };
+        Ok(overlaps(step, step) && Self::empty(stream)?.takes_programmatic())
+    }
+
+    fn empty(stream: &Stream) -> Result<Graph, CudaError> {
+        Graph::new(stream.context()).map_err(CudaError::driver("making a graph"))
+    }
+
+    fn instantiate(graph: Graph, stream: &Stream) -> Result<Self, CudaError> {
         let exec = graph.instantiate().map_err(CudaError::driver("instantiating the graph"))?;
         exec.upload(stream).map_err(CudaError::driver("uploading the graph"))?;
         Ok(Self { exec, graph })
@@ -87,21 +138,26 @@ fn overlaps(from: &LoadedStep, step: &LoadedStep) -> bool {
     matches!(from, LoadedStep::Launch { .. }) && matches!(step, LoadedStep::Launch { waits: true, .. })
 }
 
+/// One owner for all kernels: the memory of the whole plan.
+fn owner(plan: &LoadedPlan) -> Arc<dyn Any + Send + Sync> {
+    Arc::new(plan.memory.clone())
+}
+
 fn add_node(
     graph: &mut Graph,
     plan: &LoadedPlan,
-    step: &LoadedStep,
+    index: usize,
     owner: &Arc<dyn Any + Send + Sync>,
     after: &[Dependency],
-    action: impl Fn() -> String,
 ) -> Result<NodeId, CudaError> {
+    let action = || format!("adding step {index}, {}, to the graph", plan.plan().steps()[index].name());
     let fail = || CudaError::driver(action());
-    match step {
+    match &plan.steps[index] {
         LoadedStep::Launch { function, config, args, .. } => {
             let node = KernelNode::new(function, *config, args.clone()).keep(Arc::clone(owner));
             // SAFETY: as in `LoadedPlan::run_step`: the plan has checked every pointer's extent, alignment and access.
             // The node owns the memory. Steps that touch a byte in common, one of them writing it, are joined by a
-            // path of full edges, which order them as the plan does.
+            // path of edges, full ones or such that order as full ones do: see `overlaps`.
             unsafe { graph.add_kernel(node, after) }.map_err(fail())
         }
         LoadedStep::ToDevice { target, source, first, words } => {
