@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use tensor_formats::FormatError;
 
+pub use crate::compare::CompareError;
 pub use crate::gguf::GgufError;
 pub use crate::model::ModelError;
 pub use crate::tokenizer::TokenizerError;
@@ -18,6 +19,14 @@ pub enum Error {
     /// A file that cannot be opened or mapped.
     #[error("cannot read {}", path.display())]
     File {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// A file that cannot be written.
+    #[error("cannot write {}", path.display())]
+    Write {
         /// The file.
         path: PathBuf,
         /// The system's reason.
@@ -52,6 +61,14 @@ pub enum Error {
     /// A backend that was asked for and cannot be had.
     #[error(transparent)]
     Backend(#[from] BackendError),
+    /// A measurement that cannot be compared with an earlier one.
+    #[error("cannot compare with {}", path.display())]
+    Compare {
+        /// The earlier one.
+        path: PathBuf,
+        /// Why.
+        source: CompareError,
+    },
     /// A tensor type or shape.
     #[error(transparent)]
     Format(#[from] FormatError),
@@ -155,6 +172,12 @@ pub enum OptionError {
         value: String,
         /// What it must be, in words.
         expected: &'static str,
+    },
+    /// What only the CUDA engine can do.
+    #[error("{option} needs the cuda backend")]
+    NeedsCuda {
+        /// Which option.
+        option: &'static str,
     },
 }
 

@@ -41,6 +41,7 @@
 
 pub mod backend;
 pub mod bench;
+pub mod compare;
 pub mod cpu;
 mod cpu_time;
 pub mod cuda;
@@ -55,6 +56,7 @@ pub mod gguf;
 pub mod model;
 pub mod probe;
 pub mod random;
+pub mod roofline;
 pub mod sampling;
 pub mod synthetic;
 pub mod tokenizer;

@@ -215,6 +215,8 @@ fn bad_flags_are_usage_errors() {
         &["bench", "--synthetic", "gpt5"],
         &["bench", "--synthetic", "tiny", "--quant", "q3"],
         &["bench", "--synthetic", "tiny", "-m", "file.gguf"],
+        &["bench", "--svg", "roofline.svg"],
+        &["bench", "--other-gpu"],
         &["conquer"],
     ] {
         let output = run(arguments);
@@ -274,6 +276,40 @@ fn bench_writes_json() {
         (Some("cpu"), Some(2))
     );
     assert!(row["decode_tok_per_s"].as_f64().unwrap() > 0.0);
+}
+
+#[test]
+fn bench_compares_with_what_it_wrote_before() {
+    let files = Files::new();
+    let bench = ["bench", "--backend", "cpu", "-n", "4", "-p", "4", "--repeat", "1"];
+    let tiny = ["--synthetic", "tiny", "--quant", "q8_0"];
+    let json = text(&[&bench[..], &tiny, &["--json"]].concat());
+    let before = files.write("before.json", json.as_bytes());
+    let table = text(&[&bench[..], &tiny, &["--compare", &before]].concat());
+    assert!(table.contains("cpu prompt\n") && table.contains("cpu decode\n"), "{table}");
+    let json = text(&[&bench[..], &tiny, &["--compare", &before, "--json"]].concat());
+    let report: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(report["compared"].as_array().map(Vec::len), Some(2));
+    assert_eq!(
+        (report["gpu"].is_null(), &report["compared"][1]["after"]),
+        (true, &report["rows"][0]["decode_tok_per_s"])
+    );
+
+    let other = refusal(&[&bench[..], &["--synthetic", "tiny-qwen2", "--compare", &before]].concat());
+    assert!(other.contains("it measured another model: \"synthetic tiny q8_0\""), "{other}");
+    let damaged = files.write("damaged.json", b"{");
+    let message = refusal(&[&bench[..], &tiny, &["--compare", &damaged]].concat());
+    assert!(message.contains("damaged.json: it is not JSON"), "{message}");
+    let missing = refusal(&[&bench[..], &tiny, &["--compare", "/no/such/file.json"]].concat());
+    assert!(missing.contains("cannot read /no/such/file.json"), "{missing}");
+}
+
+#[test]
+fn a_profile_needs_a_gpu_and_a_roof_above_zero() {
+    let message = refusal(&["bench", "--backend", "cpu", "--synthetic", "tiny", "--profile"]);
+    assert!(message.contains("--profile needs the cuda backend"), "{message}");
+    let message = refusal(&["bench", "--synthetic", "tiny", "--profile", "--roof", "0"]);
+    assert!(message.contains("--roof is 0, must be a speed above 0"), "{message}");
 }
 
 #[test]

@@ -1,17 +1,21 @@
 //! `warpsmith bench`
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::Args;
 use runtime::backend::Backend;
 use runtime::bench::{BenchOptions, Measurement, measure};
+use runtime::compare::compare;
+use runtime::error::{BackendError, CompareError, OptionError};
+use runtime::probe::probe;
 use runtime::synthetic::{Preset, Quant, synthesize};
-use runtime::{EngineOptions, Model};
-use serde_json::json;
+use runtime::{EngineOptions, Error, Model};
+use serde_json::{Value, json};
 
 use super::engine::{EngineArguments, open, open_model};
+use super::profile::ProfileArguments;
 use super::{Failure, bytes, say};
 
 #[derive(Debug, Args)]
@@ -43,6 +47,14 @@ pub struct BenchArguments {
     /// Write JSON instead of a table.
     #[arg(long)]
     json: bool,
+    /// Show ratios to an earlier measurement, a file that --json wrote, of the same model on the same GPU.
+    #[arg(long, value_name = "FILE")]
+    compare: Option<PathBuf>,
+    /// Compare with a measurement of another GPU, too.
+    #[arg(long, requires = "compare")]
+    other_gpu: bool,
+    #[command(flatten)]
+    profile: ProfileArguments,
     #[command(flatten)]
     engine: EngineArguments,
 }
@@ -57,6 +69,8 @@ struct Row {
 pub fn run(arguments: &BenchArguments, stdout: &mut impl Write) -> Result<(), Failure> {
     let bench = BenchOptions { prompt: arguments.p, n: arguments.n, repeat: arguments.repeat };
     bench.check()?;
+    arguments.profile.check()?;
+    let earlier = arguments.compare.as_deref().map(read_earlier).transpose()?;
     let model = match arguments.synthetic {
         Some(preset) => {
             let start = Instant::now();
@@ -70,6 +84,9 @@ pub fn run(arguments: &BenchArguments, stdout: &mut impl Write) -> Result<(), Fa
     options.max_seq = bench.positions();
     options.max_rows = options.max_rows.min(options.max_seq);
     let choice = arguments.engine.choose(&model, &mut options)?;
+    if arguments.profile.wanted() && choice.backend == Backend::Cpu {
+        return Err(OptionError::NeedsCuda { option: "--profile" }.into());
+    }
     let modes: &[(&str, bool)] = match choice.backend {
         Backend::Cpu => &[("cpu", false)],
         Backend::Cuda if arguments.both => &[("graph", false), ("eager", true)],
@@ -82,13 +99,63 @@ pub fn run(arguments: &BenchArguments, stdout: &mut impl Write) -> Result<(), Fa
         let measurement = measure(decoder.as_mut(), bench)?;
         rows.push(Row { mode, engine: decoder.describe(), measurement });
     }
+    let gpu = match choice.backend {
+        Backend::Cuda => Some(gpu_name(options.device)?),
+        Backend::Cpu => None,
+    };
+    let roofline = if arguments.profile.wanted() {
+        Some(arguments.profile.run(&model, &options, bench.prompt)?)
+    } else {
+        None
+    };
+    let mut report = report(&model, gpu.as_deref(), &rows, bench);
+    if let Some(roofline) = &roofline {
+        report["profile"] = roofline.json();
+    }
+    let compared = match &earlier {
+        None => None,
+        Some((path, earlier)) => Some(
+            compare(earlier, &report, arguments.other_gpu)
+                .map_err(|source| Error::Compare { path: path.to_path_buf(), source })?,
+        ),
+    };
     if arguments.json {
-        write_json(&model, &rows, bench, stdout)?;
+        if let Some(compared) = &compared {
+            report["compared"] = compared.json();
+        }
+        writeln!(stdout, "{report:#}")?;
     } else {
         write_table(&model, &rows, bench, stdout)?;
+        if let Some(roofline) = &roofline {
+            write!(stdout, "\n{roofline}")?;
+        }
+        if let Some(compared) = &compared {
+            write!(stdout, "\n{compared}")?;
+        }
     }
     stdout.flush()?;
     Ok(())
+}
+
+/// The report of an earlier measurement.
+fn read_earlier(path: &Path) -> Result<(&Path, Value), Error> {
+    let text =
+        std::fs::read_to_string(path).map_err(|source| Error::File { path: path.to_owned(), source })?;
+    let report = serde_json::from_str(&text).map_err(|error| Error::Compare {
+        path: path.to_owned(),
+        source: CompareError::Json { reason: error.to_string() },
+    })?;
+    Ok((path, report))
+}
+
+/// The name of a device that a decoder has just run on.
+fn gpu_name(ordinal: usize) -> Result<String, Error> {
+    let device = probe().map(|probe| probe.devices.into_iter().nth(ordinal));
+    let device = device.map_err(|error| Error::device("cuda", "asking for the device's name", error))?;
+    device.map(|device| device.name).ok_or_else(|| {
+        let reason = format!("the machine has no device {ordinal} any more");
+        BackendError::NoCuda { reason, source: None }.into()
+    })
 }
 
 /// Bytes of weights read in a second of decoding, in GB.
@@ -128,12 +195,7 @@ fn write_table(
     Ok(())
 }
 
-fn write_json(
-    model: &Model,
-    rows: &[Row],
-    bench: BenchOptions,
-    stdout: &mut impl Write,
-) -> Result<(), std::io::Error> {
+fn report(model: &Model, gpu: Option<&str>, rows: &[Row], bench: BenchOptions) -> Value {
     let rows = rows.iter().map(|row| {
         let Measurement { prompt_rates, decode_rates, decode_cpu_micros } = &row.measurement;
         json!({
@@ -148,7 +210,8 @@ fn write_json(
             "all_cpu_us_per_token": decode_cpu_micros,
         })
     });
-    let report = json!({
+    json!({
+        "gpu": gpu,
         "model": model.name(),
         "architecture": model.config().architecture.name(),
         "parameters": model.parameters(),
@@ -157,6 +220,5 @@ fn write_json(
         "decode_tokens": bench.n,
         "repeat": bench.repeat,
         "rows": rows.collect::<Vec<_>>(),
-    });
-    writeln!(stdout, "{report:#}")
+    })
 }

@@ -6,6 +6,7 @@ mod engine;
 mod environment;
 mod generate;
 mod info;
+mod profile;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
