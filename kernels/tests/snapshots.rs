@@ -5,7 +5,7 @@ use kernels::catalogue;
 use ptx_builder::Target;
 
 /// One small shape of each variant of the kernels that are not matrix products.
-const NAMES: [&str; 40] = [
+const NAMES: [&str; 41] = [
     "add_f32_n64_b1",
     "add_f32_n77_b2",
     "add_row_f32_n64_b1",
@@ -45,6 +45,7 @@ const NAMES: [&str; 40] = [
     "soft_max_f32_n151936_b1_s3f800000",
     "soft_max_f32_n64_b1_s3f800000",
     "soft_max_f32_n77_b2_s3f800000",
+    "stream_read_t3_b2",
     "swiglu_f32_n64_b1",
 ];
 
