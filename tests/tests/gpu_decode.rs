@@ -242,9 +242,9 @@ fn a_profile_times_every_step_on_the_device() {
     assert_eq!(times.len(), decoder.stats().nodes);
     for time in &times {
         // Kernels of a tiny model take microseconds; times beyond that would be the host's.
-        assert!(time.micros > 0.0 && time.micros < 100.0 && time.added() <= 1.2 * time.micros, "{time:?}");
+        assert!(time.micros > 0.0 && time.micros < 100.0 && time.added() <= 2.0 * time.micros, "{time:?}");
     }
-    assert!(micros < 1.2 * times.iter().map(|time| time.micros).sum::<f64>(), "{micros}");
+    assert!(micros < 1.5 * times.iter().map(|time| time.micros).sum::<f64>(), "{micros}");
     assert_eq!(gpu::argmax(&mut decoder, &row, Output::LastArgmax), expected, "profiling changes nothing");
     let listing = decoder.listing(1, Output::LastArgmax, 1).unwrap();
     assert_eq!(listing.lines().count(), times.len() + 1, "{listing}");
