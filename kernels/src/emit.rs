@@ -66,6 +66,20 @@ pub(crate) fn wait(k: &mut KernelBuilder) {
     }
 }
 
+/// This thread's warp, and its lane.
+pub(crate) fn warp_and_lane(k: &mut KernelBuilder) -> (Reg<U32>, Reg<U32>) {
+    let thread = k.tid_x();
+    (k.shr(thread, WARP.ilog2()), k.and(thread, WARP - 1))
+}
+
+/// The body, where the predicate holds if there is one.
+pub(crate) fn where_(k: &mut KernelBuilder, p: Option<Pred>, body: impl FnOnce(&mut KernelBuilder)) {
+    match p {
+        Some(p) => k.if_(p, body),
+        None => body(k),
+    }
+}
+
 /// `blockIdx * threads + threadIdx`; threads numbered `items` and above end here.
 pub(crate) fn flat_index(k: &mut KernelBuilder, items: u64, threads: u32) -> Reg<U32> {
     let [block, thread] = [k.ctaid_x(), k.tid_x()];

@@ -28,6 +28,13 @@ pub trait Kernel: std::fmt::Debug + Send + Sync {
         Target::SM_75
     }
 
+    /// Whether a processor should run one block of this kernel at a time, even if it has room for more. A kernel that
+    /// starts before its predecessor has ended otherwise crowds the processors that have room first, and leaves others
+    /// without work.
+    fn alone(&self) -> bool {
+        false
+    }
+
     /// Builds the verified module with one entry function called [`name`](Kernel::name).
     ///
     /// # Errors

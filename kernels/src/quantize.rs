@@ -107,7 +107,7 @@ impl QuantizeQ8 {
             Some(inside) => k.and_pred(first, inside),
             None => first,
         };
-        let store = |k: &mut KernelBuilder| k.st_global::<B32>(quants_at, group.quants);
+        let store = |k: &mut KernelBuilder| k.st_global::<B32>(quants_at, group.quants[0]);
         match inside {
             Some(inside) => k.guarded(inside, store),
             None => store(k),
@@ -116,29 +116,34 @@ impl QuantizeQ8 {
     }
 }
 
-/// A group of 32 values as Q8, spread over the eight lanes that hold four values each.
+/// A group of 32 values as Q8, spread over lanes that hold equally many values each.
 pub(crate) struct QuantizedGroup {
-    /// The lane's four quants.
-    pub(crate) quants: Reg<B32>,
+    /// The lane's quants, four a word.
+    pub(crate) quants: Vec<Reg<B32>>,
     /// `d`, an f32, in every lane.
     pub(crate) scale: Reg<B32>,
     /// `d` times the sum of all quants, an f32, in every lane.
     pub(crate) scaled_sum: Reg<B32>,
 }
 
-/// Quantises the group that this lane and its seven neighbours hold; lane 0 of a warp begins a group.
-pub(crate) fn quantize_group(k: &mut KernelBuilder, values: [Reg<F32>; 4]) -> QuantizedGroup {
+/// Quantises the group whose values this lane and its neighbours hold, `N` each: a multiple of 4 that divides 32. Lane 0
+/// of a warp begins a group.
+pub(crate) fn quantize_group<const N: usize>(k: &mut KernelBuilder, values: [Reg<F32>; N]) -> QuantizedGroup {
+    let sharers = GROUP / N as u32;
     k.comment(
         "the largest magnitude of the group, compared as bits: infinities and NaNs are above all numbers",
     );
-    let magnitudes = values.map(|value| {
-        let bits = k.f32_to_bits(value);
-        k.and::<B32>(bits, 0x7fff_ffffu32).cast::<U32>()
-    });
-    let [a, b, c, d] = magnitudes;
-    let (ab, cd) = (k.max::<U32>(a, b), k.max::<U32>(c, d));
-    let largest = k.max::<U32>(ab, cd);
-    let largest = over_group(k, largest, |k, a, b| k.max::<U32>(a, b));
+    let mut magnitudes: Vec<Reg<U32>> = values
+        .iter()
+        .map(|&value| {
+            let bits = k.f32_to_bits(value);
+            k.and::<B32>(bits, 0x7fff_ffffu32).cast::<U32>()
+        })
+        .collect();
+    while magnitudes.len() > 1 {
+        magnitudes = magnitudes.chunks(2).map(|pair| k.max::<U32>(pair[0], pair[pair.len() - 1])).collect();
+    }
+    let largest = over_group(k, magnitudes[0], sharers, |k, a, b| k.max::<U32>(a, b));
     let broken = k.ge::<U32>(largest, f32::INFINITY.to_bits());
 
     let largest = k.bits_to_f32(largest);
@@ -147,19 +152,23 @@ pub(crate) fn quantize_group(k: &mut KernelBuilder, values: [Reg<F32>; 4]) -> Qu
     let normal = k.ge::<F32>(scale, f32::MIN_POSITIVE);
     let valid = k.and_pred(normal, !broken);
     let inverse = k.rcp::<F32>(scale);
-    let quants = values.map(|value| {
+    let rounded = values.map(|value| {
         let scaled = k.mul::<F32>(value, inverse);
         // Neighbours are 1 apart here, so that the sum is rounded to an integer, half to even; it is the low byte.
         let rounded = k.add::<F32>(scaled, 12_582_912.0f32);
         k.f32_to_bits(rounded)
     });
-    let [a, b, c, d] = quants;
-    let (low, high) = (k.prmt::<B32>(a, b, 0x0040u32), k.prmt::<B32>(c, d, 0x0040u32));
-    let packed = k.prmt::<B32>(low, high, 0x5410u32);
-    let packed = k.selp::<B32>(valid, packed, 0u32);
+    let mut sum = k.imm::<S32>(0);
+    let mut quants = Vec::new();
+    for [a, b, c, d] in rounded.as_chunks::<4>().0 {
+        let (low, high) = (k.prmt::<B32>(*a, *b, 0x0040u32), k.prmt::<B32>(*c, *d, 0x0040u32));
+        let packed = k.prmt::<B32>(low, high, 0x5410u32);
+        let packed = k.selp::<B32>(valid, packed, 0u32);
+        sum = k.dp4a_ss::<B32, B32>(packed, 0x0101_0101u32, sum);
+        quants.push(packed);
+    }
 
-    let sum = k.dp4a_ss::<B32, B32>(packed, 0x0101_0101u32, 0i32);
-    let sum = over_group(k, sum, |k, a, b| k.add::<S32>(a, b));
+    let sum = over_group(k, sum, sharers, |k, a, b| k.add::<S32>(a, b));
     let sum = k.cvt::<F32>(sum);
     let scale = k.selp::<F32>(normal, scale, 0.0f32);
     let scaled_sum = k.mul::<F32>(scale, sum);
@@ -167,7 +176,7 @@ pub(crate) fn quantize_group(k: &mut KernelBuilder, values: [Reg<F32>; 4]) -> Qu
         let bits = k.f32_to_bits(value);
         k.selp::<B32>(broken, 0x7fc0_0000u32, bits)
     });
-    QuantizedGroup { quants: packed, scale, scaled_sum }
+    QuantizedGroup { quants, scale, scaled_sum }
 }
 
 /// `a / 127`, correctly rounded where it is normal: a quotient by the correctly rounded reciprocal, and one correction
@@ -180,13 +189,15 @@ fn divide_by_127(k: &mut KernelBuilder, a: Reg<F32>) -> Reg<F32> {
     k.fma::<F32>(remainder, 127.0f32.recip(), quotient)
 }
 
-/// Combines a value over the threads that share a group; all of them get the result.
+/// Combines a value over the `sharers` threads of a group; all of them get the result.
 fn over_group<T: ptx_builder::Lane>(
     k: &mut KernelBuilder,
     value: Reg<T>,
+    sharers: u32,
     combine: impl Fn(&mut KernelBuilder, Reg<T>, Reg<T>) -> Reg<T>,
 ) -> Reg<T> {
-    [4u32, 2, 1].into_iter().fold(value, |value, lanes| {
+    let distances = (0..sharers.ilog2()).rev().map(|bit| 1u32 << bit);
+    distances.fold(value, |value, lanes| {
         let other = k.shfl_bfly::<T>(value, lanes);
         combine(k, value, other)
     })

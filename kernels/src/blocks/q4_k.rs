@@ -3,7 +3,7 @@
 //!
 //! The nibbles are four groups of 32 bytes: the low ones of group `g` are sub-block `2g`, the high ones `2g + 1`.
 
-use ptx_builder::{B32, F16, F32, KernelBuilder, Pred, Reg, U32};
+use ptx_builder::{B32, F16, F32, KernelBuilder, Pred, Reg, S32, U32};
 
 use super::partition::{BitFields, Partition, Run, field, own, shared, stream};
 use super::weight::{Q8Activations, Q8Part, Raw, biased_byte};
@@ -43,16 +43,24 @@ impl SubBlocks {
     }
 }
 
-/// `d * scale` and `-dmin * min` of the first sub-block, then of the second, all exact. `header` is the four words of
-/// `d`, `dmin` and scales.
+/// What a header says of a part's two sub-blocks.
+struct Header {
+    d: Reg<F32>,
+    dmin: Reg<F32>,
+    /// The scales as the two low bytes.
+    scales: Reg<B32>,
+    /// The minima as the two low bytes.
+    mins: Reg<B32>,
+}
+
+/// Decodes the four words of `d`, `dmin` and scales.
 ///
-/// The 12 bytes `s` hold, for sub-block `j < 4`, scale `s[j] & 63` and minimum `s[j + 4] & 63`; for the others the low
-/// four bits are in `s[j + 4]` and the high two in `s[j - 4]` (scale) and `s[j]` (minimum).
-pub(super) fn factors(k: &mut KernelBuilder, sub_blocks: SubBlocks, header: &[Reg<B32>]) -> [Reg<F32>; 4] {
-    let [header, s0, s4, s8] = [0, 1, 2, 3].map(|word| header[word]);
-    let [d, dmin] = k.unpack32::<F16>(header);
+/// The 12 bytes `s` of scales hold, for sub-block `j < 4`, scale `s[j] & 63` and minimum `s[j + 4] & 63`; for the others
+/// the low four bits are in `s[j + 4]` and the high two in `s[j - 4]` (scale) and `s[j]` (minimum).
+fn header(k: &mut KernelBuilder, sub_blocks: SubBlocks, words: &[Reg<B32>]) -> Header {
+    let [halves, s0, s4, s8] = [0, 1, 2, 3].map(|word| words[word]);
+    let [d, dmin] = k.unpack32::<F16>(halves);
     let [d, dmin] = [k.f16_to_f32(d), k.f16_to_f32(dmin)];
-    let dmin = k.neg::<F32>(dmin);
     let mut four = |low: Reg<B32>, by: u32| {
         let simple = k.and::<B32>(low, 0x3f3f_3f3fu32);
         let fours = if by == 0 { s8 } else { k.shr::<B32>(s8, by) };
@@ -63,7 +71,13 @@ pub(super) fn factors(k: &mut KernelBuilder, sub_blocks: SubBlocks, header: &[Re
         let four = k.selp::<B32>(sub_blocks.upper, split, simple);
         k.shr::<B32>(four, sub_blocks.shift)
     };
-    let (scales, mins) = (four(s0, 0), four(s4, 4));
+    Header { d, dmin, scales: four(s0, 0), mins: four(s4, 4) }
+}
+
+/// `d * scale` and `-dmin * min` of the first sub-block, then of the second, all exact. `words` is the header.
+pub(super) fn factors(k: &mut KernelBuilder, sub_blocks: SubBlocks, words: &[Reg<B32>]) -> [Reg<F32>; 4] {
+    let Header { d, dmin, scales, mins } = header(k, sub_blocks, words);
+    let dmin = k.neg::<F32>(dmin);
     let mut of = |sub_block: u32| {
         let (scale, min) = (biased_byte(k, scales, sub_block, 0), biased_byte(k, mins, sub_block, 0));
         [k.mul::<F32>(d, scale), k.mul::<F32>(dmin, min)]
@@ -89,20 +103,56 @@ pub(super) fn values(
         .collect()
 }
 
-pub(super) fn q8_part(k: &mut KernelBuilder, sub_blocks: SubBlocks, raw: &Raw) -> Q8Part {
-    let scales = factors(k, sub_blocks, &raw.words[8..]).to_vec();
-    Q8Part { words: super::both_nibbles(k, &raw.words[..8]), scales, integer_scales: Vec::new() }
+/// A part of these quants: `d` and `-dmin`, then the two minima; the two scales as integers.
+pub(super) fn part_of(
+    k: &mut KernelBuilder,
+    sub_blocks: SubBlocks,
+    words: Vec<Reg<B32>>,
+    header_words: &[Reg<B32>],
+) -> Q8Part {
+    let Header { d, dmin, scales, mins } = header(k, sub_blocks, header_words);
+    let dmin = k.neg::<F32>(dmin);
+    let [scale_0, scale_1] = [0, 1].map(|byte| super::byte(k, scales, byte).cast::<S32>());
+    let [min_0, min_1] = [0, 1].map(|byte| {
+        let min = super::byte(k, mins, byte).cast::<U32>();
+        k.cvt::<F32>(min)
+    });
+    Q8Part { words, scales: vec![d, dmin, min_0, min_1], integer_scales: vec![scale_0, scale_1] }
 }
 
-/// `sum`, and for both sub-blocks `d * scale * (d_x * dot) - dmin * min * sum_x`.
-pub(super) fn dot_q8(k: &mut KernelBuilder, part: &Q8Part, x: &Q8Activations, sum: Reg<F32>) -> Reg<F32> {
-    let mut sum = sum;
-    for run in 0..2 {
-        let dot = super::dot(k, &part.words[8 * run..][..8], &x.words[8 * run..][..8]);
-        let dot = k.cvt::<F32>(dot);
-        let scaled = k.mul::<F32>(x.groups[2 * run], dot);
-        sum = k.fma::<F32>(part.scales[2 * run], scaled, sum);
-        sum = k.fma::<F32>(part.scales[2 * run + 1], x.groups[2 * run + 1], sum);
-    }
-    sum
+/// The quants of the second sub-block are left where they are, in the high nibbles: 16 times what they stand for.
+pub(super) fn q8_part(k: &mut KernelBuilder, sub_blocks: SubBlocks, raw: &Raw) -> Q8Part {
+    let (quants, header) = raw.words.split_at(8);
+    let masked = |k: &mut KernelBuilder, mask: u32| -> Vec<Reg<B32>> {
+        quants.iter().map(|&word| k.and::<B32>(word, mask)).collect()
+    };
+    let mut words = masked(k, LOW_NIBBLES);
+    words.extend(masked(k, !LOW_NIBBLES));
+    part_of(k, sub_blocks, words, header)
+}
+
+/// `sum + d * (the sum over the sub-blocks of d_x * scale * dot) - dmin * (that of min * sum_x)`, where the quants of the
+/// second sub-block are 1 / `second` times what they stand for. `scale * dot` is an exact integer, also as f32.
+pub(super) fn dot_q8(
+    k: &mut KernelBuilder,
+    part: &Q8Part,
+    x: &Q8Activations,
+    sum: Reg<F32>,
+    second: f32,
+) -> Reg<F32> {
+    let [d_0, sum_0, d_1, sum_1] = [0, 1, 2, 3].map(|i| x.groups[i]);
+    let d_1 = if second == 1.0 { d_1 } else { k.mul::<F32>(d_1, second) };
+    let mut scaled = |run: usize| {
+        let zero = k.imm::<S32>(0);
+        let dot = super::dot_unsigned(k, &part.words[8 * run..][..8], &x.words[8 * run..][..8], zero);
+        let scaled = k.mul::<S32>(part.integer_scales[run], dot);
+        k.cvt::<F32>(scaled)
+    };
+    let (scaled_0, scaled_1) = (scaled(0), scaled(1));
+    let dots = k.mul::<F32>(d_0, scaled_0);
+    let dots = k.fma::<F32>(d_1, scaled_1, dots);
+    let mins = k.mul::<F32>(part.scales[2], sum_0);
+    let mins = k.fma::<F32>(part.scales[3], sum_1, mins);
+    let sum = k.fma::<F32>(part.scales[0], dots, sum);
+    k.fma::<F32>(part.scales[1], mins, sum)
 }

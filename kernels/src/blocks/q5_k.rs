@@ -68,5 +68,5 @@ pub(super) fn values(
 pub(super) fn q8_part(k: &mut KernelBuilder, bits: Bits, raw: &Raw) -> Q8Part {
     let words = (0..2).flat_map(|run| (0..8).map(move |quad| (run, quad)));
     let words = words.map(|(run, quad)| quants(k, bits, raw, run, quad)).collect();
-    Q8Part { words, scales: factors(k, bits, raw), integer_scales: Vec::new() }
+    q4_k::part_of(k, bits.sub_blocks, words, &raw.words[16..])
 }

@@ -3,7 +3,7 @@
 //!
 //! Byte `l < 32` of a half's `qh` and bytes `l` and `l + 32` of its `ql` hold columns `l`, `l + 32`, `l + 64`, `l + 96`.
 
-use ptx_builder::{B32, F32, KernelBuilder, Reg, U32};
+use ptx_builder::{B32, F32, KernelBuilder, Reg};
 
 use super::partition::{BitFields, Partition, Run, field, own, shared, stream};
 use super::weight::{Q8Activations, Q8Part, Raw, biased_byte};
@@ -59,14 +59,6 @@ fn biased_quants(k: &mut KernelBuilder, raw: &Raw, run: usize, quad: usize) -> R
     k.or::<B32>(low, high)
 }
 
-/// Four quants of a run as signed bytes.
-fn signed_quants(k: &mut KernelBuilder, raw: &Raw, run: usize, quad: usize) -> Reg<B32> {
-    let biased = biased_quants(k, raw, run, quad);
-    // Plus 96 is within 96..160, so that no byte carries; flipping its top bit subtracts 128.
-    let shifted = k.add::<U32>(biased.cast::<U32>(), 0x6060_6060u32);
-    k.xor::<B32>(shifted.cast::<B32>(), 0x8080_8080u32)
-}
-
 /// The weights, exact.
 pub(super) fn values(
     k: &mut KernelBuilder,
@@ -84,9 +76,10 @@ pub(super) fn values(
         .collect()
 }
 
+/// Quants are 32 more than their values.
 pub(super) fn q8_part(k: &mut KernelBuilder, raw: &Raw) -> Q8Part {
     let words = (0..4).flat_map(|run| (0..4).map(move |quad| (run, quad)));
-    let words = words.map(|(run, quad)| signed_quants(k, raw, run, quad)).collect();
+    let words = words.map(|(run, quad)| biased_quants(k, raw, run, quad)).collect();
     Q8Part { words, scales: vec![raw.f16(k, 0)], integer_scales: raw.bytes.clone() }
 }
 
@@ -94,7 +87,11 @@ pub(super) fn q8_part(k: &mut KernelBuilder, raw: &Raw) -> Q8Part {
 pub(super) fn dot_q8(k: &mut KernelBuilder, part: &Q8Part, x: &Q8Activations, sum: Reg<F32>) -> Reg<F32> {
     let mut runs = None;
     for run in 0..4 {
-        let dot = super::dot(k, &part.words[4 * run..][..4], &x.words[4 * run..][..4]);
+        let (quants, x_words) = (&part.words[4 * run..][..4], &x.words[4 * run..][..4]);
+        // What the bias of the quants adds, which is the same for every row of weights.
+        let bias = [k.imm::<B32>(0xe0e0_e0e0u32); 4];
+        let minus_bias = super::dot(k, &bias, x_words);
+        let dot = super::dot_unsigned(k, quants, x_words, minus_bias);
         let scaled = k.mul(dot, part.integer_scales[run]);
         let scaled = k.cvt::<F32>(scaled);
         // Of each pair `(d, d * sum)` the first.

@@ -49,7 +49,7 @@ pub(crate) enum Decoder {
     Q6K,
 }
 
-/// A part whose scales are decoded and whose quants are words of four signed bytes, in the order of the runs.
+/// A part whose scales are decoded and whose quants are words of four bytes, in the order of the runs.
 #[derive(Debug)]
 pub(crate) struct Q8Part {
     pub(super) words: Vec<Reg<B32>>,
@@ -194,7 +194,8 @@ impl Decoder {
         match self {
             Self::Q4_0 => q4_0::dot_q8(k, part, x, sum),
             Self::Q8_0 => q8_0::dot_q8(k, part, x, sum),
-            Self::Q4K(_) | Self::Q5K(_) => q4_k::dot_q8(k, part, x, sum),
+            Self::Q4K(_) => q4_k::dot_q8(k, part, x, sum, 0.0625),
+            Self::Q5K(_) => q4_k::dot_q8(k, part, x, sum, 1.0),
             Self::Q6K => q6_k::dot_q8(k, part, x, sum),
             Self::F32 | Self::F16 | Self::Bf16 => self.without_bytes(),
         }

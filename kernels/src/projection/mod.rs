@@ -20,6 +20,7 @@
 //! | `shape` | the kernels' shapes, checked |
 //! | `geometry` | warps and blocks |
 //! | `stage` | norm and quantisation |
+//! | `ring` | weights on their way |
 //! | `product` | weights times activations |
 //! | `epilogue` | what becomes of the sums |
 //! | `reference` | the same in plain Rust |
@@ -29,10 +30,11 @@ mod epilogue;
 mod geometry;
 mod product;
 mod reference;
+mod ring;
 mod shape;
 mod stage;
 
-use ptx_builder::{ArrayRef, F32, KernelBuilder, Module, Reg, Target, U32, U64, Var};
+use ptx_builder::{ArrayRef, F32, KernelBuilder, Module, Reg, Target, U32, U64};
 use tensor_formats::ElementType;
 
 use crate::blocks::WeightFormat;
@@ -41,21 +43,16 @@ use crate::emit;
 use crate::support::{WARP, f32_param, u32_param};
 use crate::{Access, Cost, Kernel, KernelError, LaunchGeometry, Param};
 pub(crate) use cases::{cases, catalogue, invariances};
-use epilogue::{Finisher, Pointers};
+use epilogue::{Fetched, Finisher, Pointers};
 use geometry::Spread;
-use product::{Product, Sums};
+use product::{Product, Sums, Thread, Units};
 pub use reference::AttentionInputs;
 pub use shape::{AttentionInput, AttentionInputShape, GatedProjection, Head, ResidualProjection};
 use stage::Stage;
 
-/// The largest number of activation rows of one launch: the sums of more do not fit a thread's registers.
+/// The largest number of activation rows of one launch. Long rows of some types take fewer: rings and activations lie in
+/// shared memory together.
 pub const MAX_BATCH: usize = 4;
-
-/// The most activation rows of `cols` columns that a launch takes: their quants lie in shared memory together. 0 if not
-/// even one does.
-pub fn max_batch(cols: usize) -> usize {
-    (shape::MOST_SHARED as usize * 4 / 5).checked_div(cols).unwrap_or(0).min(MAX_BATCH)
-}
 
 /// A kernel of this family: segments that share their activations.
 #[derive(Debug, Clone, PartialEq)]
@@ -64,6 +61,8 @@ struct Projection {
     stage: Stage,
     segments: Vec<Segment>,
     spread: Spread,
+    /// Of each warp.
+    ring_bytes: u32,
 }
 
 /// One result: a matrix, or two whose rows are combined.
@@ -142,11 +141,14 @@ impl Segment {
 /// What the segments of a kernel share.
 #[derive(Clone, Copy)]
 struct Shared {
-    /// Sums of chunks of a norm.
-    chunk_sums: Option<ArrayRef<F32>>,
-    /// Sums of the warps that share a unit.
-    unit_sums: Option<ArrayRef<F32>>,
+    /// Sums of squares of the stage's items, where there is a norm.
+    item_sums: Option<ArrayRef<F32>>,
+    /// Each warp's ring of weights on their way, one after the other.
+    rings: Reg<U32>,
+    /// The staged activations.
     quants: Reg<U32>,
+    /// The sums `[unit, warp, row of the unit, activation row]` of the block's units, activation rows a power of two.
+    sums: Reg<U32>,
 }
 
 impl Projection {
@@ -204,7 +206,7 @@ impl Projection {
         LaunchGeometry {
             grid: [self.spread.blocks.iter().sum(), 1, 1],
             block: [self.spread.threads(), 1, 1],
-            dynamic_shared: self.stage.bytes(),
+            dynamic_shared: self.spread.warps() * self.ring_bytes + self.stage.bytes() + self.sums_bytes(),
         }
     }
 
@@ -234,7 +236,7 @@ impl Projection {
             Destination::Cache(cache) => Some(cache.stored.rounds_from()),
             Destination::Rows | Destination::Gated => None,
         });
-        caches.max().unwrap_or(Target::SM_75)
+        caches.max().unwrap_or(ring::MIN_TARGET).max(ring::MIN_TARGET)
     }
 
     fn emit(&self, kernel: &dyn Kernel, target: Target) -> Result<Module, KernelError> {
@@ -242,26 +244,33 @@ impl Projection {
             let params = self.params();
             let pointer =
                 |name: &str| params.iter().position(|param| param.name == name).map(|i| pointers[i]);
-            k.minnctapersm(self.blocks_together(target));
-            let sums = 2 * self.stage.batch;
+            k.minnctapersm(1);
+            let rings = k.dynamic_shared(16);
+            let quants = k.add(rings, self.spread.warps() * self.ring_bytes);
             let shared = Shared {
-                chunk_sums: self.stage.eps.map(|_| k.shared("chunk_sums", self.stage.items())),
-                unit_sums: (self.spread.warps_per_unit > 1)
-                    .then(|| k.shared("unit_sums", 2 * self.spread.warps * sums)),
-                quants: k.dynamic_shared(16),
+                item_sums: self.stage.eps.map(|_| k.shared("item_sums", self.stage.items())),
+                rings,
+                quants,
+                sums: k.add(quants, self.stage.bytes()),
             };
             self.segments_from(k, 0, shared, &pointer);
         })
     }
 
-    /// Blocks of a processor for which registers are kept free: as many as do without local memory.
-    fn blocks_together(&self, target: Target) -> u32 {
-        let large = |segment: &Segment| matches!(segment.format, WeightFormat::Q5K | WeightFormat::Q6K);
-        match self.stage.batch {
-            1 if target >= Target::SM_90 && !self.segments.iter().any(large) => 3,
-            1 => 2,
-            _ => 1,
-        }
+    /// Activation rows as the sums have them.
+    const fn sum_rows(&self) -> u32 {
+        self.stage.batch.next_power_of_two()
+    }
+
+    /// Bytes of the sums of one unit.
+    const fn unit_sums_bytes(&self) -> u32 {
+        2 * self.sum_rows() * self.spread.warps_per_unit * 4
+    }
+
+    fn sums_bytes(&self) -> u32 {
+        let units =
+            self.segments.iter().enumerate().map(|(i, segment)| self.spread.share(segment, i).most());
+        units.max().unwrap_or(0) * self.unit_sums_bytes()
     }
 
     /// Emits the segments from `index` on, each for its own blocks.
@@ -295,29 +304,41 @@ impl Projection {
         pointer: &dyn Fn(&str) -> Option<Reg<U64>>,
     ) {
         let (segment, spread, stage) = (&self.segments[index], &self.spread, self.stage);
-        let (slots, per_unit) = (spread.slots(), spread.warps_per_unit);
+        let share = spread.share(segment, index);
         let (tid, block) = (k.tid_x(), k.ctaid_x());
-        let lane = k.and(tid, per_unit * WARP - 1);
-        let slot = k.shr(tid, (per_unit * WARP).ilog2());
         let block = if first == 0 { block } else { k.sub(block, first) };
-        let unit = k.mad(block, slots, slot);
-        let unit = k.name(unit, "first_unit");
+        let longer_before = k.min(block, share.longer);
+        let start = k.mad(block, share.least, longer_before);
+        let longer = k.lt(block, share.longer);
+        let count = k.selp(longer, share.least + 1, share.least);
+        let units = Units { end: k.add(start, count), stride: spread.slots };
 
+        let (warp, lane_in_warp) = emit::warp_and_lane(k);
+        let slot = k.div(warp, spread.warps_per_unit);
+        let warp_of_slot = k.rem(warp, spread.warps_per_unit);
+        let thread = Thread {
+            warp: warp_of_slot,
+            lane: k.mad(warp_of_slot, WARP, lane_in_warp),
+            lane_in_warp,
+            ring: k.mad(warp, self.ring_bytes, shared.rings),
+        };
         k.comment("the first weights do not wait for anything");
         let matrices: Vec<_> = segment.names.matrices.iter().filter_map(|name| pointer(name)).collect();
-        let product = Product::new(k, segment, (stage, spread), &matrices, lane);
-        let begin = k.min(unit, segment.units - 1);
-        let ahead = product.begin(k, begin);
+        let product = Product::new(k, segment, (stage, spread, self.ring_bytes), &matrices, thread);
+        let unit = k.add(start, slot);
+        product.begin(k, unit, units);
         let norm = pointer("norm");
-        let weights = stage.preload(k, spread.warps, norm);
+        let weights = stage.preload(k, spread.warps(), norm);
         emit::wait(k);
 
         let staged = match pointer("x") {
-            Some(x) => stage.emit(k, spread.warps, (x, norm), &weights, shared),
+            Some(x) => stage.emit(k, spread.warps(), (x, norm), weights, shared),
             None => return,
         };
-        let lane_in_warp = k.and(tid, WARP - 1);
-        let row = k.min(lane_in_warp, stage.batch - 1);
+        let row = k.and(tid, self.sum_rows() - 1);
+        let own = k.shr(tid, self.sum_rows().ilog2());
+        let stores = k.lt(row, stage.batch);
+        let row = k.min(row, stage.batch - 1);
         let pointers = Pointers {
             bias: segment.bias.then(|| pointer(segment.names.bias)).flatten(),
             residual: segment.residual.then(|| pointer("residual")).flatten(),
@@ -327,77 +348,114 @@ impl Projection {
             table: pointer("table"),
         };
         let finisher = Finisher::new(k, segment, pointers, row);
-        let stores = k.lt(lane, stage.batch);
-        let sums: Sums = (0..stage.batch)
-            .map(|b| [0, 1].map(|r| k.named_var::<F32>(&format!("sum{r}_{b}"), 0.0)))
-            .collect();
-        let parity = shared.unit_sums.map(|_| k.var::<U32>(0));
-        let stride = spread.blocks[index] * slots;
-        k.for_range(unit, segment.units, stride, |k, unit| {
-            let next = k.add(unit, stride);
-            let has_next = k.lt(next, segment.units);
-            let next = k.selp(has_next, next, unit);
-            let fetched = finisher.fetch(k, unit);
+        // Where one round finishes all units, what it needs is loaded now.
+        let stride = spread.threads() / self.sum_rows();
+        let ahead = (share.most() <= stride).then(|| {
+            let last = k.sub(count, 1);
+            let index = k.min(own, last);
+            let unit = k.add(start, index);
+            finisher.fetch(k, unit)
+        });
+
+        let sums: Sums = [0, 1].map(|row| {
+            (0..stage.batch).map(|b| k.named_var::<F32>(&format!("sum{row}_{b}"), 0.0)).collect()
+        });
+        k.for_range(unit, units.end, units.stride, |k, unit| {
             sums.iter().flatten().for_each(|&sum| k.set(sum, 0.0));
-            product.unit_products(k, staged, [unit, next], (&ahead, &sums));
-            let totals = totals(k, &sums, row);
-            let totals = match shared.unit_sums.zip(parity) {
-                Some((array, parity)) => self.across_warps(k, (array, parity), [slot, lane], row, totals),
+            product.unit_products(k, staged, (unit, units), &sums);
+            let unit = k.sub(unit, start);
+            let at = k.mad(unit, self.unit_sums_bytes(), shared.sums);
+            let at = k.mad(warp_of_slot, 2 * self.sum_rows() * 4, at);
+            self.leave(k, &sums, lane_in_warp, at);
+        });
+        let factor = stage.factor(k, shared, row);
+        k.barrier();
+
+        let finish = |k: &mut KernelBuilder, index: Reg<U32>, ahead: Option<&Fetched>| {
+            let unit = k.add(start, index);
+            let at = k.mad(index, self.unit_sums_bytes(), shared.sums);
+            let totals = self.totals(k, at, row);
+            let totals = match factor {
+                Some(factor) => totals.map(|total| k.mul(total, factor)),
                 None => totals,
             };
-            finisher.finish(k, unit, totals, &fetched, stores);
-        });
+            match ahead {
+                Some(fetched) => finisher.finish(k, unit, totals, fetched, stores),
+                None => {
+                    let fetched = finisher.fetch(k, unit);
+                    finisher.finish(k, unit, totals, &fetched, stores);
+                }
+            }
+        };
+        match &ahead {
+            Some(_) => {
+                let has = k.lt(own, count);
+                k.if_(has, |k| finish(k, own, ahead.as_ref()));
+            }
+            None => k.for_range(own, count, stride, |k, index| finish(k, index, None)),
+        }
     }
 
-    /// The sums over the warps that share a unit, in its first warp: `totals` is this warp's for activation row `row`.
-    fn across_warps(
-        &self,
-        k: &mut KernelBuilder,
-        (array, parity): (ArrayRef<F32>, Var<U32>),
-        [slot, lane]: [Reg<U32>; 2],
-        row: Reg<U32>,
-        totals: [Reg<F32>; 2],
-    ) -> [Reg<F32>; 2] {
-        let (batch, per_unit) = (self.stage.batch, self.spread.warps_per_unit);
-        k.comment("rounds alternate between two places, so that they meet once each");
-        let half = k.mad(parity, self.spread.slots(), slot);
-        k.update(parity, |k, parity| k.xor(parity, 1));
-        let start = k.mul(half, per_unit * batch * 2);
-        let warp = k.shr(lane, WARP.ilog2());
-        let own = k.mad(warp, batch * 2, start);
-        let place = k.shl(row, 1);
-        let own = k.add(own, place);
-        let at = k.shared_index(array, own);
-        let lane_in_warp = k.and(lane, WARP - 1);
-        let writes = k.lt(lane_in_warp, batch);
-        k.guarded(writes, |k| k.st_shared_v2::<F32>(at, totals));
-        let barrier = k.add(slot, 1);
-        k.bar_sync_count(barrier, per_unit * WARP);
-        let first = k.add(start, place);
-        let at = k.shared_index(array, first);
-        let mut sums = k.ld_shared_v2::<F32>(at);
-        for warp in 1..per_unit {
-            let other = k.ld_shared_v2::<F32>(at + (warp * batch * 8) as i32);
-            sums = std::array::from_fn(|i| k.add(sums[i], other[i]));
+    /// Leaves a warp's sums of a unit, over its lanes, from `at` on.
+    fn leave(&self, k: &mut KernelBuilder, sums: &Sums, lane: Reg<U32>, at: Reg<U32>) {
+        let mut values = Vec::new();
+        for row in sums {
+            let last = row.last().into_iter().cycle();
+            let padded = row.iter().chain(last).take(self.sum_rows() as usize);
+            values.extend(padded.map(|&sum| k.get(sum)));
         }
-        sums
+        let lanes_each = WARP / values.len() as u32;
+        let total = warp_sums(k, values, lane);
+        let place = k.shr(lane, lanes_each.ilog2());
+        let within = k.and(lane, lanes_each - 1);
+        let writes = k.eq(within, 0);
+        let at = k.mad(place, 4, at);
+        k.guarded(writes, |k| k.st_shared::<F32>(at, total));
+    }
+
+    /// The sums of a unit over the warps that share it, for activation row `row`; `at` is where its sums begin.
+    fn totals(&self, k: &mut KernelBuilder, at: Reg<U32>, row: Reg<U32>) -> [Reg<F32>; 2] {
+        let at = k.mad(row, 4, at);
+        let row_bytes = self.sum_rows() * 4;
+        let sum = |k: &mut KernelBuilder, warp: u32, row: u32| {
+            k.ld_shared::<F32>(at + ((2 * warp + row) * row_bytes) as i32)
+        };
+        let mut totals = [0, 1].map(|row| sum(k, 0, row));
+        for warp in 1..self.spread.warps_per_unit {
+            for (row, total) in (0..).zip(&mut totals) {
+                let other = sum(k, warp, row);
+                *total = k.add(*total, other);
+            }
+        }
+        totals
     }
 }
 
-/// The sums over a warp's lanes: in every lane those of activation row `row`.
-fn totals(k: &mut KernelBuilder, sums: &Sums, row: Reg<U32>) -> [Reg<F32>; 2] {
-    let mut own: Option<[Reg<F32>; 2]> = None;
-    for (b, sums) in (0u32..).zip(sums) {
-        let totals = sums.map(|sum| k.warp_sum(sum));
-        own = Some(match own {
-            None => totals,
-            Some(own) => {
-                let mine = k.eq(row, b);
-                std::array::from_fn(|i| k.selp(mine, totals[i], own[i]))
-            }
-        });
+/// The sums of several values over a warp, each in the order of [`KernelBuilder::warp_sum`]: of `n` values, a power of
+/// two, lane `l` gets that of value `l / (32 / n)`. While lanes hold several values, a pair of lanes exchanges halves of
+/// them, so that the values' shuffles are not `5 n` but `n` and a few.
+fn warp_sums(k: &mut KernelBuilder, values: Vec<Reg<F32>>, lane: Reg<U32>) -> Reg<F32> {
+    let mut values = values;
+    for distance in [16u32, 8, 4, 2, 1] {
+        let half = values.len() / 2;
+        if half == 0 {
+            let other = k.shfl_bfly(values[0], distance);
+            values[0] = k.add(values[0], other);
+            continue;
+        }
+        let bit = k.and(lane, distance);
+        let upper = k.ne(bit, 0);
+        values = (0..half)
+            .map(|i| {
+                let (low, high) = (values[i], values[i + half]);
+                let kept = k.selp(upper, high, low);
+                let given = k.selp(upper, low, high);
+                let other = k.shfl_bfly(given, distance);
+                k.add(kept, other)
+            })
+            .collect();
     }
-    own.unwrap_or_else(|| [0, 1].map(|_| k.imm::<F32>(0.0)))
+    values[0]
 }
 
 macro_rules! kernels {
@@ -421,6 +479,10 @@ macro_rules! kernels {
 
             fn min_target(&self) -> Target {
                 self.0.min_target()
+            }
+
+            fn alone(&self) -> bool {
+                true
             }
 
             fn emit(&self, target: Target) -> Result<Module, KernelError> {

@@ -1,32 +1,36 @@
 //! The products of a unit's two rows with the staged activations.
 //!
-//! A lane takes every `32 W`-th part of each row. While it multiplies one turn's parts the next turn's are on their way,
-//! and while it multiplies the last ones, those of the next unit.
+//! A lane takes every `32 W`-th part of each row. Its work is a sequence of *turns*; while it does one, the parts of the
+//! next ones are on their way into the [ring](super::ring).
 
-use ptx_builder::{B32, F32, KernelBuilder, Pred, Reg, S32, U16, U32, U64, Var};
+use ptx_builder::{B32, F32, KernelBuilder, Pred, Reg, U32, U64, Var};
 
 use super::geometry::Spread;
+use super::ring::{self, Lane, Layout, Slot};
 use super::stage::{self, Stage, Staged};
 use super::{Pairing, Segment};
 use crate::blocks::partition::Partition;
-use crate::blocks::{Decoder, Q8Activations, Raw};
-use crate::support::WARP;
+use crate::blocks::{Decoder, Q8Activations};
+use crate::emit;
 
-/// The two sums of a unit, for each activation row.
-pub(super) type Sums = Vec<[Var<F32>; 2]>;
+/// The sums of a unit's two rows, for each activation row.
+pub(super) type Sums = [Vec<Var<F32>>; 2];
 
 /// What a thread knows of its segment.
 pub(super) struct Product<'a> {
     segment: &'a Segment,
     partition: Partition,
-    cols: u32,
     stage: Stage,
     /// Lanes that share a row.
     lanes: u32,
     /// Where not every lane has a part in the last step: whether this one has.
     last: Option<Pred>,
-    steps: u32,
+    turns: Vec<Turn>,
     decoder: Decoder,
+    layout: Layout,
+    /// Slots of a warp's ring.
+    slots: u32,
+    lane: Lane,
     /// The lane's first part of row 0 of the first matrix, a pointer for each stream.
     first: Vec<Reg<U64>>,
     /// The same of the second matrix.
@@ -35,49 +39,80 @@ pub(super) struct Product<'a> {
     x: Vec<Reg<U32>>,
     /// The same for the first group's pair.
     group: Reg<U32>,
+    /// The slot of the next turn, in bytes from the first, where it is not known.
+    current: Option<Var<U32>>,
 }
 
-/// The parts of one turn, on their way.
-struct Loaded(Vec<Raw>);
-
-/// The first turn of a unit, kept across the loop over units.
-pub(super) struct Ahead(Vec<RawVars>);
-
-/// What is loaded together.
-#[derive(Clone, Copy)]
+/// What is multiplied together: a part of one row or of both.
+#[derive(Debug, Clone, Copy)]
 struct Turn {
     step: u32,
-    /// The first of the rows, of which there are [`Product::rows_at_once`].
+    /// The first of [`rows_of_turn`] rows.
     row: usize,
 }
 
-/// A [`Raw`] that is assigned again.
-struct RawVars {
-    words: Vec<Var<B32>>,
-    halves: Vec<Var<U16>>,
-    bytes: Vec<Var<S32>>,
+/// Units that a slot of warps works on, one after the other.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Units {
+    pub(super) end: Reg<U32>,
+    pub(super) stride: u32,
+}
+
+/// What the emitters of a product need to know of the thread.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Thread {
+    /// Its warp among those that share a row.
+    pub(super) warp: Reg<U32>,
+    /// This thread among the lanes that share a row.
+    pub(super) lane: Reg<U32>,
+    pub(super) lane_in_warp: Reg<U32>,
+    /// Its warp's ring.
+    pub(super) ring: Reg<U32>,
+}
+
+/// Rows of a turn: one activation row takes fewer registers if they come one by one; for several it pays to load
+/// activations once for both.
+const fn rows_of_turn(batch: u32) -> usize {
+    if batch == 1 { 1 } else { 2 }
+}
+
+/// Blocks from a lane's part of one step to that of the next.
+const fn advance(spread: &Spread, partition: &Partition) -> u32 {
+    spread.lanes() / partition.parts
+}
+
+fn layout(segment: &Segment, spread: &Spread, cols: u32) -> Layout {
+    let partition = segment.format.partition(cols);
+    let advance = advance(spread, &partition);
+    Layout::new(partition, cols, advance)
+}
+
+/// Bytes of one slot of a warp.
+pub(super) fn slot_bytes(segment: &Segment, spread: &Spread, stage: Stage) -> u32 {
+    layout(segment, spread, stage.cols).bytes() * rows_of_turn(stage.batch) as u32
 }
 
 impl<'a> Product<'a> {
-    /// `matrices` are those of the segment; `lane` is this thread among the lanes that share a row.
+    /// `matrices` are those of the segment, the ring of each warp has `ring_bytes`.
     pub(super) fn new(
         k: &mut KernelBuilder,
         segment: &'a Segment,
-        (stage, spread): (Stage, &Spread),
+        (stage, spread, ring_bytes): (Stage, &Spread, u32),
         matrices: &[Reg<U64>],
-        lane: Reg<U32>,
+        thread: Thread,
     ) -> Self {
         let cols = stage.cols;
         let partition = segment.format.partition(cols);
-        let lanes = spread.warps_per_unit * WARP;
-        let part = k.and(lane, partition.parts - 1);
-        let block = k.shr(lane, partition.parts.ilog2());
-        // A lane beyond the parts of a short row never loads; its pointers only have to be computable.
-        let zero = k.imm::<U32>(0);
-        let mut pointers =
-            |matrix| partition.pointers(k, matrix, (segment.matrix_rows(), cols), [zero, block, part]);
-        let first = pointers(matrices[0]);
-        let second = matrices.get(1).map(|&matrix| pointers(matrix));
+        let lanes = spread.lanes();
+        let part = k.and(thread.lane, partition.parts - 1);
+        let block = k.shr(thread.lane, partition.parts.ilog2());
+        let layout = layout(segment, spread, cols);
+        let rows = segment.matrix_rows();
+        let mut pointers = matrices.iter().map(|&matrix| layout.pointers(k, matrix, rows, (thread, [block, part])));
+        let (first, second) = (pointers.next().unwrap_or_default(), pointers.next());
+        let parts = partition.parts_of_row(cols);
+        let steps = parts.div_ceil(lanes);
+        let lane = layout.lane(k, (thread, part), (steps - 1, advance(spread, &partition)));
         let col = match partition.col.emit(k, part) {
             Some(col) => k.mad(block, partition.block_cols, col),
             None => k.mul(block, partition.block_cols),
@@ -93,71 +128,108 @@ impl<'a> Product<'a> {
             .collect();
         let group = k.shr(col, 5);
         let group = k.shl(group, 3);
-        let parts = partition.parts_of_row(cols);
-        let steps = spread.steps(&partition, cols);
         let rest = parts - (steps - 1) * lanes;
-        let last = (rest < lanes).then(|| k.lt(lane, rest));
+        let last = (rest < lanes).then(|| k.lt(thread.lane, rest));
         let decoder = segment.format.decoder(k, part);
-        Self { segment, partition, cols, stage, lanes, last, steps, decoder, first, second, x, group }
+        let rows = (0..2).step_by(rows_of_turn(stage.batch));
+        let turns: Vec<Turn> =
+            (0..steps).flat_map(|step| rows.clone().map(move |row| Turn { step, row })).collect();
+        let slots = ring_bytes / (layout.bytes() * rows_of_turn(stage.batch) as u32);
+        let current = (!(turns.len() as u32).is_multiple_of(slots)).then(|| k.named_var::<U32>("slot", 0));
+        Self {
+            segment,
+            partition,
+            stage,
+            lanes,
+            last,
+            turns,
+            decoder,
+            layout,
+            slots,
+            lane,
+            first,
+            second,
+            x,
+            group,
+            current,
+        }
     }
 
-    /// Rows of a turn: one at a time takes fewer registers, both together share the loads of activations.
-    const fn rows_at_once(&self) -> usize {
-        if self.stage.batch == 1 { 1 } else { 2 }
+    const fn slot_bytes(&self) -> u32 {
+        self.layout.bytes() * rows_of_turn(self.stage.batch) as u32
     }
 
-    /// Emits the loads of a unit's first turn.
-    pub(super) fn begin(&self, k: &mut KernelBuilder, unit: Reg<U32>) -> Ahead {
-        let pointers = self.unit(k, unit);
-        let Loaded(rows) = self.load(k, &pointers, Turn { step: 0, row: 0 });
-        let vars = |raw: Raw| RawVars {
-            words: raw.words.into_iter().map(|word| k.var::<B32>(word)).collect(),
-            halves: raw.halves.into_iter().map(|half| k.var::<U16>(half)).collect(),
-            bytes: raw.bytes.into_iter().map(|byte| k.var::<S32>(byte)).collect(),
-        };
-        Ahead(rows.into_iter().map(vars).collect())
+    /// Emits the copies of as many turns as there are slots, from the first of `unit` on.
+    pub(super) fn begin(&self, k: &mut KernelBuilder, unit: Reg<U32>, units: Units) {
+        for ahead in 0..self.slots {
+            let slot = Slot::new(None, ahead * self.slot_bytes());
+            self.fetch(k, slot, ahead, (unit, units));
+        }
     }
 
-    /// Emits a unit's products, added to `sums`, and the first loads of unit `next`.
+    /// Emits a unit's products, added to `sums`, and the copies of turns to come.
     pub(super) fn unit_products(
         &self,
         k: &mut KernelBuilder,
         staged: Staged,
-        [unit, next]: [Reg<U32>; 2],
-        (ahead, sums): (&Ahead, &Sums),
+        (unit, units): (Reg<U32>, Units),
+        sums: &Sums,
     ) {
         let pointers = self.unit(k, unit);
-        let rows = (0..2).step_by(self.rows_at_once());
-        let turns: Vec<Turn> =
-            (0..self.steps).flat_map(|step| rows.clone().map(move |row| Turn { step, row })).collect();
-        let mut now = ahead.now();
-        for (index, &turn) in turns.iter().enumerate() {
-            let after = match turns.get(index + 1) {
-                Some(&turn) => self.load(k, &pointers, turn),
-                None => {
-                    let pointers = self.unit(k, next);
-                    self.load(k, &pointers, turns[0])
-                }
+        let mut kept = None;
+        for (index, &turn) in (0u32..).zip(&self.turns) {
+            ring::arrived(k, self.slots - 1);
+            let slot = match self.current {
+                Some(current) => Slot::new(Some(current.live()), 0),
+                None => Slot::new(None, index % self.slots * self.slot_bytes()),
             };
-            let products = |k: &mut KernelBuilder| self.products(k, staged, turn, &now, sums);
-            match self.guard(turn) {
-                Some(last) => k.if_(last, products),
-                None => products(k),
+            let guard = self.guard(turn);
+            if turn.row == 0 || guard.is_some() {
+                kept = None;
             }
-            now = after;
+            let products =
+                |k: &mut KernelBuilder| self.products(k, staged, (slot, &pointers, turn), &mut kept, sums);
+            emit::where_(k, guard, products);
+            ring::read_by_all(k);
+            self.fetch(k, slot, index + self.slots, (unit, units));
+            if let Some(current) = self.current {
+                k.update(current, |k, current| {
+                    let next = k.add(current, self.slot_bytes());
+                    let wraps = k.ge(next, self.slots * self.slot_bytes());
+                    k.selp(wraps, 0, next)
+                });
+            }
         }
-        ahead.set(k, &now);
+    }
+
+    /// Emits the copies of turn number `ahead` from the first turn of `unit` on, which may be one of a later unit or of
+    /// none.
+    fn fetch(&self, k: &mut KernelBuilder, slot: Slot, ahead: u32, (unit, units): (Reg<U32>, Units)) {
+        let n_turns = self.turns.len() as u32;
+        let (later, turn) = (ahead / n_turns, self.turns[(ahead % n_turns) as usize]);
+        let unit = if later == 0 { unit } else { k.add(unit, later * units.stride) };
+        let exists = k.lt(unit, units.end);
+        let is_last = self.turns.last().is_some_and(|last| last.step == turn.step);
+        let pointers = self.unit(k, unit);
+        for (index, row) in (0..).zip(turn.row..turn.row + rows_of_turn(self.stage.batch)) {
+            let offsets = self.offsets(turn, row);
+            let slot = slot.after(index * self.layout.bytes());
+            let guard = (exists, self.guard(turn), is_last);
+            self.layout.copy(k, (&self.lane, slot), (&pointers[row], &offsets), guard);
+        }
+        k.cp_async_commit();
     }
 
     /// Where this lane has a part, if not every lane has.
     fn guard(&self, turn: Turn) -> Option<Pred> {
-        self.last.filter(|_| turn.step + 1 == self.steps)
+        let last_step = self.turns.last().map(|turn| turn.step);
+        self.last.filter(|_| Some(turn.step) == last_step)
     }
 
     /// The pointers to a unit's two rows.
     fn unit(&self, k: &mut KernelBuilder, unit: Reg<U32>) -> [Vec<Reg<U64>>; 2] {
         let row = self.segment.pairing.first_row(k, unit);
-        let row_bytes: Vec<u32> = self.partition.row_bytes(self.cols).collect();
+        let row_bytes: Vec<u32> = self.partition.row_bytes(self.stage.cols).collect();
         let mut rows = |starts: &[Reg<U64>]| -> Vec<Reg<U64>> {
             starts.iter().zip(&row_bytes).map(|(&start, &bytes)| k.ptr_index(start, row, bytes)).collect()
         };
@@ -166,67 +238,63 @@ impl<'a> Product<'a> {
         [first, second]
     }
 
-    fn load(&self, k: &mut KernelBuilder, pointers: &[Vec<Reg<U64>>; 2], turn: Turn) -> Loaded {
+    /// From the pointers of a unit's row to a turn's part, for each stream.
+    fn offsets(&self, turn: Turn, row: usize) -> Vec<i32> {
         let blocks = turn.step * self.lanes / self.partition.parts;
-        let distance = self.segment.pairing.distance();
-        let mut row = |index: usize| {
-            let rows = if index == 1 { distance } else { 0 };
-            let offsets: Vec<i32> = self
-                .partition
-                .block_bytes()
-                .zip(self.partition.row_bytes(self.cols))
-                .map(|(block, row)| (blocks * block + rows * row) as i32)
-                .collect();
-            self.partition.load(k, &pointers[index], &offsets, self.guard(turn))
-        };
-        Loaded((turn.row..turn.row + self.rows_at_once()).map(&mut row).collect())
+        let rows = if row == 1 { self.segment.pairing.distance() } else { 0 };
+        let bytes = self.partition.block_bytes().zip(self.partition.row_bytes(self.stage.cols));
+        bytes.map(|(block, row)| (blocks * block + rows * row) as i32).collect()
     }
 
-    /// One turn's parts times the activations.
-    fn products(&self, k: &mut KernelBuilder, staged: Staged, turn: Turn, loaded: &Loaded, sums: &Sums) {
-        let parts: Vec<_> = loaded.0.iter().map(|raw| self.decoder.q8_part(k, raw)).collect();
+    /// The activations of row `b` that a turn meets.
+    fn activations(&self, k: &mut KernelBuilder, staged: Staged, turn: Turn, b: u32) -> Q8Activations {
         let cols = turn.step * self.lanes / self.partition.parts * self.partition.block_cols;
-        for (b, sums) in (0..).zip(sums) {
-            let offset = (b * self.stage.quant_row_bytes() + cols) as i32;
-            let mut words = Vec::new();
-            for &x in &self.x {
-                let at = k.add(staged.quants, x);
-                words.extend(k.ld_shared_v4::<B32>(at + offset));
-            }
-            let offset = (b * self.stage.group_row_bytes() + cols / 4) as i32;
-            let at = k.add(staged.groups, self.group);
-            let mut groups = Vec::new();
-            for load in self.segment.format.group_loads() {
-                let at = at + (offset + load.offset);
-                match load.len {
-                    4 => groups.extend(k.ld_shared_v4::<F32>(at)),
-                    2 => groups.extend(k.ld_shared_v2::<F32>(at)),
-                    _ => groups.push(k.ld_shared::<F32>(at)),
-                }
-            }
-            let activations = Q8Activations { words, groups };
-            for (part, &sum) in parts.iter().zip(&sums[turn.row..]) {
-                k.update(sum, |k, sum| self.decoder.dot_q8(k, part, &activations, sum));
+        let offset = (b * self.stage.quant_row_bytes() + cols) as i32;
+        let mut words = Vec::new();
+        for &x in &self.x {
+            let at = k.add(staged.quants, x);
+            words.extend(k.ld_shared_v4::<B32>(at + offset));
+        }
+        let offset = (b * self.stage.group_row_bytes() + cols / 4) as i32;
+        let at = k.add(staged.groups, self.group);
+        let mut groups = Vec::new();
+        for load in self.segment.format.group_loads() {
+            let at = at + (offset + load.offset);
+            match load.len {
+                4 => groups.extend(k.ld_shared_v4::<F32>(at)),
+                2 => groups.extend(k.ld_shared_v2::<F32>(at)),
+                _ => groups.push(k.ld_shared::<F32>(at)),
             }
         }
+        Q8Activations { words, groups }
     }
-}
 
-impl Ahead {
-    fn now(&self) -> Loaded {
-        let raw = |vars: &RawVars| Raw {
-            words: vars.words.iter().map(|word| word.live()).collect(),
-            halves: vars.halves.iter().map(|half| half.live()).collect(),
-            bytes: vars.bytes.iter().map(|byte| byte.live()).collect(),
+    /// One turn's parts times the activations; a single activation row is left in `kept` for the next turn of this step.
+    fn products(
+        &self,
+        k: &mut KernelBuilder,
+        staged: Staged,
+        (slot, pointers, turn): (Slot, &[Vec<Reg<U64>>; 2], Turn),
+        kept: &mut Option<Q8Activations>,
+        sums: &Sums,
+    ) {
+        if self.stage.batch == 1 && kept.is_none() {
+            *kept = Some(self.activations(k, staged, turn, 0));
+        }
+        let rows = turn.row..turn.row + rows_of_turn(self.stage.batch);
+        let part = |(index, row): (u32, usize)| {
+            let from = (pointers[row].as_slice(), self.offsets(turn, row));
+            let slot = slot.after(index * self.layout.bytes());
+            let raw = self.layout.read(k, (&self.lane, slot), (from.0, &from.1));
+            (row, self.decoder.q8_part(k, &raw))
         };
-        Loaded(self.0.iter().map(raw).collect())
-    }
-
-    fn set(&self, k: &mut KernelBuilder, loaded: &Loaded) {
-        for (vars, raw) in self.0.iter().zip(&loaded.0) {
-            vars.words.iter().zip(&raw.words).for_each(|(&var, &word)| k.set(var, word));
-            vars.halves.iter().zip(&raw.halves).for_each(|(&var, &half)| k.set(var, half));
-            vars.bytes.iter().zip(&raw.bytes).for_each(|(&var, &byte)| k.set(var, byte));
+        let parts: Vec<_> = (0..).zip(rows).map(part).collect();
+        for b in 0..self.stage.batch {
+            let loaded = kept.is_none().then(|| self.activations(k, staged, turn, b));
+            let Some(x) = kept.as_ref().or(loaded.as_ref()) else { continue };
+            for (row, part) in &parts {
+                k.update(sums[*row][b as usize], |k, sum| self.decoder.dot_q8(k, part, x, sum));
+            }
         }
     }
 }

@@ -122,15 +122,17 @@ impl Projection {
         let mut row_bytes = vec![0; ElementType::Q8Act.row_bytes(cols)?];
         let mut staged = vec![0.0; x.len()];
         for (x, staged) in x.chunks(cols).zip(staged.chunks_mut(cols)) {
-            let mut x = x.to_vec();
+            let mut weighted = x.to_vec();
+            let mut factor = 1.0;
             if let (Some(norm), Some(eps)) = (norm, self.stage.eps) {
                 check("values of norm", cols, norm.len())?;
                 let squares: f64 = x.iter().map(|&v| f64::from(v).powi(2)).sum();
-                let scale = (squares / cols as f64 + f64::from(eps)).sqrt().recip();
-                x.iter_mut().zip(norm).for_each(|(v, &w)| *v = (f64::from(*v) * scale * f64::from(w)) as f32);
+                factor = (squares / cols as f64 + f64::from(eps)).sqrt().recip();
+                weighted.iter_mut().zip(norm).for_each(|(v, &w)| *v *= w);
             }
-            quantize_row(ElementType::Q8Act, &x, &mut row_bytes)?;
+            quantize_row(ElementType::Q8Act, &weighted, &mut row_bytes)?;
             dequantize_row_f64(ElementType::Q8Act, &row_bytes, staged)?;
+            staged.iter_mut().for_each(|v| *v *= factor);
         }
         Ok(staged)
     }

@@ -3,16 +3,19 @@
 use tensor_formats::ElementType;
 
 use super::geometry::Spread;
-use super::stage::{CHUNK, Stage};
-use super::{Destination, MAX_BATCH, Names, Pairing, Projection, Rotation, Segment};
+use super::stage::{MULTIPLE, Stage};
+use super::{Destination, MAX_BATCH, Names, Pairing, Projection, Rotation, Segment, product};
 use crate::blocks::WeightFormat;
 use crate::cache::Cache;
 use crate::rope::RopeStyle;
 use crate::support::{dim, dim_up_to, refuse};
 use crate::{CacheShape, KernelError};
 
-/// Shared memory that a block may take: what a processor of compute capability 7.5 has.
-pub(super) const MOST_SHARED: u32 = 64 << 10;
+/// Shared memory that a block takes at most: it fits every processor from compute capability 8.0 on.
+const MOST_SHARED: u32 = 98 << 10;
+
+/// Slots of a ring at most.
+const MOST_SLOTS: u32 = 4;
 
 /// Offsets from a thread's pointers are immediates of 31 bits.
 const MOST_ROWS: usize = 1 << 26;
@@ -228,19 +231,26 @@ impl Projection {
             batch: dim_up_to(family, "batch", batch, MAX_BATCH)?,
             eps,
         };
-        if !stage.cols.is_multiple_of(CHUNK) {
-            return Err(refuse(family, format!("{cols} columns, which are not a multiple of {CHUNK}")));
+        if !stage.cols.is_multiple_of(MULTIPLE) {
+            return Err(refuse(family, format!("{cols} columns, which are not a multiple of {MULTIPLE}")));
         }
         if eps.is_some_and(|eps| !(eps.is_finite() && eps >= 0.0)) {
             return Err(refuse(family, "eps is negative or not finite".into()));
         }
-        if batch > super::max_batch(cols) {
-            return Err(refuse(family, format!("{batch} rows of {cols} columns exceed the shared memory")));
-        }
-        let Some(spread) = Spread::new(&segments, stage.cols) else {
+        let Some(spread) = Spread::new(&segments, stage.cols, stage.batch) else {
             return Err(refuse(family, format!("rows of {cols} columns")));
         };
         let eps = eps.map_or_else(String::new, |eps| format!("_eps{:08x}", eps.to_bits()));
-        Ok(Self { name: format!("{family}_{name}{eps}_b{batch}"), stage, segments, spread })
+        let name = format!("{family}_{name}{eps}_b{batch}");
+        let projection = Self { name, stage, segments, spread, ring_bytes: 0 };
+        let bytes = |segment: &Segment| product::slot_bytes(segment, &projection.spread, stage);
+        let slot_bytes = projection.segments.iter().map(bytes).max().unwrap_or(0);
+        let others = stage.bytes() + projection.sums_bytes() + stage.items() * 4;
+        let slots = MOST_SHARED.saturating_sub(others) / (projection.spread.warps() * slot_bytes).max(1);
+        let slots = slots.min(MOST_SLOTS);
+        if slots == 0 {
+            return Err(refuse(family, format!("{batch} rows of {cols} columns exceed the shared memory")));
+        }
+        Ok(Self { ring_bytes: slots * slot_bytes, ..projection })
     }
 }

@@ -1,29 +1,36 @@
-//! What every block does first: the activations, normalised if asked for, to Q8 in shared memory.
+//! What every block does first: the activations, weighted by a norm if asked for, to Q8 in shared memory.
 //!
-//! Chunks of 128 columns are dealt out to the warps; a lane holds four columns, eight lanes a group of 32. The sum of
-//! squares is that of the chunks' sums in a fixed order, so that it does not depend on the number of warps.
+//! Items of 256 columns are dealt out to the warps; a lane holds eight columns, four lanes a group of 32. A norm's
+//! `1 / sqrt(mean of squares)` is one factor for a whole row: the quants do not depend on it, so nobody waits for it, and
+//! the row's products are multiplied by it at their end.
 //!
 //! Quants lie in their order but for [`swizzled`] pieces of 16 bytes.
 
-use ptx_builder::{B32, F32, KernelBuilder, Reg, U32, U64};
+use ptx_builder::{B32, F32, KernelBuilder, Load, Pred, Reg, Space, U32, U64};
 
 use super::Shared;
 use crate::emit;
 use crate::quantize::quantize_group;
 use crate::support::WARP;
 
-/// Columns of a chunk.
-pub(super) const CHUNK: u32 = 128;
+/// Columns of a lane.
+const LANE: u32 = 8;
 
-/// Chunks whose loads a warp has under way together, and keeps in registers between the passes of a norm.
-const KEPT: u32 = 4;
+/// Columns of an item.
+const ITEM: u32 = LANE * WARP;
+
+/// Columns are a multiple of this: swizzled pieces stay among themselves.
+pub(super) const MULTIPLE: u32 = 128;
+
+/// Items whose loads a warp has under way together.
+const TOGETHER: u32 = 4;
 
 /// The activations `[batch, cols]`, and what is done to them.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Stage {
     pub(super) cols: u32,
     pub(super) batch: u32,
-    /// Normalise first, with this added to the mean square.
+    /// Normalise, with this added to the mean square.
     pub(super) eps: Option<f32>,
 }
 
@@ -36,12 +43,19 @@ pub(super) struct Staged {
     pub(super) groups: Reg<U32>,
 }
 
-/// A chunk of a row.
+/// The columns of a lane in one item.
 #[derive(Debug, Clone, Copy)]
-struct Item {
+struct Place {
+    /// Its number among the items of all rows.
+    index: Reg<U32>,
     row: Reg<U32>,
-    chunk: Reg<U32>,
+    col: Reg<U32>,
+    /// Where not every item or lane has columns: whether this one has.
+    exists: Option<Pred>,
 }
+
+/// Eight columns' weights of a norm, or activations.
+pub(super) type Values = [Reg<F32>; LANE as usize];
 
 /// Where the quant of `col` is in a row: bits 7 and 8 of the column are added, without carries, to bits 4 and 5 and to
 /// bits 5 and 6. Whichever parts eight neighbouring lanes read together, 16 bytes each, they then use all banks: parts of
@@ -68,37 +82,36 @@ impl Stage {
         self.cols / 4
     }
 
-    const fn chunks(&self) -> u32 {
-        self.cols / CHUNK
+    const fn row_items(&self) -> u32 {
+        self.cols.div_ceil(ITEM)
     }
 
-    /// Chunks of all rows.
+    /// Items of all rows.
     pub(super) const fn items(&self) -> u32 {
-        self.batch * self.chunks()
+        self.batch * self.row_items()
     }
 
-    /// Emits the loads of the norm's weights that do not have to wait for other kernels, if a warp's chunks fit its
-    /// registers.
+    /// The items of a warp, if there are few enough to load all together.
+    fn few(&self, warps: u32) -> Option<u32> {
+        let items = self.items().div_ceil(warps);
+        (items <= TOGETHER).then_some(items)
+    }
+
+    /// Emits the loads of the norm's weights that do not have to wait for other kernels, if there are few.
     pub(super) fn preload(
         &self,
         k: &mut KernelBuilder,
         warps: u32,
         weight: Option<Reg<U64>>,
-    ) -> Vec<[Reg<F32>; 4]> {
-        let Some(weight) = weight.filter(|_| self.keeps(warps)) else { return Vec::new() };
+    ) -> Option<Vec<Values>> {
+        let (weight, items) = (weight?, self.few(warps)?);
         k.comment("the weights of the norm");
-        let (warp, lane) = place(k);
-        (0..self.items().div_ceil(warps))
-            .map(|index| {
-                let item = self.item(k, warp, index * warps);
-                self.load(k, weight, None, item.chunk, lane)
-            })
-            .collect()
-    }
-
-    /// Whether a warp keeps its chunks in registers.
-    const fn keeps(&self, warps: u32) -> bool {
-        self.items().div_ceil(warps) <= KEPT
+        let (warp, lane) = emit::warp_and_lane(k);
+        let load = |index: u32| {
+            let place = self.place(k, (warp, lane), index * warps);
+            self.load(k, weight, None, place)
+        };
+        Some((0..items).map(load).collect())
     }
 
     /// Emits all of it; at its end the block's threads have met. `weights` is what [`preload`](Self::preload) gave.
@@ -107,185 +120,121 @@ impl Stage {
         k: &mut KernelBuilder,
         warps: u32,
         (x, weight): (Reg<U64>, Option<Reg<U64>>),
-        weights: &[[Reg<F32>; 4]],
+        weights: Option<Vec<Values>>,
         shared: Shared,
     ) -> Staged {
         let quants = shared.quants;
         let groups = k.add(quants, self.batch * self.quant_row_bytes());
         let staged = Staged { quants, groups };
-        let (warp, lane) = place(k);
-        match (self.eps, weight, shared.chunk_sums) {
-            (Some(eps), Some(weight), Some(sums)) => {
-                let mut kept = Vec::new();
-                if self.keeps(warps) {
-                    k.comment("squares of a warp's chunks, which stay in registers");
-                    let items: Vec<_> =
-                        (0..self.items().div_ceil(warps)).map(|i| self.item(k, warp, i * warps)).collect();
-                    kept =
-                        items.iter().map(|item| self.load(k, x, Some(item.row), item.chunk, lane)).collect();
-                    for (index, values) in (0..).zip(&kept) {
-                        let index = k.add(warp, index * warps);
-                        self.square(k, sums, index, lane, values);
+        let (warp, lane) = emit::warp_and_lane(k);
+        let together = |k: &mut KernelBuilder, first: Reg<U32>, items: u32, weights: Option<Vec<Values>>| {
+            let places: Vec<Place> = (0..items).map(|i| self.place(k, (first, lane), i * warps)).collect();
+            let values: Vec<Values> =
+                places.iter().map(|&place| self.load(k, x, Some(place.row), place)).collect();
+            let weights = weights.or_else(|| {
+                weight.map(|weight| places.iter().map(|&place| self.load(k, weight, None, place)).collect())
+            });
+            for (i, (&place, values)) in places.iter().zip(values).enumerate() {
+                let weights = weights.as_ref().map(|weights| weights[i]);
+                // Warps without an item jump.
+                let all = self.items().is_multiple_of(places.len() as u32 * warps);
+                let any = (!all).then(|| k.lt(place.index, self.items()));
+                emit::where_(k, any, |k| {
+                    if let Some(sums) = shared.item_sums {
+                        let at = k.shared_index(sums, place.index);
+                        self.square(k, at, lane, &values);
                     }
-                } else {
-                    k.comment("squares of a warp's chunks");
-                    k.for_range(warp, self.items(), warps, |k, index| {
-                        let item = self.item(k, index, 0);
-                        let values = self.load(k, x, Some(item.row), item.chunk, lane);
-                        self.square(k, sums, index, lane, &values);
-                    });
-                }
-                k.barrier();
-                let only_row = (self.batch == 1).then(|| {
-                    let row = k.imm::<U32>(0);
-                    self.scale(k, sums, row, lane, eps)
-                });
-                let normalised =
-                    |k: &mut KernelBuilder, item: Item, values: [Reg<F32>; 4], w: [Reg<F32>; 4]| {
-                        let scale = only_row.unwrap_or_else(|| self.scale(k, sums, item.row, lane, eps));
-                        std::array::from_fn(|i| {
-                            let v = k.mul(values[i], scale);
-                            k.mul(v, w[i])
-                        })
+                    let values = match weights {
+                        Some(weights) => std::array::from_fn(|i| k.mul(values[i], weights[i])),
+                        None => values,
                     };
-                if self.keeps(warps) {
-                    for (index, (values, w)) in (0..).zip(kept.iter().zip(weights)) {
-                        let item = self.item(k, warp, index * warps);
-                        let values = normalised(k, item, *values, *w);
-                        let index = k.add(warp, index * warps);
-                        self.store(k, staged, item, index, lane, values);
-                    }
-                } else {
-                    k.for_range(warp, self.items(), warps, |k, index| {
-                        let item = self.item(k, index, 0);
-                        let values = self.load(k, x, Some(item.row), item.chunk, lane);
-                        let w = self.load(k, weight, None, item.chunk, lane);
-                        let values = normalised(k, item, values, w);
-                        self.store(k, staged, item, index, lane, values);
-                    });
-                }
-            }
-            _ => {
-                k.for_range(warp, self.items(), warps * KEPT, |k, first| {
-                    let items: Vec<_> = (0..KEPT).map(|i| self.item(k, first, i * warps)).collect();
-                    let values: Vec<_> =
-                        items.iter().map(|item| self.load(k, x, Some(item.row), item.chunk, lane)).collect();
-                    for (i, (item, values)) in (0..).zip(items.iter().zip(values)) {
-                        let index = k.add(first, i * warps);
-                        self.store(k, staged, *item, index, lane, values);
-                    }
+                    self.store(k, staged, place, lane, values);
                 });
             }
+        };
+        match self.few(warps) {
+            Some(items) => together(k, warp, items, weights),
+            None => k.for_range(warp, self.items(), warps * TOGETHER, |k, first| {
+                together(k, first, TOGETHER, None);
+            }),
         }
         k.barrier();
         staged
     }
 
-    /// Item `first + offset`, or the last one if there are fewer.
-    fn item(&self, k: &mut KernelBuilder, first: Reg<U32>, offset: u32) -> Item {
-        let index = if offset == 0 { first } else { k.add(first, offset) };
-        let index = k.min(index, self.items() - 1);
-        let (row, chunk) = emit::split(k, index, u64::from(self.items()), self.chunks());
-        Item { row, chunk }
-    }
-
-    /// Four values of a chunk of a row, or of a vector.
-    fn load(
+    /// This lane's place in item `first + offset`; items beyond the last have the place of some other.
+    fn place(
         &self,
         k: &mut KernelBuilder,
-        base: Reg<U64>,
-        row: Option<Reg<U32>>,
-        chunk: Reg<U32>,
-        lane: Reg<U32>,
-    ) -> [Reg<F32>; 4] {
+        (first, lane): (Reg<U32>, Reg<U32>),
+        offset: u32,
+    ) -> Place {
+        let index = if offset == 0 { first } else { k.add(first, offset) };
+        let inside = k.min(index, self.items() - 1);
+        let (row, item) = emit::split(k, inside, u64::from(self.items()), self.row_items());
+        let within = k.mul(lane, LANE);
+        let col = k.mad(item, ITEM, within);
+        let exists = (!self.cols.is_multiple_of(ITEM)).then(|| k.lt(col, self.cols));
+        Place { index, row, col, exists }
+    }
+
+    /// A lane's values of a row, or of a vector; zeros where it has none.
+    fn load(&self, k: &mut KernelBuilder, base: Reg<U64>, row: Option<Reg<U32>>, place: Place) -> Values {
         let at = match row {
             Some(row) if self.batch > 1 => k.ptr_index(base, row, self.cols * 4),
             _ => base,
         };
-        let at = k.ptr_index(at, chunk, CHUNK * 4);
-        let at = k.ptr_index(at, lane, 16);
-        k.ld_global_v4::<F32>(at)
+        let at = k.ptr_index(at, place.col, 4);
+        let halves = [0, 16].map(|offset| match place.exists {
+            Some(exists) => k.load_v4_or::<F32>(exists, Space::Global, Load::WEAK, at + offset, 0.0),
+            None => k.ld_global_v4::<F32>(at + offset),
+        });
+        std::array::from_fn(|i| halves[i / 4][i % 4])
     }
 
-    /// Leaves the sum of squares of a chunk. Warps without a chunk of that index have repeated the last, and leave
-    /// nothing.
-    fn square(
-        &self,
-        k: &mut KernelBuilder,
-        sums: ptx_builder::ArrayRef<F32>,
-        index: Reg<U32>,
-        lane: Reg<U32>,
-        values: &[Reg<F32>; 4],
-    ) {
-        let [a, b, c, d] = *values;
-        let sum = k.mul(a, a);
-        let sum = [b, c, d].into_iter().fold(sum, |sum, v| k.fma(v, v, sum));
+    /// Leaves the sum of squares of an item.
+    fn square(&self, k: &mut KernelBuilder, at: Reg<U32>, lane: Reg<U32>, values: &Values) {
+        let sums = values.as_chunks::<2>().0.iter().map(|[a, b]| {
+            let a = k.mul(*a, *a);
+            k.fma(*b, *b, a)
+        });
+        let sums: Vec<_> = sums.collect();
+        let sum = sums[1..].iter().fold(sums[0], |sum, &other| k.add(sum, other));
         let sum = k.warp_sum(sum);
-        let exists = k.lt(index, self.items());
         let first = k.eq(lane, 0);
-        let writes = k.and_pred(exists, first);
-        let index = k.min(index, self.items() - 1);
-        let at = k.shared_index(sums, index);
-        k.guarded(writes, |k| k.st_shared::<F32>(at, sum));
+        k.guarded(first, |k| k.st_shared::<F32>(at, sum));
     }
 
-    /// `1 / sqrt(mean + eps)` of a row.
-    fn scale(
-        &self,
-        k: &mut KernelBuilder,
-        sums: ptx_builder::ArrayRef<F32>,
-        row: Reg<U32>,
-        lane: Reg<U32>,
-        eps: f32,
-    ) -> Reg<F32> {
-        let start = k.mul(row, self.chunks());
-        let mut total = k.imm::<F32>(0.0);
-        for from in (0..self.chunks()).step_by(WARP as usize) {
-            let chunk = k.add(lane, from);
-            let inside = k.lt(chunk, self.chunks());
-            let chunk = k.min(chunk, self.chunks() - 1);
-            let index = k.add(start, chunk);
-            let at = k.shared_index(sums, index);
-            let part = k.ld_shared::<F32>(at);
-            let part = k.selp(inside, part, 0.0);
-            total = k.add(total, part);
-        }
-        let total = k.warp_sum(total);
+    /// `1 / sqrt(mean + eps)` of a row, after the threads have met; `None` without a norm.
+    pub(super) fn factor(&self, k: &mut KernelBuilder, shared: Shared, row: Reg<U32>) -> Option<Reg<F32>> {
+        let (sums, eps) = (shared.item_sums?, self.eps?);
+        let start = k.mul(row, self.row_items());
+        let at = k.shared_index(sums, start);
+        let parts: Vec<_> = (0..self.row_items()).map(|i| k.ld_shared::<F32>(at + (i * 4) as i32)).collect();
+        let total = parts[1..].iter().fold(parts[0], |total, &part| k.add(total, part));
         let mean = k.fma(total, (self.cols as f32).recip(), eps);
-        k.rsqrt_approx(mean)
+        Some(k.rsqrt_approx(mean))
     }
 
-    /// Quantises four values a lane and stores them where the item is one of the warp's own.
-    fn store(
-        &self,
-        k: &mut KernelBuilder,
-        staged: Staged,
-        item: Item,
-        index: Reg<U32>,
-        lane: Reg<U32>,
-        values: [Reg<F32>; 4],
-    ) {
+    /// Quantises a lane's values and stores them.
+    fn store(&self, k: &mut KernelBuilder, staged: Staged, place: Place, lane: Reg<U32>, values: Values) {
         let group = quantize_group(k, values);
-        let exists = k.lt(index, self.items());
-        let row = k.mad(item.row, self.quant_row_bytes(), staged.quants);
-        let within = k.shl(lane, 2);
-        let col = k.mad(item.chunk, CHUNK, within);
-        let at = swizzled(k, col);
+        let row = k.mad(place.row, self.quant_row_bytes(), staged.quants);
+        let at = swizzled(k, place.col);
         let at = k.add(row, at);
-        k.guarded(exists, |k| k.st_shared::<B32>(at, group.quants));
-        let sharer = k.and(lane, 7);
+        let quants = [group.quants[0], group.quants[1]];
+        let store = |k: &mut KernelBuilder| k.st_shared_v2::<B32>(at, quants);
+        match place.exists {
+            Some(exists) => k.guarded(exists, store),
+            None => store(k),
+        }
+        let sharer = k.and(lane, 3);
         let first = k.eq(sharer, 0);
-        let writes = k.and_pred(exists, first);
-        let row = k.mad(item.row, self.group_row_bytes(), staged.groups);
-        let at = k.mad(item.chunk, CHUNK / 4, row);
-        // A pair of eight bytes for every eighth lane.
-        let at = k.add(at, lane);
+        let writes = place.exists.map_or(first, |exists| k.and_pred(exists, first));
+        let row = k.mad(place.row, self.group_row_bytes(), staged.groups);
+        // A pair of eight bytes for every 32 columns.
+        let pair = k.shr(place.col, 2);
+        let at = k.add(row, pair);
         k.guarded(writes, |k| k.st_shared_v2::<B32>(at, [group.scale, group.scaled_sum]));
     }
-}
-
-/// This thread's warp and lane.
-fn place(k: &mut KernelBuilder) -> (Reg<U32>, Reg<U32>) {
-    let thread = k.tid_x();
-    (k.shr(thread, 5), k.and(thread, WARP - 1))
 }

@@ -242,12 +242,10 @@ impl AttentionOps {
 
 impl Compiled {
     fn new(cache: &ModuleCache, kernel: &dyn Kernel) -> Result<Self, CudaError> {
-        let geometry = kernel.geometry();
-        let ([gx, gy, gz], [bx, by, bz]) = (geometry.grid, geometry.block);
-        let config =
-            LaunchConfig::new((gx, gy, gz), (bx, by, bz)).with_dynamic_shared(geometry.dynamic_shared);
+        let compiled = cache.get(kernel)?;
+        let config = compiled.config(kernel.geometry());
         let aligns = kernel.params().iter().map(|param| param.align).collect();
-        Ok(Self { function: cache.get(kernel)?.function, config, aligns })
+        Ok(Self { function: compiled.function, config, aligns })
     }
 
     /// # Safety

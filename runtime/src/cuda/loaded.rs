@@ -143,11 +143,9 @@ impl LoadedPlan {
     }
 }
 
-fn launch_step(launch: &Launch, CompiledKernel { function, waits }: CompiledKernel) -> LoadedStep {
-    let [gx, gy, gz] = launch.geometry.grid;
-    let [bx, by, bz] = launch.geometry.block;
-    let config =
-        LaunchConfig::new((gx, gy, gz), (bx, by, bz)).with_dynamic_shared(launch.geometry.dynamic_shared);
+fn launch_step(launch: &Launch, kernel: CompiledKernel) -> LoadedStep {
+    let config = kernel.config(launch.geometry);
+    let CompiledKernel { function, waits, .. } = kernel;
     let args = KernelArgs::from_pointers(launch.addresses.iter().copied().map(DevicePtr));
     LoadedStep::Launch { function, waits, config, args }
 }

@@ -24,9 +24,14 @@ pub(crate) fn lower_group(group: &Group) -> Result<Vec<Lowered>, CudaError> {
     }
 }
 
-/// Chunks of the rows of `input`.
-fn chunks(input: &TensorView) -> impl Iterator<Item = Range<usize>> + use<> {
-    row_chunks(input.shape.rows(), projection::max_batch(input.shape.cols()))
+/// A launch for each chunk of the rows of `input`, which are as large as kernels take them.
+fn chunks(
+    input: &TensorView,
+    launch: impl Fn(Range<usize>) -> Result<Lowered, CudaError>,
+) -> Result<Vec<Lowered>, CudaError> {
+    let rows = input.shape.rows();
+    let most = (2..=rows.min(projection::MAX_BATCH)).rev().find(|&most| launch(0..most).is_ok());
+    row_chunks(rows, most.unwrap_or(1)).map(launch).collect()
 }
 
 /// The fused kernels read weights before they wait for the kernels before them, so none of these may make them.
@@ -91,7 +96,7 @@ pub(crate) fn attention_input(a: &AttentionInput) -> Result<Vec<Lowered>, CudaEr
         operands.extend([rows_of(&a.output, &rows)?, a.keys, a.values]);
         one(projection::AttentionInput::new(shape), &operands)
     };
-    chunks(&a.input).map(launch).collect()
+    chunks(&a.input, launch)
 }
 
 pub(crate) fn residual_projection(a: &ResidualProjection) -> Result<Vec<Lowered>, CudaError> {
@@ -106,7 +111,7 @@ pub(crate) fn residual_projection(a: &ResidualProjection) -> Result<Vec<Lowered>
         let shape = (weight.shape.rows(), weight.shape.cols());
         one(projection::ResidualProjection::new(weight.dtype, shape, rows.len(), bias), &operands)
     };
-    chunks(&a.input).map(launch).collect()
+    chunks(&a.input, launch)
 }
 
 pub(crate) fn gated_projection(a: &GatedProjection) -> Result<Vec<Lowered>, CudaError> {
@@ -120,7 +125,7 @@ pub(crate) fn gated_projection(a: &GatedProjection) -> Result<Vec<Lowered>, Cuda
         let shape = (a.gate.shape.rows(), a.gate.shape.cols());
         one(projection::GatedProjection::new(a.gate.dtype, shape, rows.len(), a.eps), &operands)
     };
-    chunks(&a.input).map(launch).collect()
+    chunks(&a.input, launch)
 }
 
 /// The logits go to memory whether they are wanted or not: the largest is found in a second launch.
@@ -139,7 +144,7 @@ pub(crate) fn head(a: &Head, parts: &[OpCall]) -> Result<Vec<Lowered>, CudaError
         let shape = (a.weight.shape.rows(), a.weight.shape.cols());
         one(projection::Head::new(a.weight.dtype, shape, rows.len(), a.eps), &operands)
     };
-    let mut launches = chunks(&a.input).map(launch).collect::<Result<Vec<_>, _>>()?;
+    let mut launches = chunks(&a.input, launch)?;
     for part in parts.iter().filter(|part| matches!(part, OpCall::Argmax(_))) {
         launches.extend(lower(part)?);
     }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use gpu_driver::{Context, Function, Module};
-use kernels::Kernel;
+use gpu_driver::{Context, Function, LaunchConfig, Module};
+use kernels::{Kernel, LaunchGeometry};
 use once_cell::sync::OnceCell;
 use parking_lot::Mutex;
 use ptx_builder::Target;
@@ -34,6 +34,17 @@ pub struct CompiledKernel {
     /// Whether every thread executes `griddepcontrol.wait`, so that the kernel may be started before those that it
     /// depends on have ended.
     pub waits: bool,
+    /// Dynamic shared memory of a launch, in bytes: what the kernel needs, or more, to be [alone](Kernel::alone) on a
+    /// processor.
+    pub dynamic_shared: u32,
+}
+
+impl CompiledKernel {
+    /// A launch of this geometry.
+    pub(crate) fn config(&self, geometry: LaunchGeometry) -> LaunchConfig {
+        let ([gx, gy, gz], [bx, by, bz]) = (geometry.grid, geometry.block);
+        LaunchConfig::new((gx, gy, gz), (bx, by, bz)).with_dynamic_shared(self.dynamic_shared)
+    }
 }
 
 /// How often a [`ModuleCache`] was asked, and what it had to do.
@@ -116,10 +127,23 @@ impl ModuleCache {
         let action = || format!("compiling {name}");
         let module = Module::from_ptx(&self.context, &ptx).map_err(CudaError::driver(action()))?;
         let function = module.function(name).map_err(CudaError::driver(action()))?;
-        let shared = kernel.geometry().dynamic_shared;
-        function.allow_dynamic_shared(shared).map_err(CudaError::driver(action()))?;
+        let dynamic_shared = self.dynamic_shared(kernel, function.attributes().static_shared_bytes);
+        function.allow_dynamic_shared(dynamic_shared).map_err(CudaError::driver(action()))?;
         self.compiled.fetch_add(1, Ordering::Relaxed);
         tracing::debug!(kernel = name, registers = function.attributes().registers, "compiled");
-        Ok(CompiledKernel { function, waits })
+        Ok(CompiledKernel { function, waits, dynamic_shared })
+    }
+
+    /// The dynamic shared memory of a launch: what the kernel needs, or so much that two blocks of one that wants to be
+    /// [alone](Kernel::alone) do not fit a processor.
+    fn dynamic_shared(&self, kernel: &dyn Kernel, static_shared: u32) -> u32 {
+        let limits = self.context.limits();
+        let needs = kernel.geometry().dynamic_shared;
+        if !kernel.alone() {
+            return needs;
+        }
+        let more_than_half = limits.shared_per_multiprocessor / 2;
+        let most = limits.shared_per_block_optin.saturating_sub(static_shared);
+        needs.max(more_than_half.min(most))
     }
 }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 
-use gpu_driver::{Context, DeviceBuffer, Driver, KernelArgs, LaunchConfig, Stream};
+use gpu_driver::{Context, DeviceBuffer, Driver, KernelArgs, Stream};
 use graph::conformance::{ConformanceBackend, Job, Run};
 use graph::groups::Group;
 use graph::{BufferId, ComputeGraph, Shape, TensorId, TensorOp, TensorView, execute_graph};
@@ -18,7 +18,7 @@ use super::loaded::LoadedPlan;
 use super::lower_group::lower_group;
 use super::memory::DeviceMemory;
 use super::memory_map::{RegionId, RegionKind, Span};
-use super::module_cache::{CompiledKernel, ModuleCache};
+use super::module_cache::ModuleCache;
 use super::plan::LaunchPlan;
 use super::plan_graph::PlanGraph;
 use super::working_memory::WorkingMemory;
@@ -86,7 +86,7 @@ impl PtxRunner for CudaRunner {
         buffers: &mut [&mut [u8]],
         arguments: &[usize],
     ) -> Result<(), CudaError> {
-        let (name, params, geometry) = (kernel.name(), kernel.params(), kernel.geometry());
+        let (name, params) = (kernel.name(), kernel.params());
         let fail = || CudaError::driver(format!("running {name}"));
         if params.len() != arguments.len() {
             let (expected, actual) = (params.len().to_string(), arguments.len().to_string());
@@ -99,21 +99,19 @@ impl PtxRunner for CudaRunner {
                 return Err(CudaError::InvalidParameter { what: param.name, expected, actual });
             }
         }
-        let CompiledKernel { function, .. } = self.cache.get(kernel)?;
+        let compiled = self.cache.get(kernel)?;
+        let config = compiled.config(kernel.geometry());
         let device = buffers
             .iter()
             .map(|buffer| DeviceBuffer::from_slice(&self.stream, buffer))
             .collect::<Result<Vec<_>, _>>()
             .map_err(fail())?;
-        let ([gx, gy, gz], [bx, by, bz]) = (geometry.grid, geometry.block);
-        let config =
-            LaunchConfig::new((gx, gy, gz), (bx, by, bz)).with_dynamic_shared(geometry.dynamic_shared);
         let args = KernelArgs::from_pointers(arguments.iter().map(|&index| device[index].device_ptr()));
         // SAFETY: there is one pointer for each parameter, and each buffer holds at least the extent that the kernel
         // may touch from its pointer on; allocations are aligned to 256 bytes. The buffers live until the copies below
         // have waited for the kernel. Two parameters share a buffer only where the case says that the kernel runs in
         // place.
-        unsafe { function.launch(&self.stream, &config, &args) }.map_err(fail())?;
+        unsafe { compiled.function.launch(&self.stream, &config, &args) }.map_err(fail())?;
         for (host, device) in buffers.iter_mut().zip(&device) {
             self.stream.copy_to_host(host, &device.as_slice()).map_err(fail())?;
         }
