@@ -80,7 +80,7 @@ fn elementwise() {
 #[test]
 #[ignore = "needs a CUDA device"]
 fn copies_and_caches() {
-    check(&["copy", "kv_scatter"]);
+    check(&["copy", "stream_read", "kv_scatter"]);
 }
 
 #[test]
@@ -98,7 +98,7 @@ fn attention() {
 #[test]
 #[ignore = "needs a CUDA device"]
 fn rows_to_distributions_and_tokens() {
-    check(&["soft_max", "argmax"]);
+    check(&["soft_max", "argmax", "advance"]);
 }
 
 #[test]
@@ -149,11 +149,13 @@ fn every_case_belongs_to_a_test() {
         "silu",
         "swiglu",
         "copy",
+        "stream_read",
         "kv_scatter",
         "rope",
         "attention",
         "soft_max",
         "argmax",
+        "advance",
     ];
     let mut seen = std::collections::BTreeSet::new();
     for case in cases("") {

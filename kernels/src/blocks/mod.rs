@@ -33,12 +33,7 @@ fn both_nibbles(k: &mut KernelBuilder, words: &[Reg<B32>]) -> Vec<Reg<B32>> {
 }
 
 /// `start`, and the dot product of words of four unsigned bytes with words of signed ones.
-fn dot_unsigned(
-    k: &mut KernelBuilder,
-    weights: &[Reg<B32>],
-    x: &[Reg<B32>],
-    start: Reg<S32>,
-) -> Reg<S32> {
+fn dot_unsigned(k: &mut KernelBuilder, weights: &[Reg<B32>], x: &[Reg<B32>], start: Reg<S32>) -> Reg<S32> {
     weights.iter().zip(x).fold(start, |dot, (&w, &x)| k.dp4a_us(w, x, dot))
 }
 

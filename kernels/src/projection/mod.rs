@@ -268,8 +268,7 @@ impl Projection {
     }
 
     fn sums_bytes(&self) -> u32 {
-        let units =
-            self.segments.iter().enumerate().map(|(i, segment)| self.spread.share(segment, i).most());
+        let units = self.segments.iter().enumerate().map(|(i, segment)| self.spread.share(segment, i).most());
         units.max().unwrap_or(0) * self.unit_sums_bytes()
     }
 
@@ -357,9 +356,8 @@ impl Projection {
             finisher.fetch(k, unit)
         });
 
-        let sums: Sums = [0, 1].map(|row| {
-            (0..stage.batch).map(|b| k.named_var::<F32>(&format!("sum{row}_{b}"), 0.0)).collect()
-        });
+        let sums: Sums = [0, 1]
+            .map(|row| (0..stage.batch).map(|b| k.named_var::<F32>(&format!("sum{row}_{b}"), 0.0)).collect());
         k.for_range(unit, units.end, units.stride, |k, unit| {
             sums.iter().flatten().for_each(|&sum| k.set(sum, 0.0));
             product.unit_products(k, staged, (unit, units), &sums);

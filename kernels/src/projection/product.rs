@@ -108,7 +108,8 @@ impl<'a> Product<'a> {
         let block = k.shr(thread.lane, partition.parts.ilog2());
         let layout = layout(segment, spread, cols);
         let rows = segment.matrix_rows();
-        let mut pointers = matrices.iter().map(|&matrix| layout.pointers(k, matrix, rows, (thread, [block, part])));
+        let mut pointers =
+            matrices.iter().map(|&matrix| layout.pointers(k, matrix, rows, (thread, [block, part])));
         let (first, second) = (pointers.next().unwrap_or_default(), pointers.next());
         let parts = partition.parts_of_row(cols);
         let steps = parts.div_ceil(lanes);

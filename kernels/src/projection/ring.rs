@@ -196,7 +196,8 @@ impl Layout {
             let (pieces, guard) = match way {
                 Way::Own(pieces) => (pieces.as_slice(), own),
                 Way::Common { piece, .. } => {
-                    let copies = lane.copies[stream].and_then(|[last, other]| if is_last { last } else { other });
+                    let copies =
+                        lane.copies[stream].and_then(|[last, other]| if is_last { last } else { other });
                     (std::slice::from_ref(piece), both(k, copies))
                 }
                 Way::Direct => continue,

@@ -163,12 +163,7 @@ impl Stage {
     }
 
     /// This lane's place in item `first + offset`; items beyond the last have the place of some other.
-    fn place(
-        &self,
-        k: &mut KernelBuilder,
-        (first, lane): (Reg<U32>, Reg<U32>),
-        offset: u32,
-    ) -> Place {
+    fn place(&self, k: &mut KernelBuilder, (first, lane): (Reg<U32>, Reg<U32>), offset: u32) -> Place {
         let index = if offset == 0 { first } else { k.add(first, offset) };
         let inside = k.min(index, self.items() - 1);
         let (row, item) = emit::split(k, inside, u64::from(self.items()), self.row_items());

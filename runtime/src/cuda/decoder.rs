@@ -119,10 +119,10 @@ impl CudaDecoder {
     pub fn with_context(model: &Model, options: &EngineOptions, context: &Context) -> Result<Self, Error> {
         options.check(model.config())?;
         let config = model.config().clone();
-        let layout = EngineLayout::new(&config, options)?;
+        let cache = ModuleCache::new(context).map_err(failed("preparing the device"))?;
+        let layout = EngineLayout::new(&config, options, cache.target())?;
         let stream = Stream::new(context).map_err(driver_failed("making the stream"))?;
         let (memory, regions) = load(model, options, &layout, &stream)?;
-        let cache = ModuleCache::new(context).map_err(failed("preparing the device"))?;
         let name = context.device().name().map_err(driver_failed("asking for the device's name"))?;
         let mut decoder = Self {
             guard: StepGuard::new(&config, options),
@@ -197,7 +197,7 @@ impl CudaDecoder {
             Purpose::Step(output) => output,
             Purpose::Ahead => Output::AllArgmax,
         };
-        let tensors = StepTensors::new(&self.config, &self.options, rows, output)?;
+        let tensors = StepTensors::new(&self.config, &self.options, (rows, output), self.cache.target())?;
         self.make_room(&tensors)?;
         let (layout, regions, target) = (&self.layout, &self.regions, self.cache.target());
         let map = self.memory.map();

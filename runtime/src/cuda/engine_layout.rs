@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use graph::passes::{self, Rewrite};
 use graph::{GraphError, MemoryPlan, TensorId};
+use ptx_builder::Target;
 
 use super::layout::{ALIGNMENT, Layout, MemoryNeed};
-use super::lower_group::lower_group;
+use super::lower_group::is_fused;
 use super::working_memory::WorkingMemory;
 use crate::decoder::Output;
 use crate::engine::{Activations, EngineOptions};
@@ -48,12 +49,13 @@ pub struct EngineLayout {
 }
 
 impl EngineLayout {
-    /// The layout for a model with `options`.
+    /// The layout for a model with `options` on devices of `target`.
     ///
     /// # Errors
     /// If a step's graph cannot be built, or sizes overflow.
-    pub fn new(config: &ModelConfig, options: &EngineOptions) -> Result<Self, Error> {
-        let largest = StepTensors::new(config, options, options.max_rows, Output::AllLogits)?;
+    pub fn new(config: &ModelConfig, options: &EngineOptions, target: Target) -> Result<Self, Error> {
+        let tensors = |output| StepTensors::new(config, options, (options.max_rows, output), target);
+        let largest = tensors(Output::AllLogits)?;
         let overflow = |what: &str| {
             let what = what.to_owned();
             Error::device("cuda", "laying out memory", super::error::CudaError::Overflow { what })
@@ -78,7 +80,7 @@ impl EngineLayout {
         let state_stride = (options.max_rows as u64 * 4).next_multiple_of(ALIGNMENT);
         let (mut workspace_bytes, mut counter_bytes) = (largest.workspace_bytes(), largest.working.counters);
         for output in [Output::LastArgmax, Output::LastLogits, Output::AllArgmax] {
-            let step = StepTensors::new(config, options, options.max_rows, output)?;
+            let step = tensors(output)?;
             workspace_bytes = workspace_bytes.max(step.workspace_bytes());
             counter_bytes = counter_bytes.max(step.working.counters);
         }
@@ -143,7 +145,7 @@ pub struct StepTensors {
 }
 
 impl StepTensors {
-    /// Builds the graph of a step of `rows` rows and applies the passes that this backend wants: SwiGLU fused, Q8
+    /// Builds the graph of a step of so many rows for devices of `target`, and applies the passes that this backend wants: SwiGLU fused, Q8
     /// activations shared unless the options ask for f32.
     ///
     /// # Errors
@@ -151,14 +153,14 @@ impl StepTensors {
     pub fn new(
         config: &ModelConfig,
         options: &EngineOptions,
-        rows: usize,
-        output: Output,
+        (rows, output): (usize, Output),
+        target: Target,
     ) -> Result<Self, Error> {
         let EngineOptions { n_sequences, max_seq, kv, .. } = *options;
         let step = build_step(config, &StepShape { rows, n_sequences, max_seq, kv, output })?;
         let rewrite = rewritten(&step, options.activations).map_err(|error| Error::graph("step", error))?;
         // Groups that have a fused kernel; the others run part by part.
-        let memory = rewrite.graph.group(|group| lower_group(group).is_ok()).plan();
+        let memory = rewrite.graph.group(|group| is_fused(group, target)).plan();
         let working = WorkingMemory::of_graph(&rewrite.graph, &memory)
             .map_err(|error| Error::device("cuda", "planning a step", error))?;
         // Leaves and outputs survive every pass.

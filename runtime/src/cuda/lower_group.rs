@@ -5,6 +5,7 @@ use std::ops::Range;
 use graph::groups::{AttentionInput, GatedProjection, Group, GroupCall, Head, ResidualProjection};
 use graph::{BufferId, OpCall, RopeStyle, Shape, TensorView};
 use kernels::{CacheShape, KernelError, projection, rope};
+use ptx_builder::Target;
 
 use super::error::CudaError;
 use super::lower::{Lowered, lower, one, rows_of};
@@ -22,6 +23,12 @@ pub(crate) fn lower_group(group: &Group) -> Result<Vec<Lowered>, CudaError> {
         GroupCall::GatedProjection(a) => gated_projection(a),
         GroupCall::Head(a) => head(a, group.parts()),
     }
+}
+
+/// Whether `target` runs `group` in fused kernels.
+pub(crate) fn is_fused(group: &Group, target: Target) -> bool {
+    let fits = |launches: Vec<Lowered>| launches.iter().all(|launch| launch.kernel.min_target() <= target);
+    lower_group(group).is_ok_and(fits)
 }
 
 /// A launch for each chunk of the rows of `input`, which are as large as kernels take them.
@@ -166,8 +173,8 @@ mod tests {
 
     use super::*;
 
-    /// The groups with kernels of `residual + weight * x`, where the weight is a leaf or a copy of one.
-    fn groups(copied: bool) -> usize {
+    /// The groups that `target` fuses of `residual + weight * x`, where the weight is a leaf or a copy of one.
+    fn groups(copied: bool, target: Target) -> usize {
         let shape = |dims: &[usize]| Shape::new(dims).unwrap();
         let mut g = ComputeGraph::new();
         let leaf = g.add_leaf("weight", Q4_K, shape(&[64, 256])).unwrap();
@@ -178,11 +185,16 @@ mod tests {
         let sum = g.add(residual, product).unwrap();
         g.mark_output(sum).unwrap();
         let rewrite = share_q8_activations(&g).unwrap();
-        rewrite.graph.group(|group| lower_group(group).is_ok()).groups().len()
+        rewrite.graph.group(|group| is_fused(group, target)).groups().len()
     }
 
     #[test]
     fn weights_that_a_kernel_makes_are_not_read_ahead_of_it() {
-        assert_eq!((groups(false), groups(true)), (1, 0));
+        assert_eq!((groups(false, Target::SM_90), groups(true, Target::SM_90)), (1, 0));
+    }
+
+    #[test]
+    fn devices_without_copies_in_the_background_run_groups_part_by_part() {
+        assert_eq!((groups(false, Target::SM_80), groups(false, Target::SM_75)), (1, 0));
     }
 }

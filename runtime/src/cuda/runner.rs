@@ -15,7 +15,7 @@ use tensor_formats::{ElementType, FormatError, from_planes, to_planes};
 use super::error::CudaError;
 use super::executor::{Bindings, CudaExecutor};
 use super::loaded::LoadedPlan;
-use super::lower_group::lower_group;
+use super::lower_group::is_fused;
 use super::memory::DeviceMemory;
 use super::memory_map::{RegionId, RegionKind, Span};
 use super::module_cache::ModuleCache;
@@ -123,7 +123,7 @@ impl ConformanceBackend for CudaRunner {
     type Error = String;
 
     fn accepts(&self, group: &Group) -> bool {
-        lower_group(group).is_ok()
+        is_fused(group, self.cache.target())
     }
 
     fn unsupported(&self, graph: &ComputeGraph) -> Option<String> {

@@ -36,7 +36,7 @@ fn engine_with(max_rows: usize, change: impl FnOnce(&mut EngineOptions)) -> Engi
     let mut options =
         EngineOptions { max_seq: 64, n_sequences: 2, max_rows, ..EngineOptions::for_model(&config) };
     change(&mut options);
-    let layout = EngineLayout::new(&config, &options).unwrap();
+    let layout = EngineLayout::new(&config, &options, Target::SM_90A).unwrap();
     let mut map = MemoryMap::new();
     let mut add = |name: &str, kind, bytes| {
         let base = 0x10_0000_0000 * (map.iter().count() as u64 + 1);
@@ -57,12 +57,12 @@ fn engine_with(max_rows: usize, change: impl FnOnce(&mut EngineOptions)) -> Engi
 
 impl Engine {
     fn plan(&self, rows: usize, output: Output) -> StepPlan {
-        let tensors = StepTensors::new(&self.config, &self.options, rows, output).unwrap();
+        let tensors = StepTensors::new(&self.config, &self.options, (rows, output), Target::SM_90A).unwrap();
         step_plan(&tensors, &self.layout, &self.regions, &self.map, Target::SM_90A).unwrap()
     }
 
     fn advancing_plan(&self, rows: usize, output: Output) -> Result<LaunchPlan, Error> {
-        let tensors = StepTensors::new(&self.config, &self.options, rows, output)?;
+        let tensors = StepTensors::new(&self.config, &self.options, (rows, output), Target::SM_90A)?;
         advancing_plan(&tensors, &self.layout, &self.regions, &self.map, Target::SM_90A)
     }
 }
@@ -167,7 +167,8 @@ fn the_type_of_the_caches_is_that_of_their_kernels() {
 #[test]
 fn attention_of_long_caches_works_in_memory_apart_from_the_intermediates() {
     let engine = engine_with(8, |options| options.max_seq = 400);
-    let tensors = StepTensors::new(&engine.config, &engine.options, 8, Output::LastArgmax).unwrap();
+    let tensors =
+        StepTensors::new(&engine.config, &engine.options, (8, Output::LastArgmax), Target::SM_90A).unwrap();
     assert!(tensors.working.scratch > 0 && tensors.working.counters > 0);
     let plan = engine.plan(8, Output::LastArgmax).plan;
     let intermediates = tensors.memory.workspace_bytes;
@@ -255,7 +256,8 @@ fn a_workspace_that_is_too_small_is_refused() {
         map.add(Region { bytes, ..region.clone() });
     }
     engine.map = Arc::new(map);
-    let tensors = StepTensors::new(&engine.config, &engine.options, 8, Output::AllLogits).unwrap();
+    let tensors =
+        StepTensors::new(&engine.config, &engine.options, (8, Output::AllLogits), Target::SM_90A).unwrap();
     let error =
         step_plan(&tensors, &engine.layout, &engine.regions, &engine.map, Target::SM_90A).unwrap_err();
     assert!(chain(&error).contains("beyond the 1024 bytes bound"), "{}", chain(&error));
@@ -265,7 +267,8 @@ fn a_workspace_that_is_too_small_is_refused() {
 fn a_weight_without_a_place_is_refused_by_name() {
     let mut engine = engine(Activations::Q8, 8);
     engine.layout.weights.remove("blk.3.ffn_up.weight");
-    let tensors = StepTensors::new(&engine.config, &engine.options, 1, Output::LastArgmax).unwrap();
+    let tensors =
+        StepTensors::new(&engine.config, &engine.options, (1, Output::LastArgmax), Target::SM_90A).unwrap();
     let error =
         step_plan(&tensors, &engine.layout, &engine.regions, &engine.map, Target::SM_90A).unwrap_err();
     assert!(chain(&error).contains("blk.3.ffn_up.weight"), "{}", chain(&error));
