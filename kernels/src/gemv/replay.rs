@@ -141,17 +141,15 @@ impl Unit<'_> {
 
     /// The sums of two sub-blocks of Q4_K or Q5_K, whose quants are `quant(0 or 1, 0..32)`.
     fn sub_blocks(&self, x: &Activation, acc: f32, quant: impl Fn(usize, usize) -> u8) -> f32 {
-        let (d, dmin) = (self.half(0), -self.half(2));
-        let mut acc = acc;
-        for high in 0..2 {
+        let [(dots_0, mins_0, group_0), (dots_1, mins_1, group_1)] = [0, 1].map(|high| {
             let col = self.col + 32 * high;
             let (scale, min) = q4_k_scale(&self.block[4..16], self.part * 2 + high);
             let dot = x.dot(col, (0..32).map(|l| i32::from(quant(high, l))));
-            let (group_d, group_sum) = x.group(col);
-            acc = (d * f32::from(scale)).mul_add(group_d * dot as f32, acc);
-            acc = (dmin * f32::from(min)).mul_add(group_sum, acc);
-        }
-        acc
+            ((i32::from(scale) * dot) as f32, f32::from(min), x.group(col))
+        });
+        let dots = group_1.0.mul_add(dots_1, group_0.0 * dots_0);
+        let mins = mins_1.mul_add(group_1.1, mins_0 * group_0.1);
+        (-self.half(2)).mul_add(mins, self.half(0).mul_add(dots, acc))
     }
 
     fn q6_k(&self, x: &Activation, acc: f32) -> f32 {
