@@ -57,7 +57,7 @@ impl EngineOptions {
             activations: Activations::default(),
             kv: ElementType::F32,
             eager: false,
-            ahead: 7,
+            ahead: 31,
             threads: None,
             device: 0,
         }

@@ -6,14 +6,20 @@
 //! orders nothing.
 
 use super::Segment;
+use super::stage::Stage;
 use crate::support::WARP;
 
 /// Blocks of a launch: one for each processor of the largest devices (132 on an H200). Every block prepares the
 /// activations anew, so they are few.
 const BLOCKS: u32 = 132;
 
-/// Warps of a block, as far as `W` allows.
+/// Warps of a block at most, as far as `W` allows. A block has no more than it takes for each of its units, and each item
+/// of its activations, to have one.
 const WARPS: u32 = 16;
+
+/// Bytes of weights below which a block, or a warp, is longer beginning than working.
+const BLOCK_BYTES: u64 = 2 << 10;
+const WARP_BYTES: u64 = 1 << 10;
 
 /// Warps that share a row at most.
 const MOST_PER_UNIT: u32 = 16;
@@ -45,8 +51,9 @@ pub(super) struct Share {
 }
 
 impl Spread {
-    /// The spread of `segments` with rows of `cols` columns and `batch` activation rows; `None` if the rows are too long.
-    pub(super) fn new(segments: &[Segment], cols: u32, batch: u32) -> Option<Self> {
+    /// The spread of `segments` over rows of activations; `None` if these are too long.
+    pub(super) fn new(segments: &[Segment], stage: Stage) -> Option<Self> {
+        let Stage { cols, batch, .. } = stage;
         let parts = |segment: &Segment| segment.format.partition(cols).parts_of_row(cols);
         let lanes = segments.iter().map(parts).max()?;
         let warps_per_unit = lanes.div_ceil(WARP).clamp(1, MOST_PER_UNIT);
@@ -61,10 +68,17 @@ impl Spread {
             let fitting = segment.units.div_ceil((SUMS / sums).max(1));
             let rounded = fitting.div_ceil(BLOCKS) * BLOCKS;
             let wanted = if fitting > proportional { rounded } else { proportional };
-            wanted.clamp(1, segment.units)
+            let worth = bytes(segment).div_ceil(BLOCK_BYTES) as u32;
+            wanted.min(worth).clamp(1, segment.units)
         };
-        let blocks = segments.iter().map(blocks).collect();
-        Some(Self { warps_per_unit, slots: (WARPS / warps_per_unit).max(1), blocks })
+        let blocks: Vec<u32> = segments.iter().map(blocks).collect();
+        let units = segments.iter().zip(&blocks).map(|(segment, &blocks)| {
+            let units = segment.units.div_ceil(blocks);
+            let worth = (bytes(segment) / u64::from(blocks * warps_per_unit)).div_ceil(WARP_BYTES) as u32;
+            units.min(worth)
+        });
+        let wanted = units.max()?.max(stage.items().div_ceil(warps_per_unit));
+        Some(Self { warps_per_unit, slots: wanted.min(WARPS / warps_per_unit).max(1), blocks })
     }
 
     /// Warps of a block.

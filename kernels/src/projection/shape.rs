@@ -15,7 +15,7 @@ use crate::{CacheShape, KernelError};
 const MOST_SHARED: u32 = 98 << 10;
 
 /// Slots of a ring at most.
-const MOST_SLOTS: u32 = 4;
+const MOST_SLOTS: u32 = 3;
 
 /// Offsets from a thread's pointers are immediates of 31 bits.
 const MOST_ROWS: usize = 1 << 26;
@@ -237,7 +237,7 @@ impl Projection {
         if eps.is_some_and(|eps| !(eps.is_finite() && eps >= 0.0)) {
             return Err(refuse(family, "eps is negative or not finite".into()));
         }
-        let Some(spread) = Spread::new(&segments, stage.cols, stage.batch) else {
+        let Some(spread) = Spread::new(&segments, stage) else {
             return Err(refuse(family, format!("rows of {cols} columns")));
         };
         let eps = eps.map_or_else(String::new, |eps| format!("_eps{:08x}", eps.to_bits()));

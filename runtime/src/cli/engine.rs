@@ -26,7 +26,7 @@ pub struct EngineArguments {
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
     /// CUDA: how many steps are queued ahead of the token that is waited for.
-    #[arg(long, default_value_t = 7, value_name = "N")]
+    #[arg(long, default_value_t = 31, value_name = "N")]
     ahead: usize,
     /// The CUDA device.
     #[arg(long, default_value_t = 0, value_name = "N")]

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 const SHORTEST: Duration = Duration::from_micros(40);
 /// Steps that are shorter than this are waited for several at a time, as far as half of the queue: nobody reads so fast,
 /// and waking up is most of what a token costs the host.
-const SMOOTH: Duration = Duration::from_millis(1);
+const SMOOTH: Duration = Duration::from_millis(20);
 /// What a step may be late, beside half of its own time, before it is given up to the driver to wait for.
 const LATE: Duration = Duration::from_millis(2);
 
