@@ -42,9 +42,16 @@ pub fn runner() -> CudaRunner {
         .with_replays(times(REPLAYS))
 }
 
-/// Options for a small engine: `n_sequences` caches of 256 positions, steps of up to `max_rows` rows.
+/// Options for a small engine: `n_sequences` caches of 256 positions, steps of up to `max_rows` rows, and few of them
+/// queued, since a text that ends early wastes those.
 pub fn options(model: &Model, n_sequences: usize, max_rows: usize) -> EngineOptions {
-    EngineOptions { max_seq: 256, n_sequences, max_rows, ..EngineOptions::for_model(model.config()) }
+    EngineOptions {
+        max_seq: 256,
+        n_sequences,
+        max_rows,
+        ahead: 7,
+        ..EngineOptions::for_model(model.config())
+    }
 }
 
 /// A decoder on the first device.
