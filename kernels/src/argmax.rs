@@ -63,7 +63,7 @@ impl Plan {
 }
 
 /// Bytes of what the blocks of a row share: the best so far as 64 bits, and how many blocks have offered theirs.
-const SHARED_BYTES: u32 = 16;
+pub(crate) const SHARED_BYTES: u32 = 16;
 
 impl Argmax {
     /// The kernel for `rows` rows of `n` values.
@@ -133,15 +133,15 @@ impl Kernel for Argmax {
 
 /// The largest value so far and where it is first.
 #[derive(Debug, Clone, Copy)]
-struct Best {
+pub(crate) struct Best {
     /// The value as an integer in the order of values; 0 if there is none.
-    key: Reg<U32>,
-    index: Reg<U32>,
+    pub key: Reg<U32>,
+    pub index: Reg<U32>,
 }
 
 impl Best {
     /// `value` at `index`, where -inf is none.
-    fn new(k: &mut KernelBuilder, value: Reg<F32>, index: Reg<U32>) -> Self {
+    pub fn new(k: &mut KernelBuilder, value: Reg<F32>, index: Reg<U32>) -> Self {
         // One zero of the two.
         let value = k.add(value, 0.0);
         let bits = k.f32_to_bits(value).cast::<U32>();
@@ -161,14 +161,56 @@ impl Best {
         let index = if redux { k.redux_min(index, FULL_WARP) } else { k.warp_min(index) };
         Self { key, index }
     }
+
+    /// The best of a block of so many threads, at least in the first warp.
+    pub fn of_block(self, k: &mut KernelBuilder, thread: Reg<U32>, threads: u32) -> Self {
+        let best = self.of_warp(k);
+        let warps = threads / WARP;
+        if warps == 1 {
+            return best;
+        }
+        let [keys, indices] = ["keys", "indices"].map(|name| k.shared::<U32>(name, warps));
+        let (warp, lane) = (k.shr(thread, 5), k.and(thread, WARP - 1));
+        let [key_slot, index_slot] = [keys, indices].map(|array| k.shared_index(array, warp));
+        let first = k.eq(lane, 0);
+        k.guarded(first, |k| {
+            k.st_shared::<U32>(key_slot, best.key);
+            k.st_shared::<U32>(index_slot, best.index);
+        });
+        k.barrier();
+        // Lanes beyond the last warp repeat it, which changes nothing.
+        let slot = k.min(lane, warps - 1);
+        let [key_slot, index_slot] = [keys, indices].map(|array| k.shared_index(array, slot));
+        let part = Self { key: k.ld_shared::<U32>(key_slot), index: k.ld_shared::<U32>(index_slot) };
+        part.of_warp(k)
+    }
+
+    /// The best of all `blocks` blocks of a row, each of which offers its own to `shared`, [`SHARED_BYTES`] that are
+    /// zeros before and after. One thread of a block does this, and only that of the last block goes on.
+    pub fn of_blocks(self, k: &mut KernelBuilder, shared: Reg<U64>, blocks: u32) -> Self {
+        k.comment(
+            "offer the best of the block; of equals the one with the larger complement of its index wins",
+        );
+        let place = k.not(self.index);
+        let offer = k.pack64(place, self.key).cast::<U64>();
+        k.red::<U64>(Atomic::GLOBAL, AtomOp::Max, shared, offer);
+        // Releases the offer, and acquires those of the blocks before.
+        let order = Atomic::GLOBAL.order(AtomOrder::AcqRel, Scope::Gpu);
+        let others = blocks - 1;
+        let found = k.atom::<U32>(order, AtomOp::Inc, shared + 8, others);
+        let is_last = k.eq(found, others);
+        k.ret_if(!is_last);
+        let of_row = k.atom::<U64>(Atomic::GLOBAL, AtomOp::Exch, shared, 0);
+        let [place, key] = k.unpack64::<U32>(of_row);
+        Self { key, index: k.not(place) }
+    }
 }
 
 impl Argmax {
     fn body(&self, k: &mut KernelBuilder, x: Reg<U64>, y: Reg<U64>, best: Option<Reg<U64>>) {
         let thread = k.tid_x();
         let of_thread = self.of_thread(k, thread, x);
-        let of_warp = of_thread.of_warp(k);
-        let of_block = self.of_block(k, thread, of_warp);
+        let of_block = of_thread.of_block(k, thread, self.plan.threads);
         let row = k.ctaid_x();
         let y = k.ptr_index(y, row, 4);
         let first = k.eq(thread, 0);
@@ -177,23 +219,9 @@ impl Argmax {
             return;
         };
         k.ret_if(!first);
-        k.comment(
-            "offer the best of the block; of equals the one with the larger complement of its index wins",
-        );
         let best = k.ptr_index(best, row, SHARED_BYTES);
-        let place = k.not(of_block.index);
-        let offer = k.pack64(place, of_block.key).cast::<U64>();
-        k.red::<U64>(Atomic::GLOBAL, AtomOp::Max, best, offer);
-        // Releases the offer, and acquires those of the blocks before.
-        let order = Atomic::GLOBAL.order(AtomOrder::AcqRel, Scope::Gpu);
-        let others = self.plan.blocks - 1;
-        let found = k.atom::<U32>(order, AtomOp::Inc, best + 8, others);
-        let is_last = k.eq(found, others);
-        k.ret_if(!is_last);
-        let of_row = k.atom::<U64>(Atomic::GLOBAL, AtomOp::Exch, best, 0);
-        let [place, _] = k.unpack64::<U32>(of_row);
-        let index = k.not(place);
-        k.st_global::<U32>(y, index);
+        let of_row = of_block.of_blocks(k, best, self.plan.blocks);
+        k.st_global::<U32>(y, of_row.index);
     }
 
     /// The best that the thread sees of its row.
@@ -241,28 +269,6 @@ impl Argmax {
         }
         let (value, index) = (k.get(value), k.get(index));
         Best::new(k, value, index)
-    }
-
-    /// The best of all warps, at least in the first one.
-    fn of_block(&self, k: &mut KernelBuilder, thread: Reg<U32>, best: Best) -> Best {
-        let warps = self.plan.threads / WARP;
-        if warps == 1 {
-            return best;
-        }
-        let [keys, indices] = ["keys", "indices"].map(|name| k.shared::<U32>(name, warps));
-        let (warp, lane) = (k.shr(thread, 5), k.and(thread, WARP - 1));
-        let [key_slot, index_slot] = [keys, indices].map(|array| k.shared_index(array, warp));
-        let first = k.eq(lane, 0);
-        k.guarded(first, |k| {
-            k.st_shared::<U32>(key_slot, best.key);
-            k.st_shared::<U32>(index_slot, best.index);
-        });
-        k.barrier();
-        // Lanes beyond the last warp repeat it, which changes nothing.
-        let slot = k.min(lane, warps - 1);
-        let [key_slot, index_slot] = [keys, indices].map(|array| k.shared_index(array, slot));
-        let part = Best { key: k.ld_shared::<U32>(key_slot), index: k.ld_shared::<U32>(index_slot) };
-        part.of_warp(k)
     }
 }
 

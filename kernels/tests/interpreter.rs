@@ -76,6 +76,11 @@ fn rows_to_distributions_and_tokens() {
 }
 
 #[test]
+fn sampling() {
+    check(&["sample_largest", "sample_cut", "sample_draw"]);
+}
+
+#[test]
 fn a_row_does_not_depend_on_its_batch() {
     let pairs: Vec<_> = invariances("").collect();
     let failures: Vec<String> = pairs

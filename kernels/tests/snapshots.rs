@@ -5,7 +5,7 @@ use kernels::catalogue;
 use ptx_builder::Target;
 
 /// One small shape of each variant of the kernels that are not matrix products.
-const NAMES: [&str; 41] = [
+const NAMES: [&str; 44] = [
     "add_f32_n64_b1",
     "add_f32_n77_b2",
     "add_row_f32_n64_b1",
@@ -41,6 +41,9 @@ const NAMES: [&str; 41] = [
     "rope_interleaved_f32_h3_d64_r64_m32_b2",
     "rope_neox_f32_h3_d80_r32_m32_b2",
     "rope_neox_f32_h3_d64_r64_m32_b2",
+    "sample_cut_n64_b1",
+    "sample_draw_n77_s2_m40_b2",
+    "sample_largest_n77_s2_m40_b2",
     "silu_f32_n64_b1",
     "soft_max_f32_n151936_b1_s3f800000",
     "soft_max_f32_n64_b1_s3f800000",

@@ -103,6 +103,12 @@ fn rows_to_distributions_and_tokens() {
 
 #[test]
 #[ignore = "needs a CUDA device"]
+fn sampling() {
+    check(&["sample_largest", "sample_cut", "sample_draw"]);
+}
+
+#[test]
+#[ignore = "needs a CUDA device"]
 fn a_row_does_not_depend_on_its_batch() {
     let mut runner = gpu::runner();
     let mut ran = 0;
@@ -156,6 +162,9 @@ fn every_case_belongs_to_a_test() {
         "soft_max",
         "argmax",
         "advance",
+        "sample_largest",
+        "sample_cut",
+        "sample_draw",
     ];
     let mut seen = std::collections::BTreeSet::new();
     for case in cases("") {

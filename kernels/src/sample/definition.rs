@@ -51,6 +51,26 @@ pub fn penalised(logit: f32, penalty: f32) -> f32 {
     if logit > 0.0 { logit / penalty } else { logit * penalty }
 }
 
+/// Bins of likelihoods, and values of a digit of a [`rank`].
+pub const BINS: u32 = 1024;
+
+/// The bin of a weight that is not 0: weights of a bin differ by less than a 32nd, and those of a bin are larger than
+/// those of the next.
+pub fn bin(weight: u32) -> u32 {
+    let magnitude = weight.leading_zeros();
+    magnitude * 32 + (!(weight << magnitude) >> 26 & 31)
+}
+
+/// Bits of a token in a [`rank`].
+pub const TOKEN_BITS: u32 = 18;
+
+/// Where a logit, which is a number, stands in the order of likelihoods: the most likely has the lowest rank, and of
+/// equals the lowest token. No two tokens have the same. The weight of a token is never less than that of one of a
+/// higher rank: every operation of [`weight`] is monotone, and rounds so.
+pub fn rank(logit: f32, token: u32) -> u64 {
+    (u64::from(!key(logit)) << TOKEN_BITS) | u64::from(token)
+}
+
 /// 64 random bits for a position of a seed: the first two words of Philox4x32-10.
 pub fn random_bits(seed: u64, position: u32) -> u64 {
     let [low, high, _, _] = philox([position, 0, 0, 0], [seed as u32, (seed >> 32) as u32]);
