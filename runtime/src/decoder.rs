@@ -3,6 +3,7 @@
 use crate::engine::EngineOptions;
 use crate::error::{Error, GenerateError, StepError};
 use crate::model::ModelConfig;
+use crate::sampling::Sampler;
 
 /// One row of a step: a token at a position of a sequence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,6 +84,45 @@ pub(crate) fn check_ahead(rows: &[Row]) -> Result<(), StepError> {
     Ok(())
 }
 
+/// Decodes `rows` and asks the samplers for the tokens that follow, one for each row.
+///
+/// # Errors
+/// As [`Decoder::sample_ahead`].
+pub(crate) fn sample_on_host(
+    decoder: &mut (impl Decoder + ?Sized),
+    rows: &[Row],
+    samplers: &mut [Sampler],
+) -> Result<Vec<u32>, Error> {
+    check_samplers(rows, samplers)?;
+    let n_vocab = decoder.config().n_vocab;
+    let output = if rows.len() == 1 { Output::LastLogits } else { Output::AllLogits };
+    let logits = match decoder.step(rows, output)? {
+        StepOutput::Logits(logits) => logits,
+        other => return Err(other.instead_of("logits")),
+    };
+    let choose = |((row, sampler), logits): ((&Row, &mut Sampler), &[f32])| {
+        sampler.sample(logits, row.position).ok_or_else(|| no_number(row))
+    };
+    rows.iter().zip(samplers).zip(logits.chunks(n_vocab)).map(choose).collect()
+}
+
+/// The error for a row whose logits hold nothing that could be chosen.
+pub(crate) fn no_number(row: &Row) -> Error {
+    GenerateError::NoFiniteLogit { position: row.position as usize }.into()
+}
+
+/// Checks that no two rows are of one sequence, and each has a sampler.
+///
+/// # Errors
+/// What is not so.
+pub(crate) fn check_samplers(rows: &[Row], samplers: &[Sampler]) -> Result<(), StepError> {
+    check_ahead(rows)?;
+    match samplers.len() {
+        n if n == rows.len() => Ok(()),
+        samplers => Err(StepError::Samplers { rows: rows.len(), samplers }),
+    }
+}
+
 /// A model with its KV caches on one device.
 pub trait Decoder: Send {
     /// The model's hyperparameters.
@@ -122,6 +162,25 @@ pub trait Decoder: Send {
             StepOutput::Argmax(tokens) => Ok(tokens),
             other => Err(other.instead_of("argmaxes")),
         }
+    }
+
+    /// Decodes `rows`, one of each of some sequences, and returns the next token of each, as its sampler chooses it from
+    /// the row's logits at the row's position. The samplers do not [accept](Sampler::accept) the tokens; the caller does.
+    ///
+    /// That, too, is a hint: unless something unforeseen comes, the caller will go on at least `ahead` more times, with
+    /// samplers that have accepted the tokens in between and are otherwise the same. The results are the same anyway.
+    ///
+    /// # Errors
+    /// As [`step`](Self::step), two rows of one sequence, another number of samplers than of rows, and a row whose logits
+    /// hold no number to choose; the rows are then decoded all the same.
+    fn sample_ahead(
+        &mut self,
+        rows: &[Row],
+        samplers: &mut [Sampler],
+        ahead: usize,
+    ) -> Result<Vec<u32>, Error> {
+        let _ = ahead;
+        sample_on_host(self, rows, samplers)
     }
 
     /// What the decoder runs on and how, for people: device name, number of graph nodes and the like.

@@ -248,6 +248,14 @@ pub enum StepError {
         /// Its sequence.
         sequence: u32,
     },
+    /// Rows that are to be followed by a token each, and another number of samplers.
+    #[error("{samplers} samplers for {rows} rows")]
+    Samplers {
+        /// Rows of the step.
+        rows: usize,
+        /// Samplers.
+        samplers: usize,
+    },
     /// A position whose predecessors were never decoded.
     #[error("row {row}: position {position} of sequence {sequence}, whose cache holds {decoded} positions")]
     Gap {

@@ -18,6 +18,7 @@
 //! # Ok::<(), runtime::Error>(())
 //! ```
 
+use std::slice;
 use std::time::{Duration, Instant};
 
 use crate::decoder::{Decoder, Output, Row, StepOutput};
@@ -168,7 +169,13 @@ impl<'a> Generator<'a> {
         }
         let rows = self.rows(done, self.pending.len() - done);
         let position = self.position + self.pending.len() - 1;
-        let token = if !self.options.sampling.is_greedy() {
+        let ahead = self.options.n - self.generated - 1;
+        let token = if self.generated > 0 && !self.options.sampling.is_greedy() {
+            match *self.decoder.sample_ahead(&rows, slice::from_mut(&mut self.sampler), ahead)? {
+                [token] => token,
+                _ => return Err(StepOutput::Argmax(&[]).instead_of("one token")),
+            }
+        } else if !self.options.sampling.is_greedy() {
             match self.decoder.step(&rows, Output::LastLogits)? {
                 StepOutput::Logits(logits) => {
                     let token = self.sampler.sample(logits, position as u32);
@@ -178,7 +185,7 @@ impl<'a> Generator<'a> {
             }
         } else if self.generated > 0 {
             // The token that comes now is not among those that follow.
-            match *self.decoder.decode_ahead(&rows, self.options.n - self.generated - 1)? {
+            match *self.decoder.decode_ahead(&rows, ahead)? {
                 [token] => token,
                 _ => return Err(StepOutput::Argmax(&[]).instead_of("one argmax")),
             }

@@ -1,12 +1,12 @@
 //! From logits to the next token.
 //!
 //! [`kernels::sample::definition`] says how logits become weights and how a draw is made, in operations that every
-//! machine rounds alike; here is what is done with them, in integers. So the same logits, seed and position give the
-//! same token everywhere.
+//! machine rounds alike, and [`SamplingParams`] what is done with them, in integers. So the same logits, seed and position
+//! give the same token everywhere.
 
 use std::collections::VecDeque;
 
-use kernels::sample::definition::{WEIGHT_ONE, exponent_scale, key, penalised, random_bits, share, weight};
+use kernels::sample::{Candidate, SamplingParams};
 
 use crate::error::OptionError;
 
@@ -55,6 +55,17 @@ impl SamplingOptions {
         self.repetition_penalty != 1.0 && self.repeat_last_n > 0
     }
 
+    /// The options as numbers that a choice is made of. Without a penalty no token is recent.
+    fn params(&self) -> SamplingParams {
+        let recent = u32::try_from(self.repeat_last_n).unwrap_or(u32::MAX);
+        SamplingParams {
+            penalty: self.repetition_penalty,
+            recent: if self.penalises() { recent } else { 0 },
+            seed: self.seed,
+            ..SamplingParams::new(self.temperature, self.top_k, self.top_p, self.min_p)
+        }
+    }
+
     /// Checks that the numbers are in range.
     ///
     /// # Errors
@@ -79,29 +90,31 @@ impl SamplingOptions {
     }
 }
 
+/// By what the next token of a sequence is chosen, besides its logits and its position.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Rule {
+    pub(crate) params: SamplingParams,
+    /// The tokens that came lately, if they matter.
+    pub(crate) recent: VecDeque<u32>,
+}
+
+impl Rule {
+    pub(crate) fn accept(&mut self, tokens: &[u32]) {
+        let n = self.params.recent as usize;
+        if n > 0 {
+            self.recent.extend(&tokens[tokens.len().saturating_sub(n)..]);
+            self.recent.drain(..self.recent.len().saturating_sub(n));
+        }
+    }
+}
+
 /// Chooses tokens of one sequence. A choice depends on options, logits, position and the tokens that came lately, and on
 /// nothing else.
 #[derive(Debug, Clone)]
 pub struct Sampler {
-    options: SamplingOptions,
-    /// The tokens that came lately, if they matter.
-    recent: VecDeque<u32>,
+    rule: Rule,
     logits: Vec<f32>,
     candidates: Vec<Candidate>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Candidate {
-    token: u32,
-    key: u32,
-    weight: u32,
-}
-
-impl Candidate {
-    /// Most likely first; of equals, the lower token.
-    fn order(&self, other: &Self) -> std::cmp::Ordering {
-        other.key.cmp(&self.key).then(self.token.cmp(&other.token))
-    }
 }
 
 impl Sampler {
@@ -111,122 +124,38 @@ impl Sampler {
     /// An option out of range.
     pub fn new(options: SamplingOptions) -> Result<Self, OptionError> {
         options.check()?;
-        Ok(Self { options, recent: VecDeque::new(), logits: Vec::new(), candidates: Vec::new() })
+        let rule = Rule { params: options.params(), recent: VecDeque::new() };
+        Ok(Self { rule, logits: Vec::new(), candidates: Vec::new() })
     }
 
     /// Notes that the sequence goes on with `tokens`, those of the prompt among them.
     pub fn accept(&mut self, tokens: &[u32]) {
-        if self.options.penalises() {
-            let n = self.options.repeat_last_n;
-            self.recent.extend(&tokens[tokens.len().saturating_sub(n)..]);
-            self.recent.drain(..self.recent.len().saturating_sub(n));
-        }
+        self.rule.accept(tokens);
+    }
+
+    pub(crate) const fn rule(&self) -> &Rule {
+        &self.rule
     }
 
     /// The next token, given the logits of all tokens at `position`. It is not [accepted](Self::accept) by that.
     ///
     /// NaN is never chosen, nor is negative infinity. `None` if there is nothing else.
     pub fn sample(&mut self, logits: &[f32], position: u32) -> Option<u32> {
-        let mut own = std::mem::take(&mut self.logits);
-        let logits = if self.options.penalises() {
-            own.clear();
-            own.extend_from_slice(logits);
-            // Once for each token, however often it came: from the logits as they were.
-            for &token in &self.recent {
-                if let (Some(own), Some(&logit)) = (own.get_mut(token as usize), logits.get(token as usize)) {
-                    *own = penalised(logit, self.options.repetition_penalty);
-                }
-            }
-            &own
+        let Rule { params, recent } = &self.rule;
+        let logits = if params.recent > 0 {
+            params.penalise(logits, recent.iter().copied(), &mut self.logits);
+            &self.logits
         } else {
             logits
         };
-        let chosen = self.choose(logits, position);
-        self.logits = own;
-        chosen
+        params.choose(logits, position, &mut self.candidates)
     }
-
-    fn choose(&mut self, logits: &[f32], position: u32) -> Option<u32> {
-        let (best, largest) = argmax(logits)?;
-        let SamplingOptions { temperature, top_k, top_p, min_p, seed, .. } = self.options;
-        if temperature == 0.0 {
-            return Some(best);
-        }
-        let scale = exponent_scale(temperature);
-        let least = (f64::from(min_p) * f64::from(WEIGHT_ONE)).ceil() as u32;
-        let numbers = (0..).zip(logits).filter(|(_, logit)| !logit.is_nan());
-        self.candidates.clear();
-        self.candidates.extend(numbers.map(|(token, &logit)| {
-            let weight = weight(logit, largest, scale);
-            Candidate { token, key: key(logit), weight }
-        }));
-        if top_k > 0 && top_k < self.candidates.len() {
-            self.candidates.select_nth_unstable_by(top_k - 1, Candidate::order);
-            self.candidates.truncate(top_k);
-        }
-        // What weighs nothing is never drawn, and adds nothing to a sum.
-        self.candidates.retain(|candidate| candidate.weight >= least.max(1));
-        if top_p < 1.0 {
-            self.restrict_to(top_p);
-        }
-        self.candidates.sort_unstable_by_key(|candidate| candidate.token);
-        let total = self.total();
-        let drawn = share(total, random_bits(seed, position));
-        let mut sum = 0;
-        let picked = self.candidates.iter().find(|candidate| {
-            sum += u64::from(candidate.weight);
-            sum > drawn
-        });
-        // Beside infinity everything weighs nothing.
-        Some(picked.map_or(best, |candidate| candidate.token))
-    }
-
-    fn total(&self) -> u64 {
-        self.candidates.iter().map(|candidate| u64::from(candidate.weight)).sum()
-    }
-
-    /// Keeps the fewest most likely candidates whose weights exceed the share `top_p` of all, rounded down.
-    fn restrict_to(&mut self, top_p: f32) {
-        let wanted = share(self.total(), (f64::from(top_p) * 2f64.powi(64)) as u64);
-        // A vocabulary is large and the share is usually reached by few: sort ever larger heads until it is.
-        let (mut head, mut sorted, mut sum) = (64, 0, 0);
-        loop {
-            let n = self.candidates.len();
-            let end = n.min(head);
-            let rest = &mut self.candidates[sorted..];
-            if end < n {
-                rest.select_nth_unstable_by(end - sorted, Candidate::order);
-            }
-            rest[..end - sorted].sort_unstable_by(Candidate::order);
-            let reached = rest[..end - sorted].iter().position(|candidate| {
-                sum += u64::from(candidate.weight);
-                sum > wanted
-            });
-            match reached {
-                Some(last) => return self.candidates.truncate(sorted + last + 1),
-                None if end == n => return,
-                None => (sorted, head) = (end, head * 8),
-            }
-        }
-    }
-}
-
-/// The token of the largest logit, and the logit: the lowest among equals, never that of a NaN. `None` if there is no
-/// number above negative infinity.
-pub fn argmax(logits: &[f32]) -> Option<(u32, f32)> {
-    let mut best = None;
-    let mut largest = f32::NEG_INFINITY;
-    for (token, &logit) in logits.iter().enumerate() {
-        if logit > largest {
-            largest = logit;
-            best = Some(token as u32);
-        }
-    }
-    best.map(|token| (token, largest))
 }
 
 #[cfg(test)]
 mod tests {
+    use kernels::sample::definition::{WEIGHT_ONE, exponent_scale, key, random_bits, share, weight};
+    use kernels::sample::largest;
     use proptest::prelude::*;
 
     use super::*;
@@ -353,7 +282,7 @@ mod tests {
 
     /// The definition, without selection or shortcuts: everything is sorted.
     fn by_sorting(options: &SamplingOptions, logits: &[f32], position: u32) -> Option<u32> {
-        let (best, largest) = argmax(logits)?;
+        let (best, largest) = largest(logits)?;
         let scale = exponent_scale(options.temperature);
         let mut kept: Vec<Candidate> = (0..)
             .zip(logits)

@@ -1,6 +1,6 @@
 //! Counts and sums of weights by bins, in shared memory, and the bin in which a running sum passes a number.
 
-use ptx_builder::{Atomic, AtomOp, ArrayRef, KernelBuilder, Pred, Reg, U32, U64};
+use ptx_builder::{ArrayRef, AtomOp, Atomic, KernelBuilder, Pred, Reg, U32, U64};
 
 use super::definition::BINS;
 use super::row::THREADS;
@@ -92,10 +92,11 @@ impl Bins {
     /// The thread's bins. All threads have met since the last was added.
     pub fn own(&self, k: &mut KernelBuilder) -> [Tally; EACH as usize] {
         let first = k.mul(self.thread, EACH);
-        let [counts, low, middle, high] = [self.counts, self.parts[0], self.parts[1], self.parts[2]].map(|array| {
-            let at = k.shared_index(array, first);
-            k.ld_shared_v4::<U32>(at)
-        });
+        let [counts, low, middle, high] =
+            [self.counts, self.parts[0], self.parts[1], self.parts[2]].map(|array| {
+                let at = k.shared_index(array, first);
+                k.ld_shared_v4::<U32>(at)
+            });
         std::array::from_fn(|i| {
             let sum = joined(k, [low[i], middle[i], high[i]]);
             Tally { count: counts[i], sum }
@@ -104,10 +105,11 @@ impl Bins {
 
     /// The bin that has the thread's number.
     pub fn of_thread(&self, k: &mut KernelBuilder) -> Tally {
-        let [count, low, middle, high] = [self.counts, self.parts[0], self.parts[1], self.parts[2]].map(|array| {
-            let at = k.shared_index(array, self.thread);
-            k.ld_shared::<U32>(at)
-        });
+        let [count, low, middle, high] =
+            [self.counts, self.parts[0], self.parts[1], self.parts[2]].map(|array| {
+                let at = k.shared_index(array, self.thread);
+                k.ld_shared::<U32>(at)
+            });
         let sum = joined(k, [low, middle, high]);
         Tally { count, sum }
     }

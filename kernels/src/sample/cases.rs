@@ -135,8 +135,7 @@ pub(super) fn cases() -> Vec<Case> {
         seed: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15),
         ..SamplingParams::new(temperature, top_k, top_p, min_p)
     };
-    let penalty =
-        |penalty, recent, params: SamplingParams| SamplingParams { penalty, recent, ..params };
+    let penalty = |penalty, recent, params: SamplingParams| SamplingParams { penalty, recent, ..params };
     // Options in all combinations that cut differently.
     let all = [
         params(1.0, 0, 1.0, 0.0, 1),
@@ -228,7 +227,10 @@ pub(super) fn cases() -> Vec<Case> {
     // A draw that falls on the first and on the last of two.
     for (seed, data) in [(0, "first"), (1, "last")] {
         let seed = (0..).find(|&s| random_bits(s, 0) >> 63 == seed).unwrap_or(0);
-        let row = Row { position: 0, ..Row::new(vec![1.0, 1.0], SamplingParams { seed, ..params(1.0, 0, 1.0, 0.0, 0) }) };
+        let row = Row {
+            position: 0,
+            ..Row::new(vec![1.0, 1.0], SamplingParams { seed, ..params(1.0, 0, 1.0, 0.0, 0) })
+        };
         debug_assert!(largest(&row.logits).is_some());
         cases.extend(Memory::new(vec![row]).cases(data));
     }

@@ -1,6 +1,6 @@
 //! The second of the three kernels that sample: where top-k and top-p cut the order of likelihoods, up to a bin.
 
-use ptx_builder::{Atomic, AtomOp, F32, KernelBuilder, Module, Reg, Target, U32, U64};
+use ptx_builder::{AtomOp, Atomic, F32, KernelBuilder, Module, Reg, Target, U32, U64};
 use tensor_formats::ElementType;
 
 use super::SamplingParams;
@@ -62,7 +62,8 @@ impl SampleCut {
             before.push((last.0 + count, last.1 + sum));
         }
         let total = before[BINS as usize];
-        let limit = before[1..].iter().position(|&(count, _)| params.top_k < total.0 && count >= params.top_k);
+        let limit =
+            before[1..].iter().position(|&(count, _)| params.top_k < total.0 && count >= params.top_k);
         let limit = limit.unwrap_or(BINS as usize);
         let above = before[limit];
         let until = before[(limit + 1).min(BINS as usize)];

@@ -1,6 +1,6 @@
 //! The third of the three kernels that sample: the exact cut, and the draw.
 
-use ptx_builder::{Atomic, AtomOp, B64, F32, KernelBuilder, Module, Reg, Target, U32, U64, Var};
+use ptx_builder::{AtomOp, Atomic, B64, F32, KernelBuilder, Module, Reg, Target, U32, U64, Var};
 use tensor_formats::ElementType;
 
 use super::SamplingParams;
@@ -67,10 +67,7 @@ impl SampleDraw {
     /// # Errors
     /// [`KernelError::Unsupported`] for more logits than 2^18, or a history of 2^32 tokens.
     pub fn new(rows: usize, n: usize, [sequences, positions]: [usize; 2]) -> Result<Self, KernelError> {
-        Ok(Self {
-            rows: Rows::new(FAMILY, rows, n)?,
-            history: History::new(FAMILY, sequences, positions)?,
-        })
+        Ok(Self { rows: Rows::new(FAMILY, rows, n)?, history: History::new(FAMILY, sequences, positions)? })
     }
 
     fn body(&self, k: &mut KernelBuilder, pointers: [Reg<U64>; 11]) {

@@ -1,6 +1,6 @@
 //! The first of the three kernels that sample: the penalty, and the most likely token.
 
-use ptx_builder::{Atomic, AtomOp, F32, KernelBuilder, Module, Reg, Target, U32, U64, B32};
+use ptx_builder::{AtomOp, Atomic, B32, F32, KernelBuilder, Module, Reg, Target, U32, U64};
 use tensor_formats::ElementType;
 
 use super::row::{self, History, LANES, RowParams, Rows, SLICE, THREADS};
@@ -33,10 +33,7 @@ impl SampleLargest {
     /// # Errors
     /// [`KernelError::Unsupported`] for more logits than 2^18, or a history of 2^32 tokens.
     pub fn new(rows: usize, n: usize, [sequences, positions]: [usize; 2]) -> Result<Self, KernelError> {
-        Ok(Self {
-            rows: Rows::new(FAMILY, rows, n)?,
-            history: History::new(FAMILY, sequences, positions)?,
-        })
+        Ok(Self { rows: Rows::new(FAMILY, rows, n)?, history: History::new(FAMILY, sequences, positions)? })
     }
 
     /// What a row of `x` becomes, given the recent tokens, and the row of `largest`.
@@ -50,7 +47,11 @@ impl SampleLargest {
         (penalised, largest)
     }
 
-    fn body(&self, k: &mut KernelBuilder, [x, history, params, positions, sequences, largest, best]: [Reg<U64>; 7]) {
+    fn body(
+        &self,
+        k: &mut KernelBuilder,
+        [x, history, params, positions, sequences, largest, best]: [Reg<U64>; 7],
+    ) {
         let (thread, slice) = (k.tid_x(), k.ctaid_y());
         let token = row::first_token(k, thread, slice);
         let at = self.rows.logit(k, x, token);

@@ -34,6 +34,9 @@ pub use params::{Candidate, SamplingParams, largest};
 use crate::Kernel;
 use crate::cases::Case;
 
+/// The most logits of a row that the kernels sample from.
+pub const MAX_VOCABULARY: usize = row::MAX_N;
+
 /// The kernels of this family that tools iterate over.
 pub(crate) fn catalogue() -> Vec<Box<dyn Kernel>> {
     advance::catalogue().into_iter().chain(cases::catalogue()).collect()

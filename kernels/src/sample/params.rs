@@ -63,7 +63,12 @@ impl SamplingParams {
     }
 
     /// Penalises the logits of the `recent` tokens, each once, however often it is there.
-    pub fn penalise(&self, logits: &[f32], recent: impl Iterator<Item = u32>, penalised_logits: &mut Vec<f32>) {
+    pub fn penalise(
+        &self,
+        logits: &[f32],
+        recent: impl Iterator<Item = u32>,
+        penalised_logits: &mut Vec<f32>,
+    ) {
         penalised_logits.clear();
         penalised_logits.extend_from_slice(logits);
         for token in recent {

@@ -1,7 +1,8 @@
 //! What the kernels that sample share: how a row lies over blocks, its parameters, and the definition as instructions.
 
 use ptx_builder::{
-    Addr, Atomic, AtomOp, AtomOrder, CvtRound, F32, KernelBuilder, Load, Pred, Reg, S32, Scope, Space, U32, U64,
+    Addr, AtomOp, AtomOrder, Atomic, CvtRound, F32, KernelBuilder, Load, Pred, Reg, S32, Scope, Space, U32,
+    U64,
 };
 
 use super::SamplingParams;
@@ -83,7 +84,8 @@ pub(super) struct History {
 
 impl History {
     pub fn new(family: &'static str, sequences: usize, positions: usize) -> Result<Self, KernelError> {
-        let (sequences, positions) = (dim(family, "sequences", sequences)?, dim(family, "positions", positions)?);
+        let (sequences, positions) =
+            (dim(family, "sequences", sequences)?, dim(family, "positions", positions)?);
         if u64::from(sequences) * u64::from(positions) > u64::from(u32::MAX) {
             return Err(refuse(family, format!("{sequences} x {positions} tokens of history")));
         }
@@ -217,8 +219,7 @@ pub(super) fn random_bits(k: &mut KernelBuilder, seed: [Reg<U32>; 2], position: 
     let zero = k.imm::<U32>(0);
     let [mut a, mut b, mut c, mut d] = [position, zero, zero, zero];
     for round in 0..10u32 {
-        let keys: [Reg<U32>; 2] =
-            std::array::from_fn(|i| k.add(seed[i], PHILOX_KEYS[i].wrapping_mul(round)));
+        let keys: [Reg<U32>; 2] = std::array::from_fn(|i| k.add(seed[i], PHILOX_KEYS[i].wrapping_mul(round)));
         let [ab, cd] = [(a, PHILOX_FACTORS[0]), (c, PHILOX_FACTORS[1])].map(|(x, factor)| {
             let product = k.mul_wide(x, factor);
             k.unpack64::<U32>(product)

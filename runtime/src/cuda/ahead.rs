@@ -11,12 +11,14 @@ use std::sync::atomic::{Ordering, fence};
 use std::time::Instant;
 
 use gpu_driver::{DriverError, SharedPinned};
+use kernels::sample::SamplingParams;
 
-use super::decoder::{CudaDecoder, Purpose, driver_failed, failed, key};
+use super::decoder::{Choice, CudaDecoder, Purpose, driver_failed, failed, key};
 use super::error::CudaError;
 use super::memory_map::Span;
-use crate::decoder::{Row, check_ahead};
+use crate::decoder::Row;
 use crate::error::Error;
+use crate::sampling::{Rule, Sampler};
 
 /// What is queued.
 #[derive(Debug)]
@@ -27,6 +29,18 @@ pub(super) struct Queue {
     count: u32,
     /// Steps that are queued, from that one on.
     queued: u32,
+    /// By what the tokens of each row are chosen at that step; nothing if they are the most likely ones.
+    rules: Vec<Rule>,
+}
+
+impl Queue {
+    fn purpose(&self) -> Purpose {
+        purpose(self.rules.len())
+    }
+}
+
+fn purpose(rules: usize) -> Purpose {
+    Purpose::Ahead(if rules == 0 { Choice::Argmax } else { Choice::Sample })
 }
 
 /// The ring of tokens, `[slots, rows]` pairs of a token and a count: see [`Advance`](kernels::sample::Advance).
@@ -73,14 +87,26 @@ impl Ring {
 }
 
 impl CudaDecoder {
-    /// The tokens that follow `rows`, and up to `ahead` steps queued that go on from there.
-    pub(super) fn run_ahead(&mut self, rows: &[Row], ahead: usize) -> Result<&[u32], Error> {
-        check_ahead(rows)?;
+    /// Whether the device can choose the tokens that follow `rows`. A sampler that remembers tokens from before its
+    /// sequence's first position is asked by the host.
+    pub(super) fn samples(&self, rows: &[Row], samplers: &[Sampler]) -> bool {
+        self.layout.sampling.is_some()
+            && rows
+                .iter()
+                .zip(samplers)
+                .all(|(row, sampler)| sampler.rule().recent.len() <= row.position as usize + 1)
+    }
+
+    /// The tokens that follow `rows`, no two of one sequence, and up to `ahead` steps queued that go on from there. The
+    /// tokens are chosen by `rules`, or are the most likely ones if there are none.
+    pub(super) fn run_ahead(&mut self, rows: &[Row], rules: &[&Rule], ahead: usize) -> Result<&[u32], Error> {
         self.guard.check(rows)?;
-        let prepared = self.steps.contains_key(&key(rows.len(), Purpose::Ahead));
+        let prepared = self.steps.contains_key(&key(rows.len(), purpose(rules.len())));
         let queue = match self.queue.take() {
-            Some(queue) if prepared && queue.next == rows => queue,
-            _ => self.begin(rows)?,
+            Some(queue) if prepared && queue.next == rows && queue.rules.iter().eq(rules.iter().copied()) => {
+                queue
+            }
+            _ => self.begin(rows, rules)?,
         };
         // Without a queue after a failure: the next call waits for what is left of it, and begins another.
         let mut queue = self.fill(queue, ahead)?;
@@ -91,15 +117,19 @@ impl CudaDecoder {
         for (row, &token) in queue.next.iter_mut().zip(&self.results) {
             *row = Row { token, position: row.position + 1, ..*row };
         }
+        for (rule, &token) in queue.rules.iter_mut().zip(&self.results) {
+            rule.accept(&[token]);
+        }
         self.idle = queue.queued == 0;
         self.queue = Some(queue);
         Ok(&self.results)
     }
 
     /// Puts the state of a first step on the device.
-    fn begin(&mut self, rows: &[Row]) -> Result<Queue, Error> {
+    fn begin(&mut self, rows: &[Row], rules: &[&Rule]) -> Result<Queue, Error> {
         self.settle()?;
-        self.prepare(rows.len(), Purpose::Ahead)?;
+        self.prepare(rows.len(), purpose(rules.len()))?;
+        self.write_rules(rows, rules)?;
         self.write_state(rows)?;
         self.idle = false;
         let bytes = self.layout.state_bytes();
@@ -110,24 +140,54 @@ impl CudaDecoder {
             .cast()
             .and_then(|mut state| self.stream.copy_from_shared(&mut state, host, 0..(bytes / 4) as usize));
         copied.map_err(driver_failed("writing the step's state"))?;
-        if let Some(step) = self.steps.get_mut(&key(rows.len(), Purpose::Ahead)) {
+        if let Some(step) = self.steps.get_mut(&key(rows.len(), purpose(rules.len()))) {
             step.pace.start();
         }
-        Ok(Queue { next: rows.to_vec(), count: self.begun, queued: 0 })
+        let rules = rules.iter().map(|&rule| rule.clone()).collect();
+        Ok(Queue { next: rows.to_vec(), count: self.begun, queued: 0, rules })
+    }
+
+    /// Puts on the device by what tokens are chosen, and what came lately, which nothing may be reading.
+    fn write_rules(&self, rows: &[Row], rules: &[&Rule]) -> Result<(), Error> {
+        let Some(sampling) = self.layout.sampling.filter(|_| !rules.is_empty()) else { return Ok(()) };
+        let region = self.regions.sampling;
+        let lost = || {
+            let what = "the memory of sampling".to_owned();
+            failed("writing what to sample by")(CudaError::Overflow { what })
+        };
+        let write = |span: Option<Span>, words: &[u32]| {
+            let span = span.filter(|span| span.bytes == words.len() as u64 * 4).ok_or_else(lost)?;
+            let bytes = self.memory.device_slice_mut(span).map_err(failed("writing what to sample by"))?;
+            let copied = bytes.cast().and_then(|mut bytes| self.stream.copy_to_device(&mut bytes, words));
+            copied.map_err(driver_failed("writing what to sample by"))
+        };
+        let mut words = Vec::with_capacity(rows.len() * SamplingParams::WORDS);
+        for (row, rule) in rows.iter().zip(rules) {
+            let end = row.position as usize + 1;
+            let since = end.checked_sub(rule.recent.len()).ok_or_else(lost)?;
+            words.extend(rule.params.words(since as u32));
+            if since < end {
+                let recent: Vec<u32> = rule.recent.iter().copied().collect();
+                write(sampling.positions(region, row.sequence, since, end), &recent)?;
+            }
+        }
+        let params = Span { region, offset: sampling.params.offset, bytes: sampling.params.bytes };
+        write(params.prefix(words.len() as u64 * 4), &words)
     }
 
     /// Queues steps until `ahead` follow the next one, as far as options and caches allow.
     fn fill(&mut self, mut queue: Queue, ahead: usize) -> Result<Queue, Error> {
         let position = queue.next.iter().map(|row| row.position as usize).max().unwrap_or(0);
         let room = self.options.max_seq.saturating_sub(position + 1);
-        let step = self.prepared(queue.next.len(), Purpose::Ahead)?;
+        let purpose = queue.purpose();
+        let step = self.prepared(queue.next.len(), purpose)?;
         // The first step that ever runs tells how long one takes.
         let ahead = if step.pace.is_known() { ahead.min(self.options.ahead).min(room) } else { 0 };
         while (queue.queued as usize) < ahead + 1 {
             // Counted even if the launch fails: it may have queued the step all the same.
             self.begun = self.begun.wrapping_add(1);
             self.idle = false;
-            self.launch(queue.next.len(), Purpose::Ahead)?;
+            self.launch(queue.next.len(), purpose)?;
             queue.queued += 1;
         }
         Ok(queue)
@@ -140,7 +200,7 @@ impl CudaDecoder {
         let pinned = self.memory.host(self.regions.ring).map_err(failed("reading tokens"))?;
         let ring = Ring { pinned: Arc::clone(pinned), slots: self.layout.ring_slots };
         let done = || ring.done(count, queued, rows).map_err(driver_failed("reading tokens"));
-        let mut pace = self.prepared(rows, Purpose::Ahead)?.pace;
+        let mut pace = self.prepared(rows, queue.purpose())?.pace;
         // Who wants no queue wants no sleep that may end late either.
         if self.options.ahead == 0 || !pace.take(queued, done)? {
             let begun = Instant::now();
@@ -151,7 +211,7 @@ impl CudaDecoder {
                 return Err(Error::device("cuda", "running a step", lost));
             }
         }
-        if let Some(step) = self.steps.get_mut(&key(rows, Purpose::Ahead)) {
+        if let Some(step) = self.steps.get_mut(&key(rows, queue.purpose())) {
             step.pace = pace;
         }
         ring.tokens(count, &mut self.results, rows).map_err(driver_failed("reading tokens"))

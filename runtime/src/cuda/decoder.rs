@@ -15,10 +15,13 @@ use super::pace::Pace;
 use super::plan_graph::PlanGraph;
 use super::step_plan::{EngineRegions, StepPlan, advancing_plan, step_plan};
 use super::upload::{Matrix, Uploader};
-use crate::decoder::{Decoder, Output, Row, StepGuard, StepOutput};
+use crate::decoder::{
+    Decoder, Output, Row, StepGuard, StepOutput, check_ahead, check_samplers, no_number, sample_on_host,
+};
 use crate::engine::EngineOptions;
 use crate::error::{BackendError, Error};
 use crate::model::{Model, ModelConfig};
+use crate::sampling::Sampler;
 
 /// A model on one GPU.
 ///
@@ -61,7 +64,16 @@ pub(super) enum Purpose {
     /// A step that the host begins and waits for.
     Step(Output),
     /// A step of a queue.
-    Ahead,
+    Ahead(Choice),
+}
+
+/// How the tokens of a queue are chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Choice {
+    /// The most likely ones.
+    Argmax,
+    /// By the parameters of each row.
+    Sample,
 }
 
 /// A plan that is loaded, and its graph unless steps run eagerly.
@@ -195,15 +207,19 @@ impl CudaDecoder {
         }
         let output = match purpose {
             Purpose::Step(output) => output,
-            Purpose::Ahead => Output::AllArgmax,
+            Purpose::Ahead(Choice::Argmax) => Output::AllArgmax,
+            Purpose::Ahead(Choice::Sample) => Output::AllLogits,
         };
-        let tensors = StepTensors::new(&self.config, &self.options, (rows, output), self.cache.target())?;
-        self.make_room(&tensors)?;
+        let mut tensors = StepTensors::new(&self.config, &self.options, (rows, output), self.cache.target())?;
+        if let (Purpose::Ahead(Choice::Sample), Some(sampling)) = (purpose, &self.layout.sampling) {
+            tensors.work_in_also(sampling)?;
+        }
+        self.make_room(&tensors, purpose)?;
         let (layout, regions, target) = (&self.layout, &self.regions, self.cache.target());
         let map = self.memory.map();
         let StepPlan { plan, result_bytes } = match purpose {
             Purpose::Step(_) => step_plan(&tensors, layout, regions, map, target)?,
-            Purpose::Ahead => {
+            Purpose::Ahead(_) => {
                 let plan = advancing_plan(&tensors, layout, regions, map, target)?;
                 StepPlan { plan, result_bytes: 0 }
             }
@@ -228,8 +244,13 @@ impl CudaDecoder {
 
     /// Sees to it that workspace and results are large enough. Growing them drops the plans made so far, whose
     /// addresses are the old ones; they are made anew when next needed.
-    fn make_room(&mut self, tensors: &StepTensors) -> Result<(), Error> {
-        let result = tensors.result.and_then(|id| tensors.memory.view(id)).map_or(0, |view| view.bytes());
+    fn make_room(&mut self, tensors: &StepTensors, purpose: Purpose) -> Result<(), Error> {
+        let result = match purpose {
+            Purpose::Step(_) => {
+                tensors.result.and_then(|id| tensors.memory.view(id)).map_or(0, |view| view.bytes())
+            }
+            Purpose::Ahead(_) => 0,
+        };
         let wanted =
             [(self.regions.workspace, tensors.workspace_bytes()), (self.regions.host_results, result)];
         for (region, bytes) in wanted {
@@ -338,7 +359,27 @@ impl Decoder for CudaDecoder {
     }
 
     fn decode_ahead(&mut self, rows: &[Row], ahead: usize) -> Result<&[u32], Error> {
-        self.run_ahead(rows, ahead)
+        check_ahead(rows)?;
+        self.run_ahead(rows, &[], ahead)
+    }
+
+    fn sample_ahead(
+        &mut self,
+        rows: &[Row],
+        samplers: &mut [Sampler],
+        ahead: usize,
+    ) -> Result<Vec<u32>, Error> {
+        if !self.samples(rows, samplers) {
+            return sample_on_host(self, rows, samplers);
+        }
+        check_samplers(rows, samplers)?;
+        let rules: Vec<_> = samplers.iter().map(|sampler| sampler.rule()).collect();
+        let tokens = self.run_ahead(rows, &rules, ahead)?;
+        // What stands for no token: no vocabulary is so large.
+        match rows.iter().zip(tokens).find(|&(_, &token)| token == u32::MAX) {
+            Some((row, _)) => Err(no_number(row)),
+            None => Ok(tokens.to_vec()),
+        }
     }
 
     fn describe(&self) -> String {
@@ -358,7 +399,8 @@ pub(super) const fn key(rows: usize, purpose: Purpose) -> StepKey {
         Purpose::Step(Output::LastLogits) => 2,
         Purpose::Step(Output::AllArgmax) => 3,
         Purpose::Step(Output::AllLogits) => 4,
-        Purpose::Ahead => 5,
+        Purpose::Ahead(Choice::Argmax) => 5,
+        Purpose::Ahead(Choice::Sample) => 6,
     };
     (rows, purpose)
 }
@@ -400,9 +442,11 @@ fn load(
             allocate("caches", RegionKind::State, layout.cache_bytes)?,
             allocate("state", RegionKind::State, layout.state_bytes())?,
             allocate("workspace", RegionKind::Scratch, layout.workspace_bytes)?,
+            allocate("sampling", RegionKind::State, layout.sampling_bytes())?,
         ))
     };
-    let (weights, caches, state, workspace) = device_regions().map_err(failed("allocating memory"))?;
+    let (weights, caches, state, workspace, sampling) =
+        device_regions().map_err(failed("allocating memory"))?;
     let counters = memory
         .allocate_filled(stream, "counters", RegionKind::State, layout.counter_bytes, 0)
         .map_err(failed("allocating memory"))?;
@@ -429,8 +473,17 @@ fn load(
         .send_to(&memory, Span { region: weights, offset, bytes }, bytemuck::cast_slice(&table))
         .map_err(failed("uploading the rotation table"))?;
     uploader.finish().map_err(failed("uploading weights"))?;
-    let regions =
-        EngineRegions { weights, caches, state, workspace, counters, host_state, host_results, ring };
+    let regions = EngineRegions {
+        weights,
+        caches,
+        state,
+        workspace,
+        counters,
+        host_state,
+        host_results,
+        ring,
+        sampling,
+    };
     Ok((memory, regions))
 }
 

@@ -8,6 +8,7 @@ use ptx_builder::Target;
 
 use super::layout::{ALIGNMENT, Layout, MemoryNeed};
 use super::lower_group::is_fused;
+use super::sampling::SamplingLayout;
 use super::working_memory::WorkingMemory;
 use crate::decoder::Output;
 use crate::engine::{Activations, EngineOptions};
@@ -46,6 +47,8 @@ pub struct EngineLayout {
     pub workspace_bytes: u64,
     /// Bytes of counters of kernels.
     pub counter_bytes: u64,
+    /// What sampling keeps on the device; `None` if the host does it.
+    pub sampling: Option<SamplingLayout>,
 }
 
 impl EngineLayout {
@@ -84,6 +87,16 @@ impl EngineLayout {
             workspace_bytes = workspace_bytes.max(step.workspace_bytes());
             counter_bytes = counter_bytes.max(step.working.counters);
         }
+        // Queued rows are of different sequences.
+        let sampled = options.max_rows.min(options.n_sequences);
+        let history = [options.n_sequences, options.max_seq];
+        let sampling = SamplingLayout::new(sampled, config.n_vocab, history);
+        if let Some(sampling) = &sampling {
+            let mut step = StepTensors::new(config, options, (sampled, Output::AllLogits), target)?;
+            step.work_in_also(sampling)?;
+            workspace_bytes = workspace_bytes.max(step.workspace_bytes());
+            counter_bytes = counter_bytes.max(step.working.counters);
+        }
         // One step more than are ahead, so that no entry is overwritten before it is read.
         let ring_slots = (options.ahead + 1).next_power_of_two();
         let ring_bytes = (ring_slots as u64).saturating_mul(options.max_rows as u64 * 8);
@@ -98,7 +111,13 @@ impl EngineLayout {
             state_stride,
             workspace_bytes,
             counter_bytes,
+            sampling,
         })
+    }
+
+    /// Bytes of the region for sampling, which is never empty.
+    pub fn sampling_bytes(&self) -> u64 {
+        self.sampling.map_or(ALIGNMENT, |sampling| sampling.bytes)
     }
 
     /// Bytes of the step state.
@@ -112,8 +131,9 @@ impl EngineLayout {
     }
 
     /// What the engine needs on the device.
-    pub const fn need(&self) -> MemoryNeed {
-        let small = self.state_bytes().saturating_add(self.counter_bytes);
+    pub fn need(&self) -> MemoryNeed {
+        let small =
+            self.state_bytes().saturating_add(self.counter_bytes).saturating_add(self.sampling_bytes());
         let workspace = self.workspace_bytes.saturating_add(small);
         MemoryNeed { weights: self.weight_bytes, caches: self.cache_bytes, workspace }
     }
@@ -192,6 +212,15 @@ impl StepTensors {
             working,
             rewrite,
         })
+    }
+
+    /// Makes room for what the kernels that sample the rows of the result work in.
+    pub(super) fn work_in_also(&mut self, sampling: &SamplingLayout) -> Result<(), Error> {
+        let rows = self.result.and_then(|id| self.memory.view(id)).map_or(1, |view| view.shape.rows());
+        let working = sampling.working(rows);
+        let working = working.map_err(|error| Error::device("cuda", "planning a step", error))?;
+        self.working = self.working.max(working);
+        Ok(())
     }
 
     /// Where the scratch of kernels begins in the workspace, after the intermediates.

@@ -54,6 +54,11 @@ impl Bindings {
         self.counters = Some(span);
     }
 
+    /// The memory that kernels work in: scratch, and counters.
+    pub(super) const fn working(&self) -> [Option<Span>; 2] {
+        [self.scratch, self.counters]
+    }
+
     /// The bytes of a tensor.
     ///
     /// # Errors
@@ -148,8 +153,7 @@ fn arguments(launch: &Lowered, bindings: &Bindings) -> Result<Vec<Argument>, Cud
     let tensor =
         |view: &TensorView| Ok::<_, CudaError>(Argument { span: bindings.span(view)?, element: view.dtype });
     let tensors = launch.operands.iter().map(tensor).collect::<Result<Vec<_>, _>>()?;
-    let working = [bindings.scratch, bindings.counters];
-    working_memory::arguments(&launch.kernel.name(), &launch.kernel.params(), tensors, working)
+    working_memory::arguments(&launch.kernel.name(), &launch.kernel.params(), tensors, bindings.working())
 }
 
 impl KernelDispatch for CudaExecutor<'_> {

@@ -17,6 +17,7 @@
 //! | [`memory`], [`upload`] | allocations behind a memory map, and filling them |
 //! | [`loaded`], [`plan_graph`], [`profile`](mod@profile) | the three ways to run a plan |
 //! | [`engine_layout`], [`step_plan`] | the plan of a decoding step |
+//! | [`sampling`] | the part of it that samples |
 //! | [`roof`] | how fast memory can be read |
 //! | [`decoder`] | [`Decoder`](crate::decoder::Decoder) on a GPU |
 //! | `ahead`, `pace` | steps that are queued ahead of the host, and how it waits for them |
@@ -91,6 +92,7 @@ pub mod profile;
 pub mod roof;
 mod row_chunks;
 pub mod runner;
+pub mod sampling;
 pub mod step_plan;
 #[cfg(test)]
 mod step_plan_tests;

@@ -14,6 +14,7 @@ use super::error::CudaError;
 use super::executor::{Bindings, CudaExecutor};
 use super::memory_map::{MemoryMap, RegionId, Span};
 use super::plan::{Argument, LaunchPlan};
+use super::sampling::SampledRows;
 use crate::error::Error;
 
 /// An engine's regions.
@@ -35,6 +36,8 @@ pub struct EngineRegions {
     pub host_results: RegionId,
     /// The ring of tokens that the host reads while steps run.
     pub ring: RegionId,
+    /// What tokens are sampled by: see [`SamplingLayout`](super::sampling::SamplingLayout).
+    pub sampling: RegionId,
 }
 
 /// A step's plan and what it leaves on the host.
@@ -82,8 +85,10 @@ pub fn step_plan(
 /// that follows: each row's token becomes the one that was chosen for it, at the next position. The tokens also go to
 /// the ring, as [`Advance`] does it.
 ///
+/// If the step ends in logits, the tokens are sampled from them.
+///
 /// # Errors
-/// If the step chooses no tokens, an operation has no kernel, or memory is too small for the step.
+/// If the step ends in neither tokens nor logits, an operation has no kernel, or memory is too small for the step.
 pub fn advancing_plan(
     tensors: &StepTensors,
     layout: &EngineLayout,
@@ -97,20 +102,30 @@ pub fn advancing_plan(
     execute_graph(&tensors.rewrite.graph, &tensors.memory, &mut executor)
         .map_err(|error| Error::device("cuda", "planning a step", error))?;
     let mut plan = executor.finish();
-    let chosen =
-        tensors.result.and_then(|id| tensors.memory.view(id)).filter(|view| view.dtype == ElementType::U32);
-    let Some(chosen) = chosen else {
-        let reason = "a step that chooses no tokens".to_owned();
-        return Err(fail(KernelError::Unsupported { kernel: "advance", reason }.into()));
-    };
-    let kernel =
-        Advance::new(chosen.shape.elements(), layout.ring_slots).map_err(|error| fail(error.into()))?;
     let state = |index| {
         let Place { offset, bytes } = layout.state_vector(index);
         Span { region: regions.state, offset, bytes }
     };
+    let Some(result) = tensors.result.and_then(|id| tensors.memory.view(id)) else {
+        let reason = "a step that chooses no tokens".to_owned();
+        return Err(fail(KernelError::Unsupported { kernel: "advance", reason }.into()));
+    };
+    let rows = result.shape.rows();
+    let found = bindings.span(&result).map_err(fail)?;
+    let (rows, chosen) = match (result.dtype, &layout.sampling) {
+        (ElementType::U32, _) => (result.shape.elements(), found),
+        (ElementType::F32, Some(sampling)) => {
+            let sampled = SampledRows { rows, logits: found, positions: state(1), sequences: state(2) };
+            (rows, sampling.append(&mut plan, &bindings, regions.sampling, &sampled).map_err(fail)?)
+        }
+        (other, _) => {
+            let reason = format!("tokens from results of type {other}");
+            return Err(fail(KernelError::Unsupported { kernel: "advance", reason }.into()));
+        }
+    };
+    let kernel = Advance::new(rows, layout.ring_slots).map_err(|error| fail(error.into()))?;
     let ring = Span { region: regions.ring, offset: 0, bytes: layout.ring_bytes };
-    let spans = [bindings.span(&chosen).map_err(fail)?, state(0), state(1), state(3), ring];
+    let spans = [chosen, state(0), state(1), state(3), ring];
     let arguments = spans.map(|span| Argument { span, element: ElementType::U32 });
     plan.launch(Arc::new(kernel), &arguments).map_err(|error| fail(error.into()))?;
     Ok(plan)

@@ -51,6 +51,7 @@ fn engine_with(max_rows: usize, change: impl FnOnce(&mut EngineOptions)) -> Engi
         host_state: add("host state", RegionKind::Host, layout.state_bytes()),
         host_results: add("host results", RegionKind::Host, 1 << 20),
         ring: add("ring", RegionKind::Mapped, layout.ring_bytes),
+        sampling: add("sampling", RegionKind::State, layout.sampling_bytes()),
     };
     Engine { config, options, layout, regions, map: Arc::new(map) }
 }
