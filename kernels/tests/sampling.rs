@@ -1,7 +1,6 @@
 //! The three launches that sample, one after the other on the interpreter, on distributions that make a choice hard: the
 //! token is the host's.
 
-use kernels::Kernel;
 use kernels::cases::{Case, Interpreter};
 use kernels::sample::{SampleCut, SampleDraw, SampleLargest, SamplingParams};
 use proptest::prelude::*;
