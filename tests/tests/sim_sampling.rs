@@ -162,7 +162,7 @@ fn one_graph_serves_all_options_and_a_queue_goes_on_without_the_host() {
     sim::on_decoder(&driver, &model, &options(&model, false, 4), |decoder| {
         generated(decoder, sampling(1), 4);
         let plans = decoder.stats().plans;
-        all_options().into_iter().skip(2).for_each(|options| drop(generated(decoder, options, 2)));
+        all_options().into_iter().step_by(3).for_each(|options| drop(generated(decoder, options, 2)));
         assert_eq!(decoder.stats().plans, plans);
         let mut samplers = [Sampler::new(sampling(1)).unwrap()];
         let mut rows = gpu::rows(0, 0, &[9]);
@@ -176,7 +176,8 @@ fn one_graph_serves_all_options_and_a_queue_goes_on_without_the_host() {
         driver.forget_calls();
         (0..10).for_each(|_| step(decoder));
         assert!(driver.calls_of("cuMemcpy").is_empty(), "{:?}", driver.calls_of("cu"));
-        assert_eq!(driver.calls_of("cuGraphLaunch").len(), 14);
+        // The four that are ahead of the first one are queued with it: how long one takes is known.
+        assert_eq!(driver.calls_of("cuGraphLaunch").len(), 10);
     });
 }
 
