@@ -63,7 +63,10 @@ impl Engine {
     }
 
     fn advancing_plan(&self, rows: usize, output: Output) -> Result<LaunchPlan, Error> {
-        let tensors = StepTensors::new(&self.config, &self.options, (rows, output), Target::SM_90A)?;
+        let mut tensors = StepTensors::new(&self.config, &self.options, (rows, output), Target::SM_90A)?;
+        if output.is_logits() {
+            tensors.work_in_also(&self.layout.sampling.expect("a layout of a small model"))?;
+        }
         advancing_plan(&tensors, &self.layout, &self.regions, &self.map, Target::SM_90A)
     }
 }
@@ -148,8 +151,13 @@ fn a_step_that_hands_on_its_tokens_is_launches_alone() {
         let edges = plan.edges();
         assert!((0..plan.steps().len() - 1).all(|step| edges.iter().any(|edge| edge.from == step)), "{plan}");
     }
-    let error = chain(&engine.advancing_plan(2, Output::AllLogits).unwrap_err());
+    let error = chain(&engine.advancing_plan(2, Output::Cache).unwrap_err());
     assert!(error.contains("chooses no tokens"), "{error}");
+    for rows in [1, 2] {
+        let plan = engine.advancing_plan(rows, Output::AllLogits).unwrap();
+        assert_eq!((count(&plan, "sample_"), count(&plan, "advance")), (3, 1), "{plan}");
+        assert_eq!(plan.n_launches(), plan.steps().len(), "{plan}");
+    }
 }
 
 #[test]
