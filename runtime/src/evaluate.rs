@@ -1,7 +1,7 @@
 //! How likely a model finds given tokens.
 
 use crate::decoder::{Decoder, Output, Row, StepOutput};
-use crate::error::{Error, GenerateError};
+use crate::error::{Error, GenerateError, StepError};
 
 /// What the model made of each token after the first.
 #[derive(Debug, Clone, PartialEq)]
@@ -43,18 +43,13 @@ impl Evaluation {
 /// # Errors
 /// Fewer than two tokens, more than the cache holds, a token outside the vocabulary, and the decoder's failures.
 pub fn evaluate(decoder: &mut dyn Decoder, sequence: u32, ids: &[u32]) -> Result<Evaluation, Error> {
-    let (context, n_vocab) = (decoder.max_seq(), decoder.config().n_vocab);
+    let n_vocab = decoder.config().n_vocab;
     if ids.len() < 2 {
         return Err(GenerateError::TooFewTokens { tokens: ids.len() }.into());
     }
     // The last token is predicted, not decoded.
     let inputs = &ids[..ids.len() - 1];
-    if inputs.len() > context {
-        return Err(GenerateError::PromptTooLong { prompt: inputs.len(), context }.into());
-    }
-    if let Some(row) = ids.iter().position(|&token| token as usize >= n_vocab) {
-        return Err(crate::error::StepError::Token { row, token: ids[row], n_vocab }.into());
-    }
+    check_ids(decoder, inputs, ids)?;
     let max_rows = decoder.max_rows().max(1);
     let mut predictions = Vec::with_capacity(inputs.len());
     for (chunk, start) in inputs.chunks(max_rows).zip((0..).step_by(max_rows)) {
@@ -69,6 +64,18 @@ pub fn evaluate(decoder: &mut dyn Decoder, sequence: u32, ids: &[u32]) -> Result
             .extend(logits.chunks_exact(n_vocab).zip(targets).map(|(row, &target)| predict(row, target)));
     }
     Ok(Evaluation { predictions })
+}
+
+/// Checks that `inputs` fit the cache and that all of `ids` are in the vocabulary.
+pub(crate) fn check_ids(decoder: &dyn Decoder, inputs: &[u32], ids: &[u32]) -> Result<(), Error> {
+    let (context, n_vocab) = (decoder.max_seq(), decoder.config().n_vocab);
+    if inputs.len() > context {
+        return Err(GenerateError::PromptTooLong { prompt: inputs.len(), context }.into());
+    }
+    match ids.iter().position(|&token| token as usize >= n_vocab) {
+        Some(row) => Err(StepError::Token { row, token: ids[row], n_vocab }.into()),
+        None => Ok(()),
+    }
 }
 
 fn predict(logits: &[f32], target: u32) -> Prediction {

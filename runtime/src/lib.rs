@@ -35,7 +35,7 @@
 //! | [`decoder`], [`engine`] | what both engines are and what they are made with |
 //! | [`cpu`], [`cuda`], [`backend`] | the engines, and which of them is used |
 //! | [`generate`], [`sampling`], [`random`] | tokens from a prompt |
-//! | [`evaluate`] | losses of given tokens |
+//! | [`evaluate`], [`distance`] | losses of given tokens, and how far two engines are apart |
 //! | [`embedded`], [`synthetic`] | models that need no file |
 //! | [`bench`], [`doctor`], [`probe`] | speed, and what the machine has |
 
@@ -46,6 +46,7 @@ pub mod cpu;
 mod cpu_time;
 pub mod cuda;
 pub mod decoder;
+pub mod distance;
 pub mod doctor;
 pub mod embedded;
 pub mod engine;

@@ -279,6 +279,27 @@ fn bench_writes_json() {
 }
 
 #[test]
+fn evaluate_tells_the_loss_and_what_small_activations_cost() {
+    let files = Files::new();
+    let tale = files.write("tale.txt", b"Once upon a time, there was a small fox named Pip.");
+    let told = text(&["evaluate", &tale]);
+    let number = |text: &str, name: &str| -> f64 {
+        let value = text.split(name).nth(1).and_then(|rest| rest.split([' ', ',']).next());
+        value.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("no {name:?} in {text}"))
+    };
+    let kl = number(&told, "KL ");
+    assert!(number(&told, "loss ") < 4.0 && kl > 0.0 && kl < 1e-3, "{told}");
+    let random = text(&["evaluate", "-n", "12"]);
+    assert!(random.contains(": 12 tokens") && number(&random, "loss ") > 4.0, "{random}");
+    let exact = text(&["evaluate", &tale, "--activations", "f32"]);
+    assert!(exact.contains("KL 0.00e0 (most 0.00e0), rms 0.00 %, same choice 100.0 %"), "{exact}");
+    let empty = files.write("empty.txt", b"");
+    assert!(refusal(&["evaluate", &empty]).contains("a loss needs at least 2 tokens"));
+    assert!(refusal(&["evaluate", "-n", "1"]).contains("a loss needs at least 2 tokens"));
+    assert!(refusal(&["evaluate", "/no/such/text"]).contains("/no/such/text"));
+}
+
+#[test]
 fn bench_compares_with_what_it_wrote_before() {
     let files = Files::new();
     let bench = ["bench", "--backend", "cpu", "-n", "4", "-p", "4", "--repeat", "1"];

@@ -5,5 +5,6 @@
 pub mod data;
 pub mod golden;
 pub mod gpu;
+pub mod quality;
 pub mod sim;
 pub mod synthetic;

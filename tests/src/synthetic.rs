@@ -3,6 +3,7 @@
 
 use runtime::Activations;
 use runtime::decoder::Decoder;
+use runtime::distance::Distance;
 
 use crate::{data, golden};
 
@@ -73,50 +74,4 @@ impl Synthetic {
 pub fn tokens() -> Vec<u32> {
     let text = String::from_utf8(data::read("synthetic/tokens.txt")).expect("tokens.txt is text");
     text.split(',').map(|word| word.trim().parse().expect("tokens.txt holds numbers")).collect()
-}
-
-/// The difference of two sets of logits.
-#[derive(Debug, Clone, Copy)]
-pub struct Distance {
-    /// Root mean square of the differences over that of the expected logits.
-    pub relative_rms: f64,
-    /// Mean Kullback-Leibler divergence of the next-token distributions, in nats.
-    pub kl: f64,
-    /// Share of positions with the same most likely token.
-    pub same_top: f64,
-}
-
-impl Distance {
-    /// Compares logits `[positions, n_vocab]`.
-    ///
-    /// # Panics
-    /// If the lengths differ.
-    pub fn between(got: &[f32], want: &[f32], n_vocab: usize) -> Self {
-        assert_eq!(got.len(), want.len(), "numbers of logits");
-        let square = |x: f64| x * x;
-        let error: f64 = got.iter().zip(want).map(|(&a, &b)| square(a as f64 - b as f64)).sum();
-        let size: f64 = want.iter().map(|&b| square(b as f64)).sum();
-        let (mut kl, mut same, mut rows) = (0.0, 0, 0);
-        for (a, b) in got.chunks_exact(n_vocab).zip(want.chunks_exact(n_vocab)) {
-            let (la, lb) = (log_softmax(a), log_softmax(b));
-            kl += lb.iter().zip(&la).map(|(b, a)| b.exp() * (b - a)).sum::<f64>();
-            same += usize::from(top(a) == top(b));
-            rows += 1;
-        }
-        Distance {
-            relative_rms: (error / size).sqrt(),
-            kl: kl / rows as f64,
-            same_top: same as f64 / rows as f64,
-        }
-    }
-}
-
-fn log_softmax(row: &[f32]) -> Vec<f64> {
-    let most = row.iter().copied().fold(f32::NEG_INFINITY, f32::max) as f64;
-    let sum: f64 = row.iter().map(|&x| (x as f64 - most).exp()).sum();
-    row.iter().map(|&x| x as f64 - most - sum.ln()).collect()
-}
-
-fn top(row: &[f32]) -> Option<usize> {
-    (0..row.len()).max_by(|&a, &b| row[a].total_cmp(&row[b]))
 }

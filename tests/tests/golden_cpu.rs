@@ -5,8 +5,9 @@
 use runtime::cpu::CpuDecoder;
 use runtime::tokenizer::Tokenizer;
 use runtime::{Activations, EngineOptions, Model};
+use tensor_formats::ElementType;
 use tests::golden::{self, Golden};
-use tests::{data, synthetic};
+use tests::{data, quality, synthetic};
 
 fn decoder(model: &Model, activations: Activations, max_rows: usize) -> CpuDecoder {
     let options = EngineOptions { activations, max_rows, ..EngineOptions::for_model(model.config()) };
@@ -77,5 +78,23 @@ fn logits_do_not_depend_on_the_chunks_of_a_prompt() {
     for max_rows in [2, 5, 8, 9, 16] {
         let chunked = golden::all_logits(&mut decoder(&loaded, Activations::Q8, max_rows), &tokens);
         assert_eq!(chunked, one_by_one, "chunks of {max_rows}");
+    }
+}
+
+/// The caches in F16, as a GPU has them.
+#[test]
+fn activations_of_8_bits_hardly_move_the_distributions() {
+    let golden = Golden::load();
+    for (file, longest) in [("tiny-q4_k_m.gguf", usize::MAX), ("tiny-q8_0.gguf", 300)] {
+        let model = data::model(file);
+        let mut texts = quality::golden_texts(&golden, file);
+        texts.retain(|text| text.len() <= longest);
+        let options =
+            EngineOptions { max_rows: 16, kv: ElementType::F16, ..EngineOptions::for_model(model.config()) };
+        let mut decoder = CpuDecoder::new(&model, &options).unwrap();
+        let mut right = CpuDecoder::new(&model, &quality::right(&options)).unwrap();
+        let distance = quality::compare(&mut decoder, &mut right, &texts);
+        println!("{file}: {distance}");
+        quality::check(file, distance, texts.iter().map(Vec::len).sum());
     }
 }

@@ -5,12 +5,12 @@
 use gpu_driver_sim::{Sanitize, SimConfig, SimDriver, Target};
 use runtime::cpu::CpuDecoder;
 use runtime::decoder::{Output, Row};
+use runtime::distance::Distance;
 use runtime::tokenizer::Tokenizer;
 use runtime::{Activations, EngineOptions, Model};
 use tensor_formats::ElementType;
 use tests::golden::{self, Golden};
-use tests::synthetic::Distance;
-use tests::{data, gpu, sim, synthetic};
+use tests::{data, gpu, quality, sim, synthetic};
 
 const MODEL: &str = "tiny-q4_k_m.gguf";
 
@@ -85,6 +85,23 @@ fn logits_of_random_models_agree_with_the_exact_ones() {
             random.check(activations, distance);
         }
     }
+}
+
+#[test]
+fn activations_of_8_bits_hardly_move_the_distributions() {
+    let model = data::model(MODEL);
+    let mut texts = quality::golden_texts(&Golden::load(), MODEL);
+    texts.retain(|text| text.len() <= 25);
+    let options = EngineOptions { kv: ElementType::F16, ..gpu::options(&model, 1, 16) };
+    let drivers = [sim::driver(7, Sanitize::NONE), sim::driver(8, Sanitize::NONE)];
+    let distance = sim::on_decoder(&drivers[0], &model, &options, |decoder| {
+        sim::on_decoder(&drivers[1], &model, &quality::right(&options), |right| {
+            quality::compare(decoder, right, &texts)
+        })
+    });
+    println!("{MODEL}: {distance}");
+    assert!(texts.len() >= 8);
+    quality::check(MODEL, distance, texts.iter().map(Vec::len).sum());
 }
 
 /// What each type of cache loses, and that both engines lose the same. Sums in another order round now and then to

@@ -2,7 +2,6 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
 use clap::Args;
 use runtime::backend::Backend;
@@ -10,25 +9,17 @@ use runtime::bench::{BenchOptions, Measurement, measure};
 use runtime::compare::compare;
 use runtime::error::{BackendError, CompareError, OptionError};
 use runtime::probe::probe;
-use runtime::synthetic::{Preset, Quant, synthesize};
 use runtime::{EngineOptions, Error, Model};
 use serde_json::{Value, json};
 
-use super::engine::{EngineArguments, open, open_model};
+use super::engine::{EngineArguments, ModelArguments, open};
 use super::profile::ProfileArguments;
-use super::{Failure, bytes, say};
+use super::{Failure, bytes};
 
 #[derive(Debug, Args)]
 pub struct BenchArguments {
-    /// A GGUF file [default: the embedded model].
-    #[arg(short, long, value_name = "FILE", conflicts_with = "synthetic")]
-    model: Option<PathBuf>,
-    /// Random weights of a known model's shapes: tiny, tiny-qwen2, llama-3.2-1b, llama-3.1-8b or qwen2.5-1.5b.
-    #[arg(long, value_name = "PRESET")]
-    synthetic: Option<Preset>,
-    /// The weights' types: q4_k_m, q4_k, q5_k, q4_0, q8_0, f16 or f32.
-    #[arg(long, default_value = "q4_k_m", value_name = "QUANT", requires = "synthetic")]
-    quant: Quant,
+    #[command(flatten)]
+    model: ModelArguments,
     /// Tokens to decode.
     #[arg(short, default_value_t = 128, value_name = "N")]
     n: usize,
@@ -71,15 +62,7 @@ pub fn run(arguments: &BenchArguments, stdout: &mut impl Write) -> Result<(), Fa
     bench.check()?;
     arguments.profile.check()?;
     let earlier = arguments.compare.as_deref().map(read_earlier).transpose()?;
-    let model = match arguments.synthetic {
-        Some(preset) => {
-            let start = Instant::now();
-            let model = synthesize(preset, arguments.quant, 1)?;
-            say(&format!("weights made in {:.1} s", start.elapsed().as_secs_f64()));
-            model
-        }
-        None => open_model(arguments.model.as_ref())?,
-    };
+    let model = arguments.model.open()?;
     let mut options = arguments.engine.options(&model, arguments.eager);
     options.max_seq = bench.positions();
     options.max_rows = options.max_rows.min(options.max_seq);

@@ -1,10 +1,12 @@
 //! Arguments that say which model runs on what.
 
 use std::path::PathBuf;
+use std::time::Instant;
 
 use clap::{Args, ValueEnum};
 use runtime::backend::{self, Backend, BackendRequest, Choice};
 use runtime::decoder::Decoder;
+use runtime::synthetic::{Preset, Quant, synthesize};
 use runtime::{Activations, EngineOptions, Error, Model};
 use tensor_formats::ElementType;
 
@@ -94,6 +96,31 @@ impl EngineArguments {
 /// Opens the chosen engine.
 pub fn open(choice: &Choice, model: &Model, options: &EngineOptions) -> Result<Box<dyn Decoder>, Failure> {
     Ok(backend::open(choice, model, options)?)
+}
+
+/// Arguments that say which model.
+#[derive(Debug, Args)]
+pub struct ModelArguments {
+    /// A GGUF file [default: the embedded model].
+    #[arg(short, long, value_name = "FILE", conflicts_with = "synthetic")]
+    model: Option<PathBuf>,
+    /// Random weights of a known model's shapes: tiny, tiny-qwen2, llama-3.2-1b, llama-3.1-8b or qwen2.5-1.5b.
+    #[arg(long, value_name = "PRESET")]
+    synthetic: Option<Preset>,
+    /// The weights' types: q4_k_m, q4_k, q5_k, q4_0, q8_0, f16 or f32.
+    #[arg(long, default_value = "q4_k_m", value_name = "QUANT", requires = "synthetic")]
+    quant: Quant,
+}
+
+impl ModelArguments {
+    /// Opens or makes the model.
+    pub fn open(&self) -> Result<Model, Error> {
+        let Some(preset) = self.synthetic else { return open_model(self.model.as_ref()) };
+        let start = Instant::now();
+        let model = synthesize(preset, self.quant, 1)?;
+        say(&format!("weights made in {:.1} s", start.elapsed().as_secs_f64()));
+        Ok(model)
+    }
 }
 
 /// Opens a file, or the embedded model.

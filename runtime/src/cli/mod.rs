@@ -4,6 +4,7 @@ mod bench;
 mod doctor;
 mod engine;
 mod environment;
+mod evaluate;
 mod generate;
 mod info;
 mod profile;
@@ -28,6 +29,8 @@ enum Command {
     Generate(generate::GenerateArguments),
     /// Measure tokens per second.
     Bench(bench::BenchArguments),
+    /// How likely a model finds a text, and what 8-bit activations and a small KV cache cost.
+    Evaluate(evaluate::EvaluateArguments),
     /// Show what is in a GGUF file.
     Info(info::InfoArguments),
     /// Show driver, devices, what will be used and what is missing.
@@ -96,6 +99,7 @@ fn run(command: &Command) -> Result<(), Failure> {
     match command {
         Command::Generate(arguments) => generate::run(arguments, &mut stdout),
         Command::Bench(arguments) => bench::run(arguments, &mut stdout),
+        Command::Evaluate(arguments) => evaluate::run(arguments, &mut stdout),
         Command::Info(arguments) => info::run(arguments, &mut stdout),
         Command::Doctor => doctor::run(&mut stdout),
     }
