@@ -3,11 +3,12 @@
 #![allow(clippy::print_stdout)] // What fell the other way, for whoever reads the test's output.
 
 use runtime::cpu::CpuDecoder;
+use runtime::synthetic::{Preset, Quant, synthesize};
 use runtime::tokenizer::Tokenizer;
 use runtime::{Activations, EngineOptions, Model};
 use tensor_formats::ElementType;
 use tests::golden::{self, Golden};
-use tests::{data, quality, synthetic};
+use tests::{data, gpu, quality, synthetic};
 
 fn decoder(model: &Model, activations: Activations, max_rows: usize) -> CpuDecoder {
     let options = EngineOptions { activations, max_rows, ..EngineOptions::for_model(model.config()) };
@@ -96,5 +97,21 @@ fn activations_of_8_bits_hardly_move_the_distributions() {
         let distance = quality::compare(&mut decoder, &mut right, &texts);
         println!("{file}: {distance}");
         quality::check(file, distance, texts.iter().map(Vec::len).sum());
+    }
+}
+
+#[test]
+fn activations_of_8_bits_on_random_weights_lose_no_more_than_elsewhere() {
+    for preset in [Preset::Tiny, Preset::TinyQwen2] {
+        for quant in Quant::ALL.into_iter().filter(|quant| !matches!(quant, Quant::F16 | Quant::F32)) {
+            let model = synthesize(preset, quant, 1).unwrap();
+            let options = EngineOptions { kv: ElementType::F16, ..gpu::options(&model, 1, 16) };
+            let mut decoder = CpuDecoder::new(&model, &options).unwrap();
+            let mut right = CpuDecoder::new(&model, &quality::right(&options)).unwrap();
+            let text = gpu::tokens(1, 128, model.config().n_vocab);
+            let distance = quality::compare(&mut decoder, &mut right, &[text]);
+            println!("{}: {distance}", model.name());
+            quality::check_random(&model, distance);
+        }
     }
 }

@@ -91,7 +91,7 @@ fn logits_of_random_models_agree_with_the_exact_ones() {
 fn activations_of_8_bits_hardly_move_the_distributions() {
     let model = data::model(MODEL);
     let mut texts = quality::golden_texts(&Golden::load(), MODEL);
-    texts.retain(|text| text.len() <= 25);
+    texts.retain(|text| text.len() <= 22);
     let options = EngineOptions { kv: ElementType::F16, ..gpu::options(&model, 1, 16) };
     let drivers = [sim::driver(7, Sanitize::NONE), sim::driver(8, Sanitize::NONE)];
     let distance = sim::on_decoder(&drivers[0], &model, &options, |decoder| {
@@ -100,7 +100,7 @@ fn activations_of_8_bits_hardly_move_the_distributions() {
         })
     });
     println!("{MODEL}: {distance}");
-    assert!(texts.len() >= 8);
+    assert!(texts.len() >= 5);
     quality::check(MODEL, distance, texts.iter().map(Vec::len).sum());
 }
 
