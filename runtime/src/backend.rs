@@ -5,8 +5,9 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::thread::JoinHandle;
 
-use gpu_driver::DriverError;
+use gpu_driver::{Context, Driver, DriverError};
 
 use crate::cpu::CpuDecoder;
 use crate::cuda::CudaDecoder;
@@ -15,6 +16,7 @@ use crate::engine::EngineOptions;
 use crate::error::{BackendError, Error, chain};
 use crate::model::Model;
 use crate::probe::{CudaProbe, probe};
+use crate::startup::phase;
 
 /// An engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -68,6 +70,36 @@ impl FromStr for BackendRequest {
             "cpu" => Ok(Self::Only(Backend::Cpu)),
             "cuda" => Ok(Self::Only(Backend::Cuda)),
             other => Err(BackendError::Unknown { name: other.to_owned() }),
+        }
+    }
+}
+
+/// A device that is being opened on a thread of its own, while the caller reads the model: starting a driver takes
+/// longer than that. Engines that are opened before this is dropped find the device open. What fails here fails again,
+/// and is told, when the engine is opened.
+#[derive(Debug)]
+pub struct Opening(Option<JoinHandle<Option<Context>>>);
+
+impl Opening {
+    /// Begins to open CUDA device `ordinal`, unless the CPU is asked for.
+    pub fn begin(request: BackendRequest, ordinal: usize) -> Self {
+        if request == BackendRequest::Only(Backend::Cpu) {
+            return Self(None);
+        }
+        let open = move || {
+            let driver = phase!("driver").in_scope(Driver::load).ok()?;
+            let device = driver.device(u32::try_from(ordinal).ok()?).ok()?;
+            phase!("context").in_scope(|| device.context()).ok()
+        };
+        Self(std::thread::Builder::new().name("open device".to_owned()).spawn(open).ok())
+    }
+}
+
+impl Drop for Opening {
+    /// Waits: the driver does not take it well if the process ends while it starts.
+    fn drop(&mut self) {
+        if let Some(thread) = self.0.take() {
+            drop(thread.join());
         }
     }
 }

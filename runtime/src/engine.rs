@@ -2,6 +2,7 @@
 
 use tensor_formats::ElementType;
 
+use crate::decoder::Output;
 use crate::error::{Error, OptionError};
 use crate::model::ModelConfig;
 
@@ -35,6 +36,9 @@ pub struct EngineOptions {
     /// CUDA: how many steps, at most, are queued ahead of the one whose tokens the host waits for, while the device
     /// chooses the tokens itself. 0 queues each step when it is asked for.
     pub ahead: usize,
+    /// CUDA: the steps that will be needed first, by their rows and results. They are made ready while weights are on
+    /// their way to the device; any other step when it is first needed.
+    pub first_steps: Vec<(usize, Output)>,
     /// CPU: worker threads; `None` takes the machine's cores.
     pub threads: Option<usize>,
     /// CUDA: the device's ordinal.
@@ -58,6 +62,7 @@ impl EngineOptions {
             kv: ElementType::F32,
             eager: false,
             ahead: 31,
+            first_steps: vec![(1, Output::LastArgmax)],
             threads: None,
             device: 0,
         }
@@ -103,6 +108,14 @@ impl EngineOptions {
         if self.max_rows > positions {
             let (option, value) = ("max_rows", self.max_rows);
             return Err(OptionError::TooLarge { option, value, limit: positions }.into());
+        }
+        let rows = self.first_steps.iter().map(|&(rows, _)| rows);
+        if let Some(value) = rows.clone().max().filter(|&rows| rows > self.max_rows) {
+            let option = "rows of the first steps";
+            return Err(OptionError::TooLarge { option, value, limit: self.max_rows }.into());
+        }
+        if rows.min() == Some(0) {
+            return Err(OptionError::Zero { option: "rows of the first steps" }.into());
         }
         Ok(())
     }

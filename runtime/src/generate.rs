@@ -67,6 +67,16 @@ pub fn check_fit(prompt: usize, n: usize, context: usize) -> Result<(), Generate
     Ok(())
 }
 
+/// The steps that a prompt of `prompt` tokens takes on an engine of `max_rows` rows a step, for
+/// [`EngineOptions::first_steps`](crate::EngineOptions::first_steps).
+pub fn first_steps(prompt: usize, max_rows: usize, sampling: &SamplingOptions) -> Vec<(usize, Output)> {
+    let output = if sampling.is_greedy() { Output::LastArgmax } else { Output::LastLogits };
+    let max_rows = max_rows.max(1);
+    let last = prompt.saturating_sub(1) % max_rows + 1;
+    let before = (prompt > max_rows).then_some((max_rows, Output::Cache));
+    before.into_iter().chain([(last, output)]).collect()
+}
+
 /// Why a generation ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stop {
@@ -259,12 +269,26 @@ mod tests {
     }
 
     #[test]
+    fn first_steps_are_the_chunks_of_the_prompt() {
+        let greedy = SamplingOptions::default();
+        let last = |prompt| first_steps(prompt, 8, &greedy);
+        let cache = (8, Output::Cache);
+        assert_eq!(last(1), [(1, Output::LastArgmax)]);
+        assert_eq!(last(8), [(8, Output::LastArgmax)]);
+        assert_eq!(last(9), [cache, (1, Output::LastArgmax)]);
+        assert_eq!(last(31), [cache, (7, Output::LastArgmax)]);
+        let drawn = SamplingOptions { temperature: 1.0, ..greedy };
+        assert_eq!(first_steps(9, 8, &drawn), [cache, (1, Output::LastLogits)]);
+    }
+
+    #[test]
     fn prompts_go_in_by_chunks_and_tokens_one_by_one() {
         let mut decoder = FakeDecoder::new(20, 4);
         let found = tokens(&mut decoder, &[1, 2, 3, 4, 5, 6], GenerateOptions::greedy(3)).unwrap();
         // The fake's next token is the sum of all so far.
         assert_eq!(found, [21 % N_VOCAB, 42 % N_VOCAB, 84 % N_VOCAB]);
         let steps: Vec<(usize, Output)> = decoder.steps.clone();
+        assert_eq!(first_steps(6, 4, &SamplingOptions::default()), steps[..2]);
         assert_eq!(
             steps,
             [(4, Output::Cache), (2, Output::LastArgmax), (1, Output::LastArgmax), (1, Output::LastArgmax)]

@@ -37,7 +37,7 @@
 //! | [`generate`], [`sampling`], [`random`] | tokens from a prompt |
 //! | [`evaluate`], [`distance`] | losses of given tokens, and how far two engines are apart |
 //! | [`embedded`], [`synthetic`] | models that need no file |
-//! | [`bench`], [`doctor`], [`probe`] | speed, and what the machine has |
+//! | [`bench`], [`startup`], [`doctor`], [`probe`] | speed, and what the machine has |
 
 pub mod backend;
 pub mod bench;
@@ -59,6 +59,7 @@ pub mod probe;
 pub mod random;
 pub mod roofline;
 pub mod sampling;
+pub mod startup;
 pub mod synthetic;
 pub mod tokenizer;
 

@@ -279,6 +279,23 @@ fn bench_writes_json() {
 }
 
 #[test]
+fn a_synthetic_file_takes_a_text_and_says_where_the_time_goes() {
+    let files = Files::new();
+    let file = files.0.path().join("tiny.gguf").to_str().unwrap().to_owned();
+    text(&["synthesize", "tiny-qwen2", &file]);
+    assert!(refusal(&["synthesize", "tiny", &file]).contains("tiny.gguf"), "it is overwritten");
+    let output = run(&["generate", "A fox", "-m", &file, "-n", "2", "--timings", "--backend", "cpu"]);
+    let told = stderr(&output);
+    assert!(output.status.success(), "{told}");
+    let took = |phase: &str| -> f64 {
+        let line = told.lines().find(|line| line.starts_with(phase)).unwrap_or_else(|| panic!("{told}"));
+        line[16..].split_whitespace().nth(2).and_then(|took| took.parse().ok()).unwrap()
+    };
+    assert!(took("first token") >= took("tokenizer") + took("model file"), "{told}");
+    assert!(!stderr(&run(&["generate", "A fox", "-m", &file, "-n", "2"])).contains("tokenizer"));
+}
+
+#[test]
 fn evaluate_tells_the_loss_and_what_small_activations_cost() {
     let files = Files::new();
     let tale = files.write("tale.txt", b"Once upon a time, there was a small fox named Pip.");

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use clap::{Args, ValueEnum};
-use runtime::backend::{self, Backend, BackendRequest, Choice};
+use runtime::backend::{self, Backend, BackendRequest, Choice, Opening};
 use runtime::decoder::Decoder;
 use runtime::synthetic::{Preset, Quant, synthesize};
 use runtime::{Activations, EngineOptions, Error, Model};
@@ -77,6 +77,11 @@ impl EngineArguments {
             device: self.device,
             ..EngineOptions::for_model(model.config())
         }
+    }
+
+    /// Begins to open the device that may be used.
+    pub fn begin_opening(&self) -> Opening {
+        Opening::begin(self.backend, self.device)
     }
 
     /// Chooses an engine and says so. A KV cache whose type is left open gets that of the engine: half precision moves

@@ -10,16 +10,18 @@ use std::io;
 
 use runtime::error::OptionError;
 use tracing::Level;
+use tracing_subscriber::Layer as _;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use super::Failure;
+use super::timings::Timings;
 
 const LOG: &str = "WARPSMITH_LOG";
 
-/// Sends log events that the filter lets through to stderr.
-pub fn start_logging() -> Result<(), Failure> {
+/// Sends log events that the filter lets through to stderr, and phases to `timings`.
+pub fn start_logging(timings: Option<&Timings>) -> Result<(), Failure> {
     let filter = match env::var_os(LOG) {
         None => Targets::new().with_default(Level::WARN),
         Some(value) => {
@@ -29,7 +31,7 @@ pub fn start_logging() -> Result<(), Failure> {
             parsed.ok_or_else(|| OptionError::Text { option: LOG, value: value.into_owned(), expected })?
         }
     };
-    let layer = tracing_subscriber::fmt::layer().with_writer(io::stderr).without_time();
-    tracing_subscriber::registry().with(filter).with(layer).init();
+    let layer = tracing_subscriber::fmt::layer().with_writer(io::stderr).without_time().with_filter(filter);
+    tracing_subscriber::registry().with(layer).with(timings.map(Timings::layer)).init();
     Ok(())
 }

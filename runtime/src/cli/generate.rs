@@ -4,12 +4,13 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use clap::Args;
-use runtime::generate::{GenerateOptions, Generator, Stop, check_fit};
+use runtime::generate::{GenerateOptions, Generator, Stop, check_fit, first_steps};
 use runtime::sampling::SamplingOptions;
 use runtime::tokenizer::Tokenizer;
 use runtime::{Model, embedded};
 
 use super::engine::{EngineArguments, open, open_model};
+use super::timings::Timings;
 use super::{Failure, say};
 
 /// Tokens to generate where nothing is said and the context allows it.
@@ -56,11 +57,20 @@ pub struct GenerateArguments {
     /// Write only what follows the prompt.
     #[arg(long)]
     no_echo: bool,
+    /// Show what the time from the start of the process to the first token is spent on.
+    #[arg(long)]
+    pub timings: bool,
     #[command(flatten)]
     engine: EngineArguments,
 }
 
-pub fn run(arguments: &GenerateArguments, stdout: &mut impl Write) -> Result<(), Failure> {
+pub fn run(
+    arguments: &GenerateArguments,
+    timings: Option<&Timings>,
+    stdout: &mut impl Write,
+) -> Result<(), Failure> {
+    // The driver starts while the file is read.
+    let opening = arguments.engine.begin_opening();
     let model = open_model(arguments.model.as_ref())?;
     let mut options = arguments.engine.options(&model, arguments.eager);
     options.max_seq = arguments.context.unwrap_or(options.max_seq);
@@ -90,7 +100,9 @@ pub fn run(arguments: &GenerateArguments, stdout: &mut impl Write) -> Result<(),
 
     say(&describe(&model));
     let choice = arguments.engine.choose(&model, &mut options)?;
+    options.first_steps = first_steps(prompt.len(), options.max_rows, &generate.sampling);
     let mut decoder = open(&choice, &model, &options)?;
+    drop(opening);
     if !arguments.no_echo {
         stdout.write_all(arguments.prompt.as_bytes())?;
         stdout.flush()?;
@@ -99,6 +111,7 @@ pub fn run(arguments: &GenerateArguments, stdout: &mut impl Write) -> Result<(),
     let mut stream = tokenizer.stream();
     let mut text = String::new();
     let mut failed = None;
+    let mut first_token = timings;
     for token in generator.by_ref() {
         match token {
             Ok(token) => stream.push(token, &mut text)?,
@@ -109,6 +122,9 @@ pub fn run(arguments: &GenerateArguments, stdout: &mut impl Write) -> Result<(),
             stdout.flush()?;
             text.clear();
         }
+        if let Some(timings) = first_token.take() {
+            timings.first_token();
+        }
     }
     stream.finish(&mut text);
     writeln!(stdout, "{text}")?;
@@ -118,6 +134,9 @@ pub fn run(arguments: &GenerateArguments, stdout: &mut impl Write) -> Result<(),
         return Err(error.into());
     }
     say(&format!("engine: {}", decoder.describe()));
+    if let Some(timings) = timings {
+        say(timings.to_string().trim_end());
+    }
     say(&format!("prompt: {} tokens, {:.1} tok/s", stats.prompt_tokens, stats.prompt_rate()));
     let why = match stop {
         Some(Stop::EndToken(_)) => "end of text",

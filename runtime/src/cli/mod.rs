@@ -8,12 +8,15 @@ mod evaluate;
 mod generate;
 mod info;
 mod profile;
+mod synthesize;
+mod timings;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use runtime::Error;
+use timings::Timings;
 
 /// Runs language models from GGUF files on NVIDIA GPUs and CPUs.
 #[derive(Debug, Parser)]
@@ -31,6 +34,8 @@ enum Command {
     Bench(bench::BenchArguments),
     /// How likely a model finds a text, and what 8-bit activations and a small KV cache cost.
     Evaluate(evaluate::EvaluateArguments),
+    /// Write a model of a known model's shapes with random weights as a GGUF file.
+    Synthesize(synthesize::SynthesizeArguments),
     /// Show what is in a GGUF file.
     Info(info::InfoArguments),
     /// Show driver, devices, what will be used and what is missing.
@@ -78,7 +83,12 @@ from_library_errors!(
 /// Parses the arguments, runs the command, and reports what went wrong on one line.
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let result = environment::start_logging().and_then(|()| run(&arguments.command));
+    let timings = match &arguments.command {
+        Command::Generate(arguments) if arguments.timings => Some(Timings::begin()),
+        _ => None,
+    };
+    let result =
+        environment::start_logging(timings.as_ref()).and_then(|()| run(&arguments.command, timings.as_ref()));
     match result {
         Ok(()) => ExitCode::SUCCESS,
         // Whoever was reading has what they wanted.
@@ -94,12 +104,13 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn run(command: &Command) -> Result<(), Failure> {
+fn run(command: &Command, timings: Option<&Timings>) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
     match command {
-        Command::Generate(arguments) => generate::run(arguments, &mut stdout),
+        Command::Generate(arguments) => generate::run(arguments, timings, &mut stdout),
         Command::Bench(arguments) => bench::run(arguments, &mut stdout),
         Command::Evaluate(arguments) => evaluate::run(arguments, &mut stdout),
+        Command::Synthesize(arguments) => synthesize::run(arguments),
         Command::Info(arguments) => info::run(arguments, &mut stdout),
         Command::Doctor => doctor::run(&mut stdout),
     }

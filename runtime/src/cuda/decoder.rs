@@ -9,12 +9,13 @@ use super::engine_layout::{EngineLayout, Place, StepTensors};
 use super::error::CudaError;
 use super::loaded::LoadedPlan;
 use super::memory::DeviceMemory;
-use super::memory_map::{RegionKind, Span};
+use super::memory_map::{RegionId, RegionKind, Span};
 use super::module_cache::{CacheStats, ModuleCache};
 use super::pace::Pace;
 use super::plan_graph::PlanGraph;
 use super::step_plan::{EngineRegions, StepPlan, advancing_plan, step_plan};
-use super::upload::{Matrix, Uploader};
+use super::upload::{UploadTimes, Uploader};
+use super::weight_image::WeightImage;
 use crate::decoder::{
     Decoder, Output, Row, StepGuard, StepOutput, check_ahead, check_samplers, no_number, sample_on_host,
 };
@@ -22,6 +23,7 @@ use crate::engine::EngineOptions;
 use crate::error::{BackendError, Error};
 use crate::model::{Model, ModelConfig};
 use crate::sampling::Sampler;
+use crate::startup::phase;
 
 /// A model on one GPU.
 ///
@@ -112,7 +114,7 @@ pub struct DecoderStats {
 }
 
 impl CudaDecoder {
-    /// Puts `model` on the device that the options name, and compiles what decoding one row needs.
+    /// Puts `model` on the device that the options name, and compiles what their first steps need.
     ///
     /// # Errors
     /// [`BackendError::NoCuda`] without a driver or a device; [`CudaError::DoesNotFit`] as the source of
@@ -132,9 +134,12 @@ impl CudaDecoder {
         options.check(model.config())?;
         let config = model.config().clone();
         let cache = ModuleCache::new(context).map_err(failed("preparing the device"))?;
-        let layout = EngineLayout::new(&config, options, cache.target())?;
+        let layout = phase!("layout").in_scope(|| EngineLayout::new(&config, options, cache.target()))?;
         let stream = Stream::new(context).map_err(driver_failed("making the stream"))?;
-        let (memory, regions) = load(model, options, &layout, &stream)?;
+        let (memory, regions) = phase!("memory").in_scope(|| allocate(options, &layout, &stream))?;
+        let image = WeightImage::new(model, &layout)?;
+        let table = (layout.rope_table, options.max_seq);
+        let target = (memory.clone(), regions.weights);
         let name = context.device().name().map_err(driver_failed("asking for the device's name"))?;
         let mut decoder = Self {
             guard: StepGuard::new(&config, options),
@@ -149,13 +154,26 @@ impl CudaDecoder {
             cache,
             stream,
             stats: Counts::default(),
-            latest: key(1, Purpose::Step(Output::LastArgmax)),
+            latest: options
+                .first_steps
+                .first()
+                .map_or(key(1, Purpose::Step(Output::LastArgmax)), |&(rows, output)| {
+                    key(rows, Purpose::Step(output))
+                }),
             idle: true,
             queue: None,
             begun: 0,
             results: Vec::new(),
         };
-        decoder.prepare(1, Purpose::Step(Output::LastArgmax))?;
+        // Weights are read and sent while kernels are compiled: neither needs the other.
+        let (sent, prepared) = rayon::join(
+            || send_weights(model, &image, &target, table),
+            || {
+                let mut steps = options.first_steps.iter();
+                steps.try_for_each(|&(rows, output)| decoder.prepare(rows, Purpose::Step(output)))
+            },
+        );
+        sent.and(prepared)?;
         Ok(decoder)
     }
 
@@ -210,6 +228,8 @@ impl CudaDecoder {
             Purpose::Ahead(Choice::Argmax) => Output::AllArgmax,
             Purpose::Ahead(Choice::Sample) => Output::AllLogits,
         };
+        let phase = phase!("plan").entered();
+        phase.record("detail", format!("{rows} rows, {purpose:?}").as_str());
         let mut tensors = StepTensors::new(&self.config, &self.options, (rows, output), self.cache.target())?;
         if let (Purpose::Ahead(Choice::Sample), Some(sampling)) = (purpose, &self.layout.sampling) {
             tensors.work_in_also(sampling)?;
@@ -224,10 +244,11 @@ impl CudaDecoder {
                 StepPlan { plan, result_bytes: 0 }
             }
         };
+        drop(phase);
         let plan = LoadedPlan::new(plan, &self.memory, &self.cache).map_err(failed("compiling kernels"))?;
         let mut graph = None;
         if self.eager.is_none() {
-            match PlanGraph::build(&plan, &self.stream) {
+            match phase!("graph").in_scope(|| PlanGraph::build(&plan, &self.stream)) {
                 Ok(built) => graph = Some(built),
                 Err(error) => {
                     let reason = crate::error::chain(&error);
@@ -423,10 +444,9 @@ fn open(ordinal: usize) -> Result<Context, Error> {
     })
 }
 
-/// Allocates everything, after a look at whether it fits, and uploads weights and tables. What `stream` is given here
-/// comes before the first step, which it is also given.
-fn load(
-    model: &Model,
+/// Allocates everything, after a look at whether it fits. What `stream` is given here comes before the first step,
+/// which it is also given.
+fn allocate(
     options: &EngineOptions,
     layout: &EngineLayout,
     stream: &Stream,
@@ -456,23 +476,6 @@ fn load(
     let host_results = host("host results", options.max_rows as u64 * 4)?;
     let ring = memory.allocate_mapped("ring", layout.ring_bytes).map_err(failed("allocating memory"))?;
 
-    let total = layout.weight_bytes;
-    let mut uploader = Uploader::new(context, total).map_err(failed("uploading weights"))?;
-    for weight in model.config().weights.iter() {
-        // Weights that no step reads, such as the factors that are folded into the rotation table, have no place.
-        let Some(place) = layout.weights.get(&weight.name) else { continue };
-        let (Some(&cols), gguf) = (weight.dims.last(), model.tensor_bytes(&weight.name)?) else { continue };
-        let rows = weight.dims.iter().product::<usize>() / cols;
-        let span = Span { region: weights, offset: place.offset, bytes: place.bytes };
-        let matrix = Matrix { element: weight.ty, rows, cols, gguf };
-        uploader.send_matrix(&memory, span, &matrix).map_err(failed(format!("uploading {}", weight.name)))?;
-    }
-    let table = model.rope_table(options.max_seq)?;
-    let Place { offset, bytes } = layout.rope_table;
-    uploader
-        .send_to(&memory, Span { region: weights, offset, bytes }, bytemuck::cast_slice(&table))
-        .map_err(failed("uploading the rotation table"))?;
-    uploader.finish().map_err(failed("uploading weights"))?;
     let regions = EngineRegions {
         weights,
         caches,
@@ -485,6 +488,34 @@ fn load(
         sampling,
     };
     Ok((memory, regions))
+}
+
+/// Fills the weights' allocation, tables included, and waits until all of it is on the device.
+fn send_weights(
+    model: &Model,
+    image: &WeightImage<'_>,
+    (memory, region): &(DeviceMemory, RegionId),
+    (table_place, max_seq): (Place, usize),
+) -> Result<(), Error> {
+    let phase = phase!("weights").entered();
+    phase.record("bytes", image.bytes());
+    let mut uploader = Uploader::new(memory.context(), image.bytes()).map_err(failed("uploading weights"))?;
+    let span = Span { region: *region, offset: 0, bytes: image.bytes() };
+    uploader
+        .send_image(memory, span, image.runs(), |start, to| image.fill(start, to))
+        .map_err(failed("uploading weights"))?;
+    let table = model.rope_table(max_seq)?;
+    let Place { offset, bytes } = table_place;
+    uploader
+        .send_to(memory, Span { region: *region, offset, bytes }, bytemuck::cast_slice(&table))
+        .map_err(failed("uploading the rotation table"))?;
+    let UploadTimes { filling, waiting } = uploader.times();
+    uploader.finish().map_err(failed("uploading weights"))?;
+    phase.record(
+        "detail",
+        format!("{} tensors; filling {filling:.1?}, waiting {waiting:.1?}", image.parts().len()).as_str(),
+    );
+    Ok(())
 }
 
 pub(super) fn failed(action: impl Into<String>) -> impl FnOnce(CudaError) -> Error {

@@ -9,6 +9,7 @@ use super::memory::{Allocation, DeviceMemory};
 use super::memory_map::Span;
 use super::module_cache::{CompiledKernel, ModuleCache};
 use super::plan::{Launch, LaunchPlan, Step};
+use crate::startup::phase;
 
 /// A [`LaunchPlan`] that can run. It holds the memory and the modules that its steps use.
 ///
@@ -69,7 +70,18 @@ impl LoadedPlan {
             });
         }
         let kernels = plan.kernels();
+        let phase = phase!("kernels").entered();
+        let before = cache.stats();
         let functions = cache.get_all(&kernels.values().map(|kernel| kernel.as_ref()).collect::<Vec<_>>())?;
+        let after = cache.stats();
+        let (emitting, loading) = (after.emitting - before.emitting, after.loading - before.loading);
+        let compiled = after.compiled - before.compiled;
+        let detail = format!(
+            "{compiled} new of {}; over all threads emitted in {emitting:.1?}, compiled in {loading:.1?}",
+            kernels.len()
+        );
+        phase.record("detail", detail.as_str());
+        drop(phase);
         let functions: std::collections::BTreeMap<_, _> = kernels.into_keys().zip(&functions).collect();
         let steps = plan
             .steps()

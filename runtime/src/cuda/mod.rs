@@ -15,6 +15,7 @@
 //! | [`executor`] | [`graph::KernelDispatch`] that appends to a plan |
 //! | [`module_cache`] | PTX emitted and compiled once |
 //! | [`memory`], [`upload`] | allocations behind a memory map, and filling them |
+//! | `weight_image` | a model's weights in the device's layout |
 //! | [`loaded`], [`plan_graph`], [`profile`](mod@profile) | the three ways to run a plan |
 //! | [`engine_layout`], [`step_plan`] | the plan of a decoding step |
 //! | [`sampling`] | the part of it that samples |
@@ -99,6 +100,7 @@ mod step_plan_tests;
 #[cfg(test)]
 mod testing;
 pub mod upload;
+mod weight_image;
 pub mod working_memory;
 
 pub use decoder::{CudaDecoder, DecoderStats};
@@ -114,4 +116,4 @@ pub use plan_error::PlanError;
 pub use plan_graph::PlanGraph;
 pub use profile::{Profile, ProfileOptions, StepTime, profile};
 pub use roof::{arithmetic_rate, read_rate};
-pub use upload::{Matrix, Uploader};
+pub use upload::{UploadTimes, Uploader};

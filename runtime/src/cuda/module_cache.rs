@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use gpu_driver::{Context, Function, LaunchConfig, Module};
 use kernels::{Kernel, LaunchGeometry};
@@ -24,6 +25,8 @@ pub struct ModuleCache {
     entries: Mutex<BTreeMap<String, Arc<OnceCell<CompiledKernel>>>>,
     hits: AtomicUsize,
     compiled: AtomicUsize,
+    emitting: AtomicU64,
+    loading: AtomicU64,
 }
 
 /// A kernel on a device.
@@ -54,6 +57,10 @@ pub struct CacheStats {
     pub hits: usize,
     /// Kernels emitted and compiled.
     pub compiled: usize,
+    /// Time in which they were emitted, summed over threads.
+    pub emitting: Duration,
+    /// Time in which the driver compiled them, or found them compiled on disk, summed over threads.
+    pub loading: Duration,
 }
 
 impl ModuleCache {
@@ -74,6 +81,8 @@ impl ModuleCache {
             entries: Mutex::default(),
             hits: AtomicUsize::new(0),
             compiled: AtomicUsize::new(0),
+            emitting: AtomicU64::new(0),
+            loading: AtomicU64::new(0),
         })
     }
 
@@ -92,6 +101,8 @@ impl ModuleCache {
         CacheStats {
             hits: self.hits.load(Ordering::Relaxed),
             compiled: self.compiled.load(Ordering::Relaxed),
+            emitting: Duration::from_nanos(self.emitting.load(Ordering::Relaxed)),
+            loading: Duration::from_nanos(self.loading.load(Ordering::Relaxed)),
         }
     }
 
@@ -121,15 +132,20 @@ impl ModuleCache {
     }
 
     fn compile(&self, name: &str, kernel: &dyn Kernel) -> Result<CompiledKernel, CudaError> {
+        let begun = Instant::now();
         let emitted = kernel.emit(self.target)?;
         let waits = emitted.function(name).is_some_and(ptx_builder::Function::waits_on_grid_dependency);
         let ptx = emitted.to_string();
+        let emitted_at = Instant::now();
         let action = || format!("compiling {name}");
         let module = Module::from_ptx(&self.context, &ptx).map_err(CudaError::driver(action()))?;
         let function = module.function(name).map_err(CudaError::driver(action()))?;
         let dynamic_shared = self.dynamic_shared(kernel, function.attributes().static_shared_bytes);
         function.allow_dynamic_shared(dynamic_shared).map_err(CudaError::driver(action()))?;
         self.compiled.fetch_add(1, Ordering::Relaxed);
+        let add = |sum: &AtomicU64, time: Duration| sum.fetch_add(time.as_nanos() as u64, Ordering::Relaxed);
+        add(&self.emitting, emitted_at - begun);
+        add(&self.loading, emitted_at.elapsed());
         tracing::debug!(kernel = name, registers = function.attributes().registers, "compiled");
         Ok(CompiledKernel { function, waits, dynamic_shared })
     }

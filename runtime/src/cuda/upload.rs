@@ -4,11 +4,12 @@
 //! host's cores copy one piece into a pinned buffer while the copy engine sends the one before, and nothing waits
 //! until a buffer is needed again.
 
+use std::ops::Range;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use gpu_driver::{Context, DeviceSliceMut, Event, EventKind, PinnedBuffer, Stream};
 use rayon::prelude::*;
-use tensor_formats::{ElementType, FormatError, planes_range};
 
 use super::error::CudaError;
 use super::memory::DeviceMemory;
@@ -21,7 +22,7 @@ const STAGING_BYTES: usize = 16 << 20;
 const BUFFERS: usize = 3;
 
 /// Bytes that one thread copies at a time.
-const HOST_PIECE: usize = 1 << 20;
+pub const PIECE_BYTES: usize = 512 << 10;
 
 /// Sends bytes to the device on a stream of its own.
 #[derive(Debug)]
@@ -29,6 +30,16 @@ pub struct Uploader {
     stream: Stream,
     staging: Vec<Staging>,
     next: usize,
+    times: UploadTimes,
+}
+
+/// What the host's time went to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct UploadTimes {
+    /// Filling staging buffers with an image.
+    pub filling: Duration,
+    /// Waiting until the copy engine was done with one.
+    pub waiting: Duration,
 }
 
 #[derive(Debug)]
@@ -36,19 +47,6 @@ struct Staging {
     buffer: Arc<PinnedBuffer<u8>>,
     /// After the last copy out of the buffer.
     sent: Option<Event>,
-}
-
-/// A matrix in GGUF's layout.
-#[derive(Debug, Clone, Copy)]
-pub struct Matrix<'a> {
-    /// The type of its elements.
-    pub element: ElementType,
-    /// Rows.
-    pub rows: usize,
-    /// Elements of a row.
-    pub cols: usize,
-    /// Its bytes.
-    pub gguf: &'a [u8],
 }
 
 impl Uploader {
@@ -60,7 +58,7 @@ impl Uploader {
         let bytes = usize::try_from(total).unwrap_or(usize::MAX).clamp(1, STAGING_BYTES);
         let stream = Stream::new(context).map_err(CudaError::driver("making the upload stream"))?;
         let staging = (0..BUFFERS).map(|_| Staging::new(context, bytes)).collect::<Result<_, _>>()?;
-        Ok(Self { stream, staging, next: 0 })
+        Ok(Self { stream, staging, next: 0, times: UploadTimes::default() })
     }
 
     /// Queues the copy of `source` to `target`, which have the same length. `source` has been read when this returns.
@@ -69,53 +67,90 @@ impl Uploader {
     /// Different lengths, or the driver's failure.
     pub fn send(&mut self, target: DeviceSliceMut<'_, u8>, source: &[u8]) -> Result<(), CudaError> {
         check_len(&target, source.len())?;
-        self.send_filled(target, |start, to| {
-            to.copy_from_slice(&source[start..start + to.len()]);
-            Ok(())
-        })
+        let mut rest = target;
+        let most = self.staging[0].buffer.len();
+        for part in source.chunks(most) {
+            let (mut target, after) = rest.split_at(part.len()).map_err(upload_error())?;
+            rest = after;
+            let staging = self.next_staging()?;
+            let host = &mut staging.buffer_mut()?[..part.len()];
+            let pieces = host.par_chunks_mut(PIECE_BYTES).zip(part.par_chunks(PIECE_BYTES));
+            pieces.for_each(|(to, from)| to.copy_from_slice(from));
+            let staged = Arc::clone(&staging.buffer);
+            self.stream.copy_to_device_async(&mut target, &staged, ..part.len()).map_err(upload_error())?;
+            drop(staged);
+            self.sent()?;
+        }
+        Ok(())
     }
 
-    /// As [`send_to`](Self::send_to) with a matrix in GGUF's layout, which arrives in the device's
-    /// ([`tensor_formats::planes`]).
+    /// The next buffer, when the copy engine is done with it.
+    fn next_staging(&mut self) -> Result<&mut Staging, CudaError> {
+        let waiting = Instant::now();
+        let staging = &mut self.staging[self.next];
+        staging.reclaim(&self.stream)?;
+        self.times.waiting += waiting.elapsed();
+        Ok(staging)
+    }
+
+    /// What was queued is all that is taken from the buffer; the next one is another.
+    fn sent(&mut self) -> Result<(), CudaError> {
+        let sent = self.stream.record(EventKind::Blocking).map_err(upload_error())?;
+        self.staging[self.next].sent = Some(sent);
+        self.next = (self.next + 1) % BUFFERS;
+        Ok(())
+    }
+
+    /// What the host did so far.
+    pub fn times(&self) -> UploadTimes {
+        self.times
+    }
+
+    /// Queues copies of the `runs` of an image, byte ranges in ascending order that do not overlap, to the same bytes of
+    /// `span`. `fill` writes the image: it gets the offset of a piece of the image, and the piece. Pieces have
+    /// [`PIECE_BYTES`] bytes, but for the last, and begin at multiples of that; what lies between the runs goes nowhere.
     ///
     /// # Errors
-    /// A matrix that its type does not allow, different lengths, or the driver's failure.
-    pub fn send_matrix(
+    /// A run that is not within `span`, what `fill` refuses, or the driver's failure.
+    pub fn send_image(
         &mut self,
         memory: &DeviceMemory,
         span: Span,
-        matrix: &Matrix<'_>,
+        runs: &[Range<u64>],
+        fill: impl Fn(u64, &mut [u8]) -> Result<(), CudaError> + Sync,
     ) -> Result<(), CudaError> {
-        let Matrix { element, rows, cols, gguf } = *matrix;
-        let target = memory.device_slice_mut(span)?;
-        check_len(&target, gguf.len())?;
-        self.send_filled(target, |start, to| {
-            planes_range(element, rows, cols, gguf, start..start + to.len(), to)
-        })
-    }
-
-    /// Queues the bytes that `fill` writes: it gets the offset of a piece of the target, and the piece.
-    fn send_filled(
-        &mut self,
-        target: DeviceSliceMut<'_, u8>,
-        fill: impl Fn(usize, &mut [u8]) -> Result<(), FormatError> + Sync,
-    ) -> Result<(), CudaError> {
-        let total = target.len();
-        let mut rest = target;
-        let most = self.staging[0].buffer.len();
+        let end = runs.last().map_or(0, |run| run.end);
+        let most = self.staging[0].buffer.len() as u64;
+        if end > most && !most.is_multiple_of(PIECE_BYTES as u64) {
+            return Err(length_error(most, end));
+        }
+        let mut runs = runs;
         let mut start = 0;
-        while start < total {
-            let bytes = most.min(total - start);
-            let (mut target, after) = rest.split_at(bytes).map_err(upload_error())?;
-            rest = after;
-            let staging = &mut self.staging[self.next];
-            self.next = (self.next + 1) % BUFFERS;
-            let host = &mut staging.reclaim(&self.stream)?[..bytes];
-            let pieces = host.par_chunks_mut(HOST_PIECE).enumerate();
-            pieces.try_for_each(|(index, to)| fill(start + index * HOST_PIECE, to))?;
-            self.stream.copy_to_device_async(&mut target, &staging.buffer, ..bytes).map_err(upload_error())?;
-            staging.sent = Some(self.stream.record(EventKind::Blocking).map_err(upload_error())?);
-            start += bytes;
+        while start < end {
+            let stop = (start + most).min(end);
+            let bytes = (stop - start) as usize;
+            let staging = self.next_staging()?;
+            let pieces = staging.buffer_mut()?[..bytes].par_chunks_mut(PIECE_BYTES).enumerate();
+            let filling = Instant::now();
+            pieces.try_for_each(|(index, to)| fill(start + (index * PIECE_BYTES) as u64, to))?;
+            let filling = filling.elapsed();
+            let staged = Arc::clone(&staging.buffer);
+            let within = |run: &Range<u64>| run.start.max(start)..run.end.min(stop);
+            for run in runs.iter().map(within).take_while(|run| run.start < stop) {
+                let part =
+                    Span { region: span.region, offset: span.offset + run.start, bytes: run.end - run.start };
+                if run.end > span.bytes {
+                    return Err(length_error(span.bytes, run.end));
+                }
+                let from = (run.start - start) as usize..(run.end - start) as usize;
+                let mut target = memory.device_slice_mut(part)?;
+                self.stream.copy_to_device_async(&mut target, &staged, from).map_err(upload_error())?;
+            }
+            drop(staged);
+            self.sent()?;
+            self.times.filling += filling;
+            runs = &runs[runs.partition_point(|run| run.end <= stop)..];
+            start = stop;
         }
         Ok(())
     }
@@ -144,8 +179,8 @@ impl Staging {
         Ok(Self { buffer: Arc::new(buffer), sent: None })
     }
 
-    /// The buffer's bytes, once the copy engine is done with them.
-    fn reclaim(&mut self, stream: &Stream) -> Result<&mut [u8], CudaError> {
+    /// Waits until the copy engine is done with the buffer.
+    fn reclaim(&mut self, stream: &Stream) -> Result<(), CudaError> {
         if let Some(sent) = self.sent.take() {
             sent.synchronize().map_err(upload_error())?;
             // The stream lets go of buffers whose copies are done.
@@ -155,9 +190,19 @@ impl Staging {
             // The stream still holds it: let go of this one and pin another.
             *self = Self::new(stream.context(), self.buffer.len())?;
         }
+        Ok(())
+    }
+
+    /// The buffer's bytes. Only after [`reclaim`](Self::reclaim).
+    fn buffer_mut(&mut self) -> Result<&mut [u8], CudaError> {
+        let bytes = self.buffer.len();
         match Arc::get_mut(&mut self.buffer) {
             Some(buffer) => Ok(buffer),
-            None => unreachable!("a buffer that was just made is shared"),
+            None => Err(CudaError::InvalidParameter {
+                what: "a staging buffer",
+                expected: "one that nothing else uses".to_owned(),
+                actual: format!("{bytes} bytes that are being sent"),
+            }),
         }
     }
 }
@@ -166,8 +211,12 @@ fn check_len(target: &DeviceSliceMut<'_, u8>, source: usize) -> Result<(), CudaE
     if target.len() == source {
         return Ok(());
     }
-    let (expected, actual) = (target.len().to_string(), source.to_string());
-    Err(CudaError::InvalidParameter { what: "the length of an upload", expected, actual })
+    Err(length_error(target.len() as u64, source as u64))
+}
+
+fn length_error(expected: u64, actual: u64) -> CudaError {
+    let (expected, actual) = (expected.to_string(), actual.to_string());
+    CudaError::InvalidParameter { what: "the length of an upload", expected, actual }
 }
 
 fn upload_error() -> impl FnOnce(gpu_driver::DriverError) -> CudaError {

@@ -18,6 +18,7 @@ pub use weights::{LayerWeights, Linear, ModelWeights, Weight};
 
 use crate::error::Error;
 use crate::gguf::{Gguf, GgufError};
+use crate::startup::phase;
 
 /// A model: the file, and what was read from it. Cloning shares the file's bytes.
 #[derive(Debug, Clone)]
@@ -34,6 +35,7 @@ impl Model {
     /// A file that cannot be read or is damaged; an architecture, feature or tensor type that is not supported; a
     /// tensor that is missing, misshapen or not used.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
+        let _phase = phase!("model file").entered();
         let path = path.as_ref();
         let mut model = Self::from_gguf(Gguf::open(path)?)?;
         if model.gguf.metadata().opt_str("general.name")?.is_none()

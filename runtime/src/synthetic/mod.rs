@@ -11,6 +11,7 @@
 
 mod blocks;
 mod preset;
+mod vocabulary;
 
 use std::collections::HashMap;
 
@@ -21,7 +22,7 @@ use rayon::prelude::*;
 use tensor_formats::ElementType;
 
 use crate::error::Error;
-use crate::gguf::{Gguf, Writer};
+use crate::gguf::{Gguf, Storage, Writer};
 use crate::model::Model;
 use crate::random::SplitMix64;
 
@@ -33,8 +34,29 @@ use crate::random::SplitMix64;
 /// # Errors
 /// [`Error::Memory`] if the image does not fit.
 pub fn synthesize(preset: Preset, quant: Quant, seed: u64) -> Result<Model, Error> {
+    Ok(Model::from_gguf(Gguf::parse(image(preset, quant, seed, Vocabulary::None)?)?)?)
+}
+
+/// What a synthetic model has for a tokenizer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Vocabulary {
+    /// Nothing: it takes tokens.
+    None,
+    /// One of the model's size, of bytes and of two and three of them.
+    Bytes,
+}
+
+/// The bytes of [`synthesize`]'s model as a GGUF file, with a tokenizer or without.
+///
+/// # Errors
+/// [`Error::Memory`] if the image does not fit.
+pub fn image(preset: Preset, quant: Quant, seed: u64, vocabulary: Vocabulary) -> Result<Storage, Error> {
     let tensors = preset.tensors(quant);
     let mut writer = metadata(preset, quant);
+    match vocabulary {
+        Vocabulary::None => drop(writer.string("tokenizer.ggml.model", "none")),
+        Vocabulary::Bytes => vocabulary::write(&mut writer, preset.shape().n_vocab),
+    }
     for tensor in &tensors {
         writer.describe(&tensor.name, tensor.ty, &tensor.dims)?;
     }
@@ -57,7 +79,7 @@ pub fn synthesize(preset: Preset, quant: Quant, seed: u64) -> Result<Model, Erro
             }
         }
     });
-    Ok(Model::from_gguf(Gguf::parse(layout.freeze()?)?)?)
+    layout.freeze()
 }
 
 fn fill_f32(bytes: &mut [u8], mut next: impl FnMut() -> f32) {
@@ -93,7 +115,6 @@ fn metadata(preset: Preset, quant: Quant) -> Writer {
         .string("general.architecture", arch)
         .string("general.type", "model")
         .string("general.name", &format!("synthetic {preset} {quant}"))
-        .string("tokenizer.ggml.model", "none")
         .f32(&format!("{arch}.attention.layer_norm_rms_epsilon"), shape.rms_eps)
         .f32(&format!("{arch}.rope.freq_base"), shape.rope_theta);
     let numbers = [

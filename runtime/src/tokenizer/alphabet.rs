@@ -20,7 +20,7 @@ const fn rank(byte: u8) -> u32 {
 }
 
 /// The character of `byte`.
-pub(super) fn char_of(byte: u8) -> char {
+pub(crate) fn char_of(byte: u8) -> char {
     if is_printable(byte) { char::from(byte) } else { char::from_u32(0x100 + rank(byte)).unwrap_or_default() }
 }
 

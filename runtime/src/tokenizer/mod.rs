@@ -20,6 +20,7 @@ mod vocabulary;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use alphabet::char_of;
 pub use error::TokenizerError;
 pub use stream::TextStream;
 use tokenizers::models::bpe::{BPE, BpeBuilder};
@@ -32,6 +33,7 @@ use self::pre::Pre;
 use crate::error::Error;
 use crate::gguf::Metadata;
 use crate::model::Model;
+use crate::startup::phase;
 
 type Library = TokenizerImpl<BPE, NormalizerWrapper, Sequence, PostProcessorWrapper, DecoderWrapper>;
 
@@ -66,6 +68,7 @@ impl Tokenizer {
     /// # Errors
     /// As [`from_metadata`](Self::from_metadata), and a vocabulary of another size than the model's.
     pub fn for_model(model: &Model) -> Result<Self, Error> {
+        let _phase = phase!("tokenizer").entered();
         let tokenizer = Self::from_metadata(model.gguf().metadata())?;
         let (tokens, n_vocab) = (tokenizer.n_vocab(), model.config().n_vocab);
         if tokens != n_vocab {

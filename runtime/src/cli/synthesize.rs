@@ -1,0 +1,36 @@
+//! `warpsmith synthesize`
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use clap::Args;
+use runtime::error::Error;
+use runtime::synthetic::{Preset, Quant, Vocabulary, image};
+
+use super::{Failure, bytes, say};
+
+#[derive(Debug, Args)]
+pub struct SynthesizeArguments {
+    /// tiny, tiny-qwen2, llama-3.2-1b, llama-3.1-8b or qwen2.5-1.5b.
+    #[arg(value_name = "PRESET")]
+    preset: Preset,
+    /// The file to write. It must not exist.
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// The weights' types: q4_k_m, q4_k, q5_k, q4_0, q8_0, f16 or f32.
+    #[arg(long, default_value = "q4_k_m", value_name = "QUANT")]
+    quant: Quant,
+}
+
+pub fn run(arguments: &SynthesizeArguments) -> Result<(), Failure> {
+    let SynthesizeArguments { preset, file, quant } = arguments;
+    let image = image(*preset, *quant, 1, Vocabulary::Bytes)?;
+    let write = || {
+        let mut output = std::fs::File::create_new(file)?;
+        output.write_all(&image)?;
+        output.flush()
+    };
+    write().map_err(|source| Error::File { path: file.clone(), source })?;
+    say(&format!("{}: {}", file.display(), bytes(image.len() as u64)));
+    Ok(())
+}
