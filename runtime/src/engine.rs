@@ -1,5 +1,7 @@
 //! What both engines are built with.
 
+use std::path::PathBuf;
+
 use tensor_formats::ElementType;
 
 use crate::decoder::Output;
@@ -39,6 +41,9 @@ pub struct EngineOptions {
     /// CUDA: the steps that will be needed first, by their rows and results. They are made ready while weights are on
     /// their way to the device; any other step when it is first needed.
     pub first_steps: Vec<(usize, Output)>,
+    /// CUDA: a directory where weights are kept in the device's layout, so that the next engine on the same model file
+    /// need not reorder them. `None` keeps nothing.
+    pub weights_cache: Option<PathBuf>,
     /// CPU: worker threads; `None` takes the machine's cores.
     pub threads: Option<usize>,
     /// CUDA: the device's ordinal.
@@ -63,6 +68,7 @@ impl EngineOptions {
             eager: false,
             ahead: 31,
             first_steps: vec![(1, Output::LastArgmax)],
+            weights_cache: None,
             threads: None,
             device: 0,
         }

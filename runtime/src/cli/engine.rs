@@ -30,6 +30,9 @@ pub struct EngineArguments {
     /// CUDA: how many steps are queued ahead of the token that is waited for.
     #[arg(long, default_value_t = 31, value_name = "N")]
     ahead: usize,
+    /// CUDA: keep the weights of a model file in this directory in the order of the device.
+    #[arg(long, value_name = "DIR")]
+    weights_cache: Option<PathBuf>,
     /// The CUDA device.
     #[arg(long, default_value_t = 0, value_name = "N")]
     device: usize,
@@ -73,6 +76,7 @@ impl EngineArguments {
             },
             eager,
             ahead: self.ahead,
+            weights_cache: self.weights_cache.clone(),
             threads: self.threads,
             device: self.device,
             ..EngineOptions::for_model(model.config())
@@ -92,6 +96,9 @@ impl EngineArguments {
         let halves = choice.backend == Backend::Cuda && model.config().head_dim.is_multiple_of(8);
         if self.kv.is_none() && halves {
             options.kv = ElementType::F16;
+        }
+        if self.weights_cache.is_some() && choice.backend == Backend::Cpu {
+            say("--weights-cache is for CUDA: the CPU reads weights in the file's order");
         }
         say(&format!("backend: {choice}; KV cache in {}", options.kv));
         Ok(choice)

@@ -30,7 +30,7 @@ pub fn run(arguments: &SynthesizeArguments) -> Result<(), Failure> {
         output.write_all(&image)?;
         output.flush()
     };
-    write().map_err(|source| Error::File { path: file.clone(), source })?;
+    write().map_err(|source| Error::Write { path: file.clone(), source })?;
     say(&format!("{}: {}", file.display(), bytes(image.len() as u64)));
     Ok(())
 }

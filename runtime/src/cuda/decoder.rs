@@ -5,17 +5,16 @@ use std::collections::BTreeMap;
 use gpu_driver::{Context, Driver, DriverError, Stream};
 
 use super::ahead::Queue;
-use super::engine_layout::{EngineLayout, Place, StepTensors};
+use super::engine_layout::{EngineLayout, StepTensors};
 use super::error::CudaError;
 use super::loaded::LoadedPlan;
 use super::memory::DeviceMemory;
-use super::memory_map::{RegionId, RegionKind, Span};
+use super::memory_map::RegionKind;
 use super::module_cache::{CacheStats, ModuleCache};
 use super::pace::Pace;
 use super::plan_graph::PlanGraph;
 use super::step_plan::{EngineRegions, StepPlan, advancing_plan, step_plan};
-use super::upload::{UploadTimes, Uploader};
-use super::weight_image::WeightImage;
+use super::weights::Weights;
 use crate::decoder::{
     Decoder, Output, Row, StepGuard, StepOutput, check_ahead, check_samplers, no_number, sample_on_host,
 };
@@ -137,9 +136,7 @@ impl CudaDecoder {
         let layout = phase!("layout").in_scope(|| EngineLayout::new(&config, options, cache.target()))?;
         let stream = Stream::new(context).map_err(driver_failed("making the stream"))?;
         let (memory, regions) = phase!("memory").in_scope(|| allocate(options, &layout, &stream))?;
-        let image = WeightImage::new(model, &layout)?;
-        let table = (layout.rope_table, options.max_seq);
-        let target = (memory.clone(), regions.weights);
+        let weights = Weights::new(model, options, &layout, (memory.clone(), regions.weights))?;
         let name = context.device().name().map_err(driver_failed("asking for the device's name"))?;
         let mut decoder = Self {
             guard: StepGuard::new(&config, options),
@@ -167,7 +164,7 @@ impl CudaDecoder {
         };
         // Weights are read and sent while kernels are compiled: neither needs the other.
         let (sent, prepared) = rayon::join(
-            || send_weights(model, &image, &target, table),
+            || weights.send(),
             || {
                 let mut steps = options.first_steps.iter();
                 steps.try_for_each(|&(rows, output)| decoder.prepare(rows, Purpose::Step(output)))
@@ -488,34 +485,6 @@ fn allocate(
         sampling,
     };
     Ok((memory, regions))
-}
-
-/// Fills the weights' allocation, tables included, and waits until all of it is on the device.
-fn send_weights(
-    model: &Model,
-    image: &WeightImage<'_>,
-    (memory, region): &(DeviceMemory, RegionId),
-    (table_place, max_seq): (Place, usize),
-) -> Result<(), Error> {
-    let phase = phase!("weights").entered();
-    phase.record("bytes", image.bytes());
-    let mut uploader = Uploader::new(memory.context(), image.bytes()).map_err(failed("uploading weights"))?;
-    let span = Span { region: *region, offset: 0, bytes: image.bytes() };
-    uploader
-        .send_image(memory, span, image.runs(), |start, to| image.fill(start, to))
-        .map_err(failed("uploading weights"))?;
-    let table = model.rope_table(max_seq)?;
-    let Place { offset, bytes } = table_place;
-    uploader
-        .send_to(memory, Span { region: *region, offset, bytes }, bytemuck::cast_slice(&table))
-        .map_err(failed("uploading the rotation table"))?;
-    let UploadTimes { filling, waiting } = uploader.times();
-    uploader.finish().map_err(failed("uploading weights"))?;
-    phase.record(
-        "detail",
-        format!("{} tensors; filling {filling:.1?}, waiting {waiting:.1?}", image.parts().len()).as_str(),
-    );
-    Ok(())
 }
 
 pub(super) fn failed(action: impl Into<String>) -> impl FnOnce(CudaError) -> Error {

@@ -15,7 +15,8 @@
 //! | [`executor`] | [`graph::KernelDispatch`] that appends to a plan |
 //! | [`module_cache`] | PTX emitted and compiled once |
 //! | [`memory`], [`upload`] | allocations behind a memory map, and filling them |
-//! | `weight_image` | a model's weights in the device's layout |
+//! | `weight_image`, `weights` | a model's weights in the device's layout, and their way to the device |
+//! | `weight_cache`, `checksum` | that layout on disk |
 //! | [`loaded`], [`plan_graph`], [`profile`](mod@profile) | the three ways to run a plan |
 //! | [`engine_layout`], [`step_plan`] | the plan of a decoding step |
 //! | [`sampling`] | the part of it that samples |
@@ -67,6 +68,7 @@
 mod ahead;
 pub mod attention_ops;
 mod byte_set;
+mod checksum;
 pub mod decoder;
 mod decoder_profile;
 pub mod edges;
@@ -100,7 +102,11 @@ mod step_plan_tests;
 #[cfg(test)]
 mod testing;
 pub mod upload;
+mod weight_cache;
+#[cfg(test)]
+mod weight_cache_tests;
 mod weight_image;
+mod weights;
 pub mod working_memory;
 
 pub use decoder::{CudaDecoder, DecoderStats};

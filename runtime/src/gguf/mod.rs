@@ -38,7 +38,7 @@ use std::path::Path;
 use cursor::Cursor;
 pub use error::{Field, FoundType, GgufError};
 pub use metadata::Metadata;
-pub use storage::{Buffer, IMAGE_ALIGNMENT, Storage};
+pub use storage::{Buffer, FileIdentity, IMAGE_ALIGNMENT, Storage};
 pub use tensor::TensorInfo;
 pub use value::{ArrayRef, Value, ValueType};
 pub use writer::{Layout, Writer};
@@ -57,6 +57,8 @@ pub struct Gguf {
     tensors: Vec<TensorInfo>,
     index: HashMap<String, usize>,
     storage: Storage,
+    /// Where the tensors' bytes begin.
+    data: usize,
 }
 
 impl Gguf {
@@ -115,7 +117,8 @@ impl Gguf {
             }
         }
         refuse_overlaps(&tensors)?;
-        Ok(Self { version, alignment, metadata, tensors, index, storage })
+        let data = data.min(storage.len());
+        Ok(Self { version, alignment, metadata, tensors, index, storage, data })
     }
 
     /// The format's version.
@@ -131,6 +134,16 @@ impl Gguf {
     /// Size of the whole image in bytes.
     pub fn image_bytes(&self) -> usize {
         self.storage.len()
+    }
+
+    /// The file that the image was read from, if it is one.
+    pub fn file(&self) -> Option<&FileIdentity> {
+        self.storage.file()
+    }
+
+    /// Everything before the tensors' bytes: the metadata and the list of tensors.
+    pub fn head(&self) -> &[u8] {
+        &self.storage[..self.data]
     }
 
     /// The metadata.

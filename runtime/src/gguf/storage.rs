@@ -2,8 +2,9 @@
 
 use std::fs::File;
 use std::ops::{Deref, Range};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use memmap2::{Mmap, MmapMut};
 
@@ -20,7 +21,24 @@ pub struct Storage(Source);
 #[derive(Clone)]
 enum Source {
     Static(&'static [u8]),
-    Mapped(Arc<Mmap>),
+    Mapped(Arc<Mapped>),
+}
+
+struct Mapped {
+    map: Mmap,
+    /// Of memory that is no file, none.
+    file: Option<FileIdentity>,
+}
+
+/// What tells a file, and a version of it, from others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileIdentity {
+    /// Where it was when it was opened, absolute where the system says.
+    pub path: PathBuf,
+    /// Its length.
+    pub bytes: u64,
+    /// When it was written last.
+    pub modified: SystemTime,
 }
 
 impl Storage {
@@ -45,7 +63,21 @@ impl Storage {
         // SAFETY: The mapping is private to this handle and only ever read. That no one else changes the file is the
         // documented condition of this function; every reader of a mapped file has it.
         let map = unsafe { Mmap::map(&file) }.map_err(fail)?;
-        Ok(Self(Source::Mapped(Arc::new(map))))
+        // A system without times of modification, or without the path, tells no versions apart.
+        let file = metadata.modified().ok().map(|modified| FileIdentity {
+            path: path.canonicalize().unwrap_or_else(|_| path.to_owned()),
+            bytes: metadata.len(),
+            modified,
+        });
+        Ok(Self(Source::Mapped(Arc::new(Mapped { map, file }))))
+    }
+
+    /// The file that was mapped; `None` for memory, and where the system does not tell when a file was written.
+    pub fn file(&self) -> Option<&FileIdentity> {
+        match &self.0 {
+            Source::Static(_) => None,
+            Source::Mapped(mapped) => mapped.file.as_ref(),
+        }
     }
 
     /// Borrows bytes that live as long as the program.
@@ -82,7 +114,7 @@ impl Deref for Storage {
     fn deref(&self) -> &[u8] {
         match &self.0 {
             Source::Static(bytes) => bytes,
-            Source::Mapped(map) => map,
+            Source::Mapped(mapped) => &mapped.map,
         }
     }
 }
@@ -134,6 +166,6 @@ impl Buffer {
             tracing::debug!(%error, bytes, "write protection failed");
             Error::Memory { what: "a write-protected image".to_owned(), bytes }
         })?;
-        Ok(Storage(Source::Mapped(Arc::new(map))))
+        Ok(Storage(Source::Mapped(Arc::new(Mapped { map, file: None }))))
     }
 }
