@@ -246,8 +246,23 @@ fn gather(gguf: &[u8], block_bytes: usize, plane: &Plane, first: usize, out: &mu
 
 /// Fills `out` with each block's part of a plane whose pieces change their order; the last may be cut short.
 fn in_pieces(blocks: &[u8], block_bytes: usize, plane: &Plane, out: &mut [u8]) {
+    const WIDTH: usize = 8 * PIECE;
+    let (parts, tail) = out.split_at_mut(match plane.pieces.len() {
+        8 => out.len() / WIDTH * WIDTH,
+        _ => 0,
+    });
+    if let Ok(order) = <[u8; 8]>::try_from(plane.pieces) {
+        for (part, block) in parts.chunks_exact_mut(WIDTH).zip(blocks.chunks_exact(block_bytes)) {
+            let source = &block[plane.source.start..][..WIDTH];
+            for (piece, from) in part.chunks_exact_mut(PIECE).zip(order) {
+                // The mask spares a check: there are eight pieces.
+                piece.copy_from_slice(&source[usize::from(from & 7) * PIECE..][..PIECE]);
+            }
+        }
+    }
     let width = plane.block_bytes();
-    for (part, block) in out.chunks_mut(width).zip(blocks.chunks_exact(block_bytes)) {
+    let blocks = &blocks[parts.len() / width * block_bytes..];
+    for (part, block) in tail.chunks_mut(width).zip(blocks.chunks_exact(block_bytes)) {
         for (index, piece) in part.chunks_mut(PIECE).enumerate() {
             let start = plane.byte(index * PIECE);
             piece.copy_from_slice(&block[start..start + piece.len()]);
