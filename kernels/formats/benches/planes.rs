@@ -16,7 +16,7 @@ const BYTES: usize = 48 << 20;
 fn planes(c: &mut Criterion) {
     let mut group = c.benchmark_group("planes");
     group.sample_size(10).throughput(Throughput::Bytes(BYTES as u64));
-    let source: Vec<u8> = (0..BYTES).map(|i| (i * 31 >> 3) as u8).collect();
+    let source: Vec<u8> = (0..BYTES).map(|i| ((i * 31) >> 3) as u8).collect();
     let mut out = vec![0; BYTES];
     group.bench_function("copy", |b| {
         b.iter(|| {
