@@ -1,26 +1,28 @@
 //! How fast a decoder is.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::cpu_time;
-use crate::decoder::Decoder;
+use crate::decoder::{Decoder, Output, Row, StepOutput};
 use crate::error::{Error, OptionError};
-use crate::generate::{GenerateOptions, Generator, Stats};
+use crate::generate::check_fit;
 use crate::random::SplitMix64;
 
 /// What to measure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BenchOptions {
-    /// Tokens of the prompt, at least 1.
+    /// Tokens of each sequence's prompt, at least 1.
     pub prompt: usize,
-    /// Tokens to decode after it, at least 1.
+    /// Tokens to decode after each of them, at least 1.
     pub n: usize,
+    /// Sequences that are decoded together, at least 1.
+    pub batch: usize,
     /// How often, at least 1. Before that everything runs once, untimed.
     pub repeat: usize,
 }
 
 impl BenchOptions {
-    /// Positions that a measurement takes.
+    /// Positions that a measurement takes of each sequence.
     pub fn positions(&self) -> usize {
         self.prompt.saturating_add(self.n)
     }
@@ -30,8 +32,12 @@ impl BenchOptions {
     /// # Errors
     /// A count of zero.
     pub fn check(&self) -> Result<(), OptionError> {
-        let counts =
-            [("the prompt", self.prompt), ("the number of tokens (n)", self.n), ("repeat", self.repeat)];
+        let counts = [
+            ("the prompt", self.prompt),
+            ("the number of tokens (n)", self.n),
+            ("the batch", self.batch),
+            ("repeat", self.repeat),
+        ];
         match counts.into_iter().find(|&(_, count)| count == 0) {
             Some((option, _)) => Err(OptionError::Zero { option }),
             None => Ok(()),
@@ -39,7 +45,7 @@ impl BenchOptions {
     }
 }
 
-/// Tokens per second and processor time, of every repetition.
+/// Tokens per second, of all sequences together, and processor time, of every repetition.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Measurement {
     /// Of the prompt.
@@ -67,35 +73,76 @@ impl Measurement {
     }
 }
 
-/// Measures a decoder with a random prompt, greedily, one sequence. End tokens do not end it.
+/// Times of one run.
+struct Times {
+    prompt: Duration,
+    decode: Duration,
+    /// Processor time of the latter.
+    cpu: Option<Duration>,
+}
+
+/// Measures a decoder with random prompts, greedily: each sequence's prompt alone, then all sequences together. End tokens
+/// do not end it.
 ///
 /// # Errors
-/// A count of zero, more positions than the cache holds, and the decoder's failures.
+/// A count of zero, more positions than the cache holds, and the decoder's failures: it must have as many sequences, and
+/// rows of a step.
 pub fn measure(decoder: &mut dyn Decoder, options: BenchOptions) -> Result<Measurement, Error> {
     options.check()?;
+    // The last token is decoded without being fed back.
+    check_fit(options.prompt, options.n + 1, decoder.max_seq())?;
     let n_vocab = decoder.config().n_vocab as u64;
     let mut random = SplitMix64::new(1);
-    let prompt: Vec<u32> = (0..options.prompt).map(|_| (random.next_u64() % n_vocab) as u32).collect();
-    // The first token belongs to the prompt's time.
-    let mut run = |n: usize| -> Result<(Stats, Option<Duration>), Error> {
-        let mut generator = Generator::new(decoder, &prompt, GenerateOptions::greedy(n + 1))?;
-        generator.next().transpose()?;
-        let before = cpu_time::of_process();
-        generator.by_ref().try_for_each(|token| token.map(drop))?;
-        let used = cpu_time::of_process().zip(before).map(|(after, before)| after.saturating_sub(before));
-        Ok((generator.stats(), used))
-    };
+    let mut prompt = || (0..options.prompt).map(|_| (random.next_u64() % n_vocab) as u32).collect();
+    let prompts: Vec<Vec<u32>> = (0..options.batch).map(|_| prompt()).collect();
     const WARM_UP: usize = 4;
-    run(options.n.min(WARM_UP))?;
+    run(decoder, &prompts, options.n.min(WARM_UP))?;
     let mut measurement = Measurement::default();
+    let (prompt_tokens, tokens) = (options.batch * options.prompt, options.batch * options.n);
     for _ in 0..options.repeat {
-        let (stats, cpu) = run(options.n)?;
-        measurement.prompt_rates.push(stats.prompt_rate());
-        measurement.decode_rates.push(stats.decode_rate());
-        let per_token = |cpu: Duration| cpu.as_secs_f64() * 1e6 / stats.decode_tokens.max(1) as f64;
-        measurement.decode_cpu_micros.extend(cpu.map(per_token));
+        let times = run(decoder, &prompts, options.n)?;
+        measurement.prompt_rates.push(prompt_tokens as f64 / times.prompt.as_secs_f64());
+        measurement.decode_rates.push(tokens as f64 / times.decode.as_secs_f64());
+        let per_token = |cpu: Duration| cpu.as_secs_f64() * 1e6 / tokens as f64;
+        measurement.decode_cpu_micros.extend(times.cpu.map(per_token));
     }
     Ok(measurement)
+}
+
+/// Decodes every prompt, whose time the first token of its sequence belongs to, then `n` more tokens of each.
+fn run(decoder: &mut dyn Decoder, prompts: &[Vec<u32>], n: usize) -> Result<Times, Error> {
+    let start = Instant::now();
+    let mut rows = Vec::with_capacity(prompts.len());
+    for (sequence, prompt) in (0..).zip(prompts) {
+        rows.push(first_token(decoder, sequence, prompt)?);
+    }
+    let prompt = start.elapsed();
+    let before = cpu_time::of_process();
+    let start = Instant::now();
+    for ahead in (0..n).rev() {
+        let tokens = decoder.decode_ahead(&rows, ahead)?;
+        for (row, &token) in rows.iter_mut().zip(tokens) {
+            *row = Row { token, position: row.position + 1, ..*row };
+        }
+    }
+    let decode = start.elapsed();
+    let cpu = cpu_time::of_process().zip(before).map(|(after, before)| after.saturating_sub(before));
+    Ok(Times { prompt, decode, cpu })
+}
+
+/// The row after a sequence's prompt.
+fn first_token(decoder: &mut dyn Decoder, sequence: u32, prompt: &[u32]) -> Result<Row, Error> {
+    let rows: Vec<Row> =
+        (0..).zip(prompt).map(|(position, &token)| Row { token, position, sequence }).collect();
+    let mut chunks = rows.chunks(decoder.max_rows().max(1));
+    let last = chunks.next_back().unwrap_or_default();
+    for chunk in chunks {
+        decoder.step(chunk, Output::Cache)?;
+    }
+    match decoder.step(last, Output::LastArgmax)? {
+        StepOutput::Argmax(&[token]) => Ok(Row { token, position: prompt.len() as u32, sequence }),
+        other => Err(other.instead_of("one argmax")),
+    }
 }
 
 /// The middle value, or the mean of the two in the middle; 0 of none.
@@ -119,7 +166,7 @@ mod tests {
     #[test]
     fn every_repetition_runs_whole() {
         let mut decoder = FakeDecoder::new(32, 4);
-        let options = BenchOptions { prompt: 6, n: 10, repeat: 3 };
+        let options = BenchOptions { prompt: 6, n: 10, batch: 1, repeat: 3 };
         let measurement = measure(&mut decoder, options).unwrap();
         assert_eq!((measurement.prompt_rates.len(), measurement.decode_rates.len()), (3, 3));
         assert!(measurement.decode_rate() > 0.0 && measurement.prompt_rate() > 0.0);
@@ -133,14 +180,18 @@ mod tests {
     #[test]
     fn nothing_is_not_measured() {
         for options in [
-            BenchOptions { prompt: 0, n: 1, repeat: 1 },
-            BenchOptions { prompt: 1, n: 0, repeat: 1 },
-            BenchOptions { prompt: 1, n: 1, repeat: 0 },
-            BenchOptions { prompt: 4, n: 9, repeat: 1 },
+            BenchOptions { prompt: 0, n: 1, batch: 1, repeat: 1 },
+            BenchOptions { prompt: 1, n: 0, batch: 1, repeat: 1 },
+            BenchOptions { prompt: 1, n: 1, batch: 0, repeat: 1 },
+            BenchOptions { prompt: 1, n: 1, batch: 1, repeat: 0 },
+            BenchOptions { prompt: 4, n: 9, batch: 1, repeat: 1 },
+            // The fake has one sequence.
+            BenchOptions { prompt: 4, n: 8, batch: 2, repeat: 1 },
         ] {
             assert!(measure(&mut FakeDecoder::new(12, 4), options).is_err(), "{options:?}");
         }
-        assert!(measure(&mut FakeDecoder::new(12, 4), BenchOptions { prompt: 4, n: 8, repeat: 1 }).is_ok());
+        let fits = BenchOptions { prompt: 4, n: 8, batch: 1, repeat: 1 };
+        assert!(measure(&mut FakeDecoder::new(12, 4), fits).is_ok());
     }
 
     #[test]

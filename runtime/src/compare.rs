@@ -106,6 +106,12 @@ pub fn compare(before: &Value, after: &Value, other_gpu: bool) -> Result<Compari
             return Err(CompareError::Other { what, before, after });
         }
     }
+    // Reports from before there were batches have none.
+    let [one, other] = [before, after].map(|report| report.get("batch").and_then(Value::as_u64).unwrap_or(1));
+    if one != other {
+        let (before, after) = (one.to_string(), other.to_string());
+        return Err(CompareError::Other { what: "number of sequences", before, after });
+    }
     let mut lines = Vec::new();
     for row in rows(after)? {
         let Some(old) = rows(before)?.iter().find(|old| old.get("mode") == row.get("mode")) else { continue };
@@ -248,6 +254,7 @@ mod tests {
         assert!(matches!(change("model", json!("n")), CompareError::Other { what: "model", .. }));
         assert!(matches!(change("prompt_tokens", json!(1)), CompareError::Other { .. }));
         assert!(matches!(change("decode_tokens", json!(1)), CompareError::Other { .. }));
+        assert!(matches!(change("batch", json!(2)), CompareError::Other { .. }));
         assert!(matches!(change("weight_bytes_per_token", json!(1)), CompareError::Other { .. }));
         assert_eq!(change("rows", json!(7)), CompareError::NotABench { key: "rows" });
         let eager = json!([{ "mode": "eager", "decode_tok_per_s": 1.0 }]);

@@ -26,6 +26,9 @@ pub struct BenchArguments {
     /// Tokens of the prompt.
     #[arg(short, default_value_t = 128, value_name = "N")]
     p: usize,
+    /// Sequences that are decoded together, each after a prompt of its own. Speeds are those of all together.
+    #[arg(short, long, default_value_t = 1, value_name = "N")]
+    batch: usize,
     /// Repetitions, of which the median counts.
     #[arg(long, default_value_t = 3, value_name = "R")]
     repeat: usize,
@@ -58,14 +61,16 @@ struct Row {
 }
 
 pub fn run(arguments: &BenchArguments, stdout: &mut impl Write) -> Result<(), Failure> {
-    let bench = BenchOptions { prompt: arguments.p, n: arguments.n, repeat: arguments.repeat };
+    let BenchArguments { p: prompt, n, batch, repeat, .. } = *arguments;
+    let bench = BenchOptions { prompt, n, batch, repeat };
     bench.check()?;
     arguments.profile.check()?;
     let earlier = arguments.compare.as_deref().map(read_earlier).transpose()?;
     let model = arguments.model.open()?;
     let mut options = arguments.engine.options(&model, arguments.eager);
     options.max_seq = bench.positions();
-    options.max_rows = options.max_rows.min(options.max_seq);
+    options.n_sequences = bench.batch;
+    options.max_rows = options.max_rows.max(bench.batch).min(options.max_seq.saturating_mul(bench.batch));
     let choice = arguments.engine.choose(&model, &mut options)?;
     if arguments.profile.wanted() && choice.backend == Backend::Cpu {
         return Err(OptionError::NeedsCuda { option: "--profile" }.into());
@@ -141,9 +146,9 @@ fn gpu_name(ordinal: usize) -> Result<String, Error> {
     })
 }
 
-/// Bytes of weights read in a second of decoding, in GB.
-fn bandwidth(model: &Model, measurement: &Measurement) -> f64 {
-    model.bytes_per_token() as f64 * measurement.decode_rate() / 1e9
+/// Bytes of weights read in a second of decoding, in GB: a step reads them once for all sequences.
+fn bandwidth(model: &Model, measurement: &Measurement, batch: usize) -> f64 {
+    model.bytes_per_token() as f64 * measurement.decode_rate() / batch as f64 / 1e9
 }
 
 fn write_table(
@@ -152,7 +157,7 @@ fn write_table(
     bench: BenchOptions,
     stdout: &mut impl Write,
 ) -> Result<(), std::io::Error> {
-    let BenchOptions { prompt, n, repeat } = bench;
+    let BenchOptions { prompt, n, batch, repeat } = bench;
     let (millions, per_token) = (model.parameters() as f64 / 1e6, bytes(model.bytes_per_token()));
     writeln!(
         stdout,
@@ -162,7 +167,10 @@ fn write_table(
     for row in rows {
         writeln!(stdout, "{}: {}", row.mode, row.engine)?;
     }
-    writeln!(stdout, "median of {repeat}")?;
+    match batch {
+        1 => writeln!(stdout, "median of {repeat}")?,
+        _ => writeln!(stdout, "{batch} sequences together, median of {repeat}")?,
+    }
     let (prompt, decode) = (format!("prompt {prompt} tok/s"), format!("decode {n} tok/s"));
     writeln!(
         stdout,
@@ -171,7 +179,7 @@ fn write_table(
     )?;
     for Row { mode, measurement, .. } in rows {
         let (prompt, decode) = (measurement.prompt_rate(), measurement.decode_rate());
-        let (micros, rate) = (1e6 / decode, bandwidth(model, measurement));
+        let (micros, rate) = (1e6 / decode, bandwidth(model, measurement, batch));
         let cpu = measurement.decode_cpu_micros().map_or("unknown".to_owned(), |cpu| format!("{cpu:.1}"));
         writeln!(stdout, "{mode:<6} {prompt:>20.1} {decode:>20.1} {micros:>12.1} {rate:>13.1} {cpu:>13}")?;
     }
@@ -186,7 +194,7 @@ fn report(model: &Model, gpu: Option<&str>, rows: &[Row], bench: BenchOptions) -
             "engine": row.engine,
             "prompt_tok_per_s": row.measurement.prompt_rate(),
             "decode_tok_per_s": row.measurement.decode_rate(),
-            "weights_gb_per_s": bandwidth(model, &row.measurement),
+            "weights_gb_per_s": bandwidth(model, &row.measurement, bench.batch),
             "all_prompt_tok_per_s": prompt_rates,
             "all_decode_tok_per_s": decode_rates,
             "cpu_us_per_token": row.measurement.decode_cpu_micros(),
@@ -201,6 +209,7 @@ fn report(model: &Model, gpu: Option<&str>, rows: &[Row], bench: BenchOptions) -
         "weight_bytes_per_token": model.bytes_per_token(),
         "prompt_tokens": bench.prompt,
         "decode_tokens": bench.n,
+        "batch": bench.batch,
         "repeat": bench.repeat,
         "rows": rows.collect::<Vec<_>>(),
     })

@@ -18,7 +18,7 @@ const ROOF_RUNS: usize = 5;
 
 #[derive(Debug, Args)]
 pub struct ProfileArguments {
-    /// CUDA: also measure each launch of a decoding step after the prompt, beside what the memory gives.
+    /// CUDA: also measure each launch of a decoding step after the prompts, beside what the memory gives.
     #[arg(long)]
     profile: bool,
     /// What the memory gives in TB/s [default: measured].
@@ -45,24 +45,29 @@ impl ProfileArguments {
         }
     }
 
-    /// Decodes `prompt` random tokens and measures the step after them.
+    /// Decodes `prompt` random tokens of every sequence and measures the step after them.
     pub fn run(&self, model: &Model, options: &EngineOptions, prompt: usize) -> Result<Roofline, Failure> {
         let mut decoder = CudaDecoder::new(model, options)?;
         let roof = self.measure_roof(&decoder)?;
         let mut random = SplitMix64::new(1);
         let n_vocab = model.config().n_vocab as u64;
-        let mut row = |position: usize| Row {
+        let mut row = |position: usize, sequence: usize| Row {
             token: (random.next_u64() % n_vocab) as u32,
             position: position as u32,
-            sequence: 0,
+            sequence: sequence as u32,
         };
         let positions: Vec<usize> = (0..prompt).collect();
-        for chunk in positions.chunks(options.max_rows) {
-            let rows: Vec<Row> = chunk.iter().map(|&position| row(position)).collect();
-            decoder.step(&rows, Output::Cache)?;
+        let sequences = 0..options.n_sequences;
+        for sequence in sequences.clone() {
+            for chunk in positions.chunks(options.max_rows) {
+                let rows: Vec<Row> = chunk.iter().map(|&position| row(position, sequence)).collect();
+                decoder.step(&rows, Output::Cache)?;
+            }
         }
         let context = prompt as u64 + 1;
-        let profile = decoder.profile(&[row(prompt)], Output::LastArgmax, ProfileOptions::at(context))?;
+        let rows: Vec<Row> = sequences.map(|sequence| row(prompt, sequence)).collect();
+        let output = if rows.len() == 1 { Output::LastArgmax } else { Output::AllArgmax };
+        let profile = decoder.profile(&rows, output, ProfileOptions::at(context))?;
         let roofline =
             Roofline { model: model.name().to_owned(), gpu: decoder.device_name()?, context, roof, profile };
         if let Some(path) = &self.svg {
