@@ -7,6 +7,7 @@ mod q5_k;
 mod q6_k;
 mod q8_0;
 mod scalar;
+pub(crate) mod tile;
 mod weight;
 
 use ptx_builder::{B32, KernelBuilder, Reg, S32};

@@ -1,9 +1,10 @@
 //! Q4_0: for 32 columns, 16 bytes of nibbles; an f16 scale. A weight is `d * (q - 8)`; the low nibbles are the first 16
 //! columns, the high ones the others.
 
-use ptx_builder::{F32, KernelBuilder, Reg};
+use ptx_builder::{B32, F32, KernelBuilder, MmaShape, Reg};
 
 use super::partition::{BitFields, Partition, Run, own, shared, stream};
+use super::tile::{self, Products, TileRow, Turn};
 use super::weight::{Q8Activations, Q8Part, Raw, biased_byte};
 
 /// One part.
@@ -45,7 +46,45 @@ pub(super) fn q8_part(k: &mut KernelBuilder, raw: &Raw) -> Q8Part {
 pub(super) fn dot_q8(k: &mut KernelBuilder, part: &Q8Part, x: &Q8Activations, sum: Reg<F32>) -> Reg<F32> {
     let dot = super::dot(k, &part.words, &x.words);
     let dot = k.cvt::<F32>(dot);
-    let scaled = k.mul::<F32>(x.groups[0], dot);
-    let centred = k.fma::<F32>(x.groups[1], -8.0f32, scaled);
-    k.fma::<F32>(part.scales[0], centred, sum)
+    accumulate(k, part.scales[0], [x.groups[0], x.groups[1]], dot, sum)
+}
+
+fn accumulate(
+    k: &mut KernelBuilder,
+    d: Reg<F32>,
+    [d_x, sum_x]: [Reg<F32>; 2],
+    dot: Reg<F32>,
+    sum: Reg<F32>,
+) -> Reg<F32> {
+    let scaled = k.mul::<F32>(d_x, dot);
+    let centred = k.fma::<F32>(sum_x, -8.0f32, scaled);
+    k.fma::<F32>(d, centred, sum)
+}
+
+/// The products of each part. A word's low nibbles are four columns, the high ones the columns 16 on.
+pub(super) fn tile(k: &mut KernelBuilder, turn: &Turn, row: &TileRow) -> Vec<Products> {
+    let d = tile::four_halves(k, turn, row, 1);
+    let [quants, x] = [turn.row, turn.x].map(|at| k.mad(turn.t, 4, at));
+    let zero = k.imm::<F32>(0.0);
+    let mut parts = Vec::new();
+    let mut groups = None;
+    for part in 0..tile::TURN_PARTS {
+        let rows = [0, 1].map(|which| {
+            let word = k.ld_shared::<B32>(quants + (row.plane(which, 0) + 16 * part as i32));
+            [0, 1].map(|run| super::nibbles(k, word, run))
+        });
+        let x = [0, 16].map(|col| k.ld_shared::<B32>(x + (32 * part + col) as i32));
+        let dots = tile::dots(k, MmaShape::M16N8K32S8, rows, x);
+        if part % 2 == 0 {
+            groups = Some(tile::two_groups(k, turn, part));
+        }
+        let Some(groups) = &groups else { continue };
+        parts.push(tile::each(|weights, b, i| {
+            let dot = k.sub::<F32>(dots[i], tile::EXACT);
+            let pair = 2 * (part as usize % 2);
+            let group = [groups[b][pair], groups[b][pair + 1]];
+            accumulate(k, d[weights][part as usize], group, dot, zero)
+        }));
+    }
+    parts
 }

@@ -3,9 +3,10 @@
 //!
 //! The nibbles are four groups of 32 bytes: the low ones of group `g` are sub-block `2g`, the high ones `2g + 1`.
 
-use ptx_builder::{B32, F16, F32, KernelBuilder, Pred, Reg, S32, U32};
+use ptx_builder::{B32, F16, F32, KernelBuilder, MmaShape, Pred, Reg, S32, U32};
 
 use super::partition::{BitFields, Partition, Run, field, own, shared, stream};
+use super::tile::{self, Products, Scale, TileRow, Turn};
 use super::weight::{Q8Activations, Q8Part, Raw, biased_byte};
 
 const LOW_NIBBLES: u32 = 0x0f0f_0f0f;
@@ -62,16 +63,21 @@ fn header(k: &mut KernelBuilder, sub_blocks: SubBlocks, words: &[Reg<B32>]) -> H
     let [d, dmin] = k.unpack32::<F16>(halves);
     let [d, dmin] = [k.f16_to_f32(d), k.f16_to_f32(dmin)];
     let mut four = |low: Reg<B32>, by: u32| {
-        let simple = k.and::<B32>(low, 0x3f3f_3f3fu32);
-        let fours = if by == 0 { s8 } else { k.shr::<B32>(s8, by) };
-        let fours = k.and::<B32>(fours, LOW_NIBBLES);
-        let twos = k.shr::<B32>(low, 2u32);
-        let twos = k.and::<B32>(twos, 0x3030_3030u32);
-        let split = k.or::<B32>(fours, twos);
+        let [simple, split] = eight(k, low, s8, by);
         let four = k.selp::<B32>(sub_blocks.upper, split, simple);
         k.shr::<B32>(four, sub_blocks.shift)
     };
     Header { d, dmin, scales: four(s0, 0), mins: four(s4, 4) }
+}
+
+/// The scales of sub-blocks 0 to 3 and 4 to 7, for `by` 0 and their word `low`; for `by` 4 and theirs the minima.
+fn eight(k: &mut KernelBuilder, low: Reg<B32>, s8: Reg<B32>, by: u32) -> [Reg<B32>; 2] {
+    let simple = k.and::<B32>(low, 0x3f3f_3f3fu32);
+    let fours = if by == 0 { s8 } else { k.shr::<B32>(s8, by) };
+    let fours = k.and::<B32>(fours, LOW_NIBBLES);
+    let twos = k.shr::<B32>(low, 2u32);
+    let twos = k.and::<B32>(twos, 0x3030_3030u32);
+    [simple, k.or::<B32>(fours, twos)]
 }
 
 /// `d * scale` and `-dmin * min` of the first sub-block, then of the second, all exact. `words` is the header.
@@ -140,19 +146,133 @@ pub(super) fn dot_q8(
     sum: Reg<F32>,
     second: f32,
 ) -> Reg<F32> {
-    let [d_0, sum_0, d_1, sum_1] = [0, 1, 2, 3].map(|i| x.groups[i]);
-    let d_1 = if second == 1.0 { d_1 } else { k.mul::<F32>(d_1, second) };
     let mut scaled = |run: usize| {
         let zero = k.imm::<S32>(0);
         let dot = super::dot_unsigned(k, &part.words[8 * run..][..8], &x.words[8 * run..][..8], zero);
         let scaled = k.mul::<S32>(part.integer_scales[run], dot);
         k.cvt::<F32>(scaled)
     };
-    let (scaled_0, scaled_1) = (scaled(0), scaled(1));
-    let dots = k.mul::<F32>(d_0, scaled_0);
-    let dots = k.fma::<F32>(d_1, scaled_1, dots);
-    let mins = k.mul::<F32>(part.scales[2], sum_0);
-    let mins = k.fma::<F32>(part.scales[3], sum_1, mins);
-    let sum = k.fma::<F32>(part.scales[0], dots, sum);
-    k.fma::<F32>(part.scales[1], mins, sum)
+    let scaled = [scaled(0), scaled(1)];
+    let groups = groups(k, [0, 1, 2, 3].map(|i| x.groups[i]), second);
+    accumulate(k, [0, 1, 2, 3].map(|i| part.scales[i]), groups, scaled, sum)
+}
+
+/// The pairs `(d, d * sum)` of a part's two groups, the second `d` times `second`.
+fn groups(k: &mut KernelBuilder, [d_0, sum_0, d_1, sum_1]: [Reg<F32>; 4], second: f32) -> [Reg<F32>; 4] {
+    let d_1 = if second == 1.0 { d_1 } else { k.mul::<F32>(d_1, second) };
+    [d_0, sum_0, d_1, sum_1]
+}
+
+/// `scales` are `d`, `-dmin` and the two minima.
+fn accumulate(
+    k: &mut KernelBuilder,
+    scales: [Reg<F32>; 4],
+    [d_0, sum_0, d_1, sum_1]: [Reg<F32>; 4],
+    scaled: [Reg<F32>; 2],
+    sum: Reg<F32>,
+) -> Reg<F32> {
+    let dots = k.mul::<F32>(d_0, scaled[0]);
+    let dots = k.fma::<F32>(d_1, scaled[1], dots);
+    let mins = k.mul::<F32>(scales[2], sum_0);
+    let mins = k.fma::<F32>(scales[3], sum_1, mins);
+    let sum = k.fma::<F32>(scales[0], dots, sum);
+    k.fma::<F32>(scales[1], mins, sum)
+}
+
+/// Where the fifth bits of quants are, if they have one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fifth {
+    Absent,
+    InPlane(usize),
+}
+
+/// A header that a lane has for all parts of a block.
+struct WholeHeader {
+    d: Reg<F32>,
+    minus_dmin: Reg<F32>,
+    /// Of sub-blocks 0 to 3, and of 4 to 7.
+    scales: [Reg<B32>; 2],
+    mins: [Reg<B32>; 2],
+}
+
+impl WholeHeader {
+    fn new(k: &mut KernelBuilder, [halves, s0, s4, s8]: [Reg<B32>; 4]) -> Self {
+        let [d, dmin] = k.unpack32::<F16>(halves).map(|half| k.f16_to_f32(half));
+        let minus_dmin = k.neg::<F32>(dmin);
+        Self { d, minus_dmin, scales: eight(k, s0, s8, 0), mins: eight(k, s4, s8, 4) }
+    }
+
+    /// The scales of a part's sub-blocks, and what [`accumulate`] wants.
+    fn of_part(&self, k: &mut KernelBuilder, part: usize) -> ([Scale; 2], [Reg<F32>; 4]) {
+        let mut bytes = |words: [Reg<B32>; 2]| {
+            [0, 1].map(|i| biased_byte(k, words[part / 2], 2 * (part as u32 % 2) + i, 0))
+        };
+        let (scales, mins) = (bytes(self.scales), bytes(self.mins));
+        (scales.map(|scale| Scale::new(k, scale)), [self.d, self.minus_dmin, mins[0], mins[1]])
+    }
+}
+
+/// The products of each part, of one block. A lane's words are eight columns of both sub-blocks.
+pub(super) fn tile(k: &mut KernelBuilder, turn: &Turn, row: &TileRow, fifth: Fifth) -> Vec<Products> {
+    let header = row.planes.len() - 1;
+    let headers = [0, 1].map(|which| {
+        let words = k.ld_shared_v4::<B32>(turn.row + row.plane(which, header));
+        WholeHeader::new(k, words)
+    });
+    // The first 16 columns of each sub-block are in the first half of the block's quants, the others in the second.
+    let (half, odd) = (k.shr::<U32>(turn.t, 1u32), k.and::<U32>(turn.t, 1u32));
+    let quants = k.mad::<U32>(half, 64, turn.row);
+    let quants = k.mad::<U32>(odd, 8, quants);
+    let x = k.mad::<U32>(turn.t, 8, turn.x);
+    let high = match fifth {
+        Fifth::Absent => None,
+        Fifth::InPlane(plane) => {
+            let at = k.mad::<U32>(turn.t, 8, turn.row);
+            Some([0, 1].map(|which| k.ld_shared_v2::<B32>(at + row.plane(which, plane))))
+        }
+    };
+    // Without a fifth bit high nibbles stay where they are, as in `q8_part`.
+    let second = if high.is_some() { 1.0 } else { 0.0625 };
+    let zero = k.imm::<F32>(0.0);
+    let mut parts = Vec::new();
+    for part in 0..tile::TURN_PARTS as usize {
+        let at = |which| row.plane(which, 0) + 16 * part as i32;
+        let words = [0, 1].map(|which| k.ld_shared_v2::<B32>(quants + at(which)));
+        let dots = [0usize, 1].map(|run| {
+            let x = k.ld_shared_v2::<B32>(x + (64 * part + 32 * run) as i32);
+            let quant = |which: usize, word: usize| match &high {
+                None => k.and::<B32>(words[which][word], if run == 0 { LOW_NIBBLES } else { !LOW_NIBBLES }),
+                Some(high) => {
+                    let low = super::nibbles(k, words[which][word], run);
+                    let bit = fifth_bit(k, high[which][word], 2 * part + run);
+                    k.or::<B32>(low, bit)
+                }
+            };
+            let rows = rows(quant);
+            tile::dots(k, MmaShape::M16N8K32U8S8, rows, x)
+        });
+        let scales = [0, 1].map(|which: usize| headers[which].of_part(k, part));
+        let pairs = tile::two_groups(k, turn, 2 * part as u32).map(|pairs| groups(k, pairs, second));
+        parts.push(tile::each(|weights, b, i| {
+            let (sub_blocks, rest) = &scales[weights];
+            let scaled = [0, 1].map(|run| sub_blocks[run].times(k, dots[run][i]));
+            accumulate(k, *rest, pairs[b], scaled, zero)
+        }));
+    }
+    parts
+}
+
+/// Two words of rows `g` and `g + 8`.
+fn rows(mut word: impl FnMut(usize, usize) -> Reg<B32>) -> [[Reg<B32>; 2]; 2] {
+    [[word(0, 0), word(0, 1)], [word(1, 0), word(1, 1)]]
+}
+
+/// Bit `sub_block` of each byte, where the fifth bit of a quant belongs.
+fn fifth_bit(k: &mut KernelBuilder, word: Reg<B32>, sub_block: usize) -> Reg<B32> {
+    let shifted = match sub_block as u32 {
+        4 => word,
+        bit @ 0..4 => k.shl::<B32>(word, 4 - bit),
+        bit => k.shr::<B32>(word, bit - 4),
+    };
+    k.and::<B32>(shifted, 0x1010_1010u32)
 }

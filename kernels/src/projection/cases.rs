@@ -35,7 +35,7 @@ const Q8: ElementType = ElementType::Q8_0;
 pub(crate) fn catalogue() -> Vec<Box<dyn Kernel>> {
     let mut kernels: Vec<Box<dyn Kernel>> = Vec::new();
     for element in QUANTISED {
-        for batch in [1, 4] {
+        for batch in [1, 3, 8] {
             kernels.push(boxed(ResidualProjection::new(element, (64, 512), batch, false)));
             kernels.push(boxed(GatedProjection::new(element, (64, 512), batch, EPS)));
             kernels.push(boxed(Head::new(element, (64, 512), batch, EPS)));
@@ -43,6 +43,7 @@ pub(crate) fn catalogue() -> Vec<Box<dyn Kernel>> {
     }
     for (style, bias) in [(RopeStyle::Interleaved, false), (RopeStyle::NeoX, true)] {
         kernels.push(boxed(AttentionInput::new(small_attention(style, bias, 3))));
+        kernels.push(boxed(AttentionInput::new(small_attention(style, bias, 8))));
     }
     let model = |n_heads, n_kv_heads, head_dim, style, bias| AttentionInputShape {
         batch: 1,
@@ -70,8 +71,14 @@ pub(crate) fn catalogue() -> Vec<Box<dyn Kernel>> {
         kernels.push(boxed(ResidualProjection::new(Q6, (cols, hidden), 1, false)));
         kernels.push(boxed(Head::new(Q6, (vocab, cols), 1, EPS)));
     }
-    for batch in [2, 4] {
+    for batch in [2, 4, 8] {
+        let model = model(32, 8, 128, RopeStyle::Interleaved, false);
+        kernels.push(boxed(AttentionInput::new(AttentionInputShape { batch, ..model })));
+        kernels.push(boxed(ResidualProjection::new(Q4, (4096, 4096), batch, false)));
         kernels.push(boxed(GatedProjection::new(Q4, (14336, 4096), batch, EPS)));
+        kernels.push(boxed(ResidualProjection::new(Q4, (4096, 14336), batch, false)));
+        kernels.push(boxed(ResidualProjection::new(Q6, (4096, 14336), batch, false)));
+        kernels.push(boxed(Head::new(Q6, (128_256, 4096), batch, EPS)));
     }
     kernels
 }
@@ -101,7 +108,21 @@ fn small_attention(style: RopeStyle, bias: bool, batch: usize) -> AttentionInput
 pub(crate) fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     // Rows, columns, batch: one unit; several warps a row; a last step for some lanes; more units than slots.
-    let shapes = [(2, 256, 1), (38, 768, 4), (64, 1536, 2), (6, 8960, 3), (3000, 256, 1), (4228, 512, 4)];
+    // On tensor cores: less than a tile; a last tile that is not full; rows of several items and warps, the last ones not
+    // full; more tiles than blocks.
+    let shapes = [
+        (2, 256, 1),
+        (38, 768, 3),
+        (64, 1536, 2),
+        (6, 8960, 3),
+        (3000, 256, 1),
+        (4228, 512, 2),
+        (2, 256, 8),
+        (38, 768, 4),
+        (64, 1536, 8),
+        (10, 8960, 7),
+        (4228, 512, 5),
+    ];
     for (seed, (rows, cols, batch)) in (0..).zip(shapes) {
         for element in QUANTISED {
             let data = Data::new(element, rows, cols, batch, seed);
@@ -117,7 +138,7 @@ pub(crate) fn cases() -> Vec<Case> {
     let positions = [19, 0, 7, 19, 20, 23, 24, u32::MAX];
     let sequences = [2, 0, 1, 0, 1, 0, 2, 1];
     for style in [RopeStyle::Interleaved, RopeStyle::NeoX] {
-        for (bias, rows) in [(false, 0..1), (true, 0..4), (true, 4..8)] {
+        for (bias, rows) in [(false, 0..1), (true, 0..3), (true, 4..8), (true, 0..8)] {
             let shape = small_attention(style, bias, rows.len());
             cases.push(attention(shape, &positions[rows.clone()], &sequences[rows.clone()], rows));
         }
@@ -153,19 +174,26 @@ pub(crate) fn invariances() -> Vec<Invariance> {
         invariances.push(Invariance { name, left, right, param, left_bytes, right_bytes: 0..features * 4 });
     };
     for element in QUANTISED {
-        let data = Data::new(element, 70, 1536, 4, 3);
-        for row in [0, 3] {
+        let data = Data::new(element, 70, 1536, 8, 3);
+        for (batch, row) in [(3, 0), (3, 2), (4, 3), (5, 4), (8, 0), (8, 7)] {
             let one = row..row + 1;
-            add(70, 4, row, "y", data.residual(true, 0..4), data.residual(true, one.clone()));
-            add(70, 4, row, "y", data.gated(0..4), data.gated(one.clone()));
-            add(70, 4, row, "y", data.head(0..4), data.head(one));
+            add(70, batch, row, "y", data.residual(true, 0..batch), data.residual(true, one.clone()));
+            add(70, batch, row, "y", data.gated(0..batch), data.gated(one.clone()));
+            add(70, batch, row, "y", data.head(0..batch), data.head(one));
+        }
+        let long = Data::new(element, 18, 14336, 8, 5);
+        for (batch, row) in [(2, 1), (8, 6)] {
+            let alone = long.residual(false, row..row + 1);
+            add(18, batch, row, "y", long.residual(false, 0..batch), alone);
         }
     }
     let case = |rows: std::ops::Range<usize>| {
         let shape = small_attention(RopeStyle::NeoX, true, rows.len());
-        attention(shape, &[3, 5, 19][rows.clone()], &[0, 1, 2][rows.clone()], rows)
+        let (positions, sequences) = ([3, 5, 19, 1, 2, 4, 8, 9], [0, 1, 2, 0, 0, 1, 1, 2]);
+        attention(shape, &positions[rows.clone()], &sequences[rows.clone()], rows)
     };
     add(128, 3, 2, "q", case(0..3), case(2..3));
+    add(128, 8, 2, "q", case(0..8), case(2..3));
     invariances
 }
 

@@ -4,9 +4,14 @@
 //! groups of `W` neighbouring warps that share each row. `W` fixes the order in which a row is summed: it follows from the
 //! matrices alone, so that an activation row gives the same bits in every batch and on every device. The number of blocks
 //! orders nothing.
+//!
+//! With several activation rows eight units are a *tile*, and a warp takes *items* of it: 8, 16 or 32 parts of every row,
+//! whose sums are whole branches of the tree in which the lanes of a warp are summed.
 
 use super::Segment;
 use super::stage::Stage;
+use super::tiles::{TILE_UNITS, UNIT_BYTES};
+use crate::blocks::tile::TURN_PARTS;
 use crate::support::WARP;
 
 /// Blocks of a launch: one for each processor of the largest devices (132 on an H200). Every block prepares the
@@ -30,60 +35,110 @@ const MOST_STEPS: u32 = 8;
 /// Bytes of shared memory for the sums of a block's units.
 const SUMS: u32 = 8 << 10;
 
+/// The same for those of tiles.
+const TILE_SUMS: u32 = 60 << 10;
+
+/// Turns of an item.
+const ITEM_TURNS: [u32; 3] = [2, 4, 8];
+
 /// The spread of one projection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Spread {
-    /// `W`: warps that share a unit.
+    /// `W`: sums of 32 parts of a row that are added in order.
     pub(super) warps_per_unit: u32,
-    /// Units that a block works on side by side.
-    pub(super) slots: u32,
+    /// Warps of a block.
+    pub(super) warps: u32,
     /// Blocks of each segment, in order.
     pub(super) blocks: Vec<u32>,
+    /// Where tensor cores multiply: how.
+    pub(super) items: Option<Items>,
 }
 
-/// The units of a block, of which some blocks have one less.
+/// What a warp takes of a tile at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Items {
+    /// At most, a power of two up to 8.
+    pub(super) turns: u32,
+}
+
+impl Items {
+    /// Items of a row of `turns` turns.
+    pub(super) const fn of_row(self, turns: u32) -> u32 {
+        turns.div_ceil(self.turns)
+    }
+
+    /// Items that make up 32 parts.
+    pub(super) const fn of_warp(self) -> u32 {
+        WARP / TURN_PARTS / self.turns
+    }
+}
+
+/// The units of a block, of which some blocks have one less, or one tile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Share {
-    /// Units of every block.
+    /// Units of every block, or tiles.
     pub(super) least: u32,
     /// So many blocks, the first ones, have another.
     pub(super) longer: u32,
+    /// Units that are dealt out together.
+    pub(super) together: u32,
 }
 
 impl Spread {
     /// The spread of `segments` over rows of activations; `None` if these are too long.
     pub(super) fn new(segments: &[Segment], stage: Stage) -> Option<Self> {
-        let Stage { cols, batch, .. } = stage;
-        let parts = |segment: &Segment| segment.format.partition(cols).parts_of_row(cols);
-        let lanes = segments.iter().map(parts).max()?;
-        let warps_per_unit = lanes.div_ceil(WARP).clamp(1, MOST_PER_UNIT);
-        if lanes.div_ceil(WARP * warps_per_unit) > MOST_STEPS {
+        let warps_per_unit = warps_per_unit(segments, stage.cols)?;
+        if most_parts(segments, stage.cols)?.div_ceil(WARP * warps_per_unit) > MOST_STEPS {
             return None;
         }
-        let bytes = |segment: &Segment| segment.matrix_bytes * segment.names.matrices.len() as u64;
-        let all: u64 = segments.iter().map(bytes).sum();
-        let sums = 2 * batch.next_power_of_two() * warps_per_unit * 4;
-        let blocks = |segment: &Segment| {
-            let proportional = (bytes(segment) * u64::from(BLOCKS) / all.max(1)) as u32;
-            let fitting = segment.units.div_ceil((SUMS / sums).max(1));
-            let rounded = fitting.div_ceil(BLOCKS) * BLOCKS;
-            let wanted = if fitting > proportional { rounded } else { proportional };
-            let worth = bytes(segment).div_ceil(BLOCK_BYTES) as u32;
-            wanted.min(worth).clamp(1, segment.units)
-        };
-        let blocks: Vec<u32> = segments.iter().map(blocks).collect();
+        let sums = 2 * stage.batch.next_power_of_two() * warps_per_unit * 4;
+        let blocks = blocks(segments, 1, (SUMS / sums).max(1));
         let units = segments.iter().zip(&blocks).map(|(segment, &blocks)| {
             let units = segment.units.div_ceil(blocks);
             let worth = (bytes(segment) / u64::from(blocks * warps_per_unit)).div_ceil(WARP_BYTES) as u32;
             units.min(worth)
         });
         let wanted = units.max()?.max(stage.items().div_ceil(warps_per_unit));
-        Some(Self { warps_per_unit, slots: wanted.min(WARPS / warps_per_unit).max(1), blocks })
+        let warps = wanted.min(WARPS / warps_per_unit).max(1) * warps_per_unit;
+        Some(Self { warps_per_unit, warps, blocks, items: None })
+    }
+
+    /// The spread over tensor cores, with `warps` warps a block; `None` if the rows are too long.
+    pub(super) fn of_tiles(segments: &[Segment], cols: u32, warps: u32) -> Option<Self> {
+        let warps_per_unit = warps_per_unit(segments, cols)?;
+        let parts = most_parts(segments, cols)?;
+        if parts > WARP * warps_per_unit {
+            return None;
+        }
+        let mut last = None;
+        for turns in ITEM_TURNS {
+            let items = Items { turns };
+            let tile_sums = TILE_UNITS * items.of_row(parts.div_ceil(TURN_PARTS)) * UNIT_BYTES;
+            let fitting = (TILE_SUMS / tile_sums).max(1);
+            let blocks = blocks(segments, TILE_UNITS, fitting);
+            let few = blocks.iter().sum::<u32>() <= BLOCKS;
+            last = Some(Self { warps_per_unit, warps, blocks, items: Some(items) });
+            if few {
+                break;
+            }
+        }
+        last
+    }
+
+    /// Units that a block's warps work on side by side, one activation row or a few at a time.
+    pub(super) const fn slots(&self) -> u32 {
+        self.warps / self.warps_per_unit
+    }
+
+    /// Sums of a row: one of each warp that shares it, or of each item.
+    pub(super) fn sums_of_row(&self, segment: &Segment, cols: u32) -> u32 {
+        let parts = segment.format.partition(cols).parts_of_row(cols);
+        self.items.map_or(self.warps_per_unit, |items| items.of_row(parts.div_ceil(TURN_PARTS)))
     }
 
     /// Warps of a block.
     pub(super) const fn warps(&self) -> u32 {
-        self.slots * self.warps_per_unit
+        self.warps
     }
 
     /// Threads of a block.
@@ -98,13 +153,44 @@ impl Spread {
 
     /// The units of a block of segment `index`.
     pub(super) fn share(&self, segment: &Segment, index: usize) -> Share {
-        Share { least: segment.units / self.blocks[index], longer: segment.units % self.blocks[index] }
+        let together = if self.items.is_some() { TILE_UNITS } else { 1 };
+        let (shares, blocks) = (segment.units.div_ceil(together), self.blocks[index]);
+        Share { least: shares / blocks, longer: shares % blocks, together }
     }
+}
+
+/// The most parts of a row.
+fn most_parts(segments: &[Segment], cols: u32) -> Option<u32> {
+    segments.iter().map(|segment| segment.format.partition(cols).parts_of_row(cols)).max()
+}
+
+fn warps_per_unit(segments: &[Segment], cols: u32) -> Option<u32> {
+    most_parts(segments, cols).map(|parts| parts.div_ceil(WARP).clamp(1, MOST_PER_UNIT))
+}
+
+/// Bytes of a segment's weights.
+const fn bytes(segment: &Segment) -> u64 {
+    segment.matrix_bytes * segment.names.matrices.len() as u64
+}
+
+/// The blocks of each segment, whose units are dealt out `together`, at most `fitting` such shares a block.
+fn blocks(segments: &[Segment], together: u32, fitting: u32) -> Vec<u32> {
+    let all: u64 = segments.iter().map(bytes).sum();
+    let blocks = segments.iter().map(|segment| {
+        let shares = segment.units.div_ceil(together);
+        let proportional = (bytes(segment) * u64::from(BLOCKS) / all.max(1)) as u32;
+        let needed = shares.div_ceil(fitting);
+        let rounded = needed.div_ceil(BLOCKS) * BLOCKS;
+        let wanted = if needed > proportional { rounded } else { proportional };
+        let worth = bytes(segment).div_ceil(BLOCK_BYTES) as u32;
+        wanted.min(worth).clamp(1, shares)
+    });
+    blocks.collect()
 }
 
 impl Share {
     /// The most units of a block.
     pub(super) const fn most(self) -> u32 {
-        self.least + (self.longer > 0) as u32
+        (self.least + (self.longer > 0) as u32) * self.together
     }
 }

@@ -21,7 +21,8 @@
 //! | `geometry` | warps and blocks |
 //! | `stage` | norm and quantisation |
 //! | `ring` | weights on their way |
-//! | `product` | weights times activations |
+//! | `product` | weights times activations, lane by lane |
+//! | `tiles` | the same for several activation rows, on tensor cores |
 //! | `epilogue` | what becomes of the sums |
 //! | `reference` | the same in plain Rust |
 
@@ -33,11 +34,13 @@ mod reference;
 mod ring;
 mod shape;
 mod stage;
+mod tiles;
 
-use ptx_builder::{ArrayRef, F32, KernelBuilder, Module, Reg, Target, U32, U64};
+use ptx_builder::{ArrayRef, B32, F32, KernelBuilder, Module, Reg, Target, U32, U64};
 use tensor_formats::ElementType;
 
 use crate::blocks::WeightFormat;
+use crate::blocks::tile::TILE_BATCH;
 use crate::cache::Cache;
 use crate::emit;
 use crate::support::{WARP, f32_param, u32_param};
@@ -49,10 +52,11 @@ use product::{Product, Sums, Thread, Units};
 pub use reference::AttentionInputs;
 pub use shape::{AttentionInput, AttentionInputShape, GatedProjection, Head, ResidualProjection};
 use stage::Stage;
+use tiles::{Lane, Range, Tiles};
 
 /// The largest number of activation rows of one launch. Long rows of some types take fewer: rings and activations lie in
 /// shared memory together.
-pub const MAX_BATCH: usize = 4;
+pub const MAX_BATCH: usize = 8;
 
 /// A kernel of this family: segments that share their activations.
 #[derive(Debug, Clone, PartialEq)]
@@ -236,7 +240,10 @@ impl Projection {
             Destination::Cache(cache) => Some(cache.stored.rounds_from()),
             Destination::Rows | Destination::Gated => None,
         });
-        caches.max().unwrap_or(ring::MIN_TARGET).max(ring::MIN_TARGET)
+        // What one block has of shared memory.
+        let roomy = self.geometry().dynamic_shared > shape::MOST_SHARED;
+        let shared = if roomy { Target::SM_90 } else { ring::MIN_TARGET };
+        caches.max().unwrap_or(shared).max(shared)
     }
 
     fn emit(&self, kernel: &dyn Kernel, target: Target) -> Result<Module, KernelError> {
@@ -259,17 +266,19 @@ impl Projection {
 
     /// Activation rows as the sums have them.
     const fn sum_rows(&self) -> u32 {
-        self.stage.batch.next_power_of_two()
+        if self.stage.tiles { TILE_BATCH } else { self.stage.batch.next_power_of_two() }
     }
 
     /// Bytes of the sums of one unit.
-    const fn unit_sums_bytes(&self) -> u32 {
-        2 * self.sum_rows() * self.spread.warps_per_unit * 4
+    fn unit_sums_bytes(&self, segment: &Segment) -> u32 {
+        2 * self.sum_rows() * self.spread.sums_of_row(segment, self.stage.cols) * 4
     }
 
     fn sums_bytes(&self) -> u32 {
-        let units = self.segments.iter().enumerate().map(|(i, segment)| self.spread.share(segment, i).most());
-        units.max().unwrap_or(0) * self.unit_sums_bytes()
+        let of = |(i, segment): (usize, &Segment)| {
+            self.spread.share(segment, i).most() * self.unit_sums_bytes(segment)
+        };
+        self.segments.iter().enumerate().map(of).max().unwrap_or(0)
     }
 
     /// Emits the segments from `index` on, each for its own blocks.
@@ -310,22 +319,39 @@ impl Projection {
         let start = k.mad(block, share.least, longer_before);
         let longer = k.lt(block, share.longer);
         let count = k.selp(longer, share.least + 1, share.least);
-        let units = Units { end: k.add(start, count), stride: spread.slots };
+        let (start, count) = match share.together {
+            1 => (start, count),
+            together => {
+                let (start, count) = (k.mul(start, together), k.mul(count, together));
+                let left = k.sub(segment.units, start);
+                (start, k.min(count, left))
+            }
+        };
 
         let (warp, lane_in_warp) = emit::warp_and_lane(k);
-        let slot = k.div(warp, spread.warps_per_unit);
-        let warp_of_slot = k.rem(warp, spread.warps_per_unit);
-        let thread = Thread {
-            warp: warp_of_slot,
-            lane: k.mad(warp_of_slot, WARP, lane_in_warp),
-            lane_in_warp,
-            ring: k.mad(warp, self.ring_bytes, shared.rings),
-        };
+        let ring = k.mad(warp, self.ring_bytes, shared.rings);
         k.comment("the first weights do not wait for anything");
         let matrices: Vec<_> = segment.names.matrices.iter().filter_map(|name| pointer(name)).collect();
-        let product = Product::new(k, segment, (stage, spread, self.ring_bytes), &matrices, thread);
-        let unit = k.add(start, slot);
-        product.begin(k, unit, units);
+        let multiply = match spread.items {
+            None => {
+                let slot = k.div(warp, spread.warps_per_unit);
+                let warp = k.rem(warp, spread.warps_per_unit);
+                let lane = k.mad(warp, WARP, lane_in_warp);
+                let thread = Thread { warp, lane, lane_in_warp, ring };
+                let product = Product::new(k, segment, (stage, spread, self.ring_bytes), &matrices, thread);
+                let units = Units { end: k.add(start, count), stride: spread.slots() };
+                let unit = k.add(start, slot);
+                product.begin(k, unit, units);
+                Multiply::Dots { product, thread, unit, units }
+            }
+            Some(items) => {
+                let how = (stage, items, spread.warps(), self.ring_bytes);
+                let lane = Lane { warp, lane: lane_in_warp, ring };
+                let tiles = Tiles::new(k, segment, how, (&matrices, Range { start, count }), lane);
+                tiles.begin(k);
+                Multiply::Tiles(tiles)
+            }
+        };
         let norm = pointer("norm");
         let weights = stage.preload(k, spread.warps(), norm);
         emit::wait(k);
@@ -356,23 +382,30 @@ impl Projection {
             finisher.fetch(k, unit)
         });
 
-        let sums: Sums = [0, 1]
-            .map(|row| (0..stage.batch).map(|b| k.named_var::<F32>(&format!("sum{row}_{b}"), 0.0)).collect());
-        k.for_range(unit, units.end, units.stride, |k, unit| {
-            sums.iter().flatten().for_each(|&sum| k.set(sum, 0.0));
-            product.unit_products(k, staged, (unit, units), &sums);
-            let unit = k.sub(unit, start);
-            let at = k.mad(unit, self.unit_sums_bytes(), shared.sums);
-            let at = k.mad(warp_of_slot, 2 * self.sum_rows() * 4, at);
-            self.leave(k, &sums, lane_in_warp, at);
-        });
+        let unit_bytes = self.unit_sums_bytes(segment);
+        match multiply {
+            Multiply::Dots { product, thread, unit, units } => {
+                let sums: Sums = [0, 1].map(|row| {
+                    (0..stage.batch).map(|b| k.named_var::<F32>(&format!("sum{row}_{b}"), 0.0)).collect()
+                });
+                k.for_range(unit, units.end, units.stride, |k, unit| {
+                    sums.iter().flatten().for_each(|&sum| k.set(sum, 0.0));
+                    product.unit_products(k, staged, (unit, units), &sums);
+                    let unit = k.sub(unit, start);
+                    let at = k.mad(unit, unit_bytes, shared.sums);
+                    let at = k.mad(thread.warp, 2 * self.sum_rows() * 4, at);
+                    self.leave(k, &sums, lane_in_warp, at);
+                });
+            }
+            Multiply::Tiles(tiles) => tiles.run(k, staged, (shared.sums, unit_bytes)),
+        }
         let factor = stage.factor(k, shared, row);
         k.barrier();
 
         let finish = |k: &mut KernelBuilder, index: Reg<U32>, ahead: Option<&Fetched>| {
             let unit = k.add(start, index);
-            let at = k.mad(index, self.unit_sums_bytes(), shared.sums);
-            let totals = self.totals(k, at, row);
+            let at = k.mad(index, unit_bytes, shared.sums);
+            let totals = self.totals(k, segment, at, row);
             let totals = match factor {
                 Some(factor) => totals.map(|total| k.mul(total, factor)),
                 None => totals,
@@ -402,39 +435,60 @@ impl Projection {
             let padded = row.iter().chain(last).take(self.sum_rows() as usize);
             values.extend(padded.map(|&sum| k.get(sum)));
         }
-        let lanes_each = WARP / values.len() as u32;
+        // Lane `l` has the value whose number is `l` backwards.
+        let bits = values.len().ilog2();
         let total = warp_sums(k, values, lane);
-        let place = k.shr(lane, lanes_each.ilog2());
-        let within = k.and(lane, lanes_each - 1);
-        let writes = k.eq(within, 0);
+        let place = k.brev(lane.cast::<B32>()).cast::<U32>();
+        let place = k.shr(place, 32 - bits);
+        let writes = k.lt(lane, 1 << bits);
         let at = k.mad(place, 4, at);
         k.guarded(writes, |k| k.st_shared::<F32>(at, total));
     }
 
-    /// The sums of a unit over the warps that share it, for activation row `row`; `at` is where its sums begin.
-    fn totals(&self, k: &mut KernelBuilder, at: Reg<U32>, row: Reg<U32>) -> [Reg<F32>; 2] {
+    /// The sums of a unit over the warps or items that share it, for activation row `row`; `at` is where its sums begin.
+    fn totals(&self, k: &mut KernelBuilder, segment: &Segment, at: Reg<U32>, row: Reg<U32>) -> [Reg<F32>; 2] {
         let at = k.mad(row, 4, at);
         let row_bytes = self.sum_rows() * 4;
-        let sum = |k: &mut KernelBuilder, warp: u32, row: u32| {
-            k.ld_shared::<F32>(at + ((2 * warp + row) * row_bytes) as i32)
-        };
-        let mut totals = [0, 1].map(|row| sum(k, 0, row));
-        for warp in 1..self.spread.warps_per_unit {
-            for (row, total) in (0..).zip(&mut totals) {
-                let other = sum(k, warp, row);
-                *total = k.add(*total, other);
-            }
-        }
-        totals
+        let all: Vec<u32> = (0..self.spread.sums_of_row(segment, self.stage.cols)).collect();
+        let together = self.spread.items.map_or(1, |items| items.of_warp() as usize);
+        [0, 1].map(|row| {
+            let warps = all.chunks(together).map(|items| {
+                let load = |item: &u32| k.ld_shared::<F32>(at + ((2 * item + row) * row_bytes) as i32);
+                let sums: Vec<_> = items.iter().map(load).collect();
+                neighbours_first(k, sums)
+            });
+            let warps: Vec<_> = warps.collect();
+            warps[1..].iter().fold(warps[0], |total, &warp| k.add(total, warp))
+        })
     }
 }
 
-/// The sums of several values over a warp, each in the order of [`KernelBuilder::warp_sum`]: of `n` values, a power of
-/// two, lane `l` gets that of value `l / (32 / n)`. While lanes hold several values, a pair of lanes exchanges halves of
-/// them, so that the values' shuffles are not `5 n` but `n` and a few.
+/// How a block multiplies.
+enum Multiply<'a> {
+    /// Lanes for themselves: units from `unit` on.
+    Dots { product: Product<'a>, thread: Thread, unit: Reg<U32>, units: Units },
+    /// Warps, on tensor cores.
+    Tiles(Tiles<'a>),
+}
+
+/// The sum of some values as a tree.
+fn neighbours_first(k: &mut KernelBuilder, mut values: Vec<Reg<F32>>) -> Reg<F32> {
+    while values.len() > 1 {
+        let pairs = values.chunks(2).map(|pair| match *pair {
+            [left, right] => k.add(left, right),
+            _ => pair[0],
+        });
+        values = pairs.collect();
+    }
+    values[0]
+}
+
+/// The sums of several values over a warp, each as a tree of its lanes, neighbours first: of `n` values, a power of two,
+/// lane `l` gets that whose number is the last bits of `l` backwards. While lanes hold several values, a pair of lanes
+/// exchanges halves of them, so that the values' shuffles are not `5 n` but `n` and a few.
 fn warp_sums(k: &mut KernelBuilder, values: Vec<Reg<F32>>, lane: Reg<U32>) -> Reg<F32> {
     let mut values = values;
-    for distance in [16u32, 8, 4, 2, 1] {
+    for distance in [1u32, 2, 4, 8, 16] {
         let half = values.len() / 2;
         if half == 0 {
             let other = k.shfl_bfly(values[0], distance);

@@ -4,7 +4,7 @@ use tensor_formats::ElementType;
 
 use super::geometry::Spread;
 use super::stage::{MULTIPLE, Stage};
-use super::{Destination, MAX_BATCH, Names, Pairing, Projection, Rotation, Segment, product};
+use super::{Destination, MAX_BATCH, Names, Pairing, Projection, Rotation, Segment, product, tiles};
 use crate::blocks::WeightFormat;
 use crate::cache::Cache;
 use crate::rope::RopeStyle;
@@ -12,7 +12,19 @@ use crate::support::{dim, dim_up_to, refuse};
 use crate::{CacheShape, KernelError};
 
 /// Shared memory that a block takes at most: it fits every processor from compute capability 8.0 on.
-const MOST_SHARED: u32 = 98 << 10;
+pub(super) const MOST_SHARED: u32 = 98 << 10;
+
+/// The same where tensor cores multiply: what a block can have on compute capability 9.0.
+const MOST_SHARED_OF_TILES: u32 = 227 << 10;
+
+/// Activation rows from which on tensor cores multiply.
+const FIRST_TILE_BATCH: u32 = 4;
+
+/// The most activation rows without tensor cores.
+const MOST_DOTS: u32 = 4;
+
+/// Warps of a block where tensor cores multiply, and the slots that their rings must have, the best first.
+const TILE_WARPS: [(u32, u32); 2] = [(16, 2), (8, 1)];
 
 /// Slots of a ring at most.
 const MOST_SLOTS: u32 = 3;
@@ -226,31 +238,59 @@ impl Projection {
         eps: Option<f32>,
         segments: Vec<Segment>,
     ) -> Result<Self, KernelError> {
-        let stage = Stage {
-            cols: dim_up_to(family, "cols", cols, MOST_COLS)?,
-            batch: dim_up_to(family, "batch", batch, MAX_BATCH)?,
-            eps,
-        };
-        if !stage.cols.is_multiple_of(MULTIPLE) {
+        let cols = dim_up_to(family, "cols", cols, MOST_COLS)?;
+        let batch = dim_up_to(family, "batch", batch, MAX_BATCH)?;
+        if !cols.is_multiple_of(MULTIPLE) {
             return Err(refuse(family, format!("{cols} columns, which are not a multiple of {MULTIPLE}")));
         }
         if eps.is_some_and(|eps| !(eps.is_finite() && eps >= 0.0)) {
             return Err(refuse(family, "eps is negative or not finite".into()));
         }
+        let suffix = eps.map_or_else(String::new, |eps| format!("_eps{:08x}", eps.to_bits()));
+        let name = format!("{family}_{name}{suffix}_b{batch}");
+        let stage = Stage { cols, batch, eps, tiles: false };
+        if batch >= FIRST_TILE_BATCH {
+            let tiles = Self::of_tiles(&name, Stage { tiles: true, ..stage }, &segments);
+            if let Some(projection) = tiles {
+                return Ok(projection);
+            }
+        }
+        if batch > MOST_DOTS {
+            return Err(refuse(family, format!("{batch} rows of {cols} columns")));
+        }
         let Some(spread) = Spread::new(&segments, stage) else {
             return Err(refuse(family, format!("rows of {cols} columns")));
         };
-        let eps = eps.map_or_else(String::new, |eps| format!("_eps{:08x}", eps.to_bits()));
-        let name = format!("{family}_{name}{eps}_b{batch}");
+        let bytes = |segment: &Segment| product::slot_bytes(segment, &spread, stage);
+        let slot_bytes = segments.iter().map(bytes).max().unwrap_or(0);
         let projection = Self { name, stage, segments, spread, ring_bytes: 0 };
-        let bytes = |segment: &Segment| product::slot_bytes(segment, &projection.spread, stage);
-        let slot_bytes = projection.segments.iter().map(bytes).max().unwrap_or(0);
-        let others = stage.bytes() + projection.sums_bytes() + stage.items() * 4;
-        let slots = MOST_SHARED.saturating_sub(others) / (projection.spread.warps() * slot_bytes).max(1);
-        let slots = slots.min(MOST_SLOTS);
-        if slots == 0 {
-            return Err(refuse(family, format!("{batch} rows of {cols} columns exceed the shared memory")));
+        projection
+            .with_ring(slot_bytes, MOST_SHARED)
+            .ok_or_else(|| refuse(family, format!("{batch} rows of {cols} columns exceed the shared memory")))
+    }
+
+    /// The kernel on tensor cores, if the matrices and the shared memory allow it.
+    fn of_tiles(name: &str, stage: Stage, segments: &[Segment]) -> Option<Self> {
+        if !segments.iter().all(|segment| tiles::copies(segment, stage.cols)) {
+            return None;
         }
-        Ok(Self { ring_bytes: slots * slot_bytes, ..projection })
+        let slot_bytes = segments.iter().map(tiles::slot_bytes).max()?;
+        let with = |&(warps, slots): &(u32, u32)| {
+            let spread = Spread::of_tiles(segments, stage.cols, warps)?;
+            let (name, segments) = (name.to_owned(), segments.to_vec());
+            let projection = Self { name, stage, segments, spread, ring_bytes: 0 };
+            projection
+                .with_ring(slot_bytes, MOST_SHARED_OF_TILES)
+                .filter(|p| p.ring_bytes >= slots * slot_bytes)
+        };
+        TILE_WARPS.iter().find_map(with)
+    }
+
+    /// The same with rings of as many slots as `most` bytes of shared memory have room for; `None` for none.
+    fn with_ring(self, slot_bytes: u32, most: u32) -> Option<Self> {
+        let others = self.stage.bytes() + self.sums_bytes() + self.stage.items() * 4;
+        let slots = most.saturating_sub(others) / (self.spread.warps() * slot_bytes).max(1);
+        let slots = slots.min(MOST_SLOTS);
+        (slots > 0).then_some(Self { ring_bytes: slots * slot_bytes, ..self })
     }
 }

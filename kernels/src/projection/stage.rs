@@ -4,7 +4,8 @@
 //! `1 / sqrt(mean of squares)` is one factor for a whole row: the quants do not depend on it, so nobody waits for it, and
 //! the row's products are multiplied by it at their end.
 //!
-//! Quants lie in their order but for [`swizzled`] pieces of 16 bytes.
+//! Quants lie in their order but for [`swizzled`] pieces of 16 bytes. Where tensor cores read them, eight rows at once,
+//! they are in order, and rows are so far apart that eight of them use all banks.
 
 use ptx_builder::{B32, F32, KernelBuilder, Load, Pred, Reg, Space, U32, U64};
 
@@ -32,6 +33,8 @@ pub(super) struct Stage {
     pub(super) batch: u32,
     /// Normalise, with this added to the mean square.
     pub(super) eps: Option<f32>,
+    /// Whether tensor cores read them.
+    pub(super) tiles: bool,
 }
 
 /// Where the activations are in shared memory.
@@ -75,11 +78,11 @@ impl Stage {
     }
 
     pub(super) const fn quant_row_bytes(&self) -> u32 {
-        self.cols
+        self.cols + if self.tiles { 32 } else { 0 }
     }
 
     pub(super) const fn group_row_bytes(&self) -> u32 {
-        self.cols / 4
+        self.cols / 4 + if self.tiles { 16 } else { 0 }
     }
 
     const fn row_items(&self) -> u32 {
@@ -215,7 +218,7 @@ impl Stage {
     fn store(&self, k: &mut KernelBuilder, staged: Staged, place: Place, lane: Reg<U32>, values: Values) {
         let group = quantize_group(k, values);
         let row = k.mad(place.row, self.quant_row_bytes(), staged.quants);
-        let at = swizzled(k, place.col);
+        let at = if self.tiles { place.col } else { swizzled(k, place.col) };
         let at = k.add(row, at);
         let quants = [group.quants[0], group.quants[1]];
         let store = |k: &mut KernelBuilder| k.st_shared_v2::<B32>(at, quants);
