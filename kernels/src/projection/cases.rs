@@ -1,6 +1,6 @@
 //! What tools iterate over, and the conformance cases.
 
-use tensor_formats::{ElementType, to_planes};
+use tensor_formats::{ElementType, quantize_row, to_planes};
 
 use super::{
     AttentionInput, AttentionInputShape, AttentionInputs, GatedProjection, Head, ResidualProjection,
@@ -76,8 +76,14 @@ pub(crate) fn catalogue() -> Vec<Box<dyn Kernel>> {
         kernels.push(boxed(AttentionInput::new(AttentionInputShape { batch, ..model })));
         kernels.push(boxed(ResidualProjection::new(Q4, (4096, 4096), batch, false)));
         kernels.push(boxed(GatedProjection::new(Q4, (14336, 4096), batch, EPS)));
-        kernels.push(boxed(ResidualProjection::new(Q4, (4096, 14336), batch, false)));
-        kernels.push(boxed(ResidualProjection::new(Q6, (4096, 14336), batch, false)));
+        let long: &[fn(_, _, _, _) -> _] = match batch {
+            2 => &[ResidualProjection::new],
+            _ => &[ResidualProjection::new, ResidualProjection::of_q8],
+        };
+        for new in long {
+            kernels.push(boxed(new(Q4, (4096, 14336), batch, false)));
+            kernels.push(boxed(new(Q6, (4096, 14336), batch, false)));
+        }
         kernels.push(boxed(Head::new(Q6, (128_256, 4096), batch, EPS)));
     }
     kernels
@@ -133,7 +139,12 @@ pub(crate) fn cases() -> Vec<Case> {
             }
         }
     }
+    for (rows, cols, batch) in [(64, 768, 8), (10, 8960, 5)] {
+        let data = Data::new(Q4, rows, cols, batch, 12);
+        cases.push(data.residual_q8(0..batch));
+    }
     // Columns that are no whole blocks of the large formats.
+    cases.push(Data::new(ElementType::Q4_0, 34, 384, 6, 10).residual(true, 0..6));
     cases.push(Data::new(ElementType::Q8_0, 34, 384, 2, 9).residual(true, 0..2));
     let positions = [19, 0, 7, 19, 20, 23, 24, u32::MAX];
     let sequences = [2, 0, 1, 0, 1, 0, 2, 1];
@@ -185,6 +196,10 @@ pub(crate) fn invariances() -> Vec<Invariance> {
         for (batch, row) in [(2, 1), (8, 6)] {
             let alone = long.residual(false, row..row + 1);
             add(18, batch, row, "y", long.residual(false, 0..batch), alone);
+        }
+        for (batch, row) in [(4, 0), (8, 5)] {
+            let alone = long.residual(false, row..row + 1);
+            add(18, batch, row, "y", long.residual_q8(0..batch), alone);
         }
     }
     let case = |rows: std::ops::Range<usize>| {
@@ -257,6 +272,25 @@ impl Data {
         // In place, as a model has it, where there is a bias.
         let case = if bias { case.with_alias("y", "residual") } else { case };
         case.with_f32("residual", residual).expect_f32("y", y, self.rows, F32_BOUND)
+    }
+
+    /// [`residual`](Self::residual) with activations that are quantised already.
+    fn residual_q8(&self, rows: std::ops::Range<usize>) -> Case {
+        let shape = (self.rows, self.cols);
+        let kernel = known(ResidualProjection::of_q8(self.element, shape, rows.len(), false));
+        let residual = &self.residual[rows.start * self.rows..rows.end * self.rows];
+        let x = self.x(&rows);
+        let y = known(kernel.reference(x, &self.w[0], None, residual));
+        let row_bytes = known(ElementType::Q8Act.row_bytes(self.cols).map_err(KernelError::from));
+        let mut quantised = vec![0; rows.len() * row_bytes];
+        for (x, row) in x.chunks(self.cols).zip(quantised.chunks_mut(row_bytes)) {
+            known(quantize_row(ElementType::Q8Act, x, row).map_err(KernelError::from));
+        }
+        Case::new(kernel, "")
+            .with_bytes("x", &quantised)
+            .with_bytes("w", &self.planes(0))
+            .with_f32("residual", residual)
+            .expect_f32("y", y, self.rows, F32_BOUND)
     }
 
     fn gated(&self, rows: std::ops::Range<usize>) -> Case {

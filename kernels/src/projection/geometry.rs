@@ -36,7 +36,7 @@ const MOST_STEPS: u32 = 8;
 const SUMS: u32 = 8 << 10;
 
 /// The same for those of tiles.
-const TILE_SUMS: u32 = 60 << 10;
+const TILE_SUMS: u32 = 64 << 10;
 
 /// Turns of an item.
 const ITEM_TURNS: [u32; 3] = [2, 4, 8];

@@ -50,7 +50,9 @@ use epilogue::{Fetched, Finisher, Pointers};
 use geometry::Spread;
 use product::{Product, Sums, Thread, Units};
 pub use reference::AttentionInputs;
-pub use shape::{AttentionInput, AttentionInputShape, GatedProjection, Head, ResidualProjection};
+pub use shape::{
+    AttentionInput, AttentionInputShape, GatedProjection, Head, ResidualProjection, shared_memory,
+};
 use stage::Stage;
 use tiles::{Lane, Range, Tiles};
 
@@ -158,7 +160,13 @@ struct Shared {
 impl Projection {
     fn params(&self) -> Vec<Param> {
         let (batch, cols) = (u64::from(self.stage.batch), u64::from(self.stage.cols));
-        let mut params = vec![f32_param("x", Access::Read, batch * cols, 16)];
+        let x = f32_param("x", Access::Read, batch * cols, 16);
+        let x = match self.stage.quantised {
+            // A byte, and eight more for every 32.
+            true => Param { element: ElementType::Q8Act, bytes: batch * (cols + cols / 4), ..x },
+            false => x,
+        };
+        let mut params = vec![x];
         if self.stage.eps.is_some() {
             params.push(f32_param("norm", Access::Read, cols, 16));
         }

@@ -1,5 +1,6 @@
 //! The shapes of the kernels, checked.
 
+use ptx_builder::Target;
 use tensor_formats::ElementType;
 
 use super::geometry::Spread;
@@ -69,7 +70,7 @@ pub struct AttentionInputShape {
 
 /// `y[b] = residual[b] + w x[b] (+ bias)`.
 ///
-/// Parameters: `x` `[batch, cols]` f32, `w` `[rows, cols]`, `bias` `[rows]` f32 if there is one, `residual` and `y`
+/// Parameters: `x` `[batch, cols]` f32 (or [Q8Act](ResidualProjection::of_q8)), `w` `[rows, cols]`, `bias` `[rows]` f32 if there is one, `residual` and `y`
 /// `[batch, rows]` f32; `y` may be `residual`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ResidualProjection(pub(super) Projection);
@@ -134,7 +135,7 @@ impl AttentionInput {
         let bias = if bias { "_bias" } else { "" };
         let stored = cache.stored.name();
         let name = format!("{types}_n{cols}_h{n_heads}_{stored}_{}_{style}{bias}_t{max_seq}", cache.name());
-        Projection::new(FAMILY, &name, (batch, cols), Some(eps), segments).map(Self)
+        Projection::new(FAMILY, &name, (batch, cols), Input::Normed(eps), segments).map(Self)
     }
 }
 
@@ -150,13 +151,55 @@ impl ResidualProjection {
         batch: usize,
         bias: bool,
     ) -> Result<Self, KernelError> {
+        Self::of_input(element, (rows, cols), batch, bias, Input::F32)
+    }
+
+    /// The same for activations that are quantised already, `x` `[batch, cols]` Q8Act, with the same results. Every block
+    /// reads all activations: those of several long rows are better quantised once.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new), and [`KernelError::Unsupported`] for batches that are not multiplied on tensor cores.
+    pub fn of_q8(
+        element: ElementType,
+        (rows, cols): (usize, usize),
+        batch: usize,
+        bias: bool,
+    ) -> Result<Self, KernelError> {
+        Self::of_input(element, (rows, cols), batch, bias, Input::Q8)
+    }
+
+    fn of_input(
+        element: ElementType,
+        (rows, cols): (usize, usize),
+        batch: usize,
+        bias: bool,
+        input: Input,
+    ) -> Result<Self, KernelError> {
         const FAMILY: &str = "residual_projection";
         const NAMES: Names = Names { matrices: &["w"], bias: "bias", output: "y" };
         let segment = segment(FAMILY, element, (rows, cols), Pairing::Neighbours, NAMES, Destination::Rows)?;
-        let name =
-            format!("{}_{rows}x{cols}{}", element.name().to_lowercase(), if bias { "_bias" } else { "" });
+        let q8 = if input == Input::Q8 { "q8_" } else { "" };
+        let bias_name = if bias { "_bias" } else { "" };
+        let name = format!("{q8}{}_{rows}x{cols}{bias_name}", element.name().to_lowercase());
         let segments = vec![Segment { bias, residual: true, ..segment }];
-        Projection::new(FAMILY, &name, (batch, cols), None, segments).map(Self)
+        Projection::new(FAMILY, &name, (batch, cols), input, segments).map(Self)
+    }
+}
+
+/// What the activations are.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Input {
+    F32,
+    Q8,
+    /// f32, to be normalised with this added to the mean square.
+    Normed(f32),
+}
+
+/// The shared memory that one block can have on devices of `target`, in bytes, at least.
+pub const fn shared_memory(target: Target) -> u32 {
+    match target.sm() {
+        90 | 100 => MOST_SHARED_OF_TILES,
+        _ => MOST_SHARED,
     }
 }
 
@@ -175,7 +218,7 @@ impl GatedProjection {
         const NAMES: Names = Names { matrices: &["gate", "up"], bias: "", output: "y" };
         let segment = segment(FAMILY, element, (rows, cols), Pairing::Matrices, NAMES, Destination::Gated)?;
         let name = format!("{}_{rows}x{cols}", element.name().to_lowercase());
-        Projection::new(FAMILY, &name, (batch, cols), Some(eps), vec![segment]).map(Self)
+        Projection::new(FAMILY, &name, (batch, cols), Input::Normed(eps), vec![segment]).map(Self)
     }
 }
 
@@ -194,7 +237,7 @@ impl Head {
         const NAMES: Names = Names { matrices: &["w"], bias: "", output: "y" };
         let segment = segment(FAMILY, element, (rows, cols), Pairing::Neighbours, NAMES, Destination::Rows)?;
         let name = format!("{}_{rows}x{cols}", element.name().to_lowercase());
-        Projection::new(FAMILY, &name, (batch, cols), Some(eps), vec![segment]).map(Self)
+        Projection::new(FAMILY, &name, (batch, cols), Input::Normed(eps), vec![segment]).map(Self)
     }
 }
 
@@ -235,7 +278,7 @@ impl Projection {
         family: &'static str,
         name: &str,
         (batch, cols): (usize, usize),
-        eps: Option<f32>,
+        input: Input,
         segments: Vec<Segment>,
     ) -> Result<Self, KernelError> {
         let cols = dim_up_to(family, "cols", cols, MOST_COLS)?;
@@ -243,19 +286,24 @@ impl Projection {
         if !cols.is_multiple_of(MULTIPLE) {
             return Err(refuse(family, format!("{cols} columns, which are not a multiple of {MULTIPLE}")));
         }
+        let eps = match input {
+            Input::Normed(eps) => Some(eps),
+            Input::F32 | Input::Q8 => None,
+        };
         if eps.is_some_and(|eps| !(eps.is_finite() && eps >= 0.0)) {
             return Err(refuse(family, "eps is negative or not finite".into()));
         }
         let suffix = eps.map_or_else(String::new, |eps| format!("_eps{:08x}", eps.to_bits()));
         let name = format!("{family}_{name}{suffix}_b{batch}");
-        let stage = Stage { cols, batch, eps, tiles: false };
+        let quantised = input == Input::Q8;
+        let stage = Stage { cols, batch, eps, tiles: false, quantised };
         if batch >= FIRST_TILE_BATCH {
             let tiles = Self::of_tiles(&name, Stage { tiles: true, ..stage }, &segments);
             if let Some(projection) = tiles {
                 return Ok(projection);
             }
         }
-        if batch > MOST_DOTS {
+        if batch > MOST_DOTS || quantised {
             return Err(refuse(family, format!("{batch} rows of {cols} columns")));
         }
         let Some(spread) = Spread::new(&segments, stage) else {

@@ -4,6 +4,8 @@
 //! `1 / sqrt(mean of squares)` is one factor for a whole row: the quants do not depend on it, so nobody waits for it, and
 //! the row's products are multiplied by it at their end.
 //!
+//! Activations that come as Q8 are copied.
+//!
 //! Quants lie in their order but for [`swizzled`] pieces of 16 bytes. Where tensor cores read them, eight rows at once,
 //! they are in order, and rows are so far apart that eight of them use all banks.
 
@@ -35,6 +37,8 @@ pub(super) struct Stage {
     pub(super) eps: Option<f32>,
     /// Whether tensor cores read them.
     pub(super) tiles: bool,
+    /// Whether they come as Q8.
+    pub(super) quantised: bool,
 }
 
 /// Where the activations are in shared memory.
@@ -129,6 +133,11 @@ impl Stage {
         let quants = shared.quants;
         let groups = k.add(quants, self.batch * self.quant_row_bytes());
         let staged = Staged { quants, groups };
+        if self.quantised {
+            self.copy(k, warps * WARP, x, staged);
+            k.barrier();
+            return staged;
+        }
         let (warp, lane) = emit::warp_and_lane(k);
         let together = |k: &mut KernelBuilder, first: Reg<U32>, items: u32, weights: Option<Vec<Values>>| {
             let places: Vec<Place> = (0..items).map(|i| self.place(k, (first, lane), i * warps)).collect();
@@ -163,6 +172,37 @@ impl Stage {
         }
         k.barrier();
         staged
+    }
+
+    /// Copies rows of Q8: quants, then pairs.
+    fn copy(&self, k: &mut KernelBuilder, threads: u32, x: Reg<U64>, staged: Staged) {
+        const PIECE: u32 = 16;
+        const PIECES: u32 = 8;
+        let row_pieces = (self.cols + self.cols / 4) / PIECE;
+        let all = self.batch * row_pieces;
+        let tid = k.tid_x();
+        k.for_range(tid, all, threads * PIECES, |k, first| {
+            let pieces: Vec<_> = (0..PIECES)
+                .map(|i| {
+                    let index = k.add(first, i * threads);
+                    let inside = k.min(index, all - 1);
+                    let at = k.ptr_index(x, inside, PIECE);
+                    (index, inside, k.ld_global_v4::<B32>(at))
+                })
+                .collect();
+            for (index, inside, words) in pieces {
+                let (row, piece) = emit::split(k, inside, u64::from(all), row_pieces);
+                let byte = k.mul(piece, PIECE);
+                let quant = k.mad(row, self.quant_row_bytes(), staged.quants);
+                let group = k.mad(row, self.group_row_bytes(), staged.groups);
+                let group = k.sub(group, self.cols);
+                let is_quant = k.lt(byte, self.cols);
+                let start = k.selp(is_quant, quant, group);
+                let to = k.add(start, byte);
+                let exists = k.lt(index, all);
+                k.guarded(exists, |k| k.st_shared_v4::<B32>(to, words));
+            }
+        });
     }
 
     /// This lane's place in item `first + offset`; items beyond the last have the place of some other.

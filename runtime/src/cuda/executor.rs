@@ -123,6 +123,11 @@ impl<'a> CudaExecutor<'a> {
         self.launch(lower(&call)?)
     }
 
+    /// What kernels have to run on. What the fused ones work in is the same on all targets: nothing.
+    fn target(&self) -> Target {
+        self.device.map_or(Target::SM_80, |(_, target)| target)
+    }
+
     fn check_launches(&self, launches: Vec<Lowered>) -> Result<(), CudaError> {
         let Some((bindings, target)) = self.device else { return Ok(()) };
         for launch in launches {
@@ -164,23 +169,23 @@ impl KernelDispatch for CudaExecutor<'_> {
     }
 
     fn check_group(&self, group: &Group) -> Result<(), CudaError> {
-        self.check_launches(lower_group(group)?)
+        self.check_launches(lower_group(group, self.target())?)
     }
 
     fn attention_input(&mut self, a: &AttentionInput, _: &[OpCall]) -> Result<usize, CudaError> {
-        self.launch(lower_group::attention_input(a)?)
+        self.launch(lower_group::attention_input(a, self.target())?)
     }
 
-    fn residual_projection(&mut self, a: &ResidualProjection, _: &[OpCall]) -> Result<usize, CudaError> {
-        self.launch(lower_group::residual_projection(a)?)
+    fn residual_projection(&mut self, a: &ResidualProjection, parts: &[OpCall]) -> Result<usize, CudaError> {
+        self.launch(lower_group::residual_projection(a, parts, self.target())?)
     }
 
     fn gated_projection(&mut self, a: &GatedProjection, _: &[OpCall]) -> Result<usize, CudaError> {
-        self.launch(lower_group::gated_projection(a)?)
+        self.launch(lower_group::gated_projection(a, self.target())?)
     }
 
     fn head(&mut self, a: &Head, parts: &[OpCall]) -> Result<usize, CudaError> {
-        self.launch(lower_group::head(a, parts)?)
+        self.launch(lower_group::head(a, parts, self.target())?)
     }
 
     fn embed_rows(&mut self, a: EmbedRows) -> Result<usize, CudaError> {

@@ -6,38 +6,49 @@ use graph::groups::{AttentionInput, GatedProjection, Group, GroupCall, Head, Res
 use graph::{BufferId, OpCall, RopeStyle, Shape, TensorView};
 use kernels::{CacheShape, KernelError, projection, rope};
 use ptx_builder::Target;
+use tensor_formats::ElementType;
 
 use super::error::CudaError;
 use super::lower::{Lowered, lower, one, rows_of};
 use super::row_chunks::row_chunks;
 
-/// The launches that compute `group`, in order: a fused kernel for each chunk of rows.
+/// Activations of so many values are quantised once for all blocks of a kernel, instead of by each.
+const QUANTISED_FROM: usize = 48 << 10;
+
+/// The launches that compute `group` on `target`, in order: a fused kernel for each chunk of rows.
 ///
 /// # Errors
 /// A type or size that no fused kernel takes. The group's parts may still have kernels.
-pub(crate) fn lower_group(group: &Group) -> Result<Vec<Lowered>, CudaError> {
+pub(crate) fn lower_group(group: &Group, target: Target) -> Result<Vec<Lowered>, CudaError> {
     constant_weights(group.call())?;
     match group.call() {
-        GroupCall::AttentionInput(a) => attention_input(a),
-        GroupCall::ResidualProjection(a) => residual_projection(a),
-        GroupCall::GatedProjection(a) => gated_projection(a),
-        GroupCall::Head(a) => head(a, group.parts()),
+        GroupCall::AttentionInput(a) => attention_input(a, target),
+        GroupCall::ResidualProjection(a) => residual_projection(a, group.parts(), target),
+        GroupCall::GatedProjection(a) => gated_projection(a, target),
+        GroupCall::Head(a) => head(a, group.parts(), target),
     }
 }
 
 /// Whether `target` runs `group` in fused kernels.
 pub(crate) fn is_fused(group: &Group, target: Target) -> bool {
-    let fits = |launches: Vec<Lowered>| launches.iter().all(|launch| launch.kernel.min_target() <= target);
-    lower_group(group).is_ok_and(fits)
+    lower_group(group, target).is_ok_and(|launches| launches.iter().all(|launch| fits(launch, target)))
 }
 
-/// A launch for each chunk of the rows of `input`, which are as large as kernels take them.
+/// Whether a kernel finds what it needs on devices of `target`.
+fn fits(launch: &Lowered, target: Target) -> bool {
+    let shared = launch.kernel.geometry().dynamic_shared;
+    launch.kernel.min_target() <= target && shared <= projection::shared_memory(target)
+}
+
+/// A launch for each chunk of the rows of `input`, which are as large as `target` takes them.
 fn chunks(
     input: &TensorView,
+    target: Target,
     launch: impl Fn(Range<usize>) -> Result<Lowered, CudaError>,
 ) -> Result<Vec<Lowered>, CudaError> {
     let rows = input.shape.rows();
-    let most = (2..=rows.min(projection::MAX_BATCH)).rev().find(|&most| launch(0..most).is_ok());
+    let takes = |&most: &usize| launch(0..most).is_ok_and(|launch| fits(&launch, target));
+    let most = (2..=rows.min(projection::MAX_BATCH)).rev().find(takes);
     row_chunks(rows, most.unwrap_or(1)).map(launch).collect()
 }
 
@@ -62,7 +73,7 @@ fn quantised(q8: bool) -> Result<(), KernelError> {
     if q8 { Ok(()) } else { Err(KernelError::Unsupported { kernel: "projection", reason: reason() }) }
 }
 
-pub(crate) fn attention_input(a: &AttentionInput) -> Result<Vec<Lowered>, CudaError> {
+pub(crate) fn attention_input(a: &AttentionInput, target: Target) -> Result<Vec<Lowered>, CudaError> {
     quantised(a.q8)?;
     if a.n_rot != a.head_dim {
         let reason = format!("{} of {} features rotated", a.n_rot, a.head_dim);
@@ -103,25 +114,49 @@ pub(crate) fn attention_input(a: &AttentionInput) -> Result<Vec<Lowered>, CudaEr
         operands.extend([rows_of(&a.output, &rows)?, a.keys, a.values]);
         one(projection::AttentionInput::new(shape), &operands)
     };
-    chunks(&a.input, launch)
+    chunks(&a.input, target, launch)
 }
 
-pub(crate) fn residual_projection(a: &ResidualProjection) -> Result<Vec<Lowered>, CudaError> {
+pub(crate) fn residual_projection(
+    a: &ResidualProjection,
+    parts: &[OpCall],
+    target: Target,
+) -> Result<Vec<Lowered>, CudaError> {
     quantised(a.q8)?;
     let weight = a.projection.weight;
-    let launch = |rows: Range<usize>| {
-        let [input, residual, output] = [a.input, a.residual, a.output].map(|view| rows_of(&view, &rows));
+    let shape = (weight.shape.rows(), weight.shape.cols());
+    let bias = a.projection.bias.is_some();
+    let launch = |new: New, input: TensorView, rows: Range<usize>| {
+        let [input, residual, output] = [input, a.residual, a.output].map(|view| rows_of(&view, &rows));
         let mut operands = vec![input?, weight];
         operands.extend(a.projection.bias);
         operands.extend([residual?, output?]);
-        let bias = a.projection.bias.is_some();
-        let shape = (weight.shape.rows(), weight.shape.cols());
-        one(projection::ResidualProjection::new(weight.dtype, shape, rows.len(), bias), &operands)
+        one(new(weight.dtype, shape, rows.len(), bias), &operands)
     };
-    chunks(&a.input, launch)
+    let quantisation = parts.iter().find_map(|part| match part {
+        OpCall::QuantizeQ8(quantisation) => Some((part, quantisation)),
+        _ => None,
+    });
+    if let Some((part, quantisation)) = quantisation
+        && a.input.shape.elements() >= QUANTISED_FROM
+    {
+        let new = projection::ResidualProjection::of_q8;
+        // Rows in chunks that all take Q8, or none.
+        let products = chunks(&a.input, target, |rows| launch(new, quantisation.output, rows));
+        if let Ok(products) = products {
+            let mut launches = lower(part)?;
+            launches.extend(products);
+            return Ok(launches);
+        }
+    }
+    chunks(&a.input, target, |rows| launch(projection::ResidualProjection::new, a.input, rows))
 }
 
-pub(crate) fn gated_projection(a: &GatedProjection) -> Result<Vec<Lowered>, CudaError> {
+/// What makes a residual projection of a weight's type and shape, a number of rows, and whether there is a bias.
+type New =
+    fn(ElementType, (usize, usize), usize, bool) -> Result<projection::ResidualProjection, KernelError>;
+
+pub(crate) fn gated_projection(a: &GatedProjection, target: Target) -> Result<Vec<Lowered>, CudaError> {
     quantised(a.q8)?;
     if a.gate.dtype != a.up.dtype {
         let reason = format!("a gate of type {} beside {}", a.gate.dtype, a.up.dtype);
@@ -132,11 +167,11 @@ pub(crate) fn gated_projection(a: &GatedProjection) -> Result<Vec<Lowered>, Cuda
         let shape = (a.gate.shape.rows(), a.gate.shape.cols());
         one(projection::GatedProjection::new(a.gate.dtype, shape, rows.len(), a.eps), &operands)
     };
-    chunks(&a.input, launch)
+    chunks(&a.input, target, launch)
 }
 
 /// The logits go to memory whether they are wanted or not: the largest is found in a second launch.
-pub(crate) fn head(a: &Head, parts: &[OpCall]) -> Result<Vec<Lowered>, CudaError> {
+pub(crate) fn head(a: &Head, parts: &[OpCall], target: Target) -> Result<Vec<Lowered>, CudaError> {
     quantised(a.q8)?;
     let logits = parts.iter().find_map(|part| match part {
         OpCall::MulMat(product) => Some(product.output),
@@ -151,7 +186,7 @@ pub(crate) fn head(a: &Head, parts: &[OpCall]) -> Result<Vec<Lowered>, CudaError
         let shape = (a.weight.shape.rows(), a.weight.shape.cols());
         one(projection::Head::new(a.weight.dtype, shape, rows.len(), a.eps), &operands)
     };
-    let mut launches = chunks(&a.input, launch)?;
+    let mut launches = chunks(&a.input, target, launch)?;
     for part in parts.iter().filter(|part| matches!(part, OpCall::Argmax(_))) {
         launches.extend(lower(part)?);
     }
@@ -173,19 +208,34 @@ mod tests {
 
     use super::*;
 
-    /// The groups that `target` fuses of `residual + weight * x`, where the weight is a leaf or a copy of one.
-    fn groups(copied: bool, target: Target) -> usize {
+    /// `residual + weight * x` for `x` `[rows, cols]`, where the weight is a leaf or a copy of one.
+    fn graph(copied: bool, (rows, cols): (usize, usize)) -> ComputeGraph {
         let shape = |dims: &[usize]| Shape::new(dims).unwrap();
         let mut g = ComputeGraph::new();
-        let leaf = g.add_leaf("weight", Q4_K, shape(&[64, 256])).unwrap();
-        let x = g.add_leaf("x", F32, shape(&[1, 256])).unwrap();
-        let residual = g.add_leaf("residual", F32, shape(&[1, 64])).unwrap();
+        let leaf = g.add_leaf("weight", Q4_K, shape(&[64, cols])).unwrap();
+        let x = g.add_leaf("x", F32, shape(&[rows, cols])).unwrap();
+        let residual = g.add_leaf("residual", F32, shape(&[rows, 64])).unwrap();
         let weight = if copied { g.copy(leaf).unwrap() } else { leaf };
         let product = g.mul_mat(weight, x).unwrap();
         let sum = g.add(residual, product).unwrap();
         g.mark_output(sum).unwrap();
-        let rewrite = share_q8_activations(&g).unwrap();
-        rewrite.graph.group(|group| is_fused(group, target)).groups().len()
+        share_q8_activations(&g).unwrap().graph
+    }
+
+    /// How many groups `target` fuses.
+    fn groups(copied: bool, target: Target) -> usize {
+        graph(copied, (1, 256)).group(|group| is_fused(group, target)).groups().len()
+    }
+
+    /// The kernels of a residual projection, each with the rows that it takes.
+    fn kernels(x: (usize, usize), target: Target) -> Vec<String> {
+        let names = std::cell::RefCell::new(Vec::new());
+        graph(false, x).group(|group| {
+            let launches = lower_group(group, target).unwrap();
+            names.replace(launches.iter().map(|launch| launch.kernel.name()).collect());
+            true
+        });
+        names.into_inner()
     }
 
     #[test]
@@ -196,5 +246,30 @@ mod tests {
     #[test]
     fn devices_without_copies_in_the_background_run_groups_part_by_part() {
         assert_eq!((groups(false, Target::SM_80), groups(false, Target::SM_75)), (1, 0));
+    }
+
+    #[test]
+    fn chunks_of_rows_are_as_large_as_the_device_has_shared_memory_for() {
+        let of = |x: (usize, usize), target: Target| -> String {
+            let names = kernels(x, target);
+            names.iter().map(|name| name.rsplit_once("_b").unwrap().1).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(of((9, 4096), Target::SM_90A), "8 1");
+        assert_eq!(of((3, 4096), Target::SM_80), "3");
+        for target in [Target::SM_80, Target::SM_86, Target::SM_120A] {
+            let names = kernels((8, 14336), target);
+            assert!(names.len() > 1, "{target}: {names:?}");
+        }
+    }
+
+    #[test]
+    fn many_activations_are_quantised_once() {
+        assert_eq!(
+            kernels((8, 14336), Target::SM_90),
+            ["quantize_q8_n14336_b8", "residual_projection_q8_q4_k_64x14336_b8"]
+        );
+        assert_eq!(kernels((8, 4096), Target::SM_90), ["residual_projection_q4_k_64x4096_b8"]);
+        // The last row would be alone.
+        assert_eq!(kernels((9, 14336), Target::SM_90).len(), 2);
     }
 }
