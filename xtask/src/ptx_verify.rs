@@ -17,8 +17,8 @@ pub struct Args {
     /// Only kernels whose name contains this.
     #[arg(long)]
     filter: Option<String>,
-    /// Record the registers that were found as the new budgets.
-    #[arg(long, conflicts_with = "filter")]
+    /// Record the registers that were found as the new budgets, with a filter those of its kernels only.
+    #[arg(long)]
     bless: bool,
 }
 
@@ -43,7 +43,7 @@ pub fn run(args: &Args) -> Result<()> {
     let results: Vec<Assembled> =
         catalogue.par_iter().map(|kernel| assemble_all(&ptxas, folder.path(), kernel.as_ref())).collect();
 
-    let mut budgets = if args.bless { Budgets::default() } else { Budgets::load()? };
+    let mut budgets = if args.bless && args.filter.is_none() { Budgets::default() } else { Budgets::load()? };
     let mut problems = Vec::new();
     let mut assembled = 0;
     for Assembled { name, most_registers, count, failures } in results {

@@ -98,6 +98,9 @@ impl WeightFormat {
     }
 
     /// Emits the products of a turn, over its parts.
+    ///
+    /// # Panics
+    /// If not [`has_bytes`](Self::has_bytes).
     pub(crate) fn turn_products(self, k: &mut KernelBuilder, turn: &Turn) -> Products {
         let parts = match (self, self.tile_row()) {
             (Self::Q4_0, Some(row)) => q4_0::tile(k, turn, &row),

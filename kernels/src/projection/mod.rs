@@ -330,7 +330,8 @@ impl Projection {
                 let warp = k.rem(warp, spread.warps_per_unit);
                 let lane = k.mad(warp, WARP, lane_in_warp);
                 let thread = Thread { warp, lane, lane_in_warp, ring };
-                let product = Product::new(k, segment, (stage, spread, self.ring_bytes), &matrices, thread);
+                let how = (stage, spread, self.ring_bytes);
+                let product = Box::new(Product::new(k, segment, how, &matrices, thread));
                 let units = Units { end: k.add(start, count), stride: spread.slots() };
                 let unit = k.add(start, slot);
                 product.begin(k, unit, units);
@@ -423,7 +424,7 @@ impl Projection {
 /// How a block multiplies.
 enum Multiply<'a> {
     /// Lanes for themselves: units from `unit` on.
-    Dots { product: Product<'a>, thread: Thread, unit: Reg<U32>, units: Units },
+    Dots { product: Box<Product<'a>>, thread: Thread, unit: Reg<U32>, units: Units },
     /// Warps, on tensor cores.
     Tiles(Tiles<'a>),
 }
