@@ -342,7 +342,7 @@ impl Projection {
                 let lane = Lane { warp, lane: lane_in_warp, ring };
                 let tiles = Tiles::new(k, segment, how, (&matrices, Range { start, count }), lane);
                 tiles.begin(k);
-                Multiply::Tiles(tiles)
+                Multiply::Tiles(Box::new(tiles))
             }
         };
         let norm = pointer("norm");
@@ -426,7 +426,7 @@ enum Multiply<'a> {
     /// Lanes for themselves: units from `unit` on.
     Dots { product: Box<Product<'a>>, thread: Thread, unit: Reg<U32>, units: Units },
     /// Warps, on tensor cores.
-    Tiles(Tiles<'a>),
+    Tiles(Box<Tiles<'a>>),
 }
 
 macro_rules! kernels {
