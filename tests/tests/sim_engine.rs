@@ -18,20 +18,19 @@ const MODEL: &str = "tiny-q4_k_m.gguf";
 struct Check {
     file: &'static str,
     eager: bool,
-    sanitize: Sanitize,
+    driver: SimDriver,
     /// Which cases, of all in the order of their lengths.
     cases: std::ops::Range<usize>,
 }
 
 fn check_golden(check: Check) {
-    let Check { file, eager, sanitize, cases } = check;
+    let Check { file, eager, driver, cases } = check;
     let model = data::model(file);
     let tokenizer = Tokenizer::for_model(&model).unwrap();
     let mut golden = Golden::load();
     golden.cases.retain(|case| case.file == file);
     golden.cases.sort_by_key(|case| case.prompt_ids.len() + case.ids.len());
     golden.cases = golden.cases.drain(cases.clone()).collect();
-    let driver = sim::driver(1, sanitize);
     let options = EngineOptions { eager, ..gpu::options(&model, 1, 8) };
     let outcome = sim::on_decoder(&driver, &model, &options, |decoder| {
         let text = |ids: &[u32]| tokenizer.decode(ids).expect("generated tokens are in the vocabulary");
@@ -48,25 +47,27 @@ fn check_golden(check: Check) {
 /// Questions of all kinds, and their answers.
 #[test]
 fn recorded_outputs_as_a_graph() {
-    check_golden(Check { file: MODEL, eager: false, sanitize: Sanitize::ALL, cases: 0..11 });
+    check_golden(Check { file: MODEL, eager: false, driver: sim::driver(1, Sanitize::ALL), cases: 0..11 });
 }
 
+/// On a device without fused projections.
 #[test]
 fn recorded_outputs_kernel_by_kernel() {
-    check_golden(Check { file: MODEL, eager: true, sanitize: Sanitize::ALL, cases: 5..8 });
+    check_golden(Check { file: MODEL, eager: true, driver: of_target(Target::SM_75), cases: 5..8 });
 }
 
 /// Fast enough for a longer text.
 #[test]
 fn recorded_outputs_without_sanitizers() {
-    check_golden(Check { file: MODEL, eager: false, sanitize: Sanitize::NONE, cases: 11..12 });
-    check_golden(Check { file: MODEL, eager: true, sanitize: Sanitize::NONE, cases: 0..5 });
+    let driver = || sim::driver(1, Sanitize::NONE);
+    check_golden(Check { file: MODEL, eager: false, driver: driver(), cases: 11..12 });
+    check_golden(Check { file: MODEL, eager: true, driver: driver(), cases: 0..5 });
 }
 
 #[test]
 fn recorded_outputs_of_other_weights() {
     for file in ["tiny-q8_0.gguf", "tiny-f16.gguf"] {
-        check_golden(Check { file, eager: false, sanitize: Sanitize::ALL, cases: 0..2 });
+        check_golden(Check { file, eager: false, driver: sim::driver(1, Sanitize::ALL), cases: 0..2 });
     }
 }
 
@@ -216,12 +217,19 @@ fn every_order_that_the_graph_allows_gives_the_same_bits() {
     }
 }
 
+fn of_target(target: Target) -> SimDriver {
+    SimDriver::new(SimConfig { target, ..SimConfig::default() }).unwrap()
+}
+
+/// The parts of a projection sum in another order than the kernel that fuses them, so a device on which nothing is fused
+/// has bits of its own.
 #[test]
-fn every_target_gives_the_same_bits() {
+fn every_target_that_fuses_gives_the_same_bits() {
     let model = random_model();
     let expected = transcript(&model, &sim::driver(0, Sanitize::ALL), false);
-    for target in [Target::SM_75, Target::SM_80, Target::SM_89, Target::SM_100A, Target::SM_120A] {
-        let driver = SimDriver::new(SimConfig { target, ..SimConfig::default() }).unwrap();
-        assert!(transcript(&model, &driver, false) == expected, "{target}");
+    for target in [Target::SM_80, Target::SM_89, Target::SM_100A, Target::SM_120A] {
+        assert!(transcript(&model, &of_target(target), false) == expected, "{target}");
     }
+    let [graph, eager] = [false, true].map(|eager| transcript(&model, &of_target(Target::SM_75), eager));
+    assert!(graph == eager && graph.len() == expected.len());
 }

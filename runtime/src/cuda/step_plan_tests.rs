@@ -221,12 +221,12 @@ fn f32_activations_are_not_quantised() {
 fn chunks_of_a_prompt_fill_the_cache_without_a_head() {
     let engine = engine(Activations::Q8, 12);
     let (full, cache) = (engine.plan(12, Output::LastArgmax).plan, engine.plan(12, Output::Cache).plan);
-    // Three launches for 12 rows, one for the head, which only the last row goes through.
-    assert_eq!(count(&cache, "attention_input"), 3 * engine.config.n_layers);
+    // Two launches for 12 rows, one for the head, which only the last row goes through.
+    assert_eq!(count(&cache, "attention_input"), 2 * engine.config.n_layers);
     assert_eq!(count(&cache, "attention_f32"), engine.config.n_layers - 1);
     assert_eq!(count(&cache, "argmax") + count(&cache, "head"), 0);
     assert!(cache.n_launches() < full.n_launches());
-    assert_eq!(count(&full, "residual_projection"), 3 * 2 * engine.config.n_layers);
+    assert_eq!(count(&full, "residual_projection"), 2 * 2 * engine.config.n_layers);
     assert_eq!(count(&full, "head"), 1);
 }
 
