@@ -37,7 +37,7 @@
 //! | [`generate`], [`sampling`], [`random`] | tokens from a prompt |
 //! | [`evaluate`], [`distance`] | losses of given tokens, and how far two engines are apart |
 //! | [`embedded`], [`synthetic`] | models that need no file |
-//! | [`bench`], [`startup`], [`doctor`], [`probe`] | speed, and what the machine has |
+//! | [`mod@bench`], [`startup`], [`doctor`], [`probe`] | speed, and what the machine has |
 
 pub mod backend;
 pub mod bench;

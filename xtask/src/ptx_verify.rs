@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use kernels::projection::shared_memory;
 use kernels::{Kernel, KernelError};
 use ptx_builder::Target;
 use rayon::prelude::*;
@@ -105,7 +106,8 @@ struct Assembled {
 fn assemble_all(ptxas: &Path, folder: &Path, kernel: &dyn Kernel) -> Assembled {
     let name = kernel.name();
     let mut assembled = Assembled { name: name.clone(), most_registers: 0, count: 0, failures: Vec::new() };
-    for &target in Target::all() {
+    let shared = kernel.geometry().dynamic_shared;
+    for &target in Target::all().iter().filter(|&&target| shared <= shared_memory(target)) {
         match assemble(ptxas, folder, kernel, target) {
             Ok(found) => {
                 assembled.count += 1;

@@ -331,7 +331,9 @@ impl Projection {
                 .with_ring(slot_bytes, MOST_SHARED_OF_TILES)
                 .filter(|p| p.ring_bytes >= slots * slot_bytes)
         };
-        TILE_WARPS.iter().find_map(with)
+        // The registers of sixteen warps do not hold what Q6_K needs.
+        let sixteen = !segments.iter().all(|segment| segment.format == WeightFormat::Q6K);
+        TILE_WARPS.iter().filter(|&&(warps, _)| sixteen || warps < 16).find_map(with)
     }
 
     /// The same with rings of as many slots as `most` bytes of shared memory have room for; `None` for none.

@@ -1,3 +1,5 @@
+//! What a cache of weights has to survive.
+
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -1,3 +1,5 @@
+//! Shares of the roof, tables and drawings of made-up measurements.
+
 use super::*;
 
 fn step(step: usize, name: &str, micros: f64, overlapped: Option<f64>, cost: (u64, u64, u64)) -> StepTime {
