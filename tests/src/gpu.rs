@@ -4,6 +4,7 @@ use gpu_driver::Driver;
 use runtime::cuda::CudaDecoder;
 use runtime::cuda::runner::{CudaRunner, REPLAYS};
 use runtime::decoder::{Decoder, Output, Row, StepOutput};
+use runtime::sampling::{Sampler, SamplingOptions};
 use runtime::{EngineOptions, Model};
 
 /// Whether the first device is that of the software driver, which takes a tenth of a second for a token. Tests that
@@ -108,4 +109,31 @@ pub fn tokens(seed: u32, n: usize, n_vocab: usize) -> Vec<u32> {
         (state >> 8) as usize % n_vocab
     };
     (0..n).map(|_| next() as u32).collect()
+}
+
+/// The `n` tokens that the host chooses from the logits of `prompt`, and of each token after it, in sequence 0.
+///
+/// # Panics
+/// If a step fails.
+pub fn sampled_on_host(
+    decoder: &mut dyn Decoder,
+    prompt: &[u32],
+    sampling: SamplingOptions,
+    n: usize,
+) -> Vec<u32> {
+    let mut sampler = Sampler::new(sampling).unwrap_or_else(|error| panic!("{error}"));
+    let (mut tokens, mut pending, mut position) = (Vec::new(), prompt.to_vec(), 0);
+    while tokens.len() < n {
+        sampler.accept(&pending);
+        let rows = rows(0, position, &pending);
+        position += pending.len() as u32;
+        let token = match decoder.step(&rows, Output::LastLogits) {
+            Ok(StepOutput::Logits(logits)) => sampler.sample(logits, position - 1),
+            other => panic!("asked for logits, got {other:?}"),
+        };
+        let token = token.unwrap_or_else(|| panic!("no token at {position}"));
+        tokens.push(token);
+        pending = vec![token];
+    }
+    tokens
 }

@@ -2,11 +2,11 @@
 
 use std::error::Error as _;
 
-use runtime::cuda::{CudaDecoder, CudaError, Profile, ProfileOptions};
+use runtime::cuda::{CudaError, Profile, ProfileOptions};
 use runtime::decoder::{Decoder, Output, Row, StepOutput};
 use runtime::error::{Error, StepError};
 use runtime::generate::{GenerateOptions, Generator};
-use runtime::sampling::{Sampler, SamplingOptions};
+use runtime::sampling::SamplingOptions;
 use runtime::{Activations, EngineOptions, Model};
 use tests::{data, gpu};
 
@@ -267,29 +267,6 @@ fn asking_for_more_later_gives_the_same_as_asking_at_once() {
     assert!(gpu::logits(&mut early, &rows, Output::AllLogits) == logits);
 }
 
-/// The tokens that the host chooses from the logits of `prompt`, and of each token after it.
-fn sampled_on_host(
-    decoder: &mut CudaDecoder,
-    prompt: &[u32],
-    sampling: SamplingOptions,
-    n: usize,
-) -> Vec<u32> {
-    let mut sampler = Sampler::new(sampling).unwrap();
-    let (mut tokens, mut pending, mut position) = (Vec::new(), prompt.to_vec(), 0);
-    while tokens.len() < n {
-        sampler.accept(&pending);
-        let rows = gpu::rows(0, position, &pending);
-        position += pending.len() as u32;
-        let StepOutput::Logits(logits) = decoder.step(&rows, Output::LastLogits).unwrap() else {
-            panic!("no logits")
-        };
-        let token = sampler.sample(logits, position - 1).unwrap();
-        tokens.push(token);
-        pending = vec![token];
-    }
-    tokens
-}
-
 #[test]
 #[ignore = "needs a CUDA device"]
 fn sampled_texts_are_those_of_the_host() {
@@ -318,7 +295,7 @@ fn sampled_texts_are_those_of_the_host() {
             for (seed, sampling) in (1..).zip(ways) {
                 let (sampling, n) = (SamplingOptions { seed, ..sampling }, gpu::times(50));
                 let prompt = gpu::tokens(7, 9, model.config().n_vocab);
-                let expected = sampled_on_host(&mut decoder, &prompt, sampling, n);
+                let expected = gpu::sampled_on_host(&mut decoder, &prompt, sampling, n);
                 let options = GenerateOptions { sampling, ..GenerateOptions::greedy(n) };
                 let found = Generator::new(&mut decoder, &prompt, options).and_then(Iterator::collect);
                 let found: Vec<u32> = found.unwrap_or_else(|error| panic!("{}", error.chain()));

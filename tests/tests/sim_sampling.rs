@@ -48,24 +48,6 @@ fn all_options() -> Vec<SamplingOptions> {
     ]
 }
 
-/// The tokens that the host chooses from the decoder's logits.
-fn on_host(decoder: &mut CudaDecoder, sampling: SamplingOptions, n: usize) -> Vec<u32> {
-    let mut sampler = Sampler::new(sampling).unwrap();
-    let (mut tokens, mut pending, mut position) = (Vec::new(), PROMPT.to_vec(), 0);
-    while tokens.len() < n {
-        sampler.accept(&pending);
-        let rows = gpu::rows(0, position, &pending);
-        position += pending.len() as u32;
-        let StepOutput::Logits(logits) = decoder.step(&rows, Output::LastLogits).unwrap() else {
-            panic!("no logits")
-        };
-        let token = sampler.sample(logits, position - 1).unwrap();
-        tokens.push(token);
-        pending = vec![token];
-    }
-    tokens
-}
-
 fn generated(decoder: &mut CudaDecoder, sampling: SamplingOptions, n: usize) -> Vec<u32> {
     let options = GenerateOptions { sampling, ..GenerateOptions::greedy(n) };
     Generator::new(decoder, &PROMPT, options).and_then(Iterator::collect).unwrap()
@@ -79,7 +61,7 @@ fn texts_are_those_of_the_host() {
         let driver = sim::driver(seed, sanitize);
         sim::on_decoder(&driver, &model, &options(&model, eager, ahead), |decoder| {
             for (i, sampling) in all_options().into_iter().enumerate().skip(seed as usize).step_by(3) {
-                let expected = on_host(decoder, sampling, STEPS);
+                let expected = gpu::sampled_on_host(decoder, &PROMPT, sampling, STEPS);
                 assert_eq!(generated(decoder, sampling, STEPS), expected, "options {i}, {ahead} ahead");
             }
         });
@@ -92,7 +74,7 @@ fn the_embedded_model_tells_the_same_story() {
     let driver = sim::driver(1, Sanitize::NONE);
     let options = EngineOptions { max_seq: 40, ..gpu::options(&model, 1, 8) };
     sim::on_decoder(&driver, &model, &options, |decoder| {
-        let expected = on_host(decoder, sampling(3), STEPS);
+        let expected = gpu::sampled_on_host(decoder, &PROMPT, sampling(3), STEPS);
         assert_eq!(generated(decoder, sampling(3), STEPS), expected);
     });
 }

@@ -8,12 +8,12 @@
 //! | [`Head`] | norm, then a matrix product: logits |
 //!
 //! All take one to [`MAX_BATCH`] activation rows in f32 and quantised weights in the device's layout
-//! ([`tensor_formats::planes`]). A block first brings the activations to Q8 in shared memory, exactly as
-//! [`RmsNorm`](crate::rms_norm::RmsNorm) and [`QuantizeQ8`](crate::quantize::QuantizeQ8) do but for the order of one sum;
-//! then its warps multiply. On devices that can start a kernel before its predecessor has ended, a block loads its first
+//! ([`tensor_formats::planes`]). A block first brings the activations to Q8 in shared memory, as
+//! [`QuantizeQ8`](crate::quantize::QuantizeQ8) does; then its warps multiply. Of a norm the weights come before that, and
+//! the factor that is the same for a whole row after it. On devices that can start a kernel before its predecessor has ended, a block loads its first
 //! weights before it waits: weights are the one thing that no kernel writes.
 //!
-//! An activation row gives the same bits whatever shares its batch, on every device.
+//! An activation row gives the same bits whatever shares its batch, on every device that has these kernels.
 //!
 //! | file | what |
 //! |---|---|
