@@ -110,8 +110,12 @@ impl<'a> Tiles<'a> {
                 planes.push([first, last]);
             }
         }
-        let current = (!items.turns.is_multiple_of(slots.max(1))).then(|| k.named_var::<U32>("slot", 0));
-        Self { segment, partition, row, stage, items, warps, slots, lane, planes, units, current }
+        let mut tiles =
+            Self { segment, partition, row, stage, items, warps, slots, lane, planes, units, current: None };
+        if !tiles.item_turns().is_multiple_of(slots.max(1)) {
+            tiles.current = Some(k.named_var::<U32>("slot", 0));
+        }
+        tiles
     }
 
     const fn slot_bytes(&self) -> u32 {
@@ -121,6 +125,11 @@ impl<'a> Tiles<'a> {
     /// Turns of a row.
     fn row_turns(&self) -> u32 {
         self.partition.parts_of_row(self.stage.cols) / TURN_PARTS
+    }
+
+    /// Turns of an item: a row may have fewer than an item takes.
+    fn item_turns(&self) -> u32 {
+        self.items.turns.min(self.row_turns())
     }
 
     /// Emits the copies of as many turns as there are slots, from the warp's first on.
@@ -153,7 +162,7 @@ impl<'a> Tiles<'a> {
             let x = k.mad(item.turn, turn_cols, x);
             let groups = groups.map(|at| k.mad(item.turn, turn_cols / 4, at));
             let mut turns = Vec::new();
-            for turn in 0..self.items.turns {
+            for turn in 0..self.item_turns() {
                 ring::arrived(k, self.slots - 1);
                 let slot = match self.current {
                     Some(current) => {
@@ -212,13 +221,13 @@ impl<'a> Tiles<'a> {
         };
         let first = k.mul(tile, TILE_UNITS);
         let exists = k.lt(first, self.units.count);
-        let turn = k.mul(piece, self.items.turns);
+        let turn = k.mul(piece, self.item_turns());
         Item { exists, tile, piece, turn }
     }
 
     /// Where not every item has this turn: whether this one has.
     fn exists(&self, k: &mut KernelBuilder, item: Item, turn: u32) -> Option<Pred> {
-        let rest = self.row_turns() % self.items.turns;
+        let rest = self.row_turns() % self.item_turns();
         (rest != 0 && turn >= rest).then(|| k.lt(item.turn, self.row_turns() - turn))
     }
 
@@ -237,7 +246,7 @@ impl<'a> Tiles<'a> {
         };
         let row_bytes = bytes * (self.stage.cols / self.partition.block_cols);
         if row_bytes.is_multiple_of(plane.piece)
-            && (self.items.turns * plane.bytes).is_multiple_of(plane.piece)
+            && (self.item_turns() * plane.bytes).is_multiple_of(plane.piece)
         {
             return [Within::Known(turn * plane.bytes % plane.piece); 2];
         }
@@ -255,7 +264,7 @@ impl<'a> Tiles<'a> {
     /// Emits the copies of turn number `ahead` from the first turn of item `index` on, which may be one of a later item
     /// or of none.
     fn fetch(&self, k: &mut KernelBuilder, slot: Reg<U32>, ahead: u32, index: Reg<U32>) {
-        let (later, turn) = (ahead / self.items.turns, ahead % self.items.turns);
+        let (later, turn) = (ahead / self.item_turns(), ahead % self.item_turns());
         let index = if later == 0 { index } else { k.add(index, later * self.warps) };
         let item = self.item(k, index);
         let exists = match self.exists(k, item, turn) {
