@@ -251,6 +251,14 @@ fn warps_blocks_and_grids() {
         k.bar_arrive(2, 64);
         k.bar_count(3, p);
         k.fence(Scope::Cluster);
+        k.cluster_arrive_relaxed();
+        k.cluster_wait();
+        let rank = k.cluster_ctarank();
+        let start = k.shared_base(tile);
+        let other = k.cluster_address(start, rank);
+        k.st_cluster::<F32>(other, x);
+        k.st_cluster_v2::<F32>(other + 8, [x, x]);
+        k.cluster_arrive();
         k.setmaxnreg_dec(40);
         k.special(SpecialReg::LaneMaskLt);
         k.clock64();

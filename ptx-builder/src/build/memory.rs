@@ -307,6 +307,18 @@ impl KernelBuilder {
         self.store_many::<M, 4>(Space::Shared, Store::WEAK, addr.shared_address(), values.map(Val::operand));
     }
 
+    /// Stores one element to the shared memory of any block of the cluster: see
+    /// [`cluster_address`](Self::cluster_address). Needs sm_90.
+    pub fn st_cluster<M: MemTy>(&mut self, addr: impl SharedAddr, value: impl Val<M::Reg>) {
+        self.store_many::<M, 1>(Space::SharedCluster, Store::WEAK, addr.shared_address(), [value.operand()]);
+    }
+
+    /// As [`st_cluster`](Self::st_cluster), two consecutive elements.
+    pub fn st_cluster_v2<M: MemTy>(&mut self, addr: impl SharedAddr, values: [impl Val<M::Reg>; 2]) {
+        let values = values.map(Val::operand);
+        self.store_many::<M, 2>(Space::SharedCluster, Store::WEAK, addr.shared_address(), values);
+    }
+
     /// Stores one element to shared memory with an order.
     pub fn st_shared_with<M: MemTy>(&mut self, how: Store, addr: impl SharedAddr, value: impl Val<M::Reg>) {
         self.store_many::<M, 1>(Space::Shared, how, addr.shared_address(), [value.operand()]);

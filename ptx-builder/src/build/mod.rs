@@ -166,6 +166,11 @@ impl KernelBuilder {
         self.function.minnctapersm = Some(n);
     }
 
+    /// The exact cluster size in blocks (`.reqnctapercluster`). Needs sm_90.
+    pub fn reqnctapercluster(&mut self, x: u32, y: u32, z: u32) {
+        self.function.reqnctapercluster = Some([x, y, z]);
+    }
+
     /// The most registers per thread.
     pub fn maxnreg(&mut self, n: u32) {
         self.function.maxnreg = Some(n);

@@ -3,6 +3,7 @@
 use super::{B32, KernelBuilder, Pred, Reg, U32, U64, Val};
 use crate::inst::{Operand, Scope, SpecialReg};
 use crate::ops::Op;
+use crate::ty::Ty;
 
 impl KernelBuilder {
     /// All threads of the block meet: barrier 0.
@@ -65,6 +66,28 @@ impl KernelBuilder {
             Scope::Sys => Op::FenceScSys,
         };
         self.effect(op, []);
+    }
+
+    /// Arrives at the barrier of the cluster without waiting: what this thread did before is seen by those that wait for
+    /// it. All threads of the warp arrive together. Needs sm_90.
+    pub fn cluster_arrive(&mut self) {
+        self.effect(Op::ClusterArriveAligned, []);
+    }
+
+    /// As [`cluster_arrive`](Self::cluster_arrive), but nothing that this thread did before becomes visible by it.
+    pub fn cluster_arrive_relaxed(&mut self) {
+        self.effect(Op::ClusterArriveRelaxedAligned, []);
+    }
+
+    /// Waits until all threads of the cluster have arrived, together with the other threads of the warp. Needs sm_90.
+    pub fn cluster_wait(&mut self) {
+        self.effect(Op::ClusterWaitAligned, []);
+    }
+
+    /// Where what is at `addr` in this block's shared memory is in that of the cluster's block `rank`, as an address in
+    /// [`Space::SharedCluster`](crate::Space::SharedCluster). Needs sm_90.
+    pub fn cluster_address(&mut self, addr: impl Val<U32>, rank: impl Val<U32>) -> Reg<U32> {
+        self.regular(Op::MapaShared, Ty::U32, [addr.operand(), rank.operand()])
     }
 
     /// Waits for the grids that this one depends on by programmatic edges. Needs sm_90.
@@ -144,6 +167,8 @@ special_registers! {
     laneid LaneId;
     /// The multiprocessor.
     smid SmId;
+    /// Block in the cluster.
+    cluster_ctarank ClusterCtaRank;
 }
 
 impl KernelBuilder {
