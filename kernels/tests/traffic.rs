@@ -14,6 +14,22 @@ fn weights(case: &Case) -> AllocationTraffic {
     metrics.allocations.into_iter().max_by_key(|allocation| allocation.bytes).expect("a kernel has a matrix")
 }
 
+/// Requests for parts of a sector are as many reads of the L2: with half sectors a projection of Q8_0 took 1.8 times as
+/// long.
+#[test]
+fn fused_projections_read_weights_by_whole_sectors() {
+    let mut formats = 0;
+    for case in cases("_64x1536_b2").filter(|case| case.name.starts_with("residual_projection")) {
+        formats += 1;
+        let (name, traffic) = (&case.name, weights(&case));
+        assert_eq!(traffic.bytes_read, traffic.bytes, "{name}: {traffic:?}");
+        // A row's six f16 of Q6_K are no whole sectors.
+        let moved = traffic.sectors_read * SECTOR_BYTES;
+        assert!(40 * moved <= 41 * traffic.bytes, "{name}: {traffic:?}");
+    }
+    assert_eq!(formats, 5, "one case of each format");
+}
+
 #[test]
 fn every_weight_byte_is_read_by_one_request() {
     let shapes = ["gemv_q4_k_2112x2048_b2", "gemv_q8_q4_k_2112x2048_b2", "gemv_q4_k_256x1536_b2"];

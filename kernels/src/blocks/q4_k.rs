@@ -7,7 +7,7 @@ use ptx_builder::{B32, F16, F32, KernelBuilder, MmaShape, Pred, Reg, S32, U32};
 
 use super::partition::{BitFields, Partition, Run, field, own, shared, stream};
 use super::tile::{self, Products, Scale, TileRow, Turn};
-use super::weight::{Q8Activations, Q8Part, Raw, biased_byte};
+use super::weight::{Q8Activations, Q8Part, Raw, biased_byte, sixteenth};
 
 const LOW_NIBBLES: u32 = 0x0f0f_0f0f;
 
@@ -138,7 +138,7 @@ pub(super) fn q8_part(k: &mut KernelBuilder, sub_blocks: SubBlocks, raw: &Raw) -
 }
 
 /// `sum + d * (the sum over the sub-blocks of d_x * scale * dot) - dmin * (that of min * sum_x)`, where the quants of the
-/// second sub-block are 1 / `second` times what they stand for. `scale * dot` is an exact integer, also as f32.
+/// second sub-block are 1 / `second` times what they stand for. `scale * dot` is exact.
 pub(super) fn dot_q8(
     k: &mut KernelBuilder,
     part: &Q8Part,
@@ -153,17 +153,11 @@ pub(super) fn dot_q8(
         k.cvt::<F32>(scaled)
     };
     let scaled = [scaled(0), scaled(1)];
-    let groups = groups(k, [0, 1, 2, 3].map(|i| x.groups[i]), second);
-    accumulate(k, [0, 1, 2, 3].map(|i| part.scales[i]), groups, scaled, sum)
+    let scaled = if second == 1.0 { scaled } else { [scaled[0], k.mul::<F32>(scaled[1], second)] };
+    accumulate(k, [0, 1, 2, 3].map(|i| part.scales[i]), [0, 1, 2, 3].map(|i| x.groups[i]), scaled, sum)
 }
 
-/// The pairs `(d, d * sum)` of a part's two groups, the second `d` times `second`.
-fn groups(k: &mut KernelBuilder, [d_0, sum_0, d_1, sum_1]: [Reg<F32>; 4], second: f32) -> [Reg<F32>; 4] {
-    let d_1 = if second == 1.0 { d_1 } else { k.mul::<F32>(d_1, second) };
-    [d_0, sum_0, d_1, sum_1]
-}
-
-/// `scales` are `d`, `-dmin` and the two minima.
+/// `scales` are `d`, `-dmin` and the two minima; groups are pairs `(d, d * sum)`.
 fn accumulate(
     k: &mut KernelBuilder,
     scales: [Reg<F32>; 4],
@@ -202,13 +196,16 @@ impl WholeHeader {
         Self { d, minus_dmin, scales: eight(k, s0, s8, 0), mins: eight(k, s4, s8, 4) }
     }
 
-    /// The scales of a part's sub-blocks, and what [`accumulate`] wants.
-    fn of_part(&self, k: &mut KernelBuilder, part: usize) -> ([Scale; 2], [Reg<F32>; 4]) {
-        let mut bytes = |words: [Reg<B32>; 2]| {
-            [0, 1].map(|i| biased_byte(k, words[part / 2], 2 * (part as u32 % 2) + i, 0))
-        };
-        let (scales, mins) = (bytes(self.scales), bytes(self.mins));
-        (scales.map(|scale| Scale::new(k, scale)), [self.d, self.minus_dmin, mins[0], mins[1]])
+    /// The scales of a part's sub-blocks, that of the second for quants that are 16 times what they stand for if
+    /// `in_place`, and what [`accumulate`] wants.
+    fn of_part(&self, k: &mut KernelBuilder, part: usize, in_place: bool) -> ([Scale; 2], [Reg<F32>; 4]) {
+        let (scales, mins) = (self.scales[part / 2], self.mins[part / 2]);
+        let bytes = [0, 1].map(|i| 2 * (part as u32 % 2) + i);
+        let [min_0, min_1] = bytes.map(|byte| biased_byte(k, mins, byte, 0));
+        let first = biased_byte(k, scales, bytes[0], 0);
+        let second =
+            if in_place { sixteenth(k, scales, bytes[1]) } else { biased_byte(k, scales, bytes[1], 0) };
+        ([first, second].map(|scale| Scale::new(k, scale)), [self.d, self.minus_dmin, min_0, min_1])
     }
 }
 
@@ -231,8 +228,6 @@ pub(super) fn tile(k: &mut KernelBuilder, turn: &Turn, row: &TileRow, fifth: Fif
             Some([0, 1].map(|which| k.ld_shared_v2::<B32>(at + row.plane(which, plane))))
         }
     };
-    // Without a fifth bit high nibbles stay where they are, as in `q8_part`.
-    let second = if high.is_some() { 1.0 } else { 0.0625 };
     let zero = k.imm::<F32>(0.0);
     let mut parts = Vec::new();
     for part in 0..tile::TURN_PARTS as usize {
@@ -251,8 +246,9 @@ pub(super) fn tile(k: &mut KernelBuilder, turn: &Turn, row: &TileRow, fifth: Fif
             let rows = rows(quant);
             tile::dots(k, MmaShape::M16N8K32U8S8, rows, x)
         });
-        let scales = [0, 1].map(|which: usize| headers[which].of_part(k, part));
-        let pairs = tile::two_groups(k, turn, 2 * part as u32).map(|pairs| groups(k, pairs, second));
+        // Without a fifth bit high nibbles stay where they are, as in `q8_part`.
+        let scales = [0, 1].map(|which: usize| headers[which].of_part(k, part, high.is_none()));
+        let pairs = tile::two_groups(k, turn, 2 * part as u32);
         parts.push(tile::each(|weights, b, i| {
             let (sub_blocks, rest) = &scales[weights];
             let scaled = [0, 1].map(|run| sub_blocks[run].times(k, dots[run][i]));

@@ -254,7 +254,18 @@ impl Partition {
 /// and a subtraction, both cheaper than the conversion of an integer.
 pub(super) fn biased_byte(k: &mut KernelBuilder, word: Reg<B32>, index: u32, bias: u8) -> Reg<F32> {
     const TWO_TO_23: f32 = 8_388_608.0;
-    let float = k.prmt::<B32>(word, TWO_TO_23.to_bits(), 0x7440 + index);
+    byte_above(k, word, index, TWO_TO_23, TWO_TO_23 + f32::from(bias))
+}
+
+/// Byte `index` of a word over 16, as f32, exact in the same way: neighbours are 1/16 apart in 2^19..2^20.
+pub(super) fn sixteenth(k: &mut KernelBuilder, word: Reg<B32>, index: u32) -> Reg<F32> {
+    const TWO_TO_19: f32 = 524_288.0;
+    byte_above(k, word, index, TWO_TO_19, TWO_TO_19)
+}
+
+/// The float `start`, whose last bits are zero, with byte `index` of a word for its last bits; minus `less`.
+fn byte_above(k: &mut KernelBuilder, word: Reg<B32>, index: u32, start: f32, less: f32) -> Reg<F32> {
+    let float = k.prmt::<B32>(word, start.to_bits(), 0x7440 + index);
     let float = k.bits_to_f32(float);
-    k.sub::<F32>(float, TWO_TO_23 + f32::from(bias))
+    k.sub::<F32>(float, less)
 }

@@ -136,7 +136,7 @@ impl PtxRunner for Interpreter {
             kernel: &function,
             grid: geometry.grid,
             block: geometry.block,
-            cluster: [1; 3],
+            cluster: function.function().reqnctapercluster.unwrap_or([1; 3]),
             dynamic_shared: geometry.dynamic_shared,
             params: &pointers,
         };

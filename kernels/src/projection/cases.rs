@@ -114,8 +114,8 @@ fn small_attention(style: RopeStyle, bias: bool, batch: usize) -> AttentionInput
 pub(crate) fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     // Rows, columns, batch: one unit; several warps a row; a last step for some lanes; more units than slots.
-    // On tensor cores: less than a tile; a last tile that is not full; rows of several items and warps, the last ones not
-    // full; more tiles than blocks.
+    // On tensor cores: one tile; rows of several items and warps, the last ones not full; more tiles than blocks; columns
+    // shared by the blocks of clusters of two and of four, more tiles than blocks and fewer.
     let shapes = [
         (2, 256, 1),
         (38, 768, 3),
@@ -123,11 +123,14 @@ pub(crate) fn cases() -> Vec<Case> {
         (6, 8960, 3),
         (3000, 256, 1),
         (4228, 512, 2),
-        (2, 256, 8),
-        (38, 768, 4),
+        (16, 256, 8),
+        (48, 768, 4),
         (64, 1536, 8),
-        (10, 8960, 7),
-        (4228, 512, 5),
+        (16, 8960, 7),
+        (4224, 512, 5),
+        (112, 1024, 6),
+        (64, 2048, 4),
+        (272, 2048, 8),
     ];
     for (seed, (rows, cols, batch)) in (0..).zip(shapes) {
         for element in QUANTISED {
@@ -139,12 +142,12 @@ pub(crate) fn cases() -> Vec<Case> {
             }
         }
     }
-    for (rows, cols, batch) in [(64, 768, 8), (10, 8960, 5)] {
+    for (rows, cols, batch) in [(64, 768, 8), (16, 8960, 5), (80, 4096, 8)] {
         let data = Data::new(Q4, rows, cols, batch, 12);
         cases.push(data.residual_q8(0..batch));
     }
     // Columns that are no whole blocks of the large formats.
-    cases.push(Data::new(ElementType::Q4_0, 34, 384, 6, 10).residual(true, 0..6));
+    cases.push(Data::new(ElementType::Q4_0, 48, 384, 6, 10).residual(true, 0..6));
     cases.push(Data::new(ElementType::Q8_0, 34, 384, 2, 9).residual(true, 0..2));
     let positions = [19, 0, 7, 19, 20, 23, 24, u32::MAX];
     let sequences = [2, 0, 1, 0, 1, 0, 2, 1];
@@ -185,21 +188,21 @@ pub(crate) fn invariances() -> Vec<Invariance> {
         invariances.push(Invariance { name, left, right, param, left_bytes, right_bytes: 0..features * 4 });
     };
     for element in QUANTISED {
-        let data = Data::new(element, 70, 1536, 8, 3);
+        let data = Data::new(element, 80, 1536, 8, 3);
         for (batch, row) in [(3, 0), (3, 2), (4, 3), (5, 4), (8, 0), (8, 7)] {
             let one = row..row + 1;
-            add(70, batch, row, "y", data.residual(true, 0..batch), data.residual(true, one.clone()));
-            add(70, batch, row, "y", data.gated(0..batch), data.gated(one.clone()));
-            add(70, batch, row, "y", data.head(0..batch), data.head(one));
+            add(80, batch, row, "y", data.residual(true, 0..batch), data.residual(true, one.clone()));
+            add(80, batch, row, "y", data.gated(0..batch), data.gated(one.clone()));
+            add(80, batch, row, "y", data.head(0..batch), data.head(one));
         }
-        let long = Data::new(element, 18, 14336, 8, 5);
+        let long = Data::new(element, 32, 14336, 8, 5);
         for (batch, row) in [(2, 1), (8, 6)] {
             let alone = long.residual(false, row..row + 1);
-            add(18, batch, row, "y", long.residual(false, 0..batch), alone);
+            add(32, batch, row, "y", long.residual(false, 0..batch), alone);
         }
         for (batch, row) in [(4, 0), (8, 5)] {
             let alone = long.residual(false, row..row + 1);
-            add(18, batch, row, "y", long.residual_q8(0..batch), alone);
+            add(32, batch, row, "y", long.residual_q8(0..batch), alone);
         }
     }
     let case = |rows: std::ops::Range<usize>| {

@@ -6,10 +6,11 @@
 //! orders nothing.
 //!
 //! With several activation rows eight units are a *tile*, and a warp takes *items* of it: 8, 16 or 32 parts of every row,
-//! whose sums are whole branches of the tree in which the lanes of a warp are summed.
+//! whose sums are whole branches of the tree in which the lanes of a warp are summed. Where the columns allow it the
+//! blocks of a cluster share their tiles: each has an equal part of the columns, and prepares only those activations.
 
 use super::Segment;
-use super::stage::Stage;
+use super::stage::{ITEM, Stage};
 use super::tiles::{TILE_UNITS, UNIT_BYTES};
 use crate::blocks::tile::TURN_PARTS;
 use crate::support::WARP;
@@ -36,10 +37,14 @@ const MOST_STEPS: u32 = 8;
 const SUMS: u32 = 8 << 10;
 
 /// The same for those of tiles.
-const TILE_SUMS: u32 = 64 << 10;
+const TILE_SUMS: u32 = 144 << 10;
 
 /// Turns of an item.
 const ITEM_TURNS: [u32; 3] = [2, 4, 8];
+
+/// Blocks of a cluster, and how many clusters an H200 has room for, one block a processor: its groups of processors are
+/// not all multiples of four. The more columns are shared, the better.
+const CLUSTERS: [(u32, u32); 3] = [(4, 30), (2, 66), (1, 132)];
 
 /// The spread of one projection.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,6 +64,8 @@ pub(super) struct Spread {
 pub(super) struct Items {
     /// At most, a power of two up to 8.
     pub(super) turns: u32,
+    /// Blocks that share a tile's columns, a power of two.
+    pub(super) cluster: u32,
 }
 
 impl Items {
@@ -67,21 +74,33 @@ impl Items {
         turns.div_ceil(self.turns)
     }
 
+    /// Whether the columns can be shared by the blocks of a cluster: items that are all full, and as many for each. There
+    /// has to be a tile for each to finish, too.
+    fn divide(self, segments: &[Segment], cols: u32) -> bool {
+        let divides = |segment: &Segment| {
+            row_turns(segment, cols).is_multiple_of(self.turns * self.cluster)
+                && segment.units >= TILE_UNITS * self.cluster
+        };
+        self.cluster == 1 || (cols.is_multiple_of(self.cluster * ITEM) && segments.iter().all(divides))
+    }
+
     /// Items that make up 32 parts.
     pub(super) const fn of_warp(self) -> u32 {
         WARP / TURN_PARTS / self.turns
     }
 }
 
-/// The units of a block, of which some blocks have one less, or one tile.
+/// The units of a block or a cluster, of which some have one less, or one tile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Share {
-    /// Units of every block, or tiles.
+    /// Units of each, or tiles.
     pub(super) least: u32,
-    /// So many blocks, the first ones, have another.
+    /// So many, the first ones, have another.
     pub(super) longer: u32,
     /// Units that are dealt out together.
     pub(super) together: u32,
+    /// Blocks that share them.
+    pub(super) cluster: u32,
 }
 
 impl Spread {
@@ -92,7 +111,7 @@ impl Spread {
             return None;
         }
         let sums = 2 * stage.batch.next_power_of_two() * warps_per_unit * 4;
-        let blocks = blocks(segments, 1, (SUMS / sums).max(1));
+        let blocks = blocks(segments, (1, 1), (BLOCKS, (SUMS / sums).max(1)));
         let units = segments.iter().zip(&blocks).map(|(segment, &blocks)| {
             let units = segment.units.div_ceil(blocks);
             let worth = (bytes(segment) / u64::from(blocks * warps_per_unit)).div_ceil(WARP_BYTES) as u32;
@@ -106,20 +125,26 @@ impl Spread {
     /// The spread over tensor cores, with `warps` warps a block; `None` if the rows are too long.
     pub(super) fn of_tiles(segments: &[Segment], cols: u32, warps: u32) -> Option<Self> {
         let warps_per_unit = warps_per_unit(segments, cols)?;
-        let parts = most_parts(segments, cols)?;
-        if parts > WARP * warps_per_unit {
+        if most_parts(segments, cols)? > WARP * warps_per_unit {
             return None;
         }
         let mut last = None;
-        for turns in ITEM_TURNS {
-            let items = Items { turns };
-            let tile_sums = TILE_UNITS * items.of_row(parts.div_ceil(TURN_PARTS)) * UNIT_BYTES;
-            let fitting = (TILE_SUMS / tile_sums).max(1);
-            let blocks = blocks(segments, TILE_UNITS, fitting);
-            let few = blocks.iter().sum::<u32>() <= BLOCKS;
-            last = Some(Self { warps_per_unit, warps, blocks, items: Some(items) });
-            if few {
-                break;
+        for (cluster, resident) in CLUSTERS {
+            for turns in ITEM_TURNS {
+                let items = Items { turns, cluster };
+                if !items.divide(segments, cols) {
+                    continue;
+                }
+                let of_row = |segment: &Segment| items.of_row(row_turns(segment, cols));
+                let tile_sums = TILE_UNITS * UNIT_BYTES * segments.iter().map(of_row).max()?;
+                let fitting = (TILE_SUMS / tile_sums).max(1) * cluster;
+                let clusters = blocks(segments, (TILE_UNITS, cluster), (resident, fitting));
+                let few = clusters.iter().sum::<u32>() <= resident;
+                let blocks = clusters.iter().map(|clusters| clusters * cluster).collect();
+                last = Some(Self { warps_per_unit, warps, blocks, items: Some(items) });
+                if few {
+                    return last;
+                }
             }
         }
         last
@@ -132,8 +157,7 @@ impl Spread {
 
     /// Sums of a row: one of each warp that shares it, or of each item.
     pub(super) fn sums_of_row(&self, segment: &Segment, cols: u32) -> u32 {
-        let parts = segment.format.partition(cols).parts_of_row(cols);
-        self.items.map_or(self.warps_per_unit, |items| items.of_row(parts.div_ceil(TURN_PARTS)))
+        self.items.map_or(self.warps_per_unit, |items| items.of_row(row_turns(segment, cols)))
     }
 
     /// Warps of a block.
@@ -151,11 +175,16 @@ impl Spread {
         self.warps_per_unit * WARP
     }
 
-    /// The units of a block of segment `index`.
+    /// Blocks that share their units.
+    pub(super) fn cluster(&self) -> u32 {
+        self.items.map_or(1, |items| items.cluster)
+    }
+
+    /// The units of a block of segment `index`, or of a cluster.
     pub(super) fn share(&self, segment: &Segment, index: usize) -> Share {
         let together = if self.items.is_some() { TILE_UNITS } else { 1 };
-        let (shares, blocks) = (segment.units.div_ceil(together), self.blocks[index]);
-        Share { least: shares / blocks, longer: shares % blocks, together }
+        let (shares, sharers) = (segment.units.div_ceil(together), self.blocks[index] / self.cluster());
+        Share { least: shares / sharers, longer: shares % sharers, together, cluster: self.cluster() }
     }
 }
 
@@ -173,24 +202,41 @@ const fn bytes(segment: &Segment) -> u64 {
     segment.matrix_bytes * segment.names.matrices.len() as u64
 }
 
-/// The blocks of each segment, whose units are dealt out `together`, at most `fitting` such shares a block.
-fn blocks(segments: &[Segment], together: u32, fitting: u32) -> Vec<u32> {
+/// Turns of a row.
+fn row_turns(segment: &Segment, cols: u32) -> u32 {
+    segment.format.partition(cols).parts_of_row(cols).div_ceil(TURN_PARTS)
+}
+
+/// The blocks of each segment, or its clusters, of which `resident` are at work at once. Units are dealt out `together`, to
+/// each at least `least` such shares and at most `fitting`.
+fn blocks(segments: &[Segment], (together, least): (u32, u32), (resident, fitting): (u32, u32)) -> Vec<u32> {
     let all: u64 = segments.iter().map(bytes).sum();
+    let most = |segment: &Segment| segment.units.div_ceil(together) / least;
     let blocks = segments.iter().map(|segment| {
-        let shares = segment.units.div_ceil(together);
-        let proportional = (bytes(segment) * u64::from(BLOCKS) / all.max(1)) as u32;
-        let needed = shares.div_ceil(fitting);
-        let rounded = needed.div_ceil(BLOCKS) * BLOCKS;
+        let proportional = (bytes(segment) * u64::from(resident) / all.max(1)) as u32;
+        let needed = segment.units.div_ceil(together).div_ceil(fitting);
+        let rounded = needed.div_ceil(resident) * resident;
         let wanted = if needed > proportional { rounded } else { proportional };
         let worth = bytes(segment).div_ceil(BLOCK_BYTES) as u32;
-        wanted.min(worth).clamp(1, shares)
+        wanted.min(worth).clamp(1, most(segment))
     });
-    blocks.collect()
+    let mut blocks: Vec<u32> = blocks.collect();
+    // What rounding has left goes to those who have the most to do.
+    while blocks.iter().sum::<u32>() < resident {
+        let open = segments.iter().zip(&mut blocks).filter(|(segment, blocks)| {
+            **blocks < most(segment) && u64::from(**blocks) * BLOCK_BYTES < bytes(segment)
+        });
+        match open.max_by_key(|(segment, blocks)| bytes(segment) / u64::from(**blocks)) {
+            Some((_, blocks)) => *blocks += 1,
+            None => break,
+        }
+    }
+    blocks
 }
 
 impl Share {
-    /// The most units of a block.
+    /// The most units that a block finishes.
     pub(super) const fn most(self) -> u32 {
-        (self.least + (self.longer > 0) as u32) * self.together
+        (self.least + (self.longer > 0) as u32).div_ceil(self.cluster) * self.together
     }
 }

@@ -55,7 +55,7 @@ pub use shape::{
     AttentionInput, AttentionInputShape, GatedProjection, Head, ResidualProjection, shared_memory,
 };
 use stage::Stage;
-use tiles::{Lane, Range, Tiles};
+use tiles::{Lane, Range, TILE_UNITS, Tiles};
 
 /// The largest number of activation rows of one launch. Long rows of some types take fewer: rings and activations lie in
 /// shared memory together.
@@ -156,6 +156,8 @@ struct Shared {
     quants: Reg<U32>,
     /// The sums `[unit, warp, row of the unit, activation row]` of the block's units, activation rows a power of two.
     sums: Reg<U32>,
+    /// This block in its cluster, if there is one.
+    rank: Option<Reg<U32>>,
 }
 
 impl Projection {
@@ -249,8 +251,8 @@ impl Projection {
             Destination::Cache(cache) => Some(cache.stored.rounds_from()),
             Destination::Rows | Destination::Gated => None,
         });
-        // What one block has of shared memory.
-        let roomy = self.geometry().dynamic_shared > shape::MOST_SHARED;
+        // What one block has of shared memory, and clusters.
+        let roomy = self.geometry().dynamic_shared > shape::MOST_SHARED || self.spread.cluster() > 1;
         let shared = if roomy { Target::SM_90 } else { ring::MIN_TARGET };
         caches.max().unwrap_or(shared).max(shared)
     }
@@ -261,13 +263,20 @@ impl Projection {
             let pointer =
                 |name: &str| params.iter().position(|param| param.name == name).map(|i| pointers[i]);
             k.minnctapersm(1);
+            let rank = (self.spread.cluster() > 1).then(|| {
+                k.reqnctapercluster(self.spread.cluster(), 1, 1);
+                // Nobody writes to a block that has not begun.
+                k.cluster_arrive_relaxed();
+                k.cluster_ctarank()
+            });
             let rings = k.dynamic_shared(16);
             let quants = k.add(rings, self.spread.warps() * self.ring_bytes);
             let shared = Shared {
-                item_sums: self.stage.eps.map(|_| k.shared("item_sums", self.stage.items())),
+                item_sums: self.stage.eps.map(|_| k.shared("item_sums", self.stage.sums())),
                 rings,
                 quants,
                 sums: k.add(quants, self.stage.bytes()),
+                rank,
             };
             self.segments_from(k, 0, shared, &pointer);
         })
@@ -307,6 +316,7 @@ impl Projection {
         let share = spread.share(segment, index);
         let (tid, block) = (k.tid_x(), k.ctaid_x());
         let block = if first == 0 { block } else { k.sub(block, first) };
+        let block = k.shr(block, spread.cluster().ilog2());
         let longer_before = k.min(block, share.longer);
         let start = k.mad(block, share.least, longer_before);
         let longer = k.lt(block, share.longer);
@@ -339,15 +349,18 @@ impl Projection {
             }
             Some(items) => {
                 let how = (stage, items, spread.warps(), self.ring_bytes);
-                let lane = Lane { warp, lane: lane_in_warp, ring };
+                let lane = Lane { warp, lane: lane_in_warp, ring, rank: shared.rank };
                 let tiles = Tiles::new(k, segment, how, (&matrices, Range { start, count }), lane);
                 tiles.begin(k);
                 Multiply::Tiles(Box::new(tiles))
             }
         };
         let norm = pointer("norm");
-        let weights = stage.preload(k, spread.warps(), norm);
+        let weights = stage.preload(k, spread.warps(), norm, shared.rank);
         emit::wait(k);
+        if shared.rank.is_some() {
+            k.cluster_wait();
+        }
 
         let staged = match pointer("x") {
             Some(x) => stage.emit(k, spread.warps(), (x, norm), weights, shared),
@@ -368,10 +381,11 @@ impl Projection {
         let finisher = Finisher::new(k, segment, pointers, row);
         // Where one round finishes all units, what it needs is loaded now.
         let stride = spread.threads() / self.sum_rows();
+        let finished = Finished::new(k, (start, count), (spread.cluster(), shared.rank));
         let ahead = (share.most() <= stride).then(|| {
-            let last = k.sub(count, 1);
+            let last = k.sub(finished.count, 1);
             let index = k.min(own, last);
-            let unit = k.add(start, index);
+            let unit = finished.unit(k, index);
             finisher.fetch(k, unit)
         });
 
@@ -392,11 +406,21 @@ impl Projection {
             }
             Multiply::Tiles(tiles) => tiles.run(k, staged, (shared.sums, unit_bytes)),
         }
-        let factor = stage.factor(k, shared, row);
-        k.barrier();
+        let factor = match shared.rank {
+            None => {
+                let factor = stage.factor(k, shared, row);
+                k.barrier();
+                factor
+            }
+            Some(_) => {
+                k.cluster_arrive();
+                k.cluster_wait();
+                stage.factor(k, shared, row)
+            }
+        };
 
         let finish = |k: &mut KernelBuilder, index: Reg<U32>, ahead: Option<&Fetched>| {
-            let unit = k.add(start, index);
+            let unit = finished.unit(k, index);
             let at = k.mad(index, unit_bytes, shared.sums);
             let totals = self.totals(k, segment, at, row);
             let totals = match factor {
@@ -413,11 +437,54 @@ impl Projection {
         };
         match &ahead {
             Some(_) => {
-                let has = k.lt(own, count);
+                let has = k.lt(own, finished.count);
                 k.if_(has, |k| finish(k, own, ahead.as_ref()));
             }
-            None => k.for_range(own, count, stride, |k, index| finish(k, index, None)),
+            None => k.for_range(own, finished.count, stride, |k, index| finish(k, index, None)),
         }
+    }
+}
+
+/// The units that a block finishes: of a cluster's tiles every so many.
+#[derive(Clone, Copy)]
+struct Finished {
+    /// Of the units of the block or its cluster.
+    start: Reg<U32>,
+    count: Reg<U32>,
+    /// Blocks of the cluster.
+    cluster: u32,
+    rank: Option<Reg<U32>>,
+}
+
+impl Finished {
+    /// For the units `start..start + units` of `cluster` blocks.
+    fn new(
+        k: &mut KernelBuilder,
+        (start, units): (Reg<U32>, Reg<U32>),
+        (cluster, rank): (u32, Option<Reg<U32>>),
+    ) -> Self {
+        let count = match rank {
+            None => units,
+            Some(rank) => {
+                // `ceil((tiles - rank) / cluster)` tiles.
+                let tiles = k.shr(units, TILE_UNITS.ilog2());
+                let tiles = k.add(tiles, cluster - 1);
+                let tiles = k.sub(tiles, rank);
+                let tiles = k.shr(tiles, cluster.ilog2());
+                k.shl(tiles, TILE_UNITS.ilog2())
+            }
+        };
+        Self { start, count, cluster, rank }
+    }
+
+    /// Number `index` of them.
+    fn unit(self, k: &mut KernelBuilder, index: Reg<U32>) -> Reg<U32> {
+        let Some(rank) = self.rank else { return k.add(self.start, index) };
+        let tile = k.shr(index, TILE_UNITS.ilog2());
+        let tile = k.mad(tile, self.cluster, rank);
+        let within = k.and(index, TILE_UNITS - 1);
+        let unit = k.mad(tile, TILE_UNITS, within);
+        k.add(self.start, unit)
     }
 }
 

@@ -313,6 +313,14 @@ impl Pairing {
         }
     }
 
+    /// Rows from a unit's first to that of the next unit, except at the end of a head.
+    pub(super) const fn step(self) -> u32 {
+        match self {
+            Self::Neighbours => 2,
+            Self::Matrices | Self::Halves { .. } => 1,
+        }
+    }
+
     /// Rows from a unit's first to its second in the same matrix.
     pub(super) const fn distance(self) -> u32 {
         match self {

@@ -2,7 +2,8 @@
 //!
 //! A slot holds what the 32 lanes of a warp need for one turn. Quants belong to one lane, which copies what it will read.
 //! Scales serve several: the warp copies those of all its parts together, each byte once, because copies of one address to
-//! several places are as many reads of the L2.
+//! several places are as many reads of the L2. So are copies of parts of its lines: where a lane has two pieces of quants, the
+//! warp copies those of all its lanes together, too, 512 bytes in a row.
 
 use ptx_builder::{Addr, B32, KernelBuilder, Load as How, Pred, Reg, S8, Space, Target, U16, U32, U64};
 
@@ -35,6 +36,9 @@ enum Way {
     Own(Vec<Piece>),
     /// The lanes copy one piece each of what their blocks have in this plane, as far as there are pieces.
     Common { piece: Piece, lanes: u32 },
+    /// Every lane has two pieces of 16 bytes, `apart` bytes from each other, a power of two. The warp copies the first
+    /// half of what all lanes have, then the second. See [`swizzled`].
+    Halves { pieces: [Piece; 2], apart: u32 },
     /// By ordinary loads when they are needed: rows do not begin at multiples of a piece.
     Direct,
 }
@@ -59,6 +63,19 @@ pub(super) struct Lane {
     common: Vec<Option<Reg<U32>>>,
     /// For each of these whether its piece is one of the row's in the last step, and in the others.
     copies: Vec<Option<[Option<Pred>; 2]>>,
+    /// Of the stream that comes in halves.
+    halves: Option<Halves>,
+}
+
+/// Where a lane's pieces of 16 bytes are that come in halves, in the first slot.
+#[derive(Debug, Clone, Copy)]
+struct Halves {
+    /// What it copies.
+    copied: Reg<U32>,
+    /// What it reads.
+    read: [Reg<U32>; 2],
+    /// Whether the pieces that it copies are the row's in the last step, where they may not be.
+    last: Option<[Pred; 2]>,
 }
 
 /// A lane's pieces in one slot.
@@ -85,6 +102,12 @@ impl Layout {
         let row_bytes: Vec<u32> = partition.row_bytes(cols).collect();
         let streams = (0..partition.streams.len()).map(|stream| {
             let loads: Vec<&Load> = partition.loads.iter().filter(|load| load.stream == stream).collect();
+            if let [Load { offset: 0, bytes: 16, shared: false, .. }, Load { offset: apart, bytes: 16, .. }] =
+                loads[..]
+                && block_bytes[stream] == partition.parts * 32
+            {
+                return Way::Halves { pieces: [piece(0, 16), piece(16 * WARP, 16)], apart: *apart };
+            }
             if loads.iter().all(|load| !load.shared) {
                 return Way::Own(loads.iter().map(|load| piece(load.offset, load.bytes)).collect());
             }
@@ -124,6 +147,10 @@ impl Layout {
                     let at = k.ptr_index(at, thread.warp, WARP / self.partition.parts * block_bytes);
                     k.ptr_index(at, thread.lane_in_warp, piece.bytes)
                 }
+                Way::Halves { .. } => {
+                    let at = k.ptr_index(at, thread.warp, HALVES);
+                    k.ptr_index(at, thread.lane_in_warp, HALVES / 2 / WARP)
+                }
                 Way::Own(_) | Way::Direct => {
                     let at = k.ptr_index(at, block, block_bytes);
                     match stream.offset.emit(k, part) {
@@ -147,8 +174,20 @@ impl Layout {
         let first = [16u32, 8, 4].map(|bytes| k.mad(thread.lane_in_warp, bytes, thread.ring));
         let block_bytes: Vec<u32> = self.partition.block_bytes().collect();
         let row_bytes: Vec<u32> = self.partition.row_bytes(self.cols).collect();
-        let (mut common, mut copies) = (Vec::new(), Vec::new());
+        let (mut common, mut copies, mut halves) = (Vec::new(), Vec::new(), None);
         for (stream, way) in self.streams.iter().enumerate() {
+            let left = row_bytes[stream] - last_step * advance * block_bytes[stream];
+            let all = advance * block_bytes[stream];
+            if let Way::Halves { apart, .. } = way {
+                let block = k.shr(thread.lane_in_warp, self.partition.parts.ilog2());
+                let at = k.mul(block, block_bytes[stream]);
+                let at = match self.partition.streams[stream].offset.emit(k, part) {
+                    Some(offset) => k.add(at, offset),
+                    None => at,
+                };
+                let left = (left < all).then_some(left);
+                halves = Some(Halves::new(k, thread, (at, *apart), left));
+            }
             let Way::Common { piece, lanes } = way else {
                 common.push(None);
                 copies.push(None);
@@ -162,8 +201,6 @@ impl Layout {
             };
             common.push(Some(at));
             let has = (*lanes < WARP).then(|| k.lt(thread.lane_in_warp, *lanes));
-            let left = row_bytes[stream] - last_step * advance * block_bytes[stream];
-            let all = advance * block_bytes[stream];
             let in_last = (left < all).then(|| {
                 let start = k.mul(thread.warp, lanes * piece.bytes);
                 let start = k.mad(thread.lane_in_warp, piece.bytes, start);
@@ -175,7 +212,7 @@ impl Layout {
             };
             copies.push(Some([last, has]));
         }
-        Lane { first, common, copies }
+        Lane { first, common, copies, halves }
     }
 
     /// Emits the copies of a part into a slot, where `exists` holds; of quants where `own` does, too, if it is given, which
@@ -195,6 +232,16 @@ impl Layout {
         for (stream, way) in self.streams.iter().enumerate() {
             let (pieces, guard) = match way {
                 Way::Own(pieces) => (pieces.as_slice(), own),
+                Way::Halves { pieces, .. } => {
+                    let Some(halves) = &lane.halves else { continue };
+                    for (half, piece) in pieces.iter().enumerate() {
+                        let guard = both(k, halves.last.filter(|_| is_last).map(|last| last[half]));
+                        let to = slot.at(k, halves.copied, piece.at);
+                        let from = streams[stream] + (offsets[stream] + piece.offset as i32);
+                        k.guarded(guard, |k| k.cp_async_cg(to, from));
+                    }
+                    continue;
+                }
                 Way::Common { piece, .. } => {
                     let copies =
                         lane.copies[stream].and_then(|[last, other]| if is_last { last } else { other });
@@ -229,6 +276,10 @@ impl Layout {
                     next[load.stream] += 1;
                     lane.place(k, slot, piece)
                 }
+                Way::Halves { pieces: [first, _], .. } => match &lane.halves {
+                    Some(halves) => slot.at(k, halves.read[usize::from(load.offset > 0)], first.at),
+                    None => continue,
+                },
                 Way::Common { piece, .. } => match lane.common[load.stream] {
                     Some(common) => slot.at(k, common, piece.at + load.offset),
                     None => continue,
@@ -252,6 +303,39 @@ impl Layout {
         }
         raw
     }
+}
+
+impl Halves {
+    /// For a lane whose first piece is `at` bytes from the warp's first one. In the last step there are `left` bytes of a
+    /// row for all warps, if not every lane has its own.
+    fn new(k: &mut KernelBuilder, thread: Thread, (at, apart): (Reg<U32>, u32), left: Option<u32>) -> Self {
+        let lane = thread.lane_in_warp;
+        let second = k.add(at, apart);
+        let own = k.mul(lane, 16);
+        let [copied, first, second] = [own, at, second].map(|at| {
+            let at = swizzled(k, at, apart);
+            k.add(at, thread.ring)
+        });
+        let last = left.map(|left| {
+            let start = k.mad(thread.warp, HALVES, own);
+            [0, HALVES / 2].map(|half| {
+                let at = k.add(start, half);
+                k.lt(at, left)
+            })
+        });
+        Self { copied, read: [first, second], last }
+    }
+}
+
+/// Bytes that come in halves.
+const HALVES: u32 = 2 * 16 * WARP;
+
+/// Where in shared memory the byte is that is number `at` in memory: every other 128 bytes, pieces that are `apart` bytes
+/// from each other change places. Eight lanes that read 16 bytes each then use all banks.
+fn swizzled(k: &mut KernelBuilder, at: Reg<U32>, apart: u32) -> Reg<U32> {
+    let odd = k.bfe(at, 7, 1);
+    let other = k.shl(odd, apart.ilog2());
+    k.xor(at, other)
 }
 
 impl Lane {

@@ -24,8 +24,8 @@ const FIRST_TILE_BATCH: u32 = 4;
 /// The most activation rows without tensor cores.
 const MOST_DOTS: u32 = 4;
 
-/// Warps of a block where tensor cores multiply, and the slots that their rings must have, the best first.
-const TILE_WARPS: [(u32, u32); 2] = [(16, 2), (8, 1)];
+/// Warps of a block where tensor cores multiply, the best first.
+const TILE_WARPS: [u32; 3] = [16, 12, 8];
 
 /// Slots of a ring at most.
 const MOST_SLOTS: u32 = 3;
@@ -296,7 +296,7 @@ impl Projection {
         let suffix = eps.map_or_else(String::new, |eps| format!("_eps{:08x}", eps.to_bits()));
         let name = format!("{family}_{name}{suffix}_b{batch}");
         let quantised = input == Input::Q8;
-        let stage = Stage { cols, batch, eps, tiles: false, quantised };
+        let stage = Stage { cols, batch, eps, tiles: false, quantised, cluster: 1 };
         if batch >= FIRST_TILE_BATCH {
             let tiles = Self::of_tiles(&name, Stage { tiles: true, ..stage }, &segments);
             if let Some(projection) = tiles {
@@ -323,22 +323,19 @@ impl Projection {
             return None;
         }
         let slot_bytes = segments.iter().map(tiles::slot_bytes).max()?;
-        let with = |&(warps, slots): &(u32, u32)| {
+        let with = |warps| {
             let spread = Spread::of_tiles(segments, stage.cols, warps)?;
+            let stage = Stage { cluster: spread.cluster(), ..stage };
             let (name, segments) = (name.to_owned(), segments.to_vec());
             let projection = Self { name, stage, segments, spread, ring_bytes: 0 };
-            projection
-                .with_ring(slot_bytes, MOST_SHARED_OF_TILES)
-                .filter(|p| p.ring_bytes >= slots * slot_bytes)
+            projection.with_ring(slot_bytes, MOST_SHARED_OF_TILES)
         };
-        // The registers of sixteen warps do not hold what Q6_K needs.
-        let sixteen = !segments.iter().all(|segment| segment.format == WeightFormat::Q6K);
-        TILE_WARPS.iter().filter(|&&(warps, _)| sixteen || warps < 16).find_map(with)
+        TILE_WARPS.into_iter().find_map(with)
     }
 
     /// The same with rings of as many slots as `most` bytes of shared memory have room for; `None` for none.
     fn with_ring(self, slot_bytes: u32, most: u32) -> Option<Self> {
-        let others = self.stage.bytes() + self.sums_bytes() + self.stage.items() * 4;
+        let others = self.stage.bytes() + self.sums_bytes() + self.stage.sums() * 4;
         let slots = most.saturating_sub(others) / (self.spread.warps() * slot_bytes).max(1);
         let slots = slots.min(MOST_SLOTS);
         (slots > 0).then_some(Self { ring_bytes: slots * slot_bytes, ..self })

@@ -4,12 +4,13 @@
 //! `1 / sqrt(mean of squares)` is one factor for a whole row: the quants do not depend on it, so nobody waits for it, and
 //! the row's products are multiplied by it at their end.
 //!
-//! Activations that come as Q8 are copied.
+//! Activations that come as Q8 are copied. In a cluster each block takes its part of the columns, and tells the others
+//! its sums of squares.
 //!
 //! Quants lie in their order but for [`swizzled`] pieces of 16 bytes. Where tensor cores read them, eight rows at once,
 //! they are in order, and rows are so far apart that eight of them use all banks.
 
-use ptx_builder::{B32, F32, KernelBuilder, Load, Pred, Reg, Space, U32, U64};
+use ptx_builder::{ArrayRef, B32, F32, KernelBuilder, Load, Pred, Reg, Space, U32, U64};
 
 use super::Shared;
 use crate::emit;
@@ -20,7 +21,7 @@ use crate::support::WARP;
 const LANE: u32 = 8;
 
 /// Columns of an item.
-const ITEM: u32 = LANE * WARP;
+pub(super) const ITEM: u32 = LANE * WARP;
 
 /// Columns are a multiple of this: swizzled pieces stay among themselves.
 pub(super) const MULTIPLE: u32 = 128;
@@ -39,6 +40,8 @@ pub(super) struct Stage {
     pub(super) tiles: bool,
     /// Whether they come as Q8.
     pub(super) quantised: bool,
+    /// Blocks that share the columns: each has as many whole items of every row.
+    pub(super) cluster: u32,
 }
 
 /// Where the activations are in shared memory.
@@ -53,9 +56,10 @@ pub(super) struct Staged {
 /// The columns of a lane in one item.
 #[derive(Debug, Clone, Copy)]
 struct Place {
-    /// Its number among the items of all rows.
+    /// Its number among the block's items of all rows.
     index: Reg<U32>,
     row: Reg<U32>,
+    /// Among the block's columns.
     col: Reg<U32>,
     /// Where not every item or lane has columns: whether this one has.
     exists: Option<Pred>,
@@ -81,21 +85,37 @@ impl Stage {
         self.batch * (self.quant_row_bytes() + self.group_row_bytes())
     }
 
+    /// Columns of a block.
+    pub(super) const fn block_cols(&self) -> u32 {
+        self.cols / self.cluster
+    }
+
     pub(super) const fn quant_row_bytes(&self) -> u32 {
-        self.cols + if self.tiles { 32 } else { 0 }
+        self.block_cols() + if self.tiles { 32 } else { 0 }
     }
 
     pub(super) const fn group_row_bytes(&self) -> u32 {
-        self.cols / 4 + if self.tiles { 16 } else { 0 }
+        self.block_cols() / 4 + if self.tiles { 16 } else { 0 }
     }
 
+    /// Items of a row in a block.
     const fn row_items(&self) -> u32 {
-        self.cols.div_ceil(ITEM)
+        self.block_cols().div_ceil(ITEM)
     }
 
-    /// Items of all rows.
+    /// Items of all rows in a block.
     pub(super) const fn items(&self) -> u32 {
         self.batch * self.row_items()
+    }
+
+    /// Sums of squares of a row.
+    const fn row_sums(&self) -> u32 {
+        self.row_items() * self.cluster
+    }
+
+    /// Sums of squares of all rows.
+    pub(super) const fn sums(&self) -> u32 {
+        self.batch * self.row_sums()
     }
 
     /// The items of a warp, if there are few enough to load all together.
@@ -110,13 +130,14 @@ impl Stage {
         k: &mut KernelBuilder,
         warps: u32,
         weight: Option<Reg<U64>>,
+        rank: Option<Reg<U32>>,
     ) -> Option<Vec<Values>> {
         let (weight, items) = (weight?, self.few(warps)?);
         k.comment("the weights of the norm");
         let (warp, lane) = emit::warp_and_lane(k);
         let load = |index: u32| {
             let place = self.place(k, (warp, lane), index * warps);
-            self.load(k, weight, None, place)
+            self.load(k, weight, None, (place, rank))
         };
         Some((0..items).map(load).collect())
     }
@@ -134,7 +155,7 @@ impl Stage {
         let groups = k.add(quants, self.batch * self.quant_row_bytes());
         let staged = Staged { quants, groups };
         if self.quantised {
-            self.copy(k, warps * WARP, x, staged);
+            self.copy(k, warps * WARP, x, (staged, shared.rank));
             k.barrier();
             return staged;
         }
@@ -142,9 +163,11 @@ impl Stage {
         let together = |k: &mut KernelBuilder, first: Reg<U32>, items: u32, weights: Option<Vec<Values>>| {
             let places: Vec<Place> = (0..items).map(|i| self.place(k, (first, lane), i * warps)).collect();
             let values: Vec<Values> =
-                places.iter().map(|&place| self.load(k, x, Some(place.row), place)).collect();
+                places.iter().map(|&place| self.load(k, x, Some(place.row), (place, shared.rank))).collect();
             let weights = weights.or_else(|| {
-                weight.map(|weight| places.iter().map(|&place| self.load(k, weight, None, place)).collect())
+                let load =
+                    |k: &mut KernelBuilder, weight, place| self.load(k, weight, None, (place, shared.rank));
+                weight.map(|weight| places.iter().map(|&place| load(k, weight, place)).collect())
             });
             for (i, (&place, values)) in places.iter().zip(values).enumerate() {
                 let weights = weights.as_ref().map(|weights| weights[i]);
@@ -153,8 +176,7 @@ impl Stage {
                 let any = (!all).then(|| k.lt(place.index, self.items()));
                 emit::where_(k, any, |k| {
                     if let Some(sums) = shared.item_sums {
-                        let at = k.shared_index(sums, place.index);
-                        self.square(k, at, lane, &values);
+                        self.square(k, (sums, shared.rank), place, lane, &values);
                     }
                     let values = match weights {
                         Some(weights) => std::array::from_fn(|i| k.mul(values[i], weights[i])),
@@ -175,10 +197,19 @@ impl Stage {
     }
 
     /// Copies rows of Q8: quants, then pairs.
-    fn copy(&self, k: &mut KernelBuilder, threads: u32, x: Reg<U64>, staged: Staged) {
+    fn copy(
+        &self,
+        k: &mut KernelBuilder,
+        threads: u32,
+        x: Reg<U64>,
+        (staged, rank): (Staged, Option<Reg<U32>>),
+    ) {
         const PIECE: u32 = 16;
         const PIECES: u32 = 8;
-        let row_pieces = (self.cols + self.cols / 4) / PIECE;
+        let (cols, row_bytes) = (self.block_cols(), self.cols + self.cols / 4);
+        let row_pieces = (cols + cols / 4) / PIECE;
+        // From a row's start to the block's quants, and to its pairs less the quants before them.
+        let starts = rank.map(|rank| [k.mul(rank, cols), k.mad(rank, cols / 4, self.cols - cols)]);
         let all = self.batch * row_pieces;
         let tid = k.tid_x();
         k.for_range(tid, all, threads * PIECES, |k, first| {
@@ -186,17 +217,25 @@ impl Stage {
                 .map(|i| {
                     let index = k.add(first, i * threads);
                     let inside = k.min(index, all - 1);
-                    let at = k.ptr_index(x, inside, PIECE);
-                    (index, inside, k.ld_global_v4::<B32>(at))
+                    let (row, piece) = emit::split(k, inside, u64::from(all), row_pieces);
+                    let byte = k.mul(piece, PIECE);
+                    let is_quant = k.lt(byte, cols);
+                    let from = match starts {
+                        Some([quant, group]) => {
+                            let start = k.selp(is_quant, quant, group);
+                            k.add(start, byte)
+                        }
+                        None => byte,
+                    };
+                    let at = k.ptr_index(x, row, row_bytes);
+                    let at = k.ptr_index(at, from, 1);
+                    (index, (row, byte, is_quant), k.ld_global_v4::<B32>(at))
                 })
                 .collect();
-            for (index, inside, words) in pieces {
-                let (row, piece) = emit::split(k, inside, u64::from(all), row_pieces);
-                let byte = k.mul(piece, PIECE);
+            for (index, (row, byte, is_quant), words) in pieces {
                 let quant = k.mad(row, self.quant_row_bytes(), staged.quants);
                 let group = k.mad(row, self.group_row_bytes(), staged.groups);
-                let group = k.sub(group, self.cols);
-                let is_quant = k.lt(byte, self.cols);
+                let group = k.sub(group, cols);
                 let start = k.selp(is_quant, quant, group);
                 let to = k.add(start, byte);
                 let exists = k.lt(index, all);
@@ -212,15 +251,25 @@ impl Stage {
         let (row, item) = emit::split(k, inside, u64::from(self.items()), self.row_items());
         let within = k.mul(lane, LANE);
         let col = k.mad(item, ITEM, within);
-        let exists = (!self.cols.is_multiple_of(ITEM)).then(|| k.lt(col, self.cols));
+        let exists = (!self.block_cols().is_multiple_of(ITEM)).then(|| k.lt(col, self.block_cols()));
         Place { index, row, col, exists }
     }
 
     /// A lane's values of a row, or of a vector; zeros where it has none.
-    fn load(&self, k: &mut KernelBuilder, base: Reg<U64>, row: Option<Reg<U32>>, place: Place) -> Values {
+    fn load(
+        &self,
+        k: &mut KernelBuilder,
+        base: Reg<U64>,
+        row: Option<Reg<U32>>,
+        (place, rank): (Place, Option<Reg<U32>>),
+    ) -> Values {
         let at = match row {
             Some(row) if self.batch > 1 => k.ptr_index(base, row, self.cols * 4),
             _ => base,
+        };
+        let at = match rank {
+            Some(rank) => k.ptr_index(at, rank, self.block_cols() * 4),
+            None => at,
         };
         let at = k.ptr_index(at, place.col, 4);
         let halves = [0, 16].map(|offset| match place.exists {
@@ -230,8 +279,15 @@ impl Stage {
         std::array::from_fn(|i| halves[i / 4][i % 4])
     }
 
-    /// Leaves the sum of squares of an item.
-    fn square(&self, k: &mut KernelBuilder, at: Reg<U32>, lane: Reg<U32>, values: &Values) {
+    /// Leaves the sum of squares of an item, in every block of the cluster.
+    fn square(
+        &self,
+        k: &mut KernelBuilder,
+        (all, rank): (ArrayRef<F32>, Option<Reg<U32>>),
+        place: Place,
+        lane: Reg<U32>,
+        values: &Values,
+    ) {
         let sums = values.as_chunks::<2>().0.iter().map(|[a, b]| {
             let a = k.mul(*a, *a);
             k.fma(*b, *b, a)
@@ -239,16 +295,29 @@ impl Stage {
         let sums: Vec<_> = sums.collect();
         let sum = sums[1..].iter().fold(sums[0], |sum, &other| k.add(sum, other));
         let sum = k.warp_sum(sum);
-        let first = k.eq(lane, 0);
-        k.guarded(first, |k| k.st_shared::<F32>(at, sum));
+        let Some(rank) = rank else {
+            let at = k.shared_index(all, place.index);
+            let first = k.eq(lane, 0);
+            return k.guarded(first, |k| k.st_shared::<F32>(at, sum));
+        };
+        // Items of a row follow each other, block by block.
+        let before = k.mul(place.row, self.row_sums() - self.row_items());
+        let before = k.mad(rank, self.row_items(), before);
+        let index = k.add(before, place.index);
+        let at = k.shared_index(all, index);
+        // Lane `r` tells block `r`.
+        let tells = k.lt(lane, self.cluster);
+        let block = k.min(lane, self.cluster - 1);
+        let at = k.cluster_address(at, block);
+        k.guarded(tells, |k| k.st_cluster::<F32>(at, sum));
     }
 
     /// `1 / sqrt(mean + eps)` of a row, after the threads have met; `None` without a norm.
     pub(super) fn factor(&self, k: &mut KernelBuilder, shared: Shared, row: Reg<U32>) -> Option<Reg<F32>> {
         let (sums, eps) = (shared.item_sums?, self.eps?);
-        let start = k.mul(row, self.row_items());
+        let start = k.mul(row, self.row_sums());
         let at = k.shared_index(sums, start);
-        let parts: Vec<_> = (0..self.row_items()).map(|i| k.ld_shared::<F32>(at + (i * 4) as i32)).collect();
+        let parts: Vec<_> = (0..self.row_sums()).map(|i| k.ld_shared::<F32>(at + (i * 4) as i32)).collect();
         let total = parts[1..].iter().fold(parts[0], |total, &part| k.add(total, part));
         let mean = k.fma(total, (self.cols as f32).recip(), eps);
         Some(k.rsqrt_approx(mean))

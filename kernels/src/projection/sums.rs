@@ -12,9 +12,11 @@ impl Projection {
         if self.stage.tiles { TILE_BATCH } else { self.stage.batch.next_power_of_two() }
     }
 
-    /// Bytes of the sums of one unit.
+    /// Bytes from the sums of one unit to those of the next. The eight units of a tile, whose sums are stored together, are
+    /// in banks of their own.
     pub(super) fn unit_sums_bytes(&self, segment: &Segment) -> u32 {
-        2 * self.sum_rows() * self.spread.sums_of_row(segment, self.stage.cols) * 4
+        let apart = if self.stage.tiles { 32 } else { 0 };
+        2 * self.sum_rows() * self.spread.sums_of_row(segment, self.stage.cols) * 4 + apart
     }
 
     pub(super) fn sums_bytes(&self) -> u32 {

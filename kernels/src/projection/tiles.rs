@@ -31,9 +31,9 @@ pub(super) struct Tiles<'a> {
     warps: u32,
     slots: u32,
     lane: Lane,
-    /// For each plane where the matrices begin.
-    planes: Vec<[Reg<U64>; 2]>,
-    /// The units of this block.
+    /// For each plane.
+    sources: Vec<Source>,
+    /// The units of this block or its cluster.
     units: Range,
     /// The slot of the next turn, in bytes from the first, where it is not known.
     current: Option<Var<U32>>,
@@ -46,9 +46,11 @@ pub(super) struct Lane {
     pub(super) lane: Reg<U32>,
     /// Its warp's ring.
     pub(super) ring: Reg<U32>,
+    /// Its block in the cluster, if there is one.
+    pub(super) rank: Option<Reg<U32>>,
 }
 
-/// A block's units, and their tiles' items.
+/// A block's units, or a cluster's.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Range {
     pub(super) start: Reg<U32>,
@@ -61,9 +63,11 @@ struct Item {
     /// Whether there is such an item.
     exists: Pred,
     tile: Reg<U32>,
+    /// Among those of the tile.
     piece: Reg<U32>,
-    /// The first of its turns.
+    /// The first of its turns, in the row and in the block's part of it.
     turn: Reg<U32>,
+    own_turn: Reg<U32>,
 }
 
 /// Bytes of a slot of a warp.
@@ -71,8 +75,15 @@ pub(super) fn slot_bytes(segment: &Segment) -> u32 {
     segment.format.tile_row().map_or(0, |row| row.stride * TILE_ROWS)
 }
 
-/// Whether every plane of a turn can be copied piece by piece.
+/// Whether the rows are whole tiles, evenly spaced, of which every plane of a turn can be copied piece by piece.
 pub(super) fn copies(segment: &Segment, cols: u32) -> bool {
+    let even = match segment.pairing {
+        Pairing::Halves { head_dim } => (head_dim / 2).is_multiple_of(TILE_UNITS),
+        Pairing::Neighbours | Pairing::Matrices => true,
+    };
+    if !even || !segment.units.is_multiple_of(TILE_UNITS) {
+        return false;
+    }
     let partition = segment.format.partition(cols);
     let (blocks, rows) = (cols / partition.block_cols, segment.matrix_rows());
     let Some(row) = segment.format.tile_row() else { return false };
@@ -98,20 +109,22 @@ impl<'a> Tiles<'a> {
         let slots = ring_bytes / (row.stride * TILE_ROWS).max(1);
         let rows = u64::from(segment.matrix_rows());
         let blocks = rows * u64::from(stage.cols / partition.block_cols);
-        let mut planes = Vec::new();
+        let mut sources = Vec::new();
         let mut before = 0;
-        for &bytes in &partition.planes {
+        for (&plane, &bytes) in row.planes.iter().zip(&partition.planes) {
             let starts: Vec<Reg<U64>> = matrices
                 .iter()
                 .map(|&matrix| if before == 0 { matrix } else { k.add(matrix, before) })
                 .collect();
             before += u64::from(bytes) * blocks;
             if let (Some(&first), Some(&last)) = (starts.first(), starts.last()) {
-                planes.push([first, last]);
+                let row_bytes = bytes * (stage.cols / partition.block_cols);
+                let place = (plane, row.stride, lane.lane);
+                sources.push(Source::new(k, place, ([first, last], row_bytes), segment.pairing));
             }
         }
         let mut tiles =
-            Self { segment, partition, row, stage, items, warps, slots, lane, planes, units, current: None };
+            Self { segment, partition, row, stage, items, warps, slots, lane, sources, units, current: None };
         if !tiles.item_turns().is_multiple_of(slots.max(1)) {
             tiles.current = Some(k.named_var::<U32>("slot", 0));
         }
@@ -132,6 +145,11 @@ impl<'a> Tiles<'a> {
         self.items.turns.min(self.row_turns())
     }
 
+    /// Items of a tile in a block.
+    fn block_items(&self) -> u32 {
+        self.items.of_row(self.row_turns()) / self.items.cluster
+    }
+
     /// Emits the copies of as many turns as there are slots, from the warp's first on.
     pub(super) fn begin(&self, k: &mut KernelBuilder) {
         for ahead in 0..self.slots {
@@ -145,7 +163,7 @@ impl<'a> Tiles<'a> {
     pub(super) fn run(&self, k: &mut KernelBuilder, staged: Staged, (sums, unit_bytes): (Reg<U32>, u32)) {
         let tiles = k.add(self.units.count, TILE_UNITS - 1);
         let tiles = k.shr(tiles, TILE_UNITS.ilog2());
-        let n_items = k.mul(tiles, self.items.of_row(self.row_turns()));
+        let n_items = k.mul(tiles, self.block_items());
         let (g, t) = (k.shr(self.lane.lane, 2), k.and(self.lane.lane, 3));
         // Lanes of activation rows beyond the batch repeat the last one.
         let last = self.stage.batch - 1;
@@ -159,8 +177,8 @@ impl<'a> Tiles<'a> {
         k.for_range(self.lane.warp, n_items, self.warps, |k, index| {
             let item = self.item(k, index);
             let turn_cols = self.partition.block_cols / self.partition.parts * TURN_PARTS;
-            let x = k.mad(item.turn, turn_cols, x);
-            let groups = groups.map(|at| k.mad(item.turn, turn_cols / 4, at));
+            let x = k.mad(item.own_turn, turn_cols, x);
+            let groups = groups.map(|at| k.mad(item.own_turn, turn_cols / 4, at));
             let mut turns = Vec::new();
             for turn in 0..self.item_turns() {
                 ring::arrived(k, self.slots - 1);
@@ -201,17 +219,28 @@ impl<'a> Tiles<'a> {
                 }
             }
             let [a, b, c, d]: Products = tile::tree(k, turns);
-            let unit = k.mad(item.tile, TILE_UNITS, g);
+            // The blocks of a cluster finish its tiles in turns.
+            let cluster = self.items.cluster;
+            let tile = k.shr(item.tile, cluster.ilog2());
+            let unit = k.mad(tile, TILE_UNITS, g);
             let at = k.mad(unit, unit_bytes, sums);
             let at = k.mad(item.piece, UNIT_BYTES, at);
             let at = k.mad(t, 8, at);
-            k.st_shared_v2::<F32>(at, [a, b]);
-            k.st_shared_v2::<F32>(at + (TILE_BATCH * 4) as i32, [c, d]);
+            let second = (TILE_BATCH * 4) as i32;
+            if cluster == 1 {
+                k.st_shared_v2::<F32>(at, [a, b]);
+                k.st_shared_v2::<F32>(at + second, [c, d]);
+            } else {
+                let block = k.and(item.tile, cluster - 1);
+                let at = k.cluster_address(at, block);
+                k.st_cluster_v2::<F32>(at, [a, b]);
+                k.st_cluster_v2::<F32>(at + second, [c, d]);
+            }
         });
     }
 
     fn item(&self, k: &mut KernelBuilder, index: Reg<U32>) -> Item {
-        let (tile, piece) = match self.items.of_row(self.row_turns()) {
+        let (tile, own_piece) = match self.block_items() {
             1 => (index, k.imm::<U32>(0)),
             pieces => {
                 let tile = k.div(index, pieces);
@@ -221,21 +250,18 @@ impl<'a> Tiles<'a> {
         };
         let first = k.mul(tile, TILE_UNITS);
         let exists = k.lt(first, self.units.count);
-        let turn = k.mul(piece, self.item_turns());
-        Item { exists, tile, piece, turn }
+        let piece = match self.lane.rank {
+            Some(rank) => k.mad(rank, self.block_items(), own_piece),
+            None => own_piece,
+        };
+        let [turn, own_turn] = [piece, own_piece].map(|piece| k.mul(piece, self.item_turns()));
+        Item { exists, tile, piece, turn, own_turn }
     }
 
     /// Where not every item has this turn: whether this one has.
     fn exists(&self, k: &mut KernelBuilder, item: Item, turn: u32) -> Option<Pred> {
         let rest = self.row_turns() % self.item_turns();
         (rest != 0 && turn >= rest).then(|| k.lt(item.turn, self.row_turns() - turn))
-    }
-
-    /// The unit of the block's tile that is `which` in it; those beyond the last repeat it.
-    fn unit(&self, k: &mut KernelBuilder, item: Item, which: Reg<U32>) -> Reg<U32> {
-        let unit = k.mad(item.tile, TILE_UNITS, self.units.start);
-        let unit = k.add(unit, which);
-        k.min(unit, self.segment.units - 1)
     }
 
     /// Where in a piece the rows of planes begin that are shorter than one.
@@ -250,7 +276,8 @@ impl<'a> Tiles<'a> {
         {
             return [Within::Known(turn * plane.bytes % plane.piece); 2];
         }
-        let unit = self.unit(k, item, g);
+        let unit = k.mad(item.tile, TILE_UNITS, self.units.start);
+        let unit = k.add(unit, g);
         let first = self.segment.pairing.first_row(k, unit);
         [0, self.segment.pairing.distance()].map(|distance| {
             let row = k.add(first, distance);
@@ -273,58 +300,95 @@ impl<'a> Tiles<'a> {
         };
         k.if_(exists, |k| {
             let turn = k.add(item.turn, turn);
+            let unit = k.mad(item.tile, TILE_UNITS, self.units.start);
+            let first_row = self.segment.pairing.first_row(k, unit);
             for plane in 0..self.row.planes.len() {
-                self.copy(k, slot, plane, (item, turn));
+                self.copy(k, slot, plane, (first_row, turn));
             }
         });
         k.cp_async_commit();
     }
 
     /// Emits the copies of a plane's part of a turn: rows in order, the pieces of a row in order.
-    fn copy(&self, k: &mut KernelBuilder, slot: Reg<U32>, index: usize, (item, turn): (Item, Reg<U32>)) {
-        let plane = self.row.planes[index];
-        let pieces = plane.pieces();
-        let rows = WARP / pieces;
-        let row_bytes = self.partition.planes[index] * (self.stage.cols / self.partition.block_cols);
-        let lane_row = k.shr(self.lane.lane, pieces.ilog2());
-        let piece = k.and(self.lane.lane, pieces - 1);
-        let to = k.mad(lane_row, self.row.stride, slot);
-        let to = k.mad(piece, plane.piece, to);
-        for start in (0..TILE_ROWS).step_by(rows as usize) {
-            let row = if start == 0 { lane_row } else { k.add(lane_row, start) };
-            let which = k.and(row, TILE_UNITS - 1);
-            let unit = self.unit(k, item, which);
-            let first = self.segment.pairing.first_row(k, unit);
-            let [a, b] = self.planes[index];
-            // Whether this is the second row of a unit, where it is not the same for all lanes.
-            let second = (rows > TILE_UNITS).then(|| k.ge(row, TILE_UNITS));
-            let (from, row_number) = match (second, self.segment.pairing) {
-                (None, _) if start < TILE_UNITS => (a, first),
-                (None, pairing) => (b, k.add(first, pairing.distance())),
-                (Some(second), Pairing::Matrices) => (k.selp(second, b, a), first),
-                (Some(second), pairing) => {
-                    let distance = k.selp(second, pairing.distance(), 0);
-                    (a, k.add(first, distance))
-                }
-            };
-            let from = k.ptr_index(from, row_number, row_bytes);
+    fn copy(
+        &self,
+        k: &mut KernelBuilder,
+        slot: Reg<U32>,
+        index: usize,
+        (first_row, turn): (Reg<U32>, Reg<U32>),
+    ) {
+        let (plane, source) = (self.row.planes[index], self.sources[index]);
+        let row_bytes = self.row_bytes(index);
+        let from = source.from.map(|from| {
+            let from = k.ptr_index(from, first_row, row_bytes);
             let from = k.ptr_index(from, turn, plane.bytes);
-            let from = if plane.bytes < plane.piece {
-                k.and(from, !u64::from(plane.piece - 1))
-            } else {
-                k.ptr_index(from, piece, plane.piece)
-            };
+            // Rows that begin in the middle of a piece.
+            if plane.bytes < plane.piece { k.and(from, !u64::from(plane.piece - 1)) } else { from }
+        });
+        let to = k.add(slot, source.to);
+        let rows = WARP / plane.pieces();
+        for start in (0..TILE_ROWS).step_by(rows as usize) {
+            let (second, unit) = (start / TILE_UNITS, start % TILE_UNITS);
+            let rows = unit * self.segment.pairing.step() + second * self.segment.pairing.distance();
+            let from = from[second as usize] + (rows * row_bytes) as i32;
             let to = to + (plane.at + start * self.row.stride) as i32;
             let copy = |k: &mut KernelBuilder| match plane.piece {
                 16 => k.cp_async_cg(to, from),
                 bytes => k.cp_async_ca(to, from, bytes),
             };
-            if rows > TILE_ROWS {
-                let has = k.lt(lane_row, TILE_ROWS);
-                k.guarded(has, copy);
-            } else {
-                copy(k);
+            match source.has {
+                Some(has) => k.guarded(has, copy),
+                None => copy(k),
             }
         }
+    }
+
+    /// Bytes of a row in a plane.
+    fn row_bytes(&self, plane: usize) -> u32 {
+        self.partition.planes[plane] * (self.stage.cols / self.partition.block_cols)
+    }
+}
+
+/// Where a lane's pieces of a plane are.
+#[derive(Debug, Clone, Copy)]
+struct Source {
+    /// Its piece of the first rows of unit 0 on, and of the second ones; from row 0 of the matrix on if there is only one.
+    from: [Reg<U64>; 2],
+    /// In a slot.
+    to: Reg<U32>,
+    /// Where not every lane copies: whether this one does.
+    has: Option<Pred>,
+}
+
+impl Source {
+    /// For a plane whose matrices begin at `starts`, with rows of `row_bytes`.
+    fn new(
+        k: &mut KernelBuilder,
+        (plane, stride, lane): (TilePlane, u32, Reg<U32>),
+        ([a, b], row_bytes): ([Reg<U64>; 2], u32),
+        pairing: Pairing,
+    ) -> Self {
+        let row = k.shr(lane, plane.pieces().ilog2());
+        let piece = k.and(lane, plane.pieces() - 1);
+        let at = k.mul(piece, plane.piece);
+        let to = k.mad(row, stride, at);
+        let rows = WARP / plane.pieces();
+        let has = (rows > TILE_ROWS).then(|| k.lt(row, TILE_ROWS));
+        let unit = k.and(row, TILE_UNITS - 1);
+        let unit_row = k.mul(unit, pairing.step());
+        let from = if rows > TILE_UNITS {
+            // All rows at once: a lane has one of the first or one of the second ones.
+            let second = k.ge(row, TILE_UNITS);
+            let distance = k.selp(second, pairing.distance(), 0);
+            let (start, row) = (k.selp(second, b, a), k.add(unit_row, distance));
+            let from = k.ptr_index(start, row, row_bytes);
+            [k.ptr_index(from, at, 1); 2]
+        } else {
+            [a, b].map(|start| {
+                let from = k.ptr_index(start, unit_row, row_bytes);
+                k.ptr_index(from, at, 1)
+            })
+        };
+        Self { from, to, has }
     }
 }
