@@ -352,7 +352,8 @@ impl<'a> Tiles<'a> {
 /// Where a lane's pieces of a plane are.
 #[derive(Debug, Clone, Copy)]
 struct Source {
-    /// Its piece of the first rows of unit 0 on, and of the second ones; from row 0 of the matrix on if there is only one.
+    /// Its piece of the first tile, in the matrix of the units' first rows and in that of the second ones. Where one copy
+    /// brings all rows of a tile, both are the lane's only piece.
     from: [Reg<U64>; 2],
     /// In a slot.
     to: Reg<U32>,
