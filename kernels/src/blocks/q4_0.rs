@@ -1,7 +1,7 @@
 //! Q4_0: for 32 columns, 16 bytes of nibbles; an f16 scale. A weight is `d * (q - 8)`; the low nibbles are the first 16
 //! columns, the high ones the others.
 
-use ptx_builder::{B32, F32, KernelBuilder, MmaShape, Reg};
+use ptx_builder::{B32, F32, KernelBuilder, Reg};
 
 use super::partition::{BitFields, Partition, Run, own, shared, stream};
 use super::tile::{self, Products, TileRow, Turn};
@@ -63,28 +63,14 @@ fn accumulate(
 
 /// The products of each part. A word's low nibbles are four columns, the high ones the columns 16 on.
 pub(super) fn tile(k: &mut KernelBuilder, turn: &Turn, row: &TileRow) -> Vec<Products> {
-    let d = tile::four_halves(k, turn, row, 1);
     let [quants, x] = [turn.row, turn.x].map(|at| k.mad(turn.t, 4, at));
     let zero = k.imm::<F32>(0.0);
-    let mut parts = Vec::new();
-    let mut groups = None;
-    for part in 0..tile::TURN_PARTS {
+    let operands = |k: &mut KernelBuilder, part: u32| {
         let rows = [0, 1].map(|which| {
             let word = k.ld_shared::<B32>(quants + (row.plane(which, 0) + 16 * part as i32));
             [0, 1].map(|run| super::nibbles(k, word, run))
         });
-        let x = [0, 16].map(|col| k.ld_shared::<B32>(x + (32 * part + col) as i32));
-        let dots = tile::dots(k, MmaShape::M16N8K32S8, rows, x);
-        if part % 2 == 0 {
-            groups = Some(tile::two_groups(k, turn, part));
-        }
-        let Some(groups) = &groups else { continue };
-        parts.push(tile::each(|weights, b, i| {
-            let dot = k.sub::<F32>(dots[i], tile::EXACT);
-            let pair = 2 * (part as usize % 2);
-            let group = [groups[b][pair], groups[b][pair + 1]];
-            accumulate(k, d[weights][part as usize], group, dot, zero)
-        }));
-    }
-    parts
+        (rows, [0, 16].map(|col| k.ld_shared::<B32>(x + (32 * part + col) as i32)))
+    };
+    tile::scaled_parts(k, (turn, row), operands, |k, d, group, dot| accumulate(k, d, group, dot, zero))
 }

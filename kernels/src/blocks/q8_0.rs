@@ -1,6 +1,6 @@
 //! Q8_0: for 32 columns, 32 signed bytes; an f16 scale.
 
-use ptx_builder::{B32, F32, KernelBuilder, MmaShape, Reg};
+use ptx_builder::{B32, F32, KernelBuilder, Reg};
 
 use super::partition::{BitFields, Partition, Run, own, shared, stream};
 use super::tile::{self, Products, TileRow, Turn};
@@ -49,25 +49,12 @@ fn accumulate(k: &mut KernelBuilder, [d, d_x]: [Reg<F32>; 2], dot: Reg<F32>, sum
 
 /// The products of each part. A lane's words are eight columns.
 pub(super) fn tile(k: &mut KernelBuilder, turn: &Turn, row: &TileRow) -> Vec<Products> {
-    let d = tile::four_halves(k, turn, row, 1);
     let [quants, x] = [turn.row, turn.x].map(|at| k.mad(turn.t, 8, at));
     let zero = k.imm::<F32>(0.0);
-    let mut parts = Vec::new();
-    let mut groups = None;
-    for part in 0..tile::TURN_PARTS {
+    let operands = |k: &mut KernelBuilder, part: u32| {
         let rows =
             [0, 1].map(|which| k.ld_shared_v2::<B32>(quants + (row.plane(which, 0) + 32 * part as i32)));
-        let x = k.ld_shared_v2::<B32>(x + (32 * part) as i32);
-        let dots = tile::dots(k, MmaShape::M16N8K32S8, rows, x);
-        if part % 2 == 0 {
-            groups = Some(tile::two_groups(k, turn, part));
-        }
-        let Some(groups) = &groups else { continue };
-        parts.push(tile::each(|weights, b, i| {
-            let dot = k.sub::<F32>(dots[i], tile::EXACT);
-            let d_x = groups[b][2 * (part as usize % 2)];
-            accumulate(k, [d[weights][part as usize], d_x], dot, zero)
-        }));
-    }
-    parts
+        (rows, k.ld_shared_v2::<B32>(x + (32 * part) as i32))
+    };
+    tile::scaled_parts(k, (turn, row), operands, |k, d, [d_x, _], dot| accumulate(k, [d, d_x], dot, zero))
 }

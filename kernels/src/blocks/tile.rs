@@ -188,12 +188,7 @@ pub(super) fn halves(k: &mut KernelBuilder, turn: &Turn, row: &TileRow, plane: u
 }
 
 /// The four f16 of a plane in rows `g` and `g + 8`, one a part.
-pub(super) fn four_halves(
-    k: &mut KernelBuilder,
-    turn: &Turn,
-    row: &TileRow,
-    plane: usize,
-) -> [[Reg<F32>; 4]; 2] {
+fn four_halves(k: &mut KernelBuilder, turn: &Turn, row: &TileRow, plane: usize) -> [[Reg<F32>; 4]; 2] {
     [0, 1].map(|which| {
         let words = k.ld_shared_v2::<B32>(turn.row + row.plane(which, plane));
         let [[a, b], [c, d]] = words.map(|word| k.unpack32::<F16>(word));
@@ -204,6 +199,34 @@ pub(super) fn four_halves(
 /// The pairs `(d, d * sum)` of the two groups from `group` on, of activation rows `2 t` and `2 t + 1`.
 pub(super) fn two_groups(k: &mut KernelBuilder, turn: &Turn, group: u32) -> [[Reg<F32>; 4]; 2] {
     turn.groups.map(|groups| k.ld_shared_v4::<F32>(groups + (8 * group) as i32))
+}
+
+/// The products of each part of formats whose blocks are a part with an f16 scale in the second plane. `operands` gives a
+/// part's words of rows `g` and `g + 8`, and of the activation row; `product` makes of a scale, a pair `(d, d * sum)` and
+/// a dot what one part contributes.
+pub(super) fn scaled_parts(
+    k: &mut KernelBuilder,
+    (turn, row): (&Turn, &TileRow),
+    operands: impl Fn(&mut KernelBuilder, u32) -> ([[Reg<B32>; 2]; 2], [Reg<B32>; 2]),
+    product: impl Fn(&mut KernelBuilder, Reg<F32>, [Reg<F32>; 2], Reg<F32>) -> Reg<F32>,
+) -> Vec<Products> {
+    let scales = four_halves(k, turn, row, 1);
+    let mut parts = Vec::new();
+    for pair in (0..TURN_PARTS).step_by(2) {
+        let mut groups = None;
+        for part in [pair, pair + 1] {
+            let (rows, x) = operands(k, part);
+            let dots = dots(k, MmaShape::M16N8K32S8, rows, x);
+            let groups = groups.get_or_insert_with(|| two_groups(k, turn, pair));
+            parts.push(each(|weights, b, i| {
+                let dot = k.sub::<F32>(dots[i], EXACT);
+                let first = 2 * (part - pair) as usize;
+                let group = [groups[b][first], groups[b][first + 1]];
+                product(k, scales[weights][part as usize], group, dot)
+            }));
+        }
+    }
+    parts
 }
 
 /// What a lane multiplies: for its weight rows and its activation rows, in the order of [`Products`].
