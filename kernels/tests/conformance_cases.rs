@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::convert::Infallible;
 
-use kernels::cases::{Case, CaseFailure, PtxRunner, cases, invariances};
+use kernels::cases::{Case, CaseFailure, PtxRunner, cases, cases_of, invariances};
 use kernels::{Access, Cost, Kernel, KernelError, LaunchGeometry, Param};
 use ptx_builder::{Module, Target};
 use tensor_formats::ElementType;
@@ -47,6 +47,12 @@ fn filters_select_by_name() {
     let selected: Vec<Case> = cases("argmax_f32_n1000_").collect();
     assert_eq!(selected.len(), 7);
     assert!(selected.iter().all(|case| case.name.contains("argmax_f32_n1000_")));
+    let names = |filters: &[&str]| cases_of(filters).map(|case| case.name).collect::<Vec<_>>();
+    let (sums, scattered) = (names(&["add"]), names(&["kv_scatter"]));
+    assert!(!sums.is_empty() && sums.iter().all(|name| name.starts_with("add")), "{sums:?}");
+    assert_eq!(names(&["add", "add_f32"]), sums);
+    assert_eq!(names(&["kv_scatter", "add"]), [sums, scattered].concat());
+    assert!(names(&["/one_block"]).len() > 1 && names(&["no such kernel"]).is_empty());
 }
 
 /// Doubles four values from `x` to `y`, in whatever way the runner does it.

@@ -65,24 +65,72 @@ pub fn invariances(filter: &str) -> impl Iterator<Item = Invariance> {
     families.into_iter().flat_map(|family| family()).filter(move |pair| pair.name.contains(filter))
 }
 
+/// Kernels whose cases are built together.
+struct Family {
+    /// What the names of its cases begin with.
+    stems: &'static [&'static str],
+    cases: fn() -> Vec<Case>,
+}
+
+const FAMILIES: [Family; 14] = [
+    Family { stems: &["embed"], cases: crate::embed::cases },
+    Family { stems: &["rms_norm"], cases: crate::rms_norm::cases },
+    Family { stems: &["gemv"], cases: crate::gemv::cases },
+    Family {
+        stems: &["residual_projection", "gated_projection", "head", "attention_input"],
+        cases: crate::projection::cases,
+    },
+    Family { stems: &["quantize"], cases: crate::quantize::cases },
+    Family { stems: &["add", "mul", "silu", "swiglu"], cases: crate::elementwise::cases },
+    Family { stems: &["copy"], cases: crate::copy::cases },
+    Family { stems: &["stream_read"], cases: crate::stream_read::cases },
+    Family { stems: &["rope"], cases: crate::rope::cases },
+    Family { stems: &["kv_scatter"], cases: crate::kv_scatter::cases },
+    Family { stems: &["attention_f", "attention_bf", "attention_e"], cases: crate::attention::cases },
+    Family { stems: &["soft_max"], cases: crate::soft_max::cases },
+    Family { stems: &["argmax"], cases: crate::argmax::cases },
+    Family { stems: &["sample", "advance"], cases: crate::sample::cases },
+];
+
+impl Family {
+    fn has(&self, case: &Case) -> bool {
+        self.stems.iter().any(|stem| case.name.starts_with(stem))
+    }
+
+    /// Does the filter begin as the names of its cases do, or they as the filter?
+    fn is_named(&self, filter: &str) -> bool {
+        !filter.is_empty()
+            && self.stems.iter().any(|stem| stem.starts_with(filter) || filter.starts_with(stem))
+    }
+}
+
+/// Every case's name begins with one of these.
+pub fn stems() -> impl Iterator<Item = &'static str> {
+    FAMILIES.into_iter().flat_map(|family| family.stems).copied()
+}
+
 /// The conformance cases whose name contains `filter` (all if it is empty), built family by family as they are
-/// asked for.
+/// asked for. Of a filter that begins as the names of families do, only those families are looked at: most of a case is
+/// its reference.
 pub fn cases(filter: &str) -> impl Iterator<Item = Case> {
-    let families: [fn() -> Vec<Case>; 14] = [
-        crate::embed::cases,
-        crate::rms_norm::cases,
-        crate::gemv::cases,
-        crate::projection::cases,
-        crate::quantize::cases,
-        crate::elementwise::cases,
-        crate::copy::cases,
-        crate::stream_read::cases,
-        crate::rope::cases,
-        crate::kv_scatter::cases,
-        crate::attention::cases,
-        crate::soft_max::cases,
-        crate::argmax::cases,
-        crate::sample::cases,
-    ];
-    families.into_iter().flat_map(|family| family()).filter(move |case| case.name.contains(filter))
+    cases_of(&[filter])
+}
+
+/// The cases that [`cases`] gives for any of the filters, each once.
+pub fn cases_of<'a>(filters: &[&'a str]) -> impl Iterator<Item = Case> + use<'a> {
+    let filters = filters.to_vec();
+    let names_a_family: Vec<bool> =
+        filters.iter().map(|filter| FAMILIES.iter().any(|family| family.is_named(filter))).collect();
+    FAMILIES.into_iter().flat_map(move |family| {
+        let here: Vec<&str> = filters
+            .iter()
+            .zip(&names_a_family)
+            .filter(|(filter, elsewhere)| family.is_named(filter) || !**elsewhere)
+            .map(|(filter, _)| *filter)
+            .collect();
+        let mut cases = if here.is_empty() { Vec::new() } else { (family.cases)() };
+        debug_assert!(cases.iter().all(|case| family.has(case)), "a stem of {:?} is missing", family.stems);
+        cases.retain(|case| here.iter().any(|filter| case.name.contains(filter)));
+        cases
+    })
 }
