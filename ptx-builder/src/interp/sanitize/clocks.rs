@@ -176,14 +176,15 @@ impl Clocks {
     }
 
     /// The same for any warp of the grid and an epoch counted from the start of its cluster.
+    #[inline]
     pub(in crate::interp) fn ordered_in_grid(&self, warp: u32, other: u64, epoch: u32) -> bool {
         let warps = self.warps as u64;
-        let (cluster, other) = (other / warps, other % warps);
-        if cluster == u64::from(self.cluster) {
-            self.ordered(warp, other as u32, self.base.saturating_add(epoch))
-        } else {
-            self.foreign[warp as usize].has(cluster as u32, other as usize, epoch)
+        let in_cluster = other.wrapping_sub(u64::from(self.cluster) * warps);
+        if in_cluster < warps {
+            return self.ordered(warp, in_cluster as u32, self.base.saturating_add(epoch));
         }
+        let foreign = &self.foreign[warp as usize];
+        !foreign.clusters.is_empty() && foreign.has((other / warps) as u32, (other % warps) as usize, epoch)
     }
 
     /// Has the warp learned anything from another cluster?

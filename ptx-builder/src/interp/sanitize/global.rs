@@ -174,7 +174,8 @@ impl<'a> Accessor<'a> {
         if first.is(STRONG) && !self.strong {
             return Slot(mine.0 | first.0 & FOREIGN);
         }
-        let same_cluster = first.warp() / self.warps == self.warp_in_grid / self.warps;
+        let first_of_cluster = self.warp_in_grid - u64::from(self.warp);
+        let same_cluster = first.warp().wrapping_sub(first_of_cluster) < self.warps;
         Slot(first.0 | if self.strong || same_cluster { 0 } else { FOREIGN })
     }
 }
@@ -198,7 +199,7 @@ impl Page {
     }
 
     /// Remembers a read for which the first slot is not free.
-    #[cold]
+    #[inline(never)]
     fn one_reader_more(&self, clocks: &Clocks, who: &Accessor<'_>, cell: usize, mine: Slot) {
         for of in &self.reads[1..] {
             let slot = &row(of)[cell];
@@ -212,7 +213,10 @@ impl Page {
         }
         let slot = &row(&self.reads[0])[cell];
         let first = Slot(slot.load(Relaxed));
-        slot.store(who.after_one_read_more(mine, first).0, Relaxed);
+        let new = who.after_one_read_more(mine, first);
+        if new != first {
+            slot.store(new.0, Relaxed);
+        }
     }
 }
 
@@ -267,28 +271,40 @@ impl GlobalShadow {
         report: &mut dyn FnMut(GlobalConflict),
     ) {
         let pages = self.pages();
+        // Words of one access were mostly accessed together before: what holds for one holds for the next.
+        let whole = (offset | len).is_multiple_of(4);
         for part in parts(offset, len) {
             let Some(page) = pages.get(part.page) else { return };
             let base = (part.page * CELLS) as u64;
+            let at =
+                |cell: usize| who.at(if whole { 0xF } else { bytes_in(base + cell as u64, offset, len) });
             if let Some(writes) = page.writes.get() {
+                let mut harmless = Slot(0);
                 for (cell, slot) in (part.first..).zip(&writes[part.first..=part.last]) {
                     let other = Slot(slot.load(Relaxed));
-                    if other.0 != 0 {
-                        let index = base + cell as u64;
-                        let mine = who.at(bytes_in(index, offset, len));
-                        if who.conflicts(clocks, mine, other) && !who.observed(other, page.reads(cell)) {
-                            report(who.conflict(index, other, true));
-                        }
+                    if other == harmless {
+                        continue;
+                    }
+                    if !who.conflicts(clocks, at(cell), other) {
+                        harmless = if whole { other } else { harmless };
+                    } else if !who.observed(other, page.reads(cell)) {
+                        report(who.conflict(base + cell as u64, other, true));
                     }
                 }
             }
+            let mut last: Option<(Slot, Option<Slot>)> = None;
             for (cell, slot) in (part.first..).zip(&row(&page.reads[0])[part.first..=part.last]) {
                 let old = Slot(slot.load(Relaxed));
-                let mine = who.at(bytes_in(base + cell as u64, offset, len));
+                let mine = at(cell);
                 if old == mine {
                     continue;
                 }
-                match who.after_read(clocks, mine, old) {
+                let new = match last {
+                    Some((same, new)) if whole && same == old => new,
+                    _ => who.after_read(clocks, mine, old),
+                };
+                last = Some((old, new));
+                match new {
                     Some(new) if new != old => slot.store(new.0, Relaxed),
                     Some(_) => {}
                     None => page.one_reader_more(clocks, who, cell, mine),
