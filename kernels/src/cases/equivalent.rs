@@ -16,6 +16,19 @@ const REDUCTIONS: &[&str] = &["rms_norm", "soft_max", "argmax"];
 /// Those of them whose threads go over a row in a loop that the plan bounds.
 const LOOPS: &[&str] = &["rms_norm", "soft_max"];
 
+/// The kernels that quantise what they multiply.
+const PROJECTIONS: &[&str] = &["residual_projection", "gated_projection", "head", "attention_input"];
+
+/// Those of them whose weights have no minimum, for which alone activations are summed.
+const WITHOUT_MINIMA: &[&str] = &[
+    "residual_projection_q6_k",
+    "residual_projection_q8_0",
+    "gated_projection_q6_k",
+    "gated_projection_q8_0",
+    "head_q6_k",
+    "head_q8_0",
+];
+
 const ALL: &[Equivalent] = &[
     Equivalent {
         families: &[],
@@ -244,6 +257,108 @@ const ALL: &[Equivalent] = &[
         line: "and.b32 %r, %r, 7;",
         change: "#1: Literal(2, -1)",
         reason: "the first two threads of a group store the same scale",
+    },
+    Equivalent {
+        families: PROJECTIONS,
+        line: "dp4a.u32.s32",
+        change: "Operation(Dp4aSS)",
+        reason: "weights of at most six bits have no sign",
+    },
+    Equivalent {
+        families: &["residual_projection_q4_0", "gated_projection_q4_0", "head_q4_0"],
+        line: "dp4a.s32.s32 %r, %r, %r, %r;",
+        change: "Operation(Dp4aUS)",
+        reason: "weights of at most six bits have no sign",
+    },
+    Equivalent {
+        families: PROJECTIONS,
+        line: "and.b32 %r, %r, 0x30303030;",
+        change: "Literal(2, 1)",
+        reason: "the word was shifted to the left, its lowest bit is zero",
+    },
+    Equivalent {
+        families: PROJECTIONS,
+        line: "and.b32 %r, %r, 0x10101010;",
+        change: "Literal(2, 1)",
+        reason: "the word was shifted to the left, its lowest bit is zero",
+    },
+    Equivalent {
+        families: WITHOUT_MINIMA,
+        line: "dp4a.s32.s32 %r, %r, 0x1010101, %r;",
+        change: "",
+        reason: "sums of activations, which weights without a minimum do not need",
+    },
+    Equivalent {
+        families: PROJECTIONS,
+        line: "selp.b32 %r, %r, 0, %p;",
+        change: "Literal(2, 1)",
+        reason: "quants of a group whose scale is zero or a NaN",
+    },
+    Equivalent {
+        families: PROJECTIONS,
+        line: "selp.f32 %f, %f, 0f00000000, %p;",
+        change: "Float(2)",
+        reason: "the scale of a group of zeros",
+    },
+    Equivalent {
+        families: PROJECTIONS,
+        line: "and.b32 %r, %r, 0x7FFFFFFF;",
+        change: "Literal(2, -1)",
+        reason: "the last bit of a scale, less than a product may be off; `quantize_q8`, whose emitter it is, is compared bit for bit",
+    },
+    Equivalent {
+        families: PROJECTIONS,
+        line: "cp.async.wait_group",
+        change: "Literal(0, -1)",
+        reason: "waits for more copies than are needed",
+    },
+    Equivalent {
+        families: &["attention:", "attention_f", "attention_bf"],
+        line: "mov.f32 %f, 0f00000000;",
+        change: "Float(1)",
+        reason: "what a running sum begins with is multiplied by 2 to the power of minus infinity before anything is added",
+    },
+    Equivalent {
+        families: &["attention:", "attention_f", "attention_bf"],
+        line: "mov.b32 %r, 0;",
+        change: "Literal(1, 1)",
+        reason: "overwritten by the first load; or features that do not exist, which meet a query of zeros",
+    },
+    Equivalent {
+        families: &["sample"],
+        line: "setp.ne.u32 %p, %r, ;",
+        change: "Compare(Lt)",
+        reason: "there are no bins beyond the number for none",
+    },
+    Equivalent {
+        families: &["sample_draw"],
+        line: "ld.shared.u32 %r, [warp_counts+4];",
+        change: "#0: Offset",
+        reason: "a count, where sums are looked for",
+    },
+    Equivalent {
+        families: &["sample_draw"],
+        line: "selp.u32 %r, %r, 0, %p;",
+        change: "#1: Swap",
+        reason: "a count, where sums are looked for",
+    },
+    Equivalent {
+        families: &["sample_draw"],
+        line: "selp.u32 %r, %r, 0, %p;",
+        change: "#26: Swap",
+        reason: "a count, where sums are looked for",
+    },
+    Equivalent {
+        families: &["sample_draw"],
+        line: "shfl.sync.up.b32 %r, %r, 1, 0, 0xFFFFFFFF;",
+        change: "#3: Shuffle",
+        reason: "a count, where sums are looked for",
+    },
+    Equivalent {
+        families: &["sample_draw"],
+        line: "add.u64 %rd, %rd, %rd;",
+        change: "#18: Operation(Sub)",
+        reason: "a sum, where counts are looked for",
     },
 ];
 

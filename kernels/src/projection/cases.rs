@@ -137,6 +137,7 @@ pub(crate) fn cases() -> Vec<Case> {
             let data = Data::new(element, rows, cols, batch, seed);
             cases.push(data.residual(batch % 2 == 1, 0..batch));
             if cols <= 2048 {
+                let data = if rows == 38 { data } else { data.certain() };
                 cases.push(data.head(0..batch));
                 cases.push(data.gated(0..batch));
             }
@@ -246,6 +247,8 @@ struct Data {
     norm: Vec<f32>,
     bias: Vec<f32>,
     residual: Vec<f32>,
+    /// The error that is allowed after a norm.
+    normed_bound: f64,
 }
 
 impl Data {
@@ -254,7 +257,21 @@ impl Data {
         let w = [0, 1].map(|_| weights(element, rows, cols, &mut random));
         let (x, norm) = (random.f32s(batch * cols), random.f32s(cols));
         let (bias, residual) = (random.f32s(rows), random.f32s(batch * rows));
-        Self { element, rows, cols, w, x, norm, bias, residual }
+        Self { element, rows, cols, w, x, norm, bias, residual, normed_bound: NORMED_BOUND }
+    }
+
+    /// Activations that are quants after the norm, so that an error in its last bits decides nothing.
+    fn certain(mut self) -> Self {
+        let group = ElementType::Q8Act.block_elements();
+        for (i, norm) in self.norm.iter_mut().enumerate() {
+            *norm = [0.5, 1.0, 2.0][i / group % 3] * if i * 5 % 7 < 3 { -1.0 } else { 1.0 };
+        }
+        for (i, x) in self.x.chunks_mut(group).enumerate() {
+            x.iter_mut().for_each(|x| *x = (*x * 36.0).round().clamp(-126.0, 126.0) / 127.0);
+            x[i * 11 % group] = if i.is_multiple_of(2) { 1.0 } else { -1.0 };
+        }
+        self.normed_bound = F32_BOUND;
+        self
     }
 
     fn planes(&self, index: usize) -> Vec<u8> {
@@ -305,7 +322,7 @@ impl Data {
             .with_f32("norm", &self.norm)
             .with_bytes("gate", &self.planes(0))
             .with_bytes("up", &self.planes(1))
-            .expect_f32("y", y, self.rows, NORMED_BOUND)
+            .expect_f32("y", y, self.rows, self.normed_bound)
     }
 
     fn head(&self, rows: std::ops::Range<usize>) -> Case {
@@ -316,7 +333,7 @@ impl Data {
             .with_f32("x", x)
             .with_f32("norm", &self.norm)
             .with_bytes("w", &self.planes(0))
-            .expect_f32("y", y, self.rows, NORMED_BOUND)
+            .expect_f32("y", y, self.rows, self.normed_bound)
     }
 }
 

@@ -53,8 +53,15 @@ impl Memory {
         let n = rows[0].logits.len() as u32;
         let mut random = Random::new(rows.len() as u64 + u64::from(n));
         let [sequences, positions] = HISTORY;
-        // Some tokens several times, some that are none of the row's.
-        let history = (0..sequences * positions).map(|_| random.below(n.min(9) + 2)).collect();
+        // Some tokens several times, some from all over the row, some that are none of it.
+        let below = |i: usize| if i.is_multiple_of(2) { n.min(9) + 2 } else { n + 2 };
+        // Which NaN a product gives is nobody's business.
+        let is_nan =
+            |token: u32| rows.iter().any(|row| row.logits.get(token as usize).is_some_and(|x| x.is_nan()));
+        let history = (0..sequences * positions)
+            .map(|i| random.below(below(i)))
+            .map(|token| if is_nan(token) { n } else { token })
+            .collect();
         // One sequence is of several rows in a case, which no decoder does, but only one of them writes its history.
         let sequences = (0..rows.len() as u32).map(|row| (row + 1) % 2).collect();
         Self { rows, sequences, history }
@@ -220,10 +227,35 @@ pub(super) fn cases() -> Vec<Case> {
     let mut none = Row::new(vec![1.0; 40], penalty(2.0, 64, params(1.0, 0, 1.0, 0.0, 5)));
     (none.position, none.since) = (11, 12);
     cases.extend(Memory::new(vec![late, none]).cases("since"));
+    // Few tokens that weigh anything, and top-k and top-p end in a run of equals before the most likely: a token more or
+    // less, of any lane, moves most draws.
+    for (values, data) in [([1.0, 0.5], "runs"), ([-1.0, -1.5], "negative_runs")] {
+        let row = |i: usize| {
+            let logit = |token: usize| match token {
+                900 | 901 => values[0],
+                _ if (40 + i..46 + i).contains(&token) => values[1],
+                _ => -80.0,
+            };
+            let top_p = if i.is_multiple_of(3) { 0.8 } else { 1.0 };
+            let options = params(1.0, 3 + i % 5, top_p, 0.0, 40 + i as u64);
+            // The last position: no row writes its history.
+            let position = HISTORY[1] as u32 - 1;
+            Row { position, ..Row::new((0..1100).map(logit).collect(), options) }
+        };
+        cases.extend(Memory::new((0..48).map(row).collect()).cases(data));
+    }
     // Wide rows, as they are.
     cases.extend(rows(128_256, &uniform, &[all[1]]).cases("wide"));
     cases.extend(rows(50_257, &uniform, &[all[2]]).cases("wide"));
     cases.extend(rows(32_000, &flat, &[all[5]]).cases("wide"));
+    // As many slices as there can be, and a draw in the last of them.
+    let late = (0..).find(|&seed| random_bits(seed, 0) >> 60 == 15).unwrap_or(0);
+    let mut random = Random::new(1);
+    let row = Row::new(
+        (0..1 << 18).map(|_| flat(&mut random)).collect(),
+        SamplingParams { seed: late, ..params(1.0, 0, 1.0, 0.0, 0) },
+    );
+    cases.extend(Memory::new(vec![Row { position: 0, ..row }]).cases("widest"));
     // A draw that falls on the first and on the last of two.
     for (seed, data) in [(0, "first"), (1, "last")] {
         let seed = (0..).find(|&s| random_bits(s, 0) >> 63 == seed).unwrap_or(0);
