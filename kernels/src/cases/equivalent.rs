@@ -302,12 +302,6 @@ const ALL: &[Equivalent] = &[
     },
     Equivalent {
         families: PROJECTIONS,
-        line: "and.b32 %r, %r, 0x7FFFFFFF;",
-        change: "Literal(2, -1)",
-        reason: "the last bit of a scale, less than a product may be off; `quantize_q8`, whose emitter it is, is compared bit for bit",
-    },
-    Equivalent {
-        families: PROJECTIONS,
         line: "cp.async.wait_group",
         change: "Literal(0, -1)",
         reason: "waits for more copies than are needed",
