@@ -1,6 +1,6 @@
 //! Activations to Q8.
 
-use ptx_builder::{B32, F32, KernelBuilder, Module, Reg, S32, Target, U32, U64};
+use ptx_builder::{B32, F32, KernelBuilder, Module, Pred, Reg, S32, Target, U32, U64};
 use tensor_formats::{ElementType, quantize_row};
 
 use crate::cases::Case;
@@ -112,7 +112,8 @@ impl QuantizeQ8 {
             Some(inside) => k.guarded(inside, store),
             None => store(k),
         }
-        k.guarded(first, |k| k.st_global_v2::<B32>(scales_at, [group.scale, group.scaled_sum]));
+        let scaled_sum = group.scaled_sum(k);
+        k.guarded(first, |k| k.st_global_v2::<B32>(scales_at, [group.scale, scaled_sum]));
     }
 }
 
@@ -122,8 +123,30 @@ pub(crate) struct QuantizedGroup {
     pub(crate) quants: Vec<Reg<B32>>,
     /// `d`, an f32, in every lane.
     pub(crate) scale: Reg<B32>,
+    /// The scale before infinities and NaNs make it a NaN, and whether there are any.
+    finite: Reg<F32>,
+    broken: Pred,
+    /// Lanes that share the group.
+    sharers: u32,
+}
+
+impl QuantizedGroup {
     /// `d` times the sum of all quants, an f32, in every lane.
-    pub(crate) scaled_sum: Reg<B32>,
+    pub(crate) fn scaled_sum(&self, k: &mut KernelBuilder) -> Reg<B32> {
+        let none = k.imm::<S32>(0);
+        let sum =
+            self.quants.iter().fold(none, |sum, &quants| k.dp4a_ss::<B32, B32>(quants, 0x0101_0101u32, sum));
+        let sum = over_group(k, sum, self.sharers, |k, a, b| k.add::<S32>(a, b));
+        let sum = k.cvt::<F32>(sum);
+        let scaled = k.mul::<F32>(self.finite, sum);
+        or_nan(k, scaled, self.broken)
+    }
+}
+
+/// The bits of `value`, or of a NaN.
+fn or_nan(k: &mut KernelBuilder, value: Reg<F32>, broken: Pred) -> Reg<B32> {
+    let bits = k.f32_to_bits(value);
+    k.selp::<B32>(broken, 0x7fc0_0000u32, bits)
 }
 
 /// Quantises the group whose values this lane and its neighbours hold, `N` each: a multiple of 4 that divides 32. Lane 0
@@ -158,25 +181,15 @@ pub(crate) fn quantize_group<const N: usize>(k: &mut KernelBuilder, values: [Reg
         let rounded = k.add::<F32>(scaled, 12_582_912.0f32);
         k.f32_to_bits(rounded)
     });
-    let mut sum = k.imm::<S32>(0);
     let mut quants = Vec::new();
     for [a, b, c, d] in rounded.as_chunks::<4>().0 {
         let (low, high) = (k.prmt::<B32>(*a, *b, 0x0040u32), k.prmt::<B32>(*c, *d, 0x0040u32));
         let packed = k.prmt::<B32>(low, high, 0x5410u32);
-        let packed = k.selp::<B32>(valid, packed, 0u32);
-        sum = k.dp4a_ss::<B32, B32>(packed, 0x0101_0101u32, sum);
-        quants.push(packed);
+        quants.push(k.selp::<B32>(valid, packed, 0u32));
     }
-
-    let sum = over_group(k, sum, sharers, |k, a, b| k.add::<S32>(a, b));
-    let sum = k.cvt::<F32>(sum);
-    let scale = k.selp::<F32>(normal, scale, 0.0f32);
-    let scaled_sum = k.mul::<F32>(scale, sum);
-    let [scale, scaled_sum] = [scale, scaled_sum].map(|value| {
-        let bits = k.f32_to_bits(value);
-        k.selp::<B32>(broken, 0x7fc0_0000u32, bits)
-    });
-    QuantizedGroup { quants, scale, scaled_sum }
+    let finite = k.selp::<F32>(normal, scale, 0.0f32);
+    let scale = or_nan(k, finite, broken);
+    QuantizedGroup { quants, scale, finite, broken, sharers }
 }
 
 /// `a / 127`, correctly rounded where it is normal: a quotient by the correctly rounded reciprocal, and one correction

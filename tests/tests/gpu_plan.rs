@@ -43,7 +43,7 @@ fn small(runner: &CudaRunner) -> Small {
     bindings.bind_workspace(Span { region: workspace, offset: 0, bytes: layout.workspace_bytes });
     let mut plan = LaunchPlan::new(Arc::clone(memory.map()));
     plan.copy(whole(device_x), whole(input)).unwrap();
-    let mut executor = CudaExecutor::new(plan, &bindings, runner.cache().target());
+    let mut executor = CudaExecutor::new(plan, &bindings, runner.cache().machine());
     execute_graph(&graph, &layout, &mut executor).unwrap();
     let mut plan = executor.finish();
     plan.copy(whole(output), bindings.span(&layout.view(y).unwrap()).unwrap()).unwrap();

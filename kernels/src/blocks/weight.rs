@@ -121,6 +121,11 @@ impl WeightFormat {
         }
     }
 
+    /// Whether quants are offset, so that products with Q8 activations take the sums of these.
+    pub(crate) const fn has_offset(self) -> bool {
+        matches!(self, Self::Q4_0 | Self::Q4K | Self::Q5K)
+    }
+
     /// What [`Decoder::dot_q8`] wants of the groups of activations that a part meets, in the order of
     /// [`Q8Activations::groups`]: vectors of so many f32, so many bytes from the pair `(d, d * sum)` of the part's first
     /// group. None for weights that are no bytes.

@@ -19,22 +19,24 @@ const LOOPS: &[&str] = &["rms_norm", "soft_max"];
 /// The kernels that quantise what they multiply.
 const PROJECTIONS: &[&str] = &["residual_projection", "gated_projection", "head", "attention_input"];
 
-/// Those of them whose weights have no minimum, for which alone activations are summed.
-const WITHOUT_MINIMA: &[&str] = &[
-    "residual_projection_q6_k",
-    "residual_projection_q8_0",
-    "gated_projection_q6_k",
-    "gated_projection_q8_0",
-    "head_q6_k",
-    "head_q8_0",
-];
-
 const ALL: &[Equivalent] = &[
     Equivalent {
         families: &[],
         line: "shfl.sync.bfly",
         change: "Literal(3, 1)",
         reason: "16, 8, 4, 2, 1 with one of them made odd still reach every lane from every lane",
+    },
+    Equivalent {
+        families: &[],
+        line: "shfl.sync.bfly.b32 %f, %f, 1, 31",
+        change: "Literal(3, -1)",
+        reason: "lane 30 keeps its own in the last step of a butterfly, and another lane stores",
+    },
+    Equivalent {
+        families: PROJECTIONS,
+        line: "st.shared.f32 [%r], %f;",
+        change: "NegateGuard",
+        reason: "after a butterfly every lane holds the result, so that any lane may store it",
     },
     Equivalent {
         families: REDUCTIONS,
@@ -235,7 +237,7 @@ const ALL: &[Equivalent] = &[
         reason: "bits of the byte are cut out of it, its sign is none of them",
     },
     Equivalent {
-        families: &["copy", "gemv"],
+        families: &["copy", "gemv", "residual_projection", "gated_projection", "head", "attention_input"],
         line: "u16 %rs,",
         change: "Type(S16)",
         reason: "the register is as wide as the value",
@@ -283,10 +285,16 @@ const ALL: &[Equivalent] = &[
         reason: "the word was shifted to the left, its lowest bit is zero",
     },
     Equivalent {
-        families: WITHOUT_MINIMA,
-        line: "dp4a.s32.s32 %r, %r, 0x1010101, %r;",
-        change: "",
-        reason: "sums of activations, which weights without a minimum do not need",
+        families: PROJECTIONS,
+        line: "mov.b32 %r, 0;",
+        change: "Literal(1, 1)",
+        reason: "the place of sums of activations, for weights without an offset, which do not read it",
+    },
+    Equivalent {
+        families: PROJECTIONS,
+        line: "selp.b32 %r, 0x7FC00000, %r, %p;",
+        change: "Literal(1, ",
+        reason: "another NaN",
     },
     Equivalent {
         families: PROJECTIONS,

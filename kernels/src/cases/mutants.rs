@@ -199,7 +199,7 @@ pub fn family(name: &str) -> &str {
 /// The line without the numbers of registers and labels, and without literals that come from a shape.
 fn without_numbers(line: &str) -> String {
     // Elsewhere small literals are shifts, masks and lanes.
-    let counts = ["setp", "mul", "mad", "add", "sub", "min", "fma", "mov"];
+    let counts = ["setp", "mul", "mad", "add", "sub", "min", "fma", "mov", "div", "rem", "selp", "cp.async"];
     let mnemonic =
         line.rsplit_once("@").map_or(line, |(_, rest)| rest.split_once(' ').map_or(rest, |(_, rest)| rest));
     let counting = counts.iter().any(|start| mnemonic.starts_with(start));

@@ -30,6 +30,7 @@ pub(super) struct Finisher<'a> {
 }
 
 /// What is loaded for a unit ahead of its sums.
+#[derive(Default)]
 pub(super) struct Fetched {
     bias: Option<[Reg<F32>; 2]>,
     residual: Option<[Reg<F32>; 2]>,

@@ -15,9 +15,12 @@ use super::tiles::{TILE_UNITS, UNIT_BYTES};
 use crate::blocks::tile::TURN_PARTS;
 use crate::support::WARP;
 
-/// Blocks of a launch: one for each processor of the largest devices (132 on an H200). Every block prepares the
-/// activations anew, so they are few.
-const BLOCKS: u32 = 132;
+/// Processors of an H200, for which kernels are made unless they are [moved](super::Head::on). A launch has a block for each:
+/// every block prepares the activations anew, so they are few.
+pub const PROCESSORS: u32 = 132;
+
+/// More processors than this no device has.
+pub(super) const MOST_PROCESSORS: u32 = 1 << 10;
 
 /// Warps of a block at most, as far as `W` allows. A block has no more than it takes for each of its units, and each item
 /// of its activations, to have one.
@@ -42,12 +45,11 @@ const TILE_SUMS: u32 = 144 << 10;
 /// Turns of an item.
 const ITEM_TURNS: [u32; 3] = [2, 4, 8];
 
-/// Blocks of a cluster, and how many clusters an H200 has room for, one block a processor: its groups of processors are
-/// not all multiples of four. The more columns are shared, the better.
-const CLUSTERS: [(u32, u32); 3] = [(4, 30), (2, 66), (1, 132)];
+/// Blocks of a cluster: the more share their columns, the better.
+const CLUSTERS: [u32; 3] = [4, 2, 1];
 
 /// The spread of one projection.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Spread {
     /// `W`: sums of 32 parts of a row that are added in order.
     pub(super) warps_per_unit: u32,
@@ -104,14 +106,14 @@ pub(super) struct Share {
 }
 
 impl Spread {
-    /// The spread of `segments` over rows of activations; `None` if these are too long.
-    pub(super) fn new(segments: &[Segment], stage: Stage) -> Option<Self> {
+    /// The spread of `segments` over `processors` and rows of activations; `None` if these are too long.
+    pub(super) fn new(segments: &[Segment], stage: Stage, processors: u32) -> Option<Self> {
         let warps_per_unit = warps_per_unit(segments, stage.cols)?;
         if most_parts(segments, stage.cols)?.div_ceil(WARP * warps_per_unit) > MOST_STEPS {
             return None;
         }
         let sums = 2 * stage.batch.next_power_of_two() * warps_per_unit * 4;
-        let blocks = blocks(segments, (1, 1), (BLOCKS, (SUMS / sums).max(1)));
+        let blocks = blocks(segments, (1, 1), (processors, (SUMS / sums).max(1)));
         let units = segments.iter().zip(&blocks).map(|(segment, &blocks)| {
             let units = segment.units.div_ceil(blocks);
             let worth = (bytes(segment) / u64::from(blocks * warps_per_unit)).div_ceil(WARP_BYTES) as u32;
@@ -122,14 +124,15 @@ impl Spread {
         Some(Self { warps_per_unit, warps, blocks, items: None })
     }
 
-    /// The spread over tensor cores, with `warps` warps a block; `None` if the rows are too long.
-    pub(super) fn of_tiles(segments: &[Segment], cols: u32, warps: u32) -> Option<Self> {
+    /// The spread over the tensor cores of `processors`, with `warps` warps a block; `None` if the rows are too long.
+    pub(super) fn of_tiles(segments: &[Segment], cols: u32, (processors, warps): (u32, u32)) -> Option<Self> {
         let warps_per_unit = warps_per_unit(segments, cols)?;
         if most_parts(segments, cols)? > WARP * warps_per_unit {
             return None;
         }
         let mut last = None;
-        for (cluster, resident) in CLUSTERS {
+        for cluster in CLUSTERS {
+            let resident = clusters_at_once(processors, cluster);
             for turns in ITEM_TURNS {
                 let items = Items { turns, cluster };
                 if !items.divide(segments, cols) {
@@ -186,6 +189,14 @@ impl Spread {
         let (shares, sharers) = (segment.units.div_ceil(together), self.blocks[index] / self.cluster());
         Share { least: shares / sharers, longer: shares % sharers, together, cluster: self.cluster() }
     }
+}
+
+/// For how many clusters `processors` have room, one block a processor. A cluster stays within a group of processors, and
+/// these are not all multiples of four: the 132 of an H200 take 30 clusters of four (`cuOccupancyMaxActiveClusters`). Of
+/// other devices the same share is assumed.
+const fn clusters_at_once(processors: u32, cluster: u32) -> u32 {
+    let clusters = if cluster == 4 { processors * 30 / PROCESSORS } else { processors / cluster };
+    if clusters == 0 { 1 } else { clusters }
 }
 
 /// The most parts of a row.

@@ -48,6 +48,7 @@ use crate::support::{WARP, f32_param, u32_param};
 use crate::{Access, Cost, Kernel, KernelError, LaunchGeometry, Param};
 pub(crate) use cases::{cases, catalogue, invariances};
 use epilogue::{Fetched, Finisher, Pointers};
+pub use geometry::PROCESSORS;
 use geometry::Spread;
 use product::{Product, Sums, Thread, Units};
 pub use reference::AttentionInputs;
@@ -64,7 +65,10 @@ pub const MAX_BATCH: usize = 8;
 /// A kernel of this family: segments that share their activations.
 #[derive(Debug, Clone, PartialEq)]
 struct Projection {
+    family: &'static str,
+    /// Without its processors.
     name: String,
+    processors: u32,
     stage: Stage,
     segments: Vec<Segment>,
     spread: Spread,
@@ -136,6 +140,11 @@ impl Segment {
         }
     }
 
+    /// Whether its sums' ends need anything from memory.
+    const fn fetches(&self) -> bool {
+        self.bias || self.residual || self.rotation.is_some()
+    }
+
     /// Values of a row of its results.
     const fn features(&self) -> u32 {
         match self.destination {
@@ -161,6 +170,13 @@ struct Shared {
 }
 
 impl Projection {
+    fn name(&self) -> String {
+        match self.processors {
+            PROCESSORS => self.name.clone(),
+            processors => format!("{}_p{processors}", self.name),
+        }
+    }
+
     fn params(&self) -> Vec<Param> {
         let (batch, cols) = (u64::from(self.stage.batch), u64::from(self.stage.cols));
         let x = f32_param("x", Access::Read, batch * cols, 16);
@@ -323,11 +339,7 @@ impl Projection {
         let count = k.selp(longer, share.least + 1, share.least);
         let (start, count) = match share.together {
             1 => (start, count),
-            together => {
-                let (start, count) = (k.mul(start, together), k.mul(count, together));
-                let left = k.sub(segment.units, start);
-                (start, k.min(count, left))
-            }
+            together => (k.mul(start, together), k.mul(count, together)),
         };
 
         let (warp, lane_in_warp) = emit::warp_and_lane(k);
@@ -369,7 +381,7 @@ impl Projection {
         let row = k.and(tid, self.sum_rows() - 1);
         let own = k.shr(tid, self.sum_rows().ilog2());
         let stores = k.lt(row, stage.batch);
-        let row = k.min(row, stage.batch - 1);
+        let row = stage.activation_row(k, row, self.sum_rows());
         let pointers = Pointers {
             bias: segment.bias.then(|| pointer(segment.names.bias)).flatten(),
             residual: segment.residual.then(|| pointer("residual")).flatten(),
@@ -382,7 +394,7 @@ impl Projection {
         // Where one round finishes all units, what it needs is loaded now.
         let stride = spread.threads() / self.sum_rows();
         let finished = Finished::new(k, (start, count), (spread.cluster(), shared.rank));
-        let ahead = (share.most() <= stride).then(|| {
+        let ahead = (share.most() <= stride && segment.fetches()).then(|| {
             let last = k.sub(finished.count, 1);
             let index = k.min(own, last);
             let unit = finished.unit(k, index);
@@ -392,11 +404,10 @@ impl Projection {
         let unit_bytes = self.unit_sums_bytes(segment);
         match multiply {
             Multiply::Dots { product, thread, unit, units } => {
-                let sums: Sums = [0, 1].map(|row| {
-                    (0..stage.batch).map(|b| k.named_var::<F32>(&format!("sum{row}_{b}"), 0.0)).collect()
-                });
                 k.for_range(unit, units.end, units.stride, |k, unit| {
-                    sums.iter().flatten().for_each(|&sum| k.set(sum, 0.0));
+                    let sums: Sums = [0, 1].map(|row| {
+                        (0..stage.batch).map(|b| k.named_var::<F32>(&format!("sum{row}_{b}"), 0.0)).collect()
+                    });
                     product.unit_products(k, staged, (unit, units), &sums);
                     let unit = k.sub(unit, start);
                     let at = k.mad(unit, unit_bytes, shared.sums);
@@ -430,17 +441,17 @@ impl Projection {
             match ahead {
                 Some(fetched) => finisher.finish(k, unit, totals, fetched, stores),
                 None => {
-                    let fetched = finisher.fetch(k, unit);
+                    let fetched =
+                        if segment.fetches() { finisher.fetch(k, unit) } else { Fetched::default() };
                     finisher.finish(k, unit, totals, &fetched, stores);
                 }
             }
         };
-        match &ahead {
-            Some(_) => {
-                let has = k.lt(own, finished.count);
-                k.if_(has, |k| finish(k, own, ahead.as_ref()));
-            }
-            None => k.for_range(own, finished.count, stride, |k, index| finish(k, index, None)),
+        if share.most() <= stride {
+            let has = k.lt(own, finished.count);
+            k.if_(has, |k| finish(k, own, ahead.as_ref()));
+        } else {
+            k.for_range(own, finished.count, stride, |k, index| finish(k, index, None));
         }
     }
 }
@@ -498,9 +509,20 @@ enum Multiply<'a> {
 
 macro_rules! kernels {
     ($($name:ident),*) => {$(
+        impl $name {
+            /// The same for a device of `processors` multiprocessors, with the same results. New kernels are for
+            /// [`PROCESSORS`].
+            ///
+            /// # Errors
+            /// [`KernelError::Unsupported`] for a number of processors that no device has.
+            pub fn on(self, processors: u32) -> Result<Self, KernelError> {
+                self.0.on(processors).map(Self)
+            }
+        }
+
         impl Kernel for $name {
             fn name(&self) -> String {
-                self.0.name.clone()
+                self.0.name()
             }
 
             fn params(&self) -> Vec<Param> {

@@ -176,7 +176,8 @@ impl<'a> Product<'a> {
         (unit, units): (Reg<U32>, Units),
         sums: &Sums,
     ) {
-        let pointers = self.unit(k, unit);
+        // Of what is not copied ahead.
+        let pointers = if self.layout.has_direct() { self.unit(k, unit) } else { <[Vec<_>; 2]>::default() };
         let mut kept = None;
         for (index, &turn) in (0u32..).zip(&self.turns) {
             ring::arrived(k, self.slots - 1);
@@ -284,9 +285,8 @@ impl<'a> Product<'a> {
         }
         let rows = turn.row..turn.row + rows_of_turn(self.stage.batch);
         let part = |(index, row): (u32, usize)| {
-            let from = (pointers[row].as_slice(), self.offsets(turn, row));
             let slot = slot.after(index * self.layout.bytes());
-            let raw = self.layout.read(k, (&self.lane, slot), (from.0, &from.1));
+            let raw = self.layout.read(k, (&self.lane, slot), (&pointers[row], &self.offsets(turn, row)));
             (row, self.decoder.q8_part(k, &raw))
         };
         let parts: Vec<_> = (0..).zip(rows).map(part).collect();

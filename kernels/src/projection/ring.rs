@@ -57,8 +57,8 @@ struct Piece {
 /// Where a lane's pieces are.
 #[derive(Debug, Clone)]
 pub(super) struct Lane {
-    /// The pieces of 16, 8 and 4 bytes that it copies, in the first slot.
-    first: [Reg<U32>; 3],
+    /// The pieces of 16, 8 and 4 bytes that it copies, in the first slot, where there are any.
+    first: [Option<Reg<U32>>; 3],
     /// For each stream that comes in common what the lane reads, in the first slot.
     common: Vec<Option<Reg<U32>>>,
     /// For each of these whether its piece is one of the row's in the last step, and in the others.
@@ -129,6 +129,11 @@ impl Layout {
         self.bytes
     }
 
+    /// Whether some bytes are loaded when they are needed.
+    pub(super) fn has_direct(&self) -> bool {
+        self.streams.contains(&Way::Direct)
+    }
+
     /// Emits pointers to what a lane copies of row 0 of a matrix of `rows` rows, a pointer for each stream.
     pub(super) fn pointers(
         &self,
@@ -171,7 +176,11 @@ impl Layout {
         (thread, part): (Thread, Reg<U32>),
         (last_step, advance): (u32, u32),
     ) -> Lane {
-        let first = [16u32, 8, 4].map(|bytes| k.mad(thread.lane_in_warp, bytes, thread.ring));
+        let first = [16, 8, 4].map(|bytes| {
+            let is_copied =
+                self.streams.iter().any(|way| way.copies_of_lane().any(|piece| piece.bytes == bytes));
+            is_copied.then(|| k.mad(thread.lane_in_warp, bytes, thread.ring))
+        });
         let block_bytes: Vec<u32> = self.partition.block_bytes().collect();
         let row_bytes: Vec<u32> = self.partition.row_bytes(self.cols).collect();
         let (mut common, mut copies, mut halves) = (Vec::new(), Vec::new(), None);
@@ -250,7 +259,7 @@ impl Layout {
                 Way::Direct => continue,
             };
             for piece in pieces {
-                let to = lane.place(k, slot, piece);
+                let Some(to) = lane.place(k, slot, piece) else { continue };
                 let from = streams[stream] + (offsets[stream] + piece.offset as i32);
                 k.guarded(guard, |k| match piece.bytes {
                     16 => k.cp_async_cg(to, from),
@@ -260,7 +269,7 @@ impl Layout {
         }
     }
 
-    /// Emits the reading of a part whose copies have arrived.
+    /// Emits the reading of a part whose copies have arrived; the pointers are for what [comes later](Self::has_direct).
     pub(super) fn read(
         &self,
         k: &mut KernelBuilder,
@@ -274,7 +283,8 @@ impl Layout {
                 Way::Own(pieces) => {
                     let piece = &pieces[next[load.stream]];
                     next[load.stream] += 1;
-                    lane.place(k, slot, piece)
+                    let Some(place) = lane.place(k, slot, piece) else { continue };
+                    place
                 }
                 Way::Halves { pieces: [first, _], .. } => match &lane.halves {
                     Some(halves) => slot.at(k, halves.read[usize::from(load.offset > 0)], first.at),
@@ -302,6 +312,18 @@ impl Layout {
             }
         }
         raw
+    }
+}
+
+impl Way {
+    /// The pieces that are as far from each other as lanes are.
+    fn copies_of_lane(&self) -> impl Iterator<Item = &Piece> {
+        match self {
+            Self::Own(pieces) => pieces.as_slice(),
+            Self::Common { piece, .. } => std::slice::from_ref(piece),
+            Self::Halves { .. } | Self::Direct => &[],
+        }
+        .iter()
     }
 }
 
@@ -340,13 +362,13 @@ fn swizzled(k: &mut KernelBuilder, at: Reg<U32>, apart: u32) -> Reg<U32> {
 
 impl Lane {
     /// Where the lane's own piece is in a slot.
-    fn place(&self, k: &mut KernelBuilder, slot: Slot, piece: &Piece) -> Addr<U32> {
+    fn place(&self, k: &mut KernelBuilder, slot: Slot, piece: &Piece) -> Option<Addr<U32>> {
         let first = match piece.bytes {
             16 => self.first[0],
             8 => self.first[1],
             _ => self.first[2],
         };
-        slot.at(k, first, piece.at)
+        first.map(|first| slot.at(k, first, piece.at))
     }
 }
 

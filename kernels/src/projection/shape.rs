@@ -3,7 +3,7 @@
 use ptx_builder::Target;
 use tensor_formats::ElementType;
 
-use super::geometry::Spread;
+use super::geometry::{MOST_PROCESSORS, PROCESSORS, Spread};
 use super::stage::{MULTIPLE, Stage};
 use super::{Destination, MAX_BATCH, Names, Pairing, Projection, Rotation, Segment, product, tiles};
 use crate::blocks::WeightFormat;
@@ -296,39 +296,50 @@ impl Projection {
         let suffix = eps.map_or_else(String::new, |eps| format!("_eps{:08x}", eps.to_bits()));
         let name = format!("{family}_{name}{suffix}_b{batch}");
         let quantised = input == Input::Q8;
-        let stage = Stage { cols, batch, eps, tiles: false, quantised, cluster: 1 };
-        if batch >= FIRST_TILE_BATCH {
-            let tiles = Self::of_tiles(&name, Stage { tiles: true, ..stage }, &segments);
-            if let Some(projection) = tiles {
-                return Ok(projection);
-            }
+        let group_sums = segments.iter().any(|segment| segment.format.has_offset());
+        let stage = Stage { cols, batch, eps, tiles: false, quantised, group_sums, cluster: 1 };
+        let spread = Spread::default();
+        Self { family, name, processors: 0, stage, segments, spread, ring_bytes: 0 }.on(PROCESSORS)
+    }
+
+    /// The same spread over so many processors.
+    pub(super) fn on(self, processors: u32) -> Result<Self, KernelError> {
+        let Stage { cols, batch, quantised, .. } = self.stage;
+        let family = self.family;
+        if !(1..=MOST_PROCESSORS).contains(&processors) {
+            return Err(refuse(family, format!("{processors} processors")));
+        }
+        let on = Self { processors, ..self };
+        if batch >= FIRST_TILE_BATCH
+            && let Some(tiles) = on.of_tiles()
+        {
+            return Ok(tiles);
         }
         if batch > MOST_DOTS || quantised {
             return Err(refuse(family, format!("{batch} rows of {cols} columns")));
         }
-        let Some(spread) = Spread::new(&segments, stage) else {
+        let stage = Stage { tiles: false, cluster: 1, ..on.stage };
+        let Some(spread) = Spread::new(&on.segments, stage, processors) else {
             return Err(refuse(family, format!("rows of {cols} columns")));
         };
         let bytes = |segment: &Segment| product::slot_bytes(segment, &spread, stage);
-        let slot_bytes = segments.iter().map(bytes).max().unwrap_or(0);
-        let projection = Self { name, stage, segments, spread, ring_bytes: 0 };
-        projection
+        let slot_bytes = on.segments.iter().map(bytes).max().unwrap_or(0);
+        Self { stage, spread, ..on }
             .with_ring(slot_bytes, MOST_SHARED)
             .ok_or_else(|| refuse(family, format!("{batch} rows of {cols} columns exceed the shared memory")))
     }
 
     /// The kernel on tensor cores, if the matrices and the shared memory allow it.
-    fn of_tiles(name: &str, stage: Stage, segments: &[Segment]) -> Option<Self> {
-        if !segments.iter().all(|segment| tiles::copies(segment, stage.cols)) {
+    fn of_tiles(&self) -> Option<Self> {
+        let (segments, cols) = (&self.segments, self.stage.cols);
+        if !segments.iter().all(|segment| tiles::copies(segment, cols)) {
             return None;
         }
         let slot_bytes = segments.iter().map(tiles::slot_bytes).max()?;
         let with = |warps| {
-            let spread = Spread::of_tiles(segments, stage.cols, warps)?;
-            let stage = Stage { cluster: spread.cluster(), ..stage };
-            let (name, segments) = (name.to_owned(), segments.to_vec());
-            let projection = Self { name, stage, segments, spread, ring_bytes: 0 };
-            projection.with_ring(slot_bytes, MOST_SHARED_OF_TILES)
+            let spread = Spread::of_tiles(segments, cols, (self.processors, warps))?;
+            let stage = Stage { tiles: true, cluster: spread.cluster(), ..self.stage };
+            Self { stage, spread, ..self.clone() }.with_ring(slot_bytes, MOST_SHARED_OF_TILES)
         };
         TILE_WARPS.into_iter().find_map(with)
     }

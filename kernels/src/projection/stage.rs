@@ -40,6 +40,8 @@ pub(super) struct Stage {
     pub(super) tiles: bool,
     /// Whether they come as Q8.
     pub(super) quantised: bool,
+    /// Whether a product meets the groups' sums.
+    pub(super) group_sums: bool,
     /// Blocks that share the columns: each has as many whole items of every row.
     pub(super) cluster: u32,
 }
@@ -83,6 +85,11 @@ impl Stage {
     /// Bytes of shared memory.
     pub(super) const fn bytes(&self) -> u32 {
         self.batch * (self.quant_row_bytes() + self.group_row_bytes())
+    }
+
+    /// Emits which activation row a thread takes that has number `row` of `of`: the last one beyond them.
+    pub(super) fn activation_row(&self, k: &mut KernelBuilder, row: Reg<U32>, of: u32) -> Reg<U32> {
+        if of == self.batch { row } else { k.min(row, self.batch - 1) }
     }
 
     /// Columns of a block.
@@ -342,6 +349,10 @@ impl Stage {
         // A pair of eight bytes for every 32 columns.
         let pair = k.shr(place.col, 2);
         let at = k.add(row, pair);
-        k.guarded(writes, |k| k.st_shared_v2::<B32>(at, [group.scale, group.scaled_sum]));
+        let scaled_sum = match self.group_sums {
+            true => group.scaled_sum(k),
+            false => k.imm::<B32>(0),
+        };
+        k.guarded(writes, |k| k.st_shared_v2::<B32>(at, [group.scale, scaled_sum]));
     }
 }

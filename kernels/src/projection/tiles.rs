@@ -65,9 +65,10 @@ struct Item {
     tile: Reg<U32>,
     /// Among those of the tile.
     piece: Reg<U32>,
-    /// The first of its turns, in the row and in the block's part of it.
+    /// Among the block's.
+    own_piece: Reg<U32>,
+    /// The first of its turns in the row.
     turn: Reg<U32>,
-    own_turn: Reg<U32>,
 }
 
 /// Bytes of a slot of a warp.
@@ -166,19 +167,19 @@ impl<'a> Tiles<'a> {
         let n_items = k.mul(tiles, self.block_items());
         let (g, t) = (k.shr(self.lane.lane, 2), k.and(self.lane.lane, 3));
         // Lanes of activation rows beyond the batch repeat the last one.
-        let last = self.stage.batch - 1;
-        let x_row = k.min(g, last);
+        let x_row = self.stage.activation_row(k, g, TILE_BATCH);
         let x = k.mad(x_row, self.stage.quant_row_bytes(), staged.quants);
         let groups = [0, 1].map(|b| {
             let row = k.mad(t, 2, b);
-            let row = k.min(row, last);
+            let row = self.stage.activation_row(k, row, TILE_BATCH);
             k.mad(row, self.stage.group_row_bytes(), staged.groups)
         });
         k.for_range(self.lane.warp, n_items, self.warps, |k, index| {
             let item = self.item(k, index);
             let turn_cols = self.partition.block_cols / self.partition.parts * TURN_PARTS;
-            let x = k.mad(item.own_turn, turn_cols, x);
-            let groups = groups.map(|at| k.mad(item.own_turn, turn_cols / 4, at));
+            let item_cols = self.item_turns() * turn_cols;
+            let x = k.mad(item.own_piece, item_cols, x);
+            let groups = groups.map(|at| k.mad(item.own_piece, item_cols / 4, at));
             let mut turns = Vec::new();
             for turn in 0..self.item_turns() {
                 ring::arrived(k, self.slots - 1);
@@ -254,8 +255,8 @@ impl<'a> Tiles<'a> {
             Some(rank) => k.mad(rank, self.block_items(), own_piece),
             None => own_piece,
         };
-        let [turn, own_turn] = [piece, own_piece].map(|piece| k.mul(piece, self.item_turns()));
-        Item { exists, tile, piece, turn, own_turn }
+        let turn = k.mul(piece, self.item_turns());
+        Item { exists, tile, piece, own_piece, turn }
     }
 
     /// Where not every item has this turn: whether this one has.

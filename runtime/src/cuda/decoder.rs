@@ -133,7 +133,7 @@ impl CudaDecoder {
         options.check(model.config())?;
         let config = model.config().clone();
         let cache = ModuleCache::new(context).map_err(failed("preparing the device"))?;
-        let layout = phase!("layout").in_scope(|| EngineLayout::new(&config, options, cache.target()))?;
+        let layout = phase!("layout").in_scope(|| EngineLayout::new(&config, options, cache.machine()))?;
         let stream = Stream::new(context).map_err(driver_failed("making the stream"))?;
         let (memory, regions) = phase!("memory").in_scope(|| allocate(options, &layout, &stream))?;
         let weights = Weights::new(model, options, &layout, (memory.clone(), regions.weights))?;
@@ -227,17 +227,18 @@ impl CudaDecoder {
         };
         let phase = phase!("plan").entered();
         phase.record("detail", format!("{rows} rows, {purpose:?}").as_str());
-        let mut tensors = StepTensors::new(&self.config, &self.options, (rows, output), self.cache.target())?;
+        let mut tensors =
+            StepTensors::new(&self.config, &self.options, (rows, output), self.cache.machine())?;
         if let (Purpose::Ahead(Choice::Sample), Some(sampling)) = (purpose, &self.layout.sampling) {
             tensors.work_in_also(sampling)?;
         }
         self.make_room(&tensors, purpose)?;
-        let (layout, regions, target) = (&self.layout, &self.regions, self.cache.target());
+        let (layout, regions, machine) = (&self.layout, &self.regions, self.cache.machine());
         let map = self.memory.map();
         let StepPlan { plan, result_bytes } = match purpose {
-            Purpose::Step(_) => step_plan(&tensors, layout, regions, map, target)?,
+            Purpose::Step(_) => step_plan(&tensors, layout, regions, map, machine)?,
             Purpose::Ahead(_) => {
-                let plan = advancing_plan(&tensors, layout, regions, map, target)?;
+                let plan = advancing_plan(&tensors, layout, regions, map, machine)?;
                 StepPlan { plan, result_bytes: 0 }
             }
         };

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use graph::passes::{self, Rewrite};
 use graph::{GraphError, MemoryPlan, TensorId};
-use ptx_builder::Target;
 
 use super::layout::{ALIGNMENT, Layout, MemoryNeed};
 use super::lower_group::is_fused;
+use super::machine::Machine;
 use super::sampling::SamplingLayout;
 use super::working_memory::WorkingMemory;
 use crate::decoder::Output;
@@ -52,12 +52,12 @@ pub struct EngineLayout {
 }
 
 impl EngineLayout {
-    /// The layout for a model with `options` on devices of `target`.
+    /// The layout for a model with `options` on `machine`.
     ///
     /// # Errors
     /// If a step's graph cannot be built, or sizes overflow.
-    pub fn new(config: &ModelConfig, options: &EngineOptions, target: Target) -> Result<Self, Error> {
-        let tensors = |output| StepTensors::new(config, options, (options.max_rows, output), target);
+    pub fn new(config: &ModelConfig, options: &EngineOptions, machine: Machine) -> Result<Self, Error> {
+        let tensors = |output| StepTensors::new(config, options, (options.max_rows, output), machine);
         let largest = tensors(Output::AllLogits)?;
         let overflow = |what: &str| {
             let what = what.to_owned();
@@ -92,7 +92,7 @@ impl EngineLayout {
         let history = [options.n_sequences, options.max_seq];
         let sampling = SamplingLayout::new(sampled, config.n_vocab, history);
         if let Some(sampling) = &sampling {
-            let mut step = StepTensors::new(config, options, (sampled, Output::AllLogits), target)?;
+            let mut step = StepTensors::new(config, options, (sampled, Output::AllLogits), machine)?;
             step.work_in_also(sampling)?;
             workspace_bytes = workspace_bytes.max(step.workspace_bytes());
             counter_bytes = counter_bytes.max(step.working.counters);
@@ -165,7 +165,7 @@ pub struct StepTensors {
 }
 
 impl StepTensors {
-    /// Builds the graph of a step of so many rows for devices of `target`, and applies the passes that this backend wants: SwiGLU fused, Q8
+    /// Builds the graph of a step of so many rows for `machine`, and applies the passes that this backend wants: SwiGLU fused, Q8
     /// activations shared unless the options ask for f32.
     ///
     /// # Errors
@@ -174,13 +174,13 @@ impl StepTensors {
         config: &ModelConfig,
         options: &EngineOptions,
         (rows, output): (usize, Output),
-        target: Target,
+        machine: Machine,
     ) -> Result<Self, Error> {
         let EngineOptions { n_sequences, max_seq, kv, .. } = *options;
         let step = build_step(config, &StepShape { rows, n_sequences, max_seq, kv, output })?;
         let rewrite = rewritten(&step, options.activations).map_err(|error| Error::graph("step", error))?;
         // Groups that have a fused kernel; the others run part by part.
-        let memory = rewrite.graph.group(|group| is_fused(group, target)).plan();
+        let memory = rewrite.graph.group(|group| is_fused(group, machine)).plan();
         let working = WorkingMemory::of_graph(&rewrite.graph, &memory)
             .map_err(|error| Error::device("cuda", "planning a step", error))?;
         // Leaves and outputs survive every pass.

@@ -8,11 +8,11 @@ use graph::{
     Add, Argmax, Attention, BufferId, CopyTensor, EmbedRows, KernelDispatch, KvScatter, Mul, MulMat, OpCall,
     QuantizeQ8, RmsNorm, Rope, Silu, SoftMax, SwiGlu, TensorId, TensorView,
 };
-use ptx_builder::Target;
 
 use super::error::CudaError;
 use super::lower::{Lowered, lower};
 use super::lower_group::{self, lower_group};
+use super::machine::Machine;
 use super::memory_map::Span;
 use super::plan::{Argument, LaunchPlan};
 use super::working_memory::{self, WorkingMemory};
@@ -92,7 +92,7 @@ impl Bindings {
 pub struct CudaExecutor<'a> {
     plan: LaunchPlan,
     /// The memory, and what kernels have to run on; `None` if nothing is to be appended.
-    device: Option<(&'a Bindings, Target)>,
+    device: Option<(&'a Bindings, Machine)>,
     working: WorkingMemory,
 }
 
@@ -104,9 +104,9 @@ impl CudaExecutor<'static> {
 }
 
 impl<'a> CudaExecutor<'a> {
-    /// An executor that appends to `plan` kernels for `target`, with operands where `bindings` says.
-    pub fn new(plan: LaunchPlan, bindings: &'a Bindings, target: Target) -> Self {
-        Self { plan, device: Some((bindings, target)), working: WorkingMemory::default() }
+    /// An executor that appends to `plan` kernels for `machine`, with operands where `bindings` says.
+    pub fn new(plan: LaunchPlan, bindings: &'a Bindings, machine: Machine) -> Self {
+        Self { plan, device: Some((bindings, machine)), working: WorkingMemory::default() }
     }
 
     /// What the kernels that were dispatched work in, one after the other.
@@ -123,13 +123,13 @@ impl<'a> CudaExecutor<'a> {
         self.launch(lower(&call)?)
     }
 
-    /// What kernels have to run on. What the fused ones work in is the same on all targets: nothing.
-    fn target(&self) -> Target {
-        self.device.map_or(Target::SM_80, |(_, target)| target)
+    /// What kernels have to run on. What the fused ones work in is the same everywhere: nothing.
+    fn machine(&self) -> Machine {
+        self.device.map_or(Machine::H200, |(_, machine)| machine)
     }
 
     fn check_launches(&self, launches: Vec<Lowered>) -> Result<(), CudaError> {
-        let Some((bindings, target)) = self.device else { return Ok(()) };
+        let Some((bindings, Machine { target, .. })) = self.device else { return Ok(()) };
         for launch in launches {
             let needs = launch.kernel.min_target();
             if needs > target {
@@ -169,23 +169,23 @@ impl KernelDispatch for CudaExecutor<'_> {
     }
 
     fn check_group(&self, group: &Group) -> Result<(), CudaError> {
-        self.check_launches(lower_group(group, self.target())?)
+        self.check_launches(lower_group(group, self.machine())?)
     }
 
     fn attention_input(&mut self, a: &AttentionInput, _: &[OpCall]) -> Result<usize, CudaError> {
-        self.launch(lower_group::attention_input(a, self.target())?)
+        self.launch(lower_group::attention_input(a, self.machine())?)
     }
 
     fn residual_projection(&mut self, a: &ResidualProjection, parts: &[OpCall]) -> Result<usize, CudaError> {
-        self.launch(lower_group::residual_projection(a, parts, self.target())?)
+        self.launch(lower_group::residual_projection(a, parts, self.machine())?)
     }
 
     fn gated_projection(&mut self, a: &GatedProjection, _: &[OpCall]) -> Result<usize, CudaError> {
-        self.launch(lower_group::gated_projection(a, self.target())?)
+        self.launch(lower_group::gated_projection(a, self.machine())?)
     }
 
     fn head(&mut self, a: &Head, parts: &[OpCall]) -> Result<usize, CudaError> {
-        self.launch(lower_group::head(a, parts, self.target())?)
+        self.launch(lower_group::head(a, parts, self.machine())?)
     }
 
     fn embed_rows(&mut self, a: EmbedRows) -> Result<usize, CudaError> {

@@ -6,11 +6,11 @@ use graph::passes::{fuse_swiglu, share_q8_activations};
 use graph::{
     AttentionOperands, ComputeGraph, ExecError, RopeOperands, RopeStyle, Shape, TensorId, execute_graph,
 };
-use ptx_builder::Target;
 use tensor_formats::ElementType;
 
 use super::error::CudaError;
 use super::executor::{Bindings, CudaExecutor};
+use super::machine::Machine;
 use super::memory_map::{MemoryMap, Region, RegionKind};
 use super::plan::LaunchPlan;
 use super::working_memory::WorkingMemory;
@@ -42,7 +42,7 @@ fn plan_with(graph: &ComputeGraph, bound: impl Fn(&str) -> bool) -> Result<Launc
     let working = WorkingMemory::of_graph(graph, &memory)?;
     bindings.bind_scratch(add("scratch", RegionKind::Scratch, working.scratch));
     bindings.bind_counters(add("counters", RegionKind::State, working.counters));
-    let mut executor = CudaExecutor::new(LaunchPlan::new(Arc::new(map)), &bindings, Target::SM_90A);
+    let mut executor = CudaExecutor::new(LaunchPlan::new(Arc::new(map)), &bindings, Machine::H200);
     let result = execute_graph(graph, &memory, &mut executor)?;
     let plan = executor.finish();
     assert_eq!(result.n_launches, plan.n_launches(), "what is counted is what is launched");

@@ -5,49 +5,49 @@ use std::ops::Range;
 use graph::groups::{AttentionInput, GatedProjection, Group, GroupCall, Head, ResidualProjection};
 use graph::{BufferId, OpCall, RopeStyle, Shape, TensorView};
 use kernels::{CacheShape, KernelError, projection, rope};
-use ptx_builder::Target;
 use tensor_formats::ElementType;
 
 use super::error::CudaError;
 use super::lower::{Lowered, lower, one, rows_of};
+use super::machine::Machine;
 use super::row_chunks::row_chunks;
 
 /// Activations of so many values are quantised once for all blocks of a kernel, instead of by each.
 const QUANTISED_FROM: usize = 48 << 10;
 
-/// The launches that compute `group` on `target`, in order: a fused kernel for each chunk of rows.
+/// The launches that compute `group` on `machine`, in order: a fused kernel for each chunk of rows.
 ///
 /// # Errors
 /// A type or size that no fused kernel takes. The group's parts may still have kernels.
-pub(crate) fn lower_group(group: &Group, target: Target) -> Result<Vec<Lowered>, CudaError> {
+pub(crate) fn lower_group(group: &Group, machine: Machine) -> Result<Vec<Lowered>, CudaError> {
     constant_weights(group.call())?;
     match group.call() {
-        GroupCall::AttentionInput(a) => attention_input(a, target),
-        GroupCall::ResidualProjection(a) => residual_projection(a, group.parts(), target),
-        GroupCall::GatedProjection(a) => gated_projection(a, target),
-        GroupCall::Head(a) => head(a, group.parts(), target),
+        GroupCall::AttentionInput(a) => attention_input(a, machine),
+        GroupCall::ResidualProjection(a) => residual_projection(a, group.parts(), machine),
+        GroupCall::GatedProjection(a) => gated_projection(a, machine),
+        GroupCall::Head(a) => head(a, group.parts(), machine),
     }
 }
 
-/// Whether `target` runs `group` in fused kernels.
-pub(crate) fn is_fused(group: &Group, target: Target) -> bool {
-    lower_group(group, target).is_ok_and(|launches| launches.iter().all(|launch| fits(launch, target)))
+/// Whether `machine` runs `group` in fused kernels.
+pub(crate) fn is_fused(group: &Group, machine: Machine) -> bool {
+    lower_group(group, machine).is_ok_and(|launches| launches.iter().all(|launch| fits(launch, machine)))
 }
 
-/// Whether a kernel finds what it needs on devices of `target`.
-fn fits(launch: &Lowered, target: Target) -> bool {
+/// Whether a kernel finds what it needs on `machine`.
+fn fits(launch: &Lowered, machine: Machine) -> bool {
     let shared = launch.kernel.geometry().dynamic_shared;
-    launch.kernel.min_target() <= target && shared <= projection::shared_memory(target)
+    launch.kernel.min_target() <= machine.target && shared <= projection::shared_memory(machine.target)
 }
 
-/// A launch for each chunk of the rows of `input`, which are as large as `target` takes them.
+/// A launch for each chunk of the rows of `input`, which are as large as `machine` takes them.
 fn chunks(
     input: &TensorView,
-    target: Target,
+    machine: Machine,
     launch: impl Fn(Range<usize>) -> Result<Lowered, CudaError>,
 ) -> Result<Vec<Lowered>, CudaError> {
     let rows = input.shape.rows();
-    let takes = |&most: &usize| launch(0..most).is_ok_and(|launch| fits(&launch, target));
+    let takes = |&most: &usize| launch(0..most).is_ok_and(|launch| fits(&launch, machine));
     let most = (2..=rows.min(projection::MAX_BATCH)).rev().find(takes);
     row_chunks(rows, most.unwrap_or(1)).map(launch).collect()
 }
@@ -73,7 +73,7 @@ fn quantised(q8: bool) -> Result<(), KernelError> {
     if q8 { Ok(()) } else { Err(KernelError::Unsupported { kernel: "projection", reason: reason() }) }
 }
 
-pub(crate) fn attention_input(a: &AttentionInput, target: Target) -> Result<Vec<Lowered>, CudaError> {
+pub(crate) fn attention_input(a: &AttentionInput, machine: Machine) -> Result<Vec<Lowered>, CudaError> {
     quantised(a.q8)?;
     if a.n_rot != a.head_dim {
         let reason = format!("{} of {} features rotated", a.n_rot, a.head_dim);
@@ -112,15 +112,16 @@ pub(crate) fn attention_input(a: &AttentionInput, target: Target) -> Result<Vec<
         operands.extend(&biases);
         operands.extend([elements_of(&a.positions, &rows)?, elements_of(&a.sequences, &rows)?, a.table]);
         operands.extend([rows_of(&a.output, &rows)?, a.keys, a.values]);
-        one(projection::AttentionInput::new(shape), &operands)
+        let kernel = projection::AttentionInput::new(shape).and_then(|kernel| kernel.on(machine.processors));
+        one(kernel, &operands)
     };
-    chunks(&a.input, target, launch)
+    chunks(&a.input, machine, launch)
 }
 
 pub(crate) fn residual_projection(
     a: &ResidualProjection,
     parts: &[OpCall],
-    target: Target,
+    machine: Machine,
 ) -> Result<Vec<Lowered>, CudaError> {
     quantised(a.q8)?;
     let weight = a.projection.weight;
@@ -131,7 +132,9 @@ pub(crate) fn residual_projection(
         let mut operands = vec![input?, weight];
         operands.extend(a.projection.bias);
         operands.extend([residual?, output?]);
-        one(new(weight.dtype, shape, rows.len(), bias), &operands)
+        let kernel =
+            new(weight.dtype, shape, rows.len(), bias).and_then(|kernel| kernel.on(machine.processors));
+        one(kernel, &operands)
     };
     let quantisation = parts.iter().find_map(|part| match part {
         OpCall::QuantizeQ8(quantisation) => Some((part, quantisation)),
@@ -142,21 +145,21 @@ pub(crate) fn residual_projection(
     {
         let new = projection::ResidualProjection::of_q8;
         // Rows in chunks that all take Q8, or none.
-        let products = chunks(&a.input, target, |rows| launch(new, quantisation.output, rows));
+        let products = chunks(&a.input, machine, |rows| launch(new, quantisation.output, rows));
         if let Ok(products) = products {
             let mut launches = lower(part)?;
             launches.extend(products);
             return Ok(launches);
         }
     }
-    chunks(&a.input, target, |rows| launch(projection::ResidualProjection::new, a.input, rows))
+    chunks(&a.input, machine, |rows| launch(projection::ResidualProjection::new, a.input, rows))
 }
 
 /// What makes a residual projection of a weight's type and shape, a number of rows, and whether there is a bias.
 type New =
     fn(ElementType, (usize, usize), usize, bool) -> Result<projection::ResidualProjection, KernelError>;
 
-pub(crate) fn gated_projection(a: &GatedProjection, target: Target) -> Result<Vec<Lowered>, CudaError> {
+pub(crate) fn gated_projection(a: &GatedProjection, machine: Machine) -> Result<Vec<Lowered>, CudaError> {
     quantised(a.q8)?;
     if a.gate.dtype != a.up.dtype {
         let reason = format!("a gate of type {} beside {}", a.gate.dtype, a.up.dtype);
@@ -165,13 +168,14 @@ pub(crate) fn gated_projection(a: &GatedProjection, target: Target) -> Result<Ve
     let launch = |rows: Range<usize>| {
         let operands = [rows_of(&a.input, &rows)?, a.norm, a.gate, a.up, rows_of(&a.output, &rows)?];
         let shape = (a.gate.shape.rows(), a.gate.shape.cols());
-        one(projection::GatedProjection::new(a.gate.dtype, shape, rows.len(), a.eps), &operands)
+        let kernel = projection::GatedProjection::new(a.gate.dtype, shape, rows.len(), a.eps);
+        one(kernel.and_then(|kernel| kernel.on(machine.processors)), &operands)
     };
-    chunks(&a.input, target, launch)
+    chunks(&a.input, machine, launch)
 }
 
 /// The logits go to memory whether they are wanted or not: the largest is found in a second launch.
-pub(crate) fn head(a: &Head, parts: &[OpCall], target: Target) -> Result<Vec<Lowered>, CudaError> {
+pub(crate) fn head(a: &Head, parts: &[OpCall], machine: Machine) -> Result<Vec<Lowered>, CudaError> {
     quantised(a.q8)?;
     let logits = parts.iter().find_map(|part| match part {
         OpCall::MulMat(product) => Some(product.output),
@@ -184,9 +188,10 @@ pub(crate) fn head(a: &Head, parts: &[OpCall], target: Target) -> Result<Vec<Low
     let launch = |rows: Range<usize>| {
         let operands = [rows_of(&a.input, &rows)?, a.norm, a.weight, rows_of(&logits, &rows)?];
         let shape = (a.weight.shape.rows(), a.weight.shape.cols());
-        one(projection::Head::new(a.weight.dtype, shape, rows.len(), a.eps), &operands)
+        let kernel = projection::Head::new(a.weight.dtype, shape, rows.len(), a.eps);
+        one(kernel.and_then(|kernel| kernel.on(machine.processors)), &operands)
     };
-    let mut launches = chunks(&a.input, target, launch)?;
+    let mut launches = chunks(&a.input, machine, launch)?;
     for part in parts.iter().filter(|part| matches!(part, OpCall::Argmax(_))) {
         launches.extend(lower(part)?);
     }
@@ -204,6 +209,7 @@ fn elements_of(view: &TensorView, rows: &Range<usize>) -> Result<TensorView, Cud
 mod tests {
     use graph::passes::share_q8_activations;
     use graph::{ComputeGraph, Shape};
+    use ptx_builder::Target;
     use tensor_formats::ElementType::{F32, Q4_K};
 
     use super::*;
@@ -222,16 +228,24 @@ mod tests {
         share_q8_activations(&g).unwrap().graph
     }
 
+    fn machine(target: Target) -> Machine {
+        Machine { target, ..Machine::H200 }
+    }
+
     /// How many groups `target` fuses.
     fn groups(copied: bool, target: Target) -> usize {
-        graph(copied, (1, 256)).group(|group| is_fused(group, target)).groups().len()
+        graph(copied, (1, 256)).group(|group| is_fused(group, machine(target))).groups().len()
     }
 
     /// The kernels of a residual projection, each with the rows that it takes.
     fn kernels(x: (usize, usize), target: Target) -> Vec<String> {
+        kernels_on(x, machine(target))
+    }
+
+    fn kernels_on(x: (usize, usize), machine: Machine) -> Vec<String> {
         let names = std::cell::RefCell::new(Vec::new());
         graph(false, x).group(|group| {
-            let launches = lower_group(group, target).unwrap();
+            let launches = lower_group(group, machine).unwrap();
             names.replace(launches.iter().map(|launch| launch.kernel.name()).collect());
             true
         });
@@ -260,6 +274,12 @@ mod tests {
             let names = kernels((8, 14336), target);
             assert!(names.len() > 1, "{target}: {names:?}");
         }
+    }
+
+    #[test]
+    fn kernels_are_spread_over_the_processors_of_the_device() {
+        let machine = Machine { target: Target::SM_89, processors: 58 };
+        assert_eq!(kernels_on((1, 4096), machine), ["residual_projection_q4_k_64x4096_b1_p58"]);
     }
 
     #[test]

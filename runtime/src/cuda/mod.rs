@@ -34,8 +34,7 @@
 //! ```
 //! use std::sync::Arc;
 //! use graph::{ComputeGraph, Shape, execute_graph};
-//! use ptx_builder::Target;
-//! use runtime::cuda::{Bindings, CudaExecutor, LaunchPlan, MemoryMap, Region, RegionKind};
+//! use runtime::cuda::{Bindings, CudaExecutor, LaunchPlan, Machine, MemoryMap, Region, RegionKind};
 //! use tensor_formats::ElementType;
 //!
 //! let mut graph = ComputeGraph::new();
@@ -56,7 +55,7 @@
 //! bindings.bind_workspace(region("workspace", RegionKind::Scratch, 0x20000, layout.workspace_bytes)?);
 //!
 //! let plan = LaunchPlan::new(Arc::new(memory));
-//! let mut executor = CudaExecutor::new(plan, &bindings, Target::SM_90A);
+//! let mut executor = CudaExecutor::new(plan, &bindings, Machine::H200);
 //! execute_graph(&graph, &layout, &mut executor)?;
 //! let plan = executor.finish();
 //! assert_eq!(plan.n_launches(), 2);
@@ -81,6 +80,7 @@ pub mod layout;
 pub mod loaded;
 mod lower;
 mod lower_group;
+pub mod machine;
 pub mod memory;
 pub mod memory_map;
 pub mod module_cache;
@@ -114,6 +114,7 @@ pub use edges::{Accesses, Edge, dependencies};
 pub use error::CudaError;
 pub use executor::{Bindings, CudaExecutor};
 pub use loaded::LoadedPlan;
+pub use machine::Machine;
 pub use memory::DeviceMemory;
 pub use memory_map::{MemoryMap, Region, RegionId, RegionKind, Span};
 pub use module_cache::{CacheStats, ModuleCache};

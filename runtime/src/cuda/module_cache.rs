@@ -13,6 +13,7 @@ use ptx_builder::Target;
 use rayon::prelude::*;
 
 use super::error::CudaError;
+use super::machine::Machine;
 
 /// The compiled kernels of one context, by name.
 ///
@@ -21,7 +22,7 @@ use super::error::CudaError;
 #[derive(Debug)]
 pub struct ModuleCache {
     context: Context,
-    target: Target,
+    machine: Machine,
     entries: Mutex<BTreeMap<String, Arc<OnceCell<CompiledKernel>>>>,
     hits: AtomicUsize,
     compiled: AtomicUsize,
@@ -75,9 +76,10 @@ impl ModuleCache {
                 context.device().name().map_err(CudaError::driver("asking for the device's name"))?;
             return Err(CudaError::OldDevice { device, capability: capability.to_string() });
         };
+        let machine = Machine { target, processors: context.limits().multiprocessors };
         Ok(Self {
             context: context.clone(),
-            target,
+            machine,
             entries: Mutex::default(),
             hits: AtomicUsize::new(0),
             compiled: AtomicUsize::new(0),
@@ -93,7 +95,12 @@ impl ModuleCache {
 
     /// The target that kernels are emitted for.
     pub fn target(&self) -> Target {
-        self.target
+        self.machine.target
+    }
+
+    /// What kernels are chosen for.
+    pub fn machine(&self) -> Machine {
+        self.machine
     }
 
     /// What the cache has done so far.
@@ -133,7 +140,7 @@ impl ModuleCache {
 
     fn compile(&self, name: &str, kernel: &dyn Kernel) -> Result<CompiledKernel, CudaError> {
         let begun = Instant::now();
-        let emitted = kernel.emit(self.target)?;
+        let emitted = kernel.emit(self.target())?;
         let waits = emitted.function(name).is_some_and(ptx_builder::Function::waits_on_grid_dependency);
         let ptx = emitted.to_string();
         let emitted_at = Instant::now();

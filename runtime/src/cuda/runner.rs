@@ -123,7 +123,7 @@ impl ConformanceBackend for CudaRunner {
     type Error = String;
 
     fn accepts(&self, group: &Group) -> bool {
-        is_fused(group, self.cache.target())
+        is_fused(group, self.cache.machine())
     }
 
     fn unsupported(&self, graph: &ComputeGraph) -> Option<String> {
@@ -138,7 +138,7 @@ impl ConformanceBackend for CudaRunner {
         let working = working.map_err(|error| crate::error::chain(&error))?;
         let memory = JobMemory::new(job, working, &self.stream).map_err(fail)?;
         let plan = LaunchPlan::new(memory.device.map().clone());
-        let mut executor = CudaExecutor::new(plan, &memory.bindings, self.cache.target());
+        let mut executor = CudaExecutor::new(plan, &memory.bindings, self.cache.machine());
         execute_graph(job.graph, job.plan, &mut executor).map_err(|error| crate::error::chain(&error))?;
         let plan = LoadedPlan::new(executor.finish(), &memory.device, &self.cache).map_err(fail)?;
         let graph = PlanGraph::build(&plan, &self.stream).map_err(fail)?;

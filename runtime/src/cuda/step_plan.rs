@@ -6,12 +6,12 @@ use std::sync::Arc;
 use graph::execute_graph;
 use kernels::KernelError;
 use kernels::sample::Advance;
-use ptx_builder::Target;
 use tensor_formats::ElementType;
 
 use super::engine_layout::{EngineLayout, Place, StepTensors};
 use super::error::CudaError;
 use super::executor::{Bindings, CudaExecutor};
+use super::machine::Machine;
 use super::memory_map::{MemoryMap, RegionId, Span};
 use super::plan::{Argument, LaunchPlan};
 use super::sampling::SampledRows;
@@ -58,7 +58,7 @@ pub fn step_plan(
     layout: &EngineLayout,
     regions: &EngineRegions,
     map: &Arc<MemoryMap>,
-    target: Target,
+    machine: Machine,
 ) -> Result<StepPlan, Error> {
     let fail = |error: CudaError| Error::device("cuda", "planning a step", error);
     let bindings = bind(tensors, layout, regions, map).map_err(fail)?;
@@ -67,7 +67,7 @@ pub fn step_plan(
     let state = Span { region: regions.state, offset: 0, bytes };
     let host_state = Span { region: regions.host_state, offset: 0, bytes };
     plan.copy(state, host_state).map_err(|error| fail(error.into()))?;
-    let mut executor = CudaExecutor::new(plan, &bindings, target);
+    let mut executor = CudaExecutor::new(plan, &bindings, machine);
     execute_graph(&tensors.rewrite.graph, &tensors.memory, &mut executor)
         .map_err(|error| Error::device("cuda", "planning a step", error))?;
     let mut plan = executor.finish();
@@ -94,11 +94,11 @@ pub fn advancing_plan(
     layout: &EngineLayout,
     regions: &EngineRegions,
     map: &Arc<MemoryMap>,
-    target: Target,
+    machine: Machine,
 ) -> Result<LaunchPlan, Error> {
     let fail = |error: CudaError| Error::device("cuda", "planning a step", error);
     let bindings = bind(tensors, layout, regions, map).map_err(fail)?;
-    let mut executor = CudaExecutor::new(LaunchPlan::new(Arc::clone(map)), &bindings, target);
+    let mut executor = CudaExecutor::new(LaunchPlan::new(Arc::clone(map)), &bindings, machine);
     execute_graph(&tensors.rewrite.graph, &tensors.memory, &mut executor)
         .map_err(|error| Error::device("cuda", "planning a step", error))?;
     let mut plan = executor.finish();

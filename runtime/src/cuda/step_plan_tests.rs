@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use kernels::Access;
-use ptx_builder::Target;
 use tensor_formats::ElementType;
 
 use super::engine_layout::{EngineLayout, StepTensors};
 use super::layout::ALIGNMENT;
+use super::machine::Machine;
 use super::memory_map::{MemoryMap, Region, RegionKind};
 use super::plan::{LaunchPlan, Step};
 use super::step_plan::{EngineRegions, StepPlan, advancing_plan, step_plan};
@@ -41,7 +41,7 @@ fn engine_of(model: &Model, max_rows: usize, change: impl FnOnce(&mut EngineOpti
     let mut options =
         EngineOptions { max_seq: 64, n_sequences: 2, max_rows, ..EngineOptions::for_model(&config) };
     change(&mut options);
-    let layout = EngineLayout::new(&config, &options, Target::SM_90A).unwrap();
+    let layout = EngineLayout::new(&config, &options, Machine::H200).unwrap();
     let mut map = MemoryMap::new();
     let mut add = |name: &str, kind, bytes| {
         let base = 0x10_0000_0000 * (map.iter().count() as u64 + 1);
@@ -63,16 +63,16 @@ fn engine_of(model: &Model, max_rows: usize, change: impl FnOnce(&mut EngineOpti
 
 impl Engine {
     fn plan(&self, rows: usize, output: Output) -> StepPlan {
-        let tensors = StepTensors::new(&self.config, &self.options, (rows, output), Target::SM_90A).unwrap();
-        step_plan(&tensors, &self.layout, &self.regions, &self.map, Target::SM_90A).unwrap()
+        let tensors = StepTensors::new(&self.config, &self.options, (rows, output), Machine::H200).unwrap();
+        step_plan(&tensors, &self.layout, &self.regions, &self.map, Machine::H200).unwrap()
     }
 
     fn advancing_plan(&self, rows: usize, output: Output) -> Result<LaunchPlan, Error> {
-        let mut tensors = StepTensors::new(&self.config, &self.options, (rows, output), Target::SM_90A)?;
+        let mut tensors = StepTensors::new(&self.config, &self.options, (rows, output), Machine::H200)?;
         if output.is_logits() {
             tensors.work_in_also(&self.layout.sampling.expect("a layout of a small model"))?;
         }
-        advancing_plan(&tensors, &self.layout, &self.regions, &self.map, Target::SM_90A)
+        advancing_plan(&tensors, &self.layout, &self.regions, &self.map, Machine::H200)
     }
 }
 
@@ -182,7 +182,7 @@ fn the_type_of_the_caches_is_that_of_their_kernels() {
 fn attention_of_long_caches_works_in_memory_apart_from_the_intermediates() {
     let engine = engine_with(8, |options| options.max_seq = 400);
     let tensors =
-        StepTensors::new(&engine.config, &engine.options, (8, Output::LastArgmax), Target::SM_90A).unwrap();
+        StepTensors::new(&engine.config, &engine.options, (8, Output::LastArgmax), Machine::H200).unwrap();
     assert!(tensors.working.scratch > 0 && tensors.working.counters > 0);
     let plan = engine.plan(8, Output::LastArgmax).plan;
     let intermediates = tensors.memory.workspace_bytes;
@@ -271,9 +271,8 @@ fn a_workspace_that_is_too_small_is_refused() {
     }
     engine.map = Arc::new(map);
     let tensors =
-        StepTensors::new(&engine.config, &engine.options, (8, Output::AllLogits), Target::SM_90A).unwrap();
-    let error =
-        step_plan(&tensors, &engine.layout, &engine.regions, &engine.map, Target::SM_90A).unwrap_err();
+        StepTensors::new(&engine.config, &engine.options, (8, Output::AllLogits), Machine::H200).unwrap();
+    let error = step_plan(&tensors, &engine.layout, &engine.regions, &engine.map, Machine::H200).unwrap_err();
     assert!(chain(&error).contains("beyond the 1024 bytes bound"), "{}", chain(&error));
 }
 
@@ -282,9 +281,8 @@ fn a_weight_without_a_place_is_refused_by_name() {
     let mut engine = engine(Activations::Q8, 8);
     engine.layout.weights.remove("blk.3.ffn_up.weight");
     let tensors =
-        StepTensors::new(&engine.config, &engine.options, (1, Output::LastArgmax), Target::SM_90A).unwrap();
-    let error =
-        step_plan(&tensors, &engine.layout, &engine.regions, &engine.map, Target::SM_90A).unwrap_err();
+        StepTensors::new(&engine.config, &engine.options, (1, Output::LastArgmax), Machine::H200).unwrap();
+    let error = step_plan(&tensors, &engine.layout, &engine.regions, &engine.map, Machine::H200).unwrap_err();
     assert!(chain(&error).contains("blk.3.ffn_up.weight"), "{}", chain(&error));
 }
 
@@ -307,7 +305,7 @@ fn kernels_of_known_models_can_be_emitted() {
         for rows in [1, 2, 4, 7, 8] {
             let plan = engine.plan(rows, Output::AllLogits).plan;
             for (name, kernel) in plan.kernels() {
-                kernel.emit(Target::SM_90A).unwrap_or_else(|error| panic!("{preset}: {name}: {error}"));
+                kernel.emit(Machine::H200.target).unwrap_or_else(|error| panic!("{preset}: {name}: {error}"));
             }
         }
     }

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
-use ptx_builder::Target;
 use tempfile::TempDir;
 
 use super::engine_layout::EngineLayout;
+use super::machine::Machine;
 use super::upload::PIECE_BYTES;
 use super::weight_cache::{CachedImage, Refusal, WeightCache};
 use super::weight_image::WeightImage;
@@ -57,7 +57,7 @@ fn with_cache<T>(
     work: impl FnOnce(&WeightCache, &WeightImage<'_>) -> T,
 ) -> T {
     let options = EngineOptions::for_model(model.config());
-    let layout = EngineLayout::new(model.config(), &options, Target::SM_90A).unwrap();
+    let layout = EngineLayout::new(model.config(), &options, Machine::H200).unwrap();
     let image = WeightImage::new(model, &layout).unwrap();
     work(&WeightCache::new(directory, model, &image).unwrap(), &image)
 }
@@ -138,7 +138,7 @@ fn models_of_one_name_in_two_folders_have_two_caches() {
 fn a_model_without_a_file_has_no_cache() {
     let model = Model::embedded().unwrap();
     let options = EngineOptions::for_model(model.config());
-    let layout = EngineLayout::new(model.config(), &options, Target::SM_90A).unwrap();
+    let layout = EngineLayout::new(model.config(), &options, Machine::H200).unwrap();
     let image = WeightImage::new(&model, &layout).unwrap();
     assert!(WeightCache::new(Path::new("caches"), &model, &image).is_none());
 }

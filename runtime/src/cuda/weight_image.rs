@@ -116,16 +116,16 @@ impl<'a> WeightImage<'a> {
 
 #[cfg(test)]
 mod tests {
-    use ptx_builder::Target;
     use tensor_formats::from_planes;
 
+    use super::super::machine::Machine;
     use super::*;
     use crate::engine::EngineOptions;
     use crate::synthetic::{Preset, Quant, synthesize};
 
     fn layout(model: &Model) -> EngineLayout {
         let options = EngineOptions::for_model(model.config());
-        EngineLayout::new(model.config(), &options, Target::SM_90A).unwrap()
+        EngineLayout::new(model.config(), &options, Machine::H200).unwrap()
     }
 
     #[test]
