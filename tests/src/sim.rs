@@ -5,12 +5,16 @@ use gpu_driver_sim::{Sanitize, SimConfig, SimDriver};
 use runtime::cuda::CudaDecoder;
 use runtime::{EngineOptions, Model};
 
+/// Multiprocessors of the software driver's devices: every block of a projection prepares the activations anew, which on
+/// the interpreter is most of a small model's time.
+pub const PROCESSORS: Option<u32> = Some(8);
+
 /// A software driver with every sanitizer on, whose unordered work runs in the order of `seed`.
 ///
 /// # Panics
 /// If the process has too many.
 pub fn driver(seed: u64, sanitize: Sanitize) -> SimDriver {
-    let config = SimConfig { seed, sanitize, ..SimConfig::default() };
+    let config = SimConfig { seed, sanitize, processors: PROCESSORS, ..SimConfig::default() };
     SimDriver::new(config).unwrap_or_else(|error| panic!("{error}"))
 }
 

@@ -17,7 +17,7 @@ fn check(file: &str, activations: Activations) {
     let model = data::model(file);
     let tokenizer = Tokenizer::for_model(&model).unwrap();
     let golden = match Golden::load() {
-        golden if gpu::is_simulated() => golden.shortened(file, 3),
+        golden if gpu::is_simulated() => golden.shortened(file, 1),
         golden => golden,
     };
     for eager in [false, true] {

@@ -14,6 +14,9 @@ use serde::Deserialize;
 use crate::error::{Error, Result};
 use crate::tools;
 
+/// The software driver's variable for its number of multiprocessors.
+const SIM_PROCESSORS: &str = "WARPSMITH_SIM_PROCESSORS";
+
 const PROFILE: &str = "gpu-test";
 
 #[derive(clap::Args)]
@@ -223,6 +226,10 @@ fn run_program(program: &Program, args: &Args, software_driver: Option<&Path>) -
     command.args(["--ignored", "--test-threads=1"]).args(&args.filter);
     if let Some(library) = software_driver {
         command.env("WARPSMITH_CUDA_LIBRARY", library);
+        // Every block of a projection prepares the activations anew, which takes the interpreter long.
+        if std::env::var_os(SIM_PROCESSORS).is_none() {
+            command.env(SIM_PROCESSORS, "8");
+        }
     }
     if let Some(folder) = &args.from_bundle
         && std::env::var_os("WARPSMITH_TEST_DATA").is_none()

@@ -18,6 +18,9 @@ pub struct SimConfig {
     /// CUDA version of the driver, `1000 * major + 10 * minor`. Entries that are younger are absent, and PTX that is
     /// younger does not load.
     pub cuda_version: i32,
+    /// Multiprocessors, where they are to be others than the part's: a program that gives each of them a block, which repeats
+    /// some work, runs faster on few.
+    pub processors: Option<u32>,
     /// Device memory in bytes, where it is to be less than the part's.
     pub memory_limit: Option<u64>,
     /// Seed of the order of unordered work, and of blocks and warps in a launch.
@@ -53,6 +56,7 @@ impl Default for SimConfig {
             target: Target::SM_90,
             devices: 1,
             cuda_version: 13_020,
+            processors: None,
             memory_limit: None,
             seed: 0,
             sanitize: Sanitize::ALL,
@@ -76,6 +80,7 @@ impl SimConfig {
     /// | --- | --- |
     /// | `WARPSMITH_SIM_TARGET` | a target, such as `sm_80` |
     /// | `WARPSMITH_SIM_DEVICES` | number of devices |
+    /// | `WARPSMITH_SIM_PROCESSORS` | number of multiprocessors |
     /// | `WARPSMITH_SIM_MEMORY` | bytes of device memory, with `K`, `M` or `G` for powers of 1024 |
     /// | `WARPSMITH_SIM_SEED` | a number |
     /// | `WARPSMITH_SIM_FAULT` | faults, separated by commas: see [`Fault`] |
@@ -94,6 +99,7 @@ impl SimConfig {
         if let Some(devices) = read("WARPSMITH_SIM_DEVICES", |text| text.parse().ok())? {
             config.devices = devices;
         }
+        config.processors = read("WARPSMITH_SIM_PROCESSORS", |text| text.parse().ok().filter(|&n| n > 0))?;
         config.memory_limit = read("WARPSMITH_SIM_MEMORY", bytes)?;
         if let Some(seed) = read("WARPSMITH_SIM_SEED", |text| text.parse().ok())? {
             config.seed = seed;

@@ -47,9 +47,9 @@ impl SimDriver {
         &self.0.sim.config
     }
 
-    /// The part that its devices are.
-    pub fn profile(&self) -> &'static DeviceProfile {
-        self.0.sim.profile
+    /// The part that its devices are, with as many multiprocessors as was asked for.
+    pub fn profile(&self) -> &DeviceProfile {
+        &self.0.sim.profile
     }
 
     /// Everything that there is to say so far.

@@ -34,7 +34,7 @@ pub(crate) struct Sim {
     pub config: SimConfig,
     /// The C library's own driver, whose device handles are ordinals.
     pub is_default: bool,
-    pub profile: &'static DeviceProfile,
+    pub profile: DeviceProfile,
     state: Mutex<State>,
     /// An operation has finished.
     progress: Condvar,
@@ -53,8 +53,10 @@ impl Sim {
         if config.devices > MOST_DEVICES {
             return Err(SimError::TooManyDevices(config.devices));
         }
-        let profile = DeviceProfile::of(config.target);
-        let state = Mutex::new(State::new(serial, &config, profile));
+        let part = DeviceProfile::of(config.target);
+        let multiprocessors = config.processors.unwrap_or(part.multiprocessors);
+        let profile = DeviceProfile { multiprocessors, ..*part };
+        let state = Mutex::new(State::new(serial, &config, &profile));
         Ok(Self { serial, config, is_default, profile, state, progress: Condvar::new() })
     }
 

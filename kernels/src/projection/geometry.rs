@@ -45,8 +45,11 @@ const TILE_SUMS: u32 = 144 << 10;
 /// Turns of an item.
 const ITEM_TURNS: [u32; 3] = [2, 4, 8];
 
-/// Blocks of a cluster: the more share their columns, the better.
+/// Blocks of a cluster, the best first: the more share their columns, the less each prepares.
 const CLUSTERS: [u32; 3] = [4, 2, 1];
+
+/// Bytes of weights for each processor from which on it matters more that clusters of four leave some processors idle.
+const MANY_BYTES: u64 = 384 << 10;
 
 /// The spread of one projection.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -131,7 +134,9 @@ impl Spread {
             return None;
         }
         let mut last = None;
-        for cluster in CLUSTERS {
+        let bytes_each = segments.iter().map(bytes).sum::<u64>() / u64::from(processors);
+        let most = if bytes_each < MANY_BYTES { 4 } else { 2 };
+        for cluster in CLUSTERS.into_iter().filter(|&cluster| cluster <= most) {
             let resident = clusters_at_once(processors, cluster);
             for turns in ITEM_TURNS {
                 let items = Items { turns, cluster };

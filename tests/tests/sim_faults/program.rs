@@ -13,7 +13,8 @@ use tests::{data, gpu, sim};
 
 /// A driver on which the same program makes the same calls in the same order.
 pub fn new_sim() -> SimDriver {
-    let config = SimConfig { threads: Some(1), sanitize: Sanitize::NONE, ..SimConfig::default() };
+    let (threads, sanitize, processors) = (Some(1), Sanitize::NONE, sim::PROCESSORS);
+    let config = SimConfig { threads, sanitize, processors, ..SimConfig::default() };
     SimDriver::new(config).unwrap_or_else(|error| panic!("{error}"))
 }
 

@@ -255,7 +255,7 @@ pub(crate) unsafe extern "C" fn kernel_node_set_params(
                 dynamic_shared: new.dynamic_shared,
             };
             let function = call.functions.get(&new.function).ok_or(CUresult::ERROR_INVALID_HANDLE)?;
-            shape.check(function, call.sim.profile)?;
+            shape.check(function, &call.sim.profile)?;
             Ok(Work::Kernel(new))
         })
     })

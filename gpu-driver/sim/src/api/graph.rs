@@ -123,7 +123,7 @@ pub(crate) unsafe extern "C" fn kernel_node_set_attribute(
                     dynamic_shared: kernel.dynamic_shared,
                 };
                 let function = call.functions.get(&kernel.function).ok_or(CUresult::ERROR_INVALID_HANDLE)?;
-                shape.check(function, call.sim.profile)?;
+                shape.check(function, &call.sim.profile)?;
                 if let Some(Node { work: NodeWork::Single(Work::Kernel(kernel)), .. }) =
                     call.nodes.get_mut(&id)
                 {

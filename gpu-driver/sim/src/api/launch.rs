@@ -37,7 +37,7 @@ impl Request {
     pub(crate) unsafe fn capture(&self, call: &Call<'_>) -> Outcome<KernelWork> {
         let (id, function) = known(call, self.function)?;
         let shape = self.shape.completed(&function.code)?;
-        shape.check(function, call.sim.profile)?;
+        shape.check(function, &call.sim.profile)?;
         // SAFETY: the caller's promise.
         let args = unsafe { arguments(&function.code, self.params, self.extra) }?;
         Ok(KernelWork {

@@ -118,7 +118,7 @@ fn load(
             return Err(CUresult::ERROR_INVALID_VALUE);
         }
         let mut log = JitLog::default();
-        let (part, version, memory) = (call.sim.profile, call.sim.config.cuda_version, call.memory.clone());
+        let (part, version, memory) = (&call.sim.profile, call.sim.config.cuda_version, call.memory.clone());
         let loaded = LoadedModule::new(text, part, version, &memory, options.request(), &mut log);
         options.write_log(CU_JIT_INFO_LOG_BUFFER, CU_JIT_INFO_LOG_BUFFER_SIZE_BYTES, &log.info);
         options.write_log(CU_JIT_ERROR_LOG_BUFFER, CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES, &log.error);

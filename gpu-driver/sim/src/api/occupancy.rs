@@ -19,7 +19,7 @@ fn active(
     in_context(name, |call| {
         let (_, function) = known(call, function)?;
         let threads = u32::try_from(threads).ok().filter(|n| *n > 0).ok_or(CUresult::ERROR_INVALID_VALUE)?;
-        put(blocks, active_blocks(&function.code, call.sim.profile, threads, shared as u64) as c_int)
+        put(blocks, active_blocks(&function.code, &call.sim.profile, threads, shared as u64) as c_int)
     })
 }
 
@@ -67,7 +67,7 @@ pub(crate) unsafe extern "C" fn max_potential_block_size(
         let (_, function) = known(call, function)?;
         let most = function.code.max_threads();
         let most = u32::try_from(limit).ok().filter(|n| *n > 0).map_or(most, |limit| limit.min(most));
-        let part = call.sim.profile;
+        let part = &call.sim.profile;
         let sizes = (1..=most.div_ceil(32)).rev().map(|warps| (warps * 32).min(most));
         let mut best = (0, 0, 0);
         for threads in sizes {
@@ -106,7 +106,7 @@ pub(crate) unsafe extern "C" fn available_dynamic_shared(
 ) -> CUresult {
     in_context(name!("cuOccupancyAvailableDynamicSMemPerBlock"), |call| {
         let (_, function) = known(call, function)?;
-        let part = call.sim.profile;
+        let part = &call.sim.profile;
         let wanted = u32::try_from(blocks).ok().filter(|n| *n > 0).ok_or(CUresult::ERROR_INVALID_VALUE)?;
         let threads = u32::try_from(threads).map_err(|_| CUresult::ERROR_INVALID_VALUE)?;
         if active_blocks(&function.code, part, threads, 0) < wanted {
@@ -142,8 +142,8 @@ pub(crate) unsafe extern "C" fn max_active_clusters(
             dynamic_shared: config.shared_mem_bytes,
         };
         let shape = shape.completed(&function.code)?;
-        shape.check(function, call.sim.profile)?;
-        let part = call.sim.profile;
+        shape.check(function, &call.sim.profile)?;
+        let part = &call.sim.profile;
         let blocks = active_blocks(&function.code, part, threads, u64::from(config.shared_mem_bytes));
         let size = shape.cluster.iter().product::<u32>().max(1);
         put(clusters, (blocks * part.multiprocessors / size) as c_int)

@@ -27,6 +27,13 @@ fn devices_are_the_parts_of_their_targets() {
 }
 
 #[test]
+fn a_device_has_as_many_processors_as_were_asked_for() {
+    let sim = SimDriver::new(SimConfig { processors: Some(3), ..SimConfig::default() }).unwrap();
+    let device = sim.driver().unwrap().device(0).unwrap();
+    assert_eq!(device.attribute(DeviceAttribute::MultiprocessorCount).unwrap(), 3);
+}
+
+#[test]
 fn a_driver_without_devices_says_so() {
     let sim = SimDriver::new(SimConfig { devices: 0, ..SimConfig::default() }).unwrap();
     let driver = sim.driver().unwrap();
