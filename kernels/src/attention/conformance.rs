@@ -86,11 +86,15 @@ impl Sequences<'_> {
     }
 
     fn kernel(&self, data: &Data) -> Attention {
+        self.kernel_of(data, scale(self.head_dim))
+    }
+
+    fn kernel_of(&self, data: &Data, scale: f32) -> Attention {
         let (n_kv_heads, max_seq, head_dim) = (self.n_kv_heads, self.max_seq, self.head_dim);
         let n_sequences = data.k.len() / (n_kv_heads * max_seq * head_dim);
         let element = self.stored.element();
         let cache = CacheShape { n_sequences, n_kv_heads, max_seq, head_dim, element };
-        known(Attention::new(cache, data.positions.len(), self.group * n_kv_heads, scale(head_dim)))
+        known(Attention::new(cache, data.positions.len(), self.group * n_kv_heads, scale))
     }
 
     fn case(&self, data: &Data, name: &str) -> Case {
@@ -159,21 +163,18 @@ pub(crate) fn cases() -> Vec<Case> {
                 let shape = Sequences { stored, head_dim, group, lengths: &[70, 1, 31, 32, 33], ..PLAIN };
                 cases.push(shape.case(&shape.data(), "shape"));
             }
+            // Every warp has work, and more of it after its first.
+            let long = Sequences { stored, head_dim, group: 6, max_seq: 256, lengths: &[256, 131], ..PLAIN };
+            cases.push(long.case(&long.data(), "long"));
         }
         cases.extend(thresholds(stored));
     }
+    cases.push(last_bits());
     let sharp = Sequences { head_dim: 128, max_seq: 700, lengths: &[700, 513], sharpness: 12.0, ..PLAIN };
     cases.push(sharp.case(&sharp.data(), "sharp"));
     let full = Sequences { max_seq: 4096, n_kv_heads: 1, lengths: &[4096], ..PLAIN };
     cases.push(full.case(&full.data(), "full_cache"));
 
-    for max_seq in [40, 400] {
-        let outside = Sequences { max_seq, lengths: &[40, 40, 40, 40, 40, 40], ..PLAIN };
-        let mut data = outside.data();
-        data.positions[1..5].copy_from_slice(&[max_seq as u32, u32::MAX, 5, 6]);
-        data.sequences[3..5].copy_from_slice(&[6, u32::MAX]);
-        cases.push(outside.case(&data, "outside"));
-    }
     let prompt = Sequences { max_seq: 80, lengths: &[60, 61, 62, 63, 64, 65, 66, 67, 68], ..PLAIN };
     cases.push(prompt.case(&prompt.of_one_sequence(), "prompt"));
     for (max_seq, length) in [(70, 70), (400, 370)] {
@@ -183,7 +184,7 @@ pub(crate) fn cases() -> Vec<Case> {
     cases
 }
 
-/// Lengths around those at which the division of a row changes.
+/// Lengths around those at which the division of a row changes, and rows outside the cache.
 fn thresholds(stored: Stored) -> Vec<Case> {
     let plain = Sequences { stored, group: 2, ..PLAIN };
     // One chunk, five, six, eight; the cache ends in the middle of a chunk.
@@ -198,13 +199,48 @@ fn thresholds(stored: Stored) -> Vec<Case> {
         lengths: &[1, 64, 1023, 1024, 1025, 1152, 1153, 2047, 2048, 2049, 2100],
         ..plain
     };
+    // More chunks than are combined at a time.
+    let many = Sequences { group: 1, n_kv_heads: 1, head_dim: 16, max_seq: 1200, ..plain };
+    let many = Sequences { lengths: &[1200, 1030], sharpness: 12.0, ..many };
     let whole = Sequences { max_seq: 300, lengths: &[1, 64, 65, 300], ..plain };
     let data = whole.data();
-    vec![
+    let sharp = Sequences { sharpness: 12.0, ..whole };
+    let outside = [40, 400].map(|max_seq| {
+        let outside = Sequences { max_seq, lengths: &[40, 40, 40, 40, 40, 40], ..plain };
+        let mut data = outside.data();
+        data.positions[1..5].copy_from_slice(&[max_seq as u32, u32::MAX, 5, 6]);
+        data.sequences[3..5].copy_from_slice(&[6, u32::MAX]);
+        outside.case(&data, "outside")
+    });
+    let thresholds = [
         chunks.case(&chunks.data(), "chunks"),
         grown.case(&grown.of_one_sequence(), "grown"),
+        many.case(&many.data(), "many_chunks"),
         whole.case_of(whole.kernel(&data).unsplit(), &data, "whole"),
-    ]
+        whole.case_of(whole.kernel(&data).unsplit(), &sharp.data(), "sharp"),
+    ];
+    thresholds.into_iter().chain(outside).collect()
+}
+
+/// Products and sums that are exact, and large ones that cancel out: every score is 0, and so is every second feature of
+/// the result. A value whose last bit is wrong spoils that.
+fn last_bits() -> Case {
+    let shape = Sequences { stored: Stored::Bf16, max_seq: 128, lengths: &[128], ..PLAIN };
+    let mut data = shape.data();
+    let head_dim = shape.head_dim;
+    for (index, q) in data.q.iter_mut().enumerate() {
+        *q = [0.0, 1.0, 0.0, -1.0][index % 4];
+    }
+    let large = |number: usize| (128 + number * 37 % 128) as f32 * 128.0;
+    for (index, (k, v)) in data.k.iter_mut().zip(&mut data.v).enumerate() {
+        let (position, feature) = (index / head_dim, index % head_dim);
+        if feature % 2 == 1 {
+            *k = large(position + feature / 4);
+            *v = if position % 2 == 1 { large(feature) } else { -large(feature) };
+        }
+    }
+    let kernel = shape.kernel_of(&data, std::f32::consts::LN_2);
+    shape.case_of(kernel, &data, "last_bits")
 }
 
 /// A row in a batch and that row alone; a row in caches of two sizes.

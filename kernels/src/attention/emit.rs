@@ -46,7 +46,11 @@ pub(super) struct Sources {
 
 fn body(k: &mut KernelBuilder, kernel: &Attention, tensors: Tensors, partials: Option<Partials>) {
     if emit::overlaps(k.target()) {
+        // A block of its own: nothing after it uses what it computes.
+        let (ahead, row) = (k.label(), k.label());
+        k.place(ahead, "ahead");
         fetch_ahead(k, kernel, &tensors);
+        k.place(row, "row");
     }
     emit::wait(k);
     let place = Place::find(k, kernel, &tensors, Load::WEAK);
@@ -82,7 +86,7 @@ fn body(k: &mut KernelBuilder, kernel: &Attention, tensors: Tensors, partials: O
             k.ret();
         });
         k.comment("leave the part of the chunk");
-        Parts::find(k, kernel, partials.scratch, &outlet).leave(k, index, &features);
+        Parts::find(k, kernel, partials.scratch, &outlet).leave(k, kernel, index, &features);
         // Before shared memory is used again, and before the part is counted.
         k.barrier();
     });
@@ -196,8 +200,10 @@ impl Place {
 
     /// The address of position 0 of the block's key head in a cache.
     fn cached_head(&self, k: &mut KernelBuilder, kernel: &Attention, cache: Reg<U64>) -> Reg<U64> {
-        let sets_per_head = kernel.sets() / kernel.cache.n_kv_heads;
-        let (kv_head, _) = split(k, self.set, kernel.sets().into(), sets_per_head);
+        let kv_head = match kernel.sets() / kernel.cache.n_kv_heads {
+            1 => self.set,
+            sets_per_head => k.div(self.set, sets_per_head),
+        };
         let head = k.mad(self.sequence, kernel.cache.n_kv_heads, kv_head);
         let head = k.widen(head);
         k.mad(head, kernel.cache.head_elements() * u64::from(kernel.cache.stored.bytes()), cache)

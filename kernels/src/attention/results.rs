@@ -4,7 +4,6 @@ use ptx_builder::{ArrayRef, F32, KernelBuilder, Pred, Reg, U32, U64};
 
 use super::Attention;
 use super::plan::Plan;
-use crate::emit::split;
 
 /// The four features that a thread writes.
 #[derive(Debug, Clone, Copy)]
@@ -13,12 +12,8 @@ pub(super) struct Outlet {
     pub place: Reg<U32>,
     /// The head among those of the block.
     pub head: Reg<U32>,
-    /// Where the features are in those of a warp, in groups of four.
-    group: Reg<U32>,
     /// Whether no other thread has the same features: threads beyond the features do the last ones again.
     pub stores: Pred,
-    /// Whether the thread is the first of its head.
-    pub leads: Pred,
 }
 
 impl Outlet {
@@ -28,15 +23,34 @@ impl Outlet {
         let outputs = heads * head_dim / 4;
         let place = if outputs < kernel.plan.threads() { k.min(thread, outputs - 1) } else { thread };
         let stores = k.lt(thread, outputs);
-        let (head, within) = split(k, place, outputs.into(), head_dim / 4);
+        let head = if heads == 1 { k.imm::<U32>(0) } else { k.div(place, head_dim / 4) };
+        Self { place, head, stores }
+    }
+
+    /// Which four features of the head these are.
+    fn within(&self, k: &mut KernelBuilder, kernel: &Attention) -> Reg<U32> {
+        if kernel.plan.heads() == 1 {
+            return self.place;
+        }
+        let before = k.mul(self.head, kernel.cache.head_dim / 4);
+        k.sub(self.place, before)
+    }
+
+    /// Whether the thread is the first of its head.
+    pub fn leads(&self, k: &mut KernelBuilder, kernel: &Attention) -> Pred {
+        let within = self.within(k, kernel);
         let leads = k.eq(within, 0);
-        let leads = k.and_pred(leads, stores);
-        let group = match kernel.plan {
+        k.and_pred(leads, self.stores)
+    }
+
+    /// Where the features are in those of a warp, in groups of four.
+    fn group(&self, k: &mut KernelBuilder, kernel: &Attention) -> Reg<U32> {
+        let within = self.within(k, kernel);
+        let within = match kernel.plan {
             Plan::Lanes(_) => within,
             Plan::Matrix(plan) => plan.group_of(k, within),
         };
-        let group = k.mad(head, kernel.plan.head_stride(head_dim) / 4, group);
-        Self { place, head, group, stores, leads }
+        k.mad(self.head, kernel.plan.head_stride(kernel.cache.head_dim) / 4, within)
     }
 }
 
@@ -60,7 +74,8 @@ impl Features {
         let max_at = k.shared_index(results.max, outlet.head);
         let sum_at = k.shared_index(results.sum, outlet.head);
         let acc = k.shared_base(results.acc);
-        let acc_at = k.mad(outlet.group, 16, acc);
+        let group = outlet.group(k, kernel);
+        let acc_at = k.mad(group, 16, acc);
         let warp_entries = |warp: u32| (warp * heads * 4) as i32;
 
         let maxima: Vec<_> = (0..warps).map(|warp| k.ld_shared::<F32>(max_at + warp_entries(warp))).collect();

@@ -200,10 +200,11 @@ impl<'a> Parts<'a> {
     }
 
     /// Leaves part `index`.
-    pub fn leave(&self, k: &mut KernelBuilder, index: Reg<U32>, features: &Features) {
+    pub fn leave(&self, k: &mut KernelBuilder, kernel: &Attention, index: Reg<U32>, features: &Features) {
         let [values, stats] = self.part(k, index);
         k.guarded(self.outlet.stores, |k| k.st_global_v4::<F32>(values, features.values));
-        k.guarded(self.outlet.leads, |k| k.st_global_v2::<F32>(stats, [features.max, features.sum]));
+        let leads = self.outlet.leads(k, kernel);
+        k.guarded(leads, |k| k.st_global_v2::<F32>(stats, [features.max, features.sum]));
     }
 
     /// All parts, in the order of their positions, brought to one maximum.

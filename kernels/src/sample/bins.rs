@@ -1,6 +1,6 @@
 //! Counts and sums of weights by bins, in shared memory, and the bin in which a running sum passes a number.
 
-use ptx_builder::{ArrayRef, AtomOp, Atomic, KernelBuilder, Pred, Reg, U32, U64};
+use ptx_builder::{Addr, ArrayRef, AtomOp, Atomic, KernelBuilder, Pred, Reg, U32, U64};
 
 use super::definition::BINS;
 use super::row::THREADS;
@@ -8,45 +8,138 @@ use crate::support::WARP;
 
 /// Consecutive bins of a thread.
 pub(super) const EACH: u32 = BINS / THREADS;
+const WARPS: u32 = THREADS / WARP;
 /// Bits of a weight that are added by themselves, so that the sum over any vocabulary fits a word.
 const PART_BITS: u32 = 11;
 
 const _: () = assert!(super::row::MAX_N as u64 * ((1 << PART_BITS) - 1) <= u32::MAX as u64);
 
-/// How many, and their weights.
+/// What a [`Scan`] runs over: counts, sums of weights, or both.
+pub(super) trait Amount: Copy {
+    fn none(k: &mut KernelBuilder) -> Self;
+    fn plus(self, k: &mut KernelBuilder, other: Self) -> Self;
+    fn minus(self, k: &mut KernelBuilder, other: Self) -> Self;
+    fn only_if(self, k: &mut KernelBuilder, p: Pred) -> Self;
+    /// That of the lane `step` below.
+    fn of_lower(self, k: &mut KernelBuilder, step: u32) -> Self;
+    fn store(self, k: &mut KernelBuilder, count: Addr<U32>, sum: Addr<U32>);
+    fn load(k: &mut KernelBuilder, count: Addr<U32>, sum: Addr<U32>) -> Self;
+    /// What is compared with a number that is looked for.
+    fn measure(self, k: &mut KernelBuilder) -> Reg<U64>;
+}
+
+/// A count.
+impl Amount for Reg<U32> {
+    fn none(k: &mut KernelBuilder) -> Self {
+        k.imm::<U32>(0)
+    }
+
+    fn plus(self, k: &mut KernelBuilder, other: Self) -> Self {
+        k.add(self, other)
+    }
+
+    fn minus(self, k: &mut KernelBuilder, other: Self) -> Self {
+        k.sub(self, other)
+    }
+
+    fn only_if(self, k: &mut KernelBuilder, p: Pred) -> Self {
+        k.selp(p, self, 0)
+    }
+
+    fn of_lower(self, k: &mut KernelBuilder, step: u32) -> Self {
+        k.shfl_up(self, step)
+    }
+
+    fn store(self, k: &mut KernelBuilder, count: Addr<U32>, _: Addr<U32>) {
+        k.st_shared::<U32>(count, self);
+    }
+
+    fn load(k: &mut KernelBuilder, count: Addr<U32>, _: Addr<U32>) -> Self {
+        k.ld_shared::<U32>(count)
+    }
+
+    fn measure(self, k: &mut KernelBuilder) -> Reg<U64> {
+        k.widen(self)
+    }
+}
+
+/// A sum of weights.
+impl Amount for Reg<U64> {
+    fn none(k: &mut KernelBuilder) -> Self {
+        k.imm::<U64>(0u64)
+    }
+
+    fn plus(self, k: &mut KernelBuilder, other: Self) -> Self {
+        k.add(self, other)
+    }
+
+    fn minus(self, k: &mut KernelBuilder, other: Self) -> Self {
+        k.sub(self, other)
+    }
+
+    fn only_if(self, k: &mut KernelBuilder, p: Pred) -> Self {
+        k.selp(p, self, 0u64)
+    }
+
+    fn of_lower(self, k: &mut KernelBuilder, step: u32) -> Self {
+        let [low, high] = k.unpack64::<U32>(self);
+        let [low, high] = [k.shfl_up(low, step), k.shfl_up(high, step)];
+        k.pack64(low, high).cast::<U64>()
+    }
+
+    fn store(self, k: &mut KernelBuilder, _: Addr<U32>, sum: Addr<U32>) {
+        k.st_shared::<U64>(sum, self);
+    }
+
+    fn load(k: &mut KernelBuilder, _: Addr<U32>, sum: Addr<U32>) -> Self {
+        k.ld_shared::<U64>(sum)
+    }
+
+    fn measure(self, _: &mut KernelBuilder) -> Reg<U64> {
+        self
+    }
+}
+
+/// How many, and their weights. A number that is looked for is one of the counts.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Tally {
     pub count: Reg<U32>,
     pub sum: Reg<U64>,
 }
 
-impl Tally {
-    pub fn none(k: &mut KernelBuilder) -> Self {
-        Self { count: k.imm::<U32>(0), sum: k.imm::<U64>(0u64) }
+impl Amount for Tally {
+    fn none(k: &mut KernelBuilder) -> Self {
+        Self { count: Amount::none(k), sum: Amount::none(k) }
     }
 
-    pub fn plus(self, k: &mut KernelBuilder, other: Self) -> Self {
-        Self { count: k.add(self.count, other.count), sum: k.add(self.sum, other.sum) }
+    fn plus(self, k: &mut KernelBuilder, other: Self) -> Self {
+        Self { count: self.count.plus(k, other.count), sum: self.sum.plus(k, other.sum) }
+    }
+
+    fn minus(self, k: &mut KernelBuilder, other: Self) -> Self {
+        Self { count: self.count.minus(k, other.count), sum: self.sum.minus(k, other.sum) }
     }
 
     fn only_if(self, k: &mut KernelBuilder, p: Pred) -> Self {
-        Self { count: k.selp(p, self.count, 0), sum: k.selp(p, self.sum, 0u64) }
+        Self { count: self.count.only_if(k, p), sum: self.sum.only_if(k, p) }
     }
 
-    /// The count or the sum.
-    fn measure(self, k: &mut KernelBuilder, measure: Measure) -> Reg<U64> {
-        match measure {
-            Measure::Count => k.widen(self.count),
-            Measure::Sum => self.sum,
-        }
+    fn of_lower(self, k: &mut KernelBuilder, step: u32) -> Self {
+        Self { count: self.count.of_lower(k, step), sum: self.sum.of_lower(k, step) }
     }
-}
 
-/// What runs up to a number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Measure {
-    Count,
-    Sum,
+    fn store(self, k: &mut KernelBuilder, count: Addr<U32>, sum: Addr<U32>) {
+        self.count.store(k, count, sum);
+        self.sum.store(k, count, sum);
+    }
+
+    fn load(k: &mut KernelBuilder, count: Addr<U32>, sum: Addr<U32>) -> Self {
+        Self { count: Amount::load(k, count, sum), sum: Amount::load(k, count, sum) }
+    }
+
+    fn measure(self, k: &mut KernelBuilder) -> Reg<U64> {
+        self.count.measure(k)
+    }
 }
 
 /// Bins of a block.
@@ -67,25 +160,36 @@ impl Bins {
 
     /// Empties the bins. All threads meet.
     pub fn clear(&self, k: &mut KernelBuilder) {
-        let first = k.mul(self.thread, EACH);
-        for array in [self.counts].into_iter().chain(self.parts) {
-            let at = k.shared_index(array, first);
-            k.st_shared_v4::<U32>(at, [0u32; 4]);
-        }
+        self.clear_array(k, self.counts);
+        self.clear_sums(k);
+    }
+
+    /// Empties their sums alone. All threads meet.
+    pub fn clear_sums(&self, k: &mut KernelBuilder) {
+        self.parts.iter().for_each(|&part| self.clear_array(k, part));
         k.barrier();
+    }
+
+    fn clear_array(&self, k: &mut KernelBuilder, array: ArrayRef<U32>) {
+        let first = k.mul(self.thread, EACH);
+        let at = k.shared_index(array, first);
+        k.st_shared_v4::<U32>(at, [0u32; 4]);
     }
 
     /// Adds one of `weight` to a bin.
     pub fn add(&self, k: &mut KernelBuilder, bin: Reg<U32>, weight: Reg<U32>) {
-        let add = |k: &mut KernelBuilder, array, value: Reg<U32>| {
-            let at = k.shared_index(array, bin);
-            k.red::<U32>(Atomic::SHARED, AtomOp::Add, at, value);
-        };
         let one = k.imm::<U32>(1);
-        add(k, self.counts, one);
+        let at = k.shared_index(self.counts, bin);
+        k.red::<U32>(Atomic::SHARED, AtomOp::Add, at, one);
+        self.add_weight(k, bin, weight);
+    }
+
+    /// Adds `weight` to the sum of a bin.
+    pub fn add_weight(&self, k: &mut KernelBuilder, bin: Reg<U32>, weight: Reg<U32>) {
         for (array, part) in self.parts.into_iter().zip(0..) {
             let part = k.bfe(weight, part * PART_BITS, PART_BITS);
-            add(k, array, part);
+            let at = k.shared_index(array, bin);
+            k.red::<U32>(Atomic::SHARED, AtomOp::Add, at, part);
         }
     }
 
@@ -103,15 +207,13 @@ impl Bins {
         })
     }
 
-    /// The bin that has the thread's number.
-    pub fn of_thread(&self, k: &mut KernelBuilder) -> Tally {
-        let [count, low, middle, high] =
-            [self.counts, self.parts[0], self.parts[1], self.parts[2]].map(|array| {
-                let at = k.shared_index(array, self.thread);
-                k.ld_shared::<U32>(at)
-            });
-        let sum = joined(k, [low, middle, high]);
-        Tally { count, sum }
+    /// The sum of the bin that has the thread's number.
+    pub fn sum_of_thread(&self, k: &mut KernelBuilder) -> Reg<U64> {
+        let parts = self.parts.map(|array| {
+            let at = k.shared_index(array, self.thread);
+            k.ld_shared::<U32>(at)
+        });
+        joined(k, parts)
     }
 }
 
@@ -133,117 +235,158 @@ pub(super) struct Scan {
     found_sums: ArrayRef<U64>,
 }
 
-/// What the threads before this one have, and all together.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Running {
-    pub before: Tally,
-    pub total: Tally,
+/// What a thread has with those of its warp before it, and what each warp but the last has.
+#[derive(Debug)]
+pub(super) struct Running<T> {
+    scan: Scan,
+    warp: Reg<U32>,
+    own: T,
+    until: T,
+    warps: Vec<T>,
+}
+
+impl<T: Amount> Running<T> {
+    /// What the threads before this one have.
+    pub fn before(&self, k: &mut KernelBuilder) -> T {
+        let mut before = T::none(k);
+        for (index, &warp) in (0..).zip(&self.warps) {
+            let earlier = k.gt(self.warp, index);
+            let warp = warp.only_if(k, earlier);
+            before = before.plus(k, warp);
+        }
+        let of_lanes = self.until.minus(k, self.own);
+        before.plus(k, of_lanes)
+    }
+
+    /// What all threads have. To be called before they meet again.
+    pub fn total(&self, k: &mut KernelBuilder) -> T {
+        let last = self.scan.of_warp(k, WARPS - 1);
+        let others = total(k, &self.warps);
+        others.plus(k, last)
+    }
+
+    /// A part of it.
+    pub fn map<U: Amount>(&self, part: impl Fn(T) -> U) -> Running<U> {
+        let warps = self.warps.iter().map(|&warp| part(warp)).collect();
+        Running { scan: self.scan, warp: self.warp, own: part(self.own), until: part(self.until), warps }
+    }
+}
+
+/// All together.
+pub(super) fn total<T: Amount>(k: &mut KernelBuilder, all: &[T]) -> T {
+    let mut total = T::none(k);
+    for &one in all {
+        total = total.plus(k, one);
+    }
+    total
 }
 
 /// Where a running sum passes a number.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Found {
-    /// The bin, or [`BINS`] if the number is not reached; then there is nothing in it and nothing before.
+pub(super) struct Found<const COUNTS: usize, const SUMS: usize> {
+    /// The bin.
     pub bin: Reg<U32>,
-    pub inside: Tally,
-    pub before: Tally,
+    pub counts: [Reg<U32>; COUNTS],
+    pub sums: [Reg<U64>; SUMS],
 }
 
 impl Scan {
     pub fn new(k: &mut KernelBuilder, thread: Reg<U32>) -> Self {
         Self {
             thread,
-            counts: k.shared::<U32>("warp_counts", THREADS / WARP),
-            sums: k.shared::<U64>("warp_sums", THREADS / WARP),
-            found: k.shared::<U32>("found_bin", 4),
+            counts: k.shared::<U32>("warp_counts", WARPS),
+            sums: k.shared::<U64>("warp_sums", WARPS),
+            found: k.shared::<U32>("found_bin", 3),
             found_sums: k.shared::<U64>("found_sums", 2),
         }
     }
 
     /// Running sums of what each thread has. All threads meet.
-    pub fn run(&self, k: &mut KernelBuilder, own: Tally) -> Running {
+    pub fn run<T: Amount>(&self, k: &mut KernelBuilder, own: T) -> Running<T> {
         let (warp, lane) = (k.shr(self.thread, 5), k.and(self.thread, WARP - 1));
         let mut until = own;
         for step in [1u32, 2, 4, 8, 16] {
             let has = k.ge(lane, step);
-            let count = k.shfl_up(until.count, step);
-            let [low, high] = k.unpack64::<U32>(until.sum);
-            let [low, high] = [k.shfl_up(low, step), k.shfl_up(high, step)];
-            let sum = k.pack64(low, high).cast::<U64>();
-            let lower = Tally { count, sum }.only_if(k, has);
+            let lower = until.of_lower(k, step);
+            let lower = lower.only_if(k, has);
             until = until.plus(k, lower);
         }
         // Whoever still reads what an earlier call left has read it then.
         k.barrier();
-        let [count_at, sum_at] = [k.shared_index(self.counts, warp), k.shared_index(self.sums, warp)];
+        let [count, sum] = [k.shared_index(self.counts, warp), k.shared_index(self.sums, warp)];
         let last = k.eq(lane, WARP - 1);
-        k.guarded(last, |k| {
-            k.st_shared::<U32>(count_at, until.count);
-            k.st_shared::<U64>(sum_at, until.sum);
-        });
+        k.guarded(last, |k| until.store(k, count + 0, sum + 0));
         k.barrier();
-        let (mut before, mut total) = (Tally::none(k), Tally::none(k));
-        for other in 0..THREADS / WARP {
-            let count = k.ld_shared::<U32>(self.counts + 4 * other as i32);
-            let sum = k.ld_shared::<U64>(self.sums + 8 * other as i32);
-            let of_warp = Tally { count, sum };
-            total = total.plus(k, of_warp);
-            let earlier = k.gt(warp, other);
-            let of_warp = of_warp.only_if(k, earlier);
-            before = before.plus(k, of_warp);
-        }
-        let of_lanes = Tally { count: k.sub(until.count, own.count), sum: k.sub(until.sum, own.sum) };
-        before = before.plus(k, of_lanes);
-        Running { before, total }
+        let warps = (0..WARPS - 1).map(|warp| self.of_warp(k, warp)).collect();
+        Running { scan: *self, warp, own, until, warps }
     }
 
-    /// The first bin after which what was seen so far is more than `target`; `own` are those of this thread, `before`
-    /// what there is in those of the threads before it. All threads meet.
-    pub fn find(
+    fn of_warp<T: Amount>(&self, k: &mut KernelBuilder, warp: u32) -> T {
+        T::load(k, self.counts + 4 * warp as i32, self.sums + 8 * warp as i32)
+    }
+
+    /// The first bin after which what was seen so far is more than `target`, which is more in the end, and what `leave`
+    /// makes of the bin's number among the thread's own and of what is before it; `own` are those of this thread, `before`
+    /// what there is in those of the threads before it. All threads meet, and have met since the last call.
+    pub fn find<T: Amount, const COUNTS: usize, const SUMS: usize>(
         &self,
         k: &mut KernelBuilder,
-        own: &[Tally],
-        before: Tally,
-        (measure, target): (Measure, Reg<U64>),
-    ) -> Found {
-        k.barrier();
-        let first = k.eq(self.thread, 0);
-        k.guarded(first, |k| {
-            k.st_shared_v4::<U32>(self.found, [BINS, 0, 0, 0]);
-            k.st_shared_v2::<U64>(self.found_sums, [0u64; 2]);
-        });
-        k.barrier();
+        own: &[T],
+        before: T,
+        target: Reg<U64>,
+        leave: impl Fn(usize, T) -> ([Reg<U32>; COUNTS], [Reg<U64>; SUMS]),
+    ) -> Found<COUNTS, SUMS> {
+        let (counts, sums) = self.left();
         let mut before = before;
-        for (i, &inside) in (0..).zip(own) {
+        for (i, &inside) in own.iter().enumerate() {
             let after = before.plus(k, inside);
-            let [low, high] = [before.measure(k, measure), after.measure(k, measure)];
+            let [low, high] = [before.measure(k), after.measure(k)];
             let reached = k.le(low, target);
             let passed = k.gt(high, target);
             let here = k.and_pred(reached, passed);
-            let bin = k.mad(self.thread, own.len() as u32, i);
+            let bin = match own.len() {
+                1 => self.thread,
+                each => k.mad(self.thread, each as u32, i as u32),
+            };
+            let (found_counts, found_sums) = leave(i, before);
             k.guarded(here, |k| {
-                k.st_shared_v2::<U32>(self.found, [bin, inside.count]);
-                k.st_shared::<U32>(self.found + 8, before.count);
-                k.st_shared_v2::<U64>(self.found_sums, [inside.sum, before.sum]);
+                k.st_shared::<U32>(self.found, bin);
+                counts.iter().zip(found_counts).for_each(|(&at, count)| k.st_shared::<U32>(at, count));
+                sums.iter().zip(found_sums).for_each(|(&at, sum)| k.st_shared::<U64>(at, sum));
             });
             before = after;
         }
         k.barrier();
-        let [bin, inside, before, _] = k.ld_shared_v4::<U32>(self.found);
-        let [inside_sum, before_sum] = k.ld_shared_v2::<U64>(self.found_sums);
         Found {
-            bin,
-            inside: Tally { count: inside, sum: inside_sum },
-            before: Tally { count: before, sum: before_sum },
+            bin: k.ld_shared::<U32>(self.found),
+            counts: counts.map(|at| k.ld_shared::<U32>(at)),
+            sums: sums.map(|at| k.ld_shared::<U64>(at)),
         }
     }
 
-    /// [`find`](Self::find) among bins of the block, after [`run`](Self::run) over them.
-    pub fn total_of(k: &mut KernelBuilder, own: &[Tally]) -> Tally {
-        let mut total = Tally::none(k);
-        for &bin in own {
-            total = total.plus(k, bin);
-        }
-        total
+    /// [`find`](Self::find) for a `target` that may not be reached: then the bin is [`BINS`], and the rest zero.
+    pub fn search<T: Amount, const COUNTS: usize, const SUMS: usize>(
+        &self,
+        k: &mut KernelBuilder,
+        own: &[T],
+        before: T,
+        target: Reg<U64>,
+        leave: impl Fn(usize, T) -> ([Reg<U32>; COUNTS], [Reg<U64>; SUMS]),
+    ) -> Found<COUNTS, SUMS> {
+        let (counts, sums): ([_; COUNTS], [_; SUMS]) = self.left();
+        let first = k.eq(self.thread, 0);
+        k.guarded(first, |k| {
+            k.st_shared::<U32>(self.found, BINS);
+            counts.iter().for_each(|&at| k.st_shared::<U32>(at, 0));
+            sums.iter().for_each(|&at| k.st_shared::<U64>(at, 0u64));
+        });
+        k.barrier();
+        self.find(k, own, before, target, leave)
+    }
+
+    /// Where the thread that finds a bin leaves counts and sums.
+    fn left<const COUNTS: usize, const SUMS: usize>(&self) -> ([Addr<U32>; COUNTS], [Addr<U32>; SUMS]) {
+        let counts = std::array::from_fn(|i| self.found + 4 * (i as i32 + 1));
+        (counts, std::array::from_fn(|i| self.found_sums + 8 * i as i32))
     }
 }

@@ -1,6 +1,6 @@
 //! The kernels that sample, on rows that make a choice hard.
 
-use super::definition::random_bits;
+use super::definition::{WEIGHT_ONE, random_bits, share, weight};
 use super::params::largest;
 use super::{SampleCut, SampleDraw, SampleLargest, SamplingParams};
 use crate::Kernel;
@@ -10,6 +10,10 @@ use crate::support::{boxed, known};
 
 /// Tokens that the history keeps of each of two sequences.
 const HISTORY: [usize; 2] = [2, 40];
+
+/// Seeds whose random bits at the last position of the history begin with 0x7fff_ffff and with 0x8000_0000: of two tokens
+/// that weigh 2^31 each, such a draw falls on the last unit of the first, or on the first of the second.
+const HALVES: [u64; 2] = [0x2_7a7a_7a70, 0x875b_570d];
 
 /// The kernels of this family that tools iterate over.
 pub(super) fn catalogue() -> Vec<Box<dyn Kernel>> {
@@ -244,18 +248,13 @@ pub(super) fn cases() -> Vec<Case> {
         };
         cases.extend(Memory::new((0..48).map(row).collect()).cases(data));
     }
+    cases.extend(exact());
     // Wide rows, as they are.
     cases.extend(rows(128_256, &uniform, &[all[1]]).cases("wide"));
     cases.extend(rows(50_257, &uniform, &[all[2]]).cases("wide"));
     cases.extend(rows(32_000, &flat, &[all[5]]).cases("wide"));
-    // As many slices as there can be, and a draw in the last of them.
-    let late = (0..).find(|&seed| random_bits(seed, 0) >> 60 == 15).expect("one seed in sixteen");
-    let mut random = Random::new(1);
-    let row = Row::new(
-        (0..1 << 18).map(|_| flat(&mut random)).collect(),
-        SamplingParams { seed: late, ..params(1.0, 0, 1.0, 0.0, 0) },
-    );
-    cases.extend(Memory::new(vec![Row { position: 0, ..row }]).cases("widest"));
+    // As many slices as there can be, each warp's with another sum.
+    cases.extend(Memory::new(vec![spread(1 << 18, 1 << 15, HALVES[1])]).cases("widest"));
     // A draw that falls on the first and on the last of two.
     for (seed, data) in [(0, "first"), (1, "last")] {
         let seed = (0..).find(|&s| random_bits(s, 0) >> 63 == seed).expect("every other seed");
@@ -267,4 +266,112 @@ pub(super) fn cases() -> Vec<Case> {
         cases.extend(Memory::new(vec![row]).cases(data));
     }
     cases
+}
+
+/// Rows in which a sum that is off by one unit, or a cut that is off by one token, changes what is drawn.
+fn exact() -> Vec<Case> {
+    let plain = SamplingParams::new(1.0, 0, 1.0, 0.0);
+    // Two tokens that weigh the same: of a thread, of a warp, of several warps, of two slices; and a third that is cut.
+    let places =
+        [[0, 1], [1024, 1025], [2, 40], [127, 128], [5, 1023], [1000, 1060], [640, 1027], [1027, 1090]];
+    let half = 1 << 63;
+    let options = [
+        plain,
+        SamplingParams { top_k: 2, ..plain },
+        SamplingParams { top_p: half, ..plain },
+        SamplingParams { top_p: half - 1, ..plain },
+        SamplingParams { top_k: 2, top_p: half, ..plain },
+        SamplingParams { top_k: 2, top_p: half - 1, ..plain },
+        SamplingParams { least: WEIGHT_ONE, ..plain },
+    ];
+    let halves = (0..places.len() * options.len()).map(|i| {
+        let (place, params) = (places[i % places.len()], options[i / places.len()]);
+        let logit = |token: usize| match token {
+            1099 if params.top_k == 2 => 1.0,
+            _ if place.contains(&token) => 1.0,
+            _ => -80.0,
+        };
+        last((0..1100).map(logit).collect(), params, HALVES[(i + i / places.len()) % 2])
+    });
+    // Tokens of different bins whose ranks begin alike.
+    let close = (0..16usize).map(|i| {
+        let logit = |token: usize| match (token + 31 * i) % 90 {
+            place @ 0..12 if token < 90 => 1.585 + 0.035 * place as f32,
+            _ => -80.0,
+        };
+        let (top_k, top_p) =
+            if i.is_multiple_of(2) { (1 + i / 2, 1.0) } else { (0, 0.1 * (1 + i / 2) as f32) };
+        last((0..1100).map(logit).collect(), SamplingParams::new(1.0, top_k, top_p, 0.0), i as u64)
+    });
+    let narrow = (0..16).map(|i| spread(1100, 1 << (i / 2), HALVES[i % 2]));
+    let wide = [1024, 2048, 4096].map(|stride| spread(32_768, stride, HALVES[1]));
+    // A token that weighs a little less than the next, and a draw at the border: by the thread's token.
+    let border = (0..48u64).map(|i| {
+        let seed = (1000 * i..).find(|&seed| (0x72..0x7e).contains(&(random_bits(seed, LAST) >> 56)));
+        let seed = seed.expect("one seed in twenty");
+        let random = random_bits(seed, LAST);
+        let falls_on_first = |logit: f32| {
+            let first = u64::from(weight(logit, 0.0, 1.0));
+            share(first + (1 << 31), random) < first
+        };
+        // The bits of a negative number grow as it becomes less.
+        let (mut on, mut off) = ((-0.0f32).to_bits(), (-2.0f32).to_bits());
+        while off - on > 1 {
+            let middle = on + (off - on) / 2;
+            if falls_on_first(f32::from_bits(middle)) { on = middle } else { off = middle }
+        }
+        let logit = f32::from_bits(if i.is_multiple_of(2) { on } else { off });
+        let (first, next) = (500 + (i / 2 % 4) as usize, 600 + (i / 8 % 4) as usize);
+        let logits = |token: usize| {
+            [logit, 0.0, -70.0][usize::from(token != first) + usize::from(token != first && token != next)]
+        };
+        let top_k = if i < 24 { u32::MAX } else { 2 };
+        last((0..1100).map(logits).collect(), SamplingParams { scale: 1.0, top_k, ..plain }, seed)
+    });
+    // The last token of a row, in a row that is read token by token.
+    let ends = [1025, 1026, 1027].map(|n| {
+        let logits = (0..n).map(|token| if token + 1 == n { 1.0 } else { -80.0 });
+        Memory::new(vec![last(logits.collect(), plain, 1)]).cases("end")
+    });
+    let rows = [
+        (halves.collect(), "halves"),
+        (close.collect(), "close"),
+        (narrow.collect(), "spread"),
+        (wide.into(), "spread"),
+        (border.collect(), "border"),
+    ];
+    let cases = rows.into_iter().map(|(rows, data): (Vec<Row>, _)| Memory::new(rows).cases(data));
+    cases.chain(ends).flatten().collect()
+}
+
+/// The last position of the history, after which nothing is written to it.
+const LAST: u32 = HISTORY[1] as u32 - 1;
+
+/// A row at the last position.
+fn last(logits: Vec<f32>, params: SamplingParams, seed: u64) -> Row {
+    Row { position: LAST, ..Row::new(logits, SamplingParams { seed, ..params }) }
+}
+
+/// A row of `n` tokens, eight of which weigh something, `stride` apart: the last as much as the others together, and of
+/// them each half of the one before, if it can.
+fn spread(n: usize, stride: usize, seed: u64) -> Row {
+    let exponent = |token: usize| match token / stride {
+        7 => 0.0,
+        6 => -6.0,
+        place @ 0..6 => -1.0 - place as f32,
+        _ => -70.0,
+    };
+    let logits = (0..n).map(|token| if token.is_multiple_of(stride) { exponent(token) } else { -70.0 });
+    last(logits.collect(), SamplingParams { scale: 1.0, ..SamplingParams::new(1.0, 0, 1.0, 0.0) }, seed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn halves_are_the_two_sides_of_a_half() {
+        let bits = HALVES.map(|seed| random_bits(seed, LAST) >> 32);
+        assert_eq!(bits, [0x7fff_ffff, 0x8000_0000]);
+    }
 }

@@ -4,7 +4,7 @@ use ptx_builder::{AtomOp, Atomic, F32, KernelBuilder, Module, Reg, Target, U32, 
 use tensor_formats::ElementType;
 
 use super::SamplingParams;
-use super::bins::{Bins, EACH, Measure, Scan, Tally};
+use super::bins::{Bins, EACH, Found, Scan, Tally, total};
 use super::definition::{BINS, bin, share, weight};
 use super::row::{self, RowParams, Rows, Worth, arrive};
 use crate::support::{f32_param, u32_param};
@@ -91,7 +91,8 @@ impl SampleCut {
         let at = self.rows.logit(k, x, token);
         for logit in self.rows.logits(k, at, token) {
             let worth = Worth::new(k, logit, largest, &params);
-            k.if_(worth.counts, |k| bins.add(k, worth.bin, worth.weight));
+            let counts = worth.counts(k, &params);
+            k.if_(counts, |k| bins.add(k, worth.bin, worth.weight));
         }
         k.barrier();
         let shared = k.ptr_index(shared, row, SHARED_BYTES);
@@ -115,21 +116,23 @@ impl SampleCut {
         let mut sums = [a, b, c, d].into_iter();
         let own = of_row.map(|count| Tally { count, sum: sums.next().unwrap_or(a) });
         let scan = Scan::new(k, thread);
-        let all = Scan::total_of(k, &own);
+        let all = total(k, &own);
         let running = scan.run(k, all);
-        let find = |k: &mut KernelBuilder, target| scan.find(k, &own, running.before, target);
+        let (all, before) = (running.total(k), running.before(k));
 
         k.comment("top-k");
-        let limited = k.gt(running.total.count, params.top_k);
+        let limited = k.gt(all.count, params.top_k);
         let last = k.sub(params.top_k, 1);
         let target = k.widen(last);
         let target = k.selp(limited, target, u64::MAX);
-        let limit = find(k, (Measure::Count, target));
-        let rank = k.sub(last, limit.before.count);
+        let leave = |i: usize, before: Tally| ([before.count], [own[i].sum, before.sum]);
+        let Found { bin: limit, counts: [earlier], sums: [inside, above] } =
+            scan.search(k, &own, before, target, leave);
+        let rank = k.sub(last, earlier);
         let rank = k.selp(limited, rank, 0u32);
-        let above = k.selp(limited, limit.before.sum, running.total.sum);
-        let until = k.add(limit.before.sum, limit.inside.sum);
-        let until = k.selp(limited, until, running.total.sum);
+        let until = k.add(above, inside);
+        let above = k.selp(limited, above, all.sum);
+        let until = k.selp(limited, until, all.sum);
 
         k.comment("top-p, if the tokens of the last bin weigh least or most");
         let cuts = k.ne(params.top_p, u64::MAX);
@@ -138,17 +141,20 @@ impl SampleCut {
             k.selp(cuts, wanted, u64::MAX)
         };
         let [low, high] = [wanted(k, above), wanted(k, until)];
-        let first = find(k, (Measure::Sum, low));
-        let last = find(k, (Measure::Sum, high));
+        let sums = own.map(|tally| tally.sum);
+        k.barrier();
+        let first = scan.search(k, &sums, before.sum, low, |_, before| ([], [before]));
+        k.barrier();
+        let last = scan.search(k, &sums, before.sum, high, |_, _| ([], []));
         let none = k.eq(first.bin, BINS);
-        let before = k.selp(none, running.total.sum, first.before.sum);
+        let before = k.selp(none, all.sum, first.sums[0]);
         let before = k.selp(cuts, before, above);
-        let [first, last] = [first.bin, last.bin].map(|bin| k.selp(cuts, bin, limit.bin));
+        let [first, last] = [first.bin, last.bin].map(|bin| k.selp(cuts, bin, limit));
         let stores = k.eq(thread, 0);
         let cut = k.ptr_index(cut, row, 4 * CUT_WORDS);
         let [above, before] = [above, before].map(|sum| k.unpack64::<U32>(sum));
         k.guarded(stores, |k| {
-            k.st_global_v4::<U32>(cut, [limit.bin, rank, first, last]);
+            k.st_global_v4::<U32>(cut, [limit, rank, first, last]);
             k.st_global_v4::<U32>(cut + 16, [above[0], above[1], before[0], before[1]]);
         });
     }

@@ -4,10 +4,12 @@ use ptx_builder::{AtomOp, Atomic, B64, F32, KernelBuilder, Module, Reg, Target, 
 use tensor_formats::ElementType;
 
 use super::SamplingParams;
-use super::bins::{Bins, Measure, Scan, Tally};
+use super::bins::{Amount, Bins, Found, Scan, Tally, total};
 use super::cut::CUT_WORDS;
 use super::definition::BINS;
-use super::row::{self, History, LANES, RowParams, Rows, SLICE, THREADS, Worth, arrive, of_rank, rank};
+use super::row::{
+    self, History, LANES, RowParams, Rows, SLICE, THREADS, Worth, arrive, logit_of, rank, token_of,
+};
 use crate::support::{counter_param, f32_param, u32_param};
 use crate::{Access, Cost, Kernel, KernelError, LaunchGeometry, Param, emit};
 
@@ -42,6 +44,13 @@ struct Cut {
     last: Reg<U32>,
     above: Reg<U64>,
     before: Reg<U64>,
+}
+
+/// What of the listed tokens runs up to a number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Measure {
+    Count,
+    Sum,
 }
 
 /// Ranks of the tokens of a row that may or may not take part.
@@ -91,18 +100,19 @@ impl SampleDraw {
         let last = Last { thread, params: &params, largest, listed, bins, scan };
         let until = last.exact_cut(k, &cut);
         k.comment("the slice that the draw falls into");
-        bins.clear(k);
-        last.for_listed(k, |k, rank, worth, token| {
+        bins.clear_sums(k);
+        last.for_listed(k, |k, rank, worth| {
             let kept = k.le(rank, until);
             let early = k.le(worth.bin, cut.last);
             let kept = k.and_pred(kept, early);
             k.if_(kept, |k| {
+                let token = token_of(k, rank);
                 let slice = k.shr(token, SLICE.ilog2());
-                bins.add(k, slice, worth.weight);
+                bins.add_weight(k, slice, worth.weight);
             });
         });
         k.barrier();
-        let of_list = bins.of_thread(k);
+        let of_list = bins.sum_of_thread(k);
         let at = k.ptr_index(sums, thread, 8);
         let there = k.lt(thread, self.rows.blocks());
         let sure = k.var::<U64>(0u64);
@@ -110,38 +120,41 @@ impl SampleDraw {
             let sum = k.ld_global::<U64>(at);
             k.set(sure, sum);
         });
-        let sum = k.add(of_list.sum, sure.live());
-        let own = Tally { sum, ..of_list };
+        let own = k.add(of_list, sure.live());
         let running = scan.run(k, own);
         let position = row::word_of_row(k, positions);
         let random = row::random_bits(k, params.seed, position);
-        let drawn = k.mul_hi(running.total.sum, random);
-        let of_row = scan.find(k, &[own], running.before, (Measure::Sum, drawn));
+        let all = running.total(k);
+        let drawn = k.mul_hi(all, random);
+        let before = running.before(k);
+        let Found { bin: slice, sums: [before], .. } =
+            scan.search(k, &[own], before, drawn, |_, before| ([], [before]));
 
         k.comment("the token that it falls on; if nothing weighs anything, no slice has one");
-        let first = row::first_token(k, thread, of_row.bin);
+        let first = row::first_token(k, thread, slice);
         let at = self.rows.logit(k, x, first);
         let logits = self.rows.logits(k, at, first);
-        let own: Vec<Tally> = (0..LANES)
+        let own: Vec<Reg<U64>> = (0..LANES)
             .zip(logits)
             .map(|(lane, logit)| {
                 let worth = Worth::new(k, logit, largest, &params);
-                let token = k.add(first, lane);
+                let token = if lane == 0 { first } else { k.add(first, lane) };
                 let rank = rank(k, logit, token);
                 let kept = k.le(rank, until);
-                let kept = k.and_pred(kept, worth.counts);
+                let counts = worth.counts(k, &params);
+                let kept = k.and_pred(kept, counts);
                 let early = k.le(worth.bin, cut.last);
                 let kept = k.and_pred(kept, early);
                 let weight = k.selp(kept, worth.weight, 0);
-                Tally { count: k.imm::<U32>(0), sum: k.widen(weight) }
+                k.widen(weight)
             })
             .collect();
-        let all = Scan::total_of(k, &own);
-        let running = scan.run(k, all);
-        let rest = k.sub(drawn, of_row.before.sum);
-        let found = scan.find(k, &own, running.before, (Measure::Sum, rest));
-        let chosen = k.mad(of_row.bin, SLICE, found.bin);
-        let none = k.eq(of_row.bin, BINS);
+        let all = total(k, &own);
+        let of_threads = scan.run(k, all).before(k);
+        let rest = k.sub(drawn, before);
+        let found = scan.find(k, &own, of_threads, rest, |_, _| ([], []));
+        let chosen = k.mad(slice, SLICE, found.bin);
+        let none = k.eq(slice, BINS);
         let chosen = k.selp(none, most_likely, chosen);
 
         let stores = k.eq(thread, 0);
@@ -177,26 +190,29 @@ impl SampleDraw {
             let at_limit = k.eq(worth.bin, cut.limit);
             let open = k.or_pred(in_reach, at_limit);
             let open = k.and_pred(open, !sure);
-            let open = k.and_pred(open, worth.counts);
-            let sure = k.and_pred(sure, worth.counts);
+            let counts = worth.counts(k, params);
+            let open = k.and_pred(open, counts);
+            let sure = k.and_pred(sure, counts);
             let weight = k.selp(sure, worth.weight, 0);
             let one = Tally { count: k.selp(open, 1, 0), sum: k.widen(weight) };
-            let token = k.add(first, lane);
+            let token = if lane == 0 { first } else { k.add(first, lane) };
             uncertain.push((open, own.count, rank(k, logit, token)));
             own = own.plus(k, one);
         }
         let running = scan.run(k, own);
+        let all = running.total(k);
         let base = k.shared::<U32>("base", 1);
         let is_first = k.eq(thread, 0);
         let sum = k.ptr_index(sums, slice, 8);
         k.if_(is_first, |k| {
-            k.st_global::<U64>(sum, running.total.sum);
-            let from = k.atom::<U32>(Atomic::GLOBAL, AtomOp::Add, counts, running.total.count);
+            k.st_global::<U64>(sum, all.sum);
+            let from = k.atom::<U32>(Atomic::GLOBAL, AtomOp::Add, counts, all.count);
             k.st_shared::<U32>(base, from);
         });
         k.barrier();
         let base = k.ld_shared::<U32>(base);
-        let base = k.add(base, running.before.count);
+        let before = running.map(|tally| tally.count).before(k);
+        let base = k.add(base, before);
         for (open, place, rank) in uncertain {
             let place = k.add(base, place);
             let at = k.ptr_index(ranks, place, 8);
@@ -216,18 +232,14 @@ impl Cut {
 }
 
 impl Last<'_> {
-    /// Calls `body` in a loop over the thread's share of the list, with rank, worth and token of each.
-    fn for_listed(
-        &self,
-        k: &mut KernelBuilder,
-        body: impl FnOnce(&mut KernelBuilder, Reg<U64>, Worth, Reg<U32>),
-    ) {
+    /// Calls `body` in a loop over the thread's share of the list, with rank and worth of each.
+    fn for_listed(&self, k: &mut KernelBuilder, body: impl FnOnce(&mut KernelBuilder, Reg<U64>, Worth)) {
         k.for_range(self.thread, self.listed.count, THREADS, |k, i| {
             let at = k.ptr_index(self.listed.ranks, i, 8);
             let rank = k.ld_global::<U64>(at);
-            let (logit, token) = of_rank(k, rank);
+            let logit = logit_of(k, rank);
             let worth = Worth::new(k, logit, self.largest, self.params);
-            body(k, rank, worth, token);
+            body(k, rank, worth);
         });
     }
 
@@ -271,7 +283,7 @@ impl Last<'_> {
         let shift = k.var::<U32>(FIRST_DIGIT);
         k.do_while(|k| {
             self.bins.clear(k);
-            self.for_listed(k, |k, rank, worth, _| {
+            self.for_listed(k, |k, rank, worth| {
                 let high = k.add(shift, DIGIT);
                 let high = k.shr(rank, high);
                 let here = k.eq(high, prefix);
@@ -290,22 +302,35 @@ impl Last<'_> {
             });
             k.barrier();
             let own = self.bins.own(k);
-            let all = Scan::total_of(k, &own);
-            let running = self.scan.run(k, all);
-            let found = self.scan.find(k, &own, running.before, (measure, target.live()));
-            let before = match measure {
-                Measure::Count => k.widen(found.before.count),
-                Measure::Sum => found.before.sum,
+            let (digit, count, inside, before, passed) = match measure {
+                Measure::Count => {
+                    let all = total(k, &own);
+                    let running = self.scan.run(k, all).before(k);
+                    let leave =
+                        |i: usize, before: Tally| ([own[i].count, before.count], [own[i].sum, before.sum]);
+                    let found = self.scan.find(k, &own, running, target.live(), leave);
+                    let ([count, passed], [inside, before]) = (found.counts, found.sums);
+                    (found.bin, count, inside, before, k.widen(passed))
+                }
+                Measure::Sum => {
+                    let sums = own.map(|tally| tally.sum);
+                    let all = total(k, &sums);
+                    let running = self.scan.run(k, all).before(k);
+                    let leave = |i: usize, before| ([own[i].count], [sums[i], before]);
+                    let found = self.scan.find(k, &sums, running, target.live(), leave);
+                    let ([count], [inside, before]) = (found.counts, found.sums);
+                    (found.bin, count, inside, before, before)
+                }
             };
-            k.update(target, |k, target| k.sub(target, before));
-            k.update(weight, |k, weight| k.add(weight, found.before.sum));
-            let digit = k.widen(found.bin);
+            k.update(target, |k, target| k.sub(target, passed));
+            k.update(weight, |k, weight| k.add(weight, before));
+            let digit = k.widen(digit);
             k.update(prefix, |k, prefix| {
                 let prefix = k.shl(prefix, DIGIT);
                 k.or(prefix, digit)
             });
-            let several = k.gt(found.inside.count, 1);
-            let one = k.selp(several, 0u64, found.inside.sum);
+            let several = k.gt(count, 1);
+            let one = k.selp(several, 0u64, inside);
             k.update(weight, |k, weight| k.add(weight, one));
             let more = k.ne(shift, 0);
             let goes_on = k.and_pred(several, more);

@@ -68,7 +68,7 @@ impl Rows {
             return k.load_v4_or::<F32>(inside, Space::Global, Load::WEAK, at, none);
         }
         std::array::from_fn(|lane| {
-            let token = k.add(token, lane as u32);
+            let token = if lane == 0 { token } else { k.add(token, lane as u32) };
             let inside = k.lt(token, self.n);
             k.load_or::<F32>(inside, Space::Global, Load::WEAK, at + 4 * lane as i32, none)
         })
@@ -153,9 +153,8 @@ impl RowParams {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Worth {
     pub weight: Reg<U32>,
+    /// Its bin, if it weighs enough to take part.
     pub bin: Reg<U32>,
-    /// Whether it weighs enough to take part. Elsewhere there is no bin.
-    pub counts: Pred,
 }
 
 impl Worth {
@@ -183,8 +182,12 @@ impl Worth {
         let digits = k.not(digits);
         let digits = k.bfe(digits, 26, 5);
         let bin = k.mad(magnitude, 32, digits);
-        let counts = k.ge(weight, params.least);
-        Self { weight, bin, counts }
+        Self { weight, bin }
+    }
+
+    /// Whether it weighs enough to take part.
+    pub fn counts(&self, k: &mut KernelBuilder, params: &RowParams) -> Pred {
+        k.ge(self.weight, params.least)
     }
 }
 
@@ -198,13 +201,18 @@ pub(super) fn rank(k: &mut KernelBuilder, logit: Reg<F32>, token: Reg<U32>) -> R
     k.or(order, token)
 }
 
-/// The logit and the token of a rank.
-pub(super) fn of_rank(k: &mut KernelBuilder, rank: Reg<U64>) -> (Reg<F32>, Reg<U32>) {
+/// The logit of a rank.
+pub(super) fn logit_of(k: &mut KernelBuilder, rank: Reg<U64>) -> Reg<F32> {
     let order = k.shr(rank, TOKEN_BITS);
     let order = k.cvt::<U32>(order);
     let bits = flip(k, order);
+    k.bits_to_f32(bits)
+}
+
+/// The token of a rank.
+pub(super) fn token_of(k: &mut KernelBuilder, rank: Reg<U64>) -> Reg<U32> {
     let low = k.cvt::<U32>(rank);
-    (k.bits_to_f32(bits), k.and(low, (1 << TOKEN_BITS) - 1))
+    k.and(low, (1 << TOKEN_BITS) - 1)
 }
 
 /// The complement of a key from the bits of a number, and back.
@@ -216,18 +224,26 @@ fn flip(k: &mut KernelBuilder, bits: Reg<U32>) -> Reg<U32> {
 
 /// [`random_bits`](super::definition::random_bits).
 pub(super) fn random_bits(k: &mut KernelBuilder, seed: [Reg<U32>; 2], position: Reg<U32>) -> Reg<U64> {
-    let zero = k.imm::<U32>(0);
-    let [mut a, mut b, mut c, mut d] = [position, zero, zero, zero];
+    // Without words that are zero, and without those of the last rounds that no other needs.
+    let [mut a, mut b, mut c, mut d] = [Some(position), None, None, None];
+    let product = |k: &mut KernelBuilder, word: Option<Reg<U32>>, factor| {
+        let product = k.mul_wide(word?, factor);
+        Some(k.unpack64::<U32>(product))
+    };
     for round in 0..10u32 {
-        let keys: [Reg<U32>; 2] = std::array::from_fn(|i| k.add(seed[i], PHILOX_KEYS[i].wrapping_mul(round)));
-        let [ab, cd] = [(a, PHILOX_FACTORS[0]), (c, PHILOX_FACTORS[1])].map(|(x, factor)| {
-            let product = k.mul_wide(x, factor);
-            k.unpack64::<U32>(product)
-        });
-        let [b_keyed, d_keyed] = [k.xor(b, keys[0]), k.xor(d, keys[1])];
-        [a, b, c, d] = [k.xor(cd[1], b_keyed), cd[0], k.xor(ab[1], d_keyed), ab[0]];
+        let mixed =
+            |k: &mut KernelBuilder, i: usize, word: Option<Reg<U32>>, product: Option<[Reg<U32>; 2]>| {
+                let key =
+                    if round == 0 { seed[i] } else { k.add(seed[i], PHILOX_KEYS[i].wrapping_mul(round)) };
+                let words = [word, product.map(|[_, high]| high)].into_iter().flatten();
+                words.fold(key, |mixed, word| k.xor(mixed, word))
+            };
+        let (of_a, of_c) = (product(k, a, PHILOX_FACTORS[0]), product(k, c, PHILOX_FACTORS[1]));
+        a = (round != 8).then(|| mixed(k, 0, b, of_c));
+        c = (round != 9).then(|| mixed(k, 1, d, of_a));
+        [b, d] = [of_c, of_a].map(|product| product.map(|[low, _]| low));
     }
-    k.pack64(a, b).cast::<U64>()
+    k.pack64(a.unwrap_or(position), b.unwrap_or(position)).cast::<U64>()
 }
 
 /// Counts the block, all of whose threads have left what others are to see. Only the last block of its row goes on; it
