@@ -164,12 +164,15 @@ pub(crate) fn cases() -> Vec<Case> {
                 cases.push(shape.case(&shape.data(), "shape"));
             }
             // Every warp has work, and more of it after its first.
-            let long = Sequences { stored, head_dim, group: 6, max_seq: 256, lengths: &[256, 131], ..PLAIN };
-            cases.push(long.case(&long.data(), "long"));
+            for group in [1, 6] {
+                let long = Sequences { stored, head_dim, group, n_kv_heads: 1, max_seq: 256, ..PLAIN };
+                let long = Sequences { lengths: &[256, 131], ..long };
+                cases.push(long.case(&long.data(), "long"));
+            }
         }
         cases.extend(thresholds(stored));
     }
-    cases.push(last_bits());
+    cases.extend([64, 128, 256].map(last_bits));
     let sharp = Sequences { head_dim: 128, max_seq: 700, lengths: &[700, 513], sharpness: 12.0, ..PLAIN };
     cases.push(sharp.case(&sharp.data(), "sharp"));
     let full = Sequences { max_seq: 4096, n_kv_heads: 1, lengths: &[4096], ..PLAIN };
@@ -196,12 +199,13 @@ fn thresholds(stored: Stored) -> Vec<Case> {
         n_kv_heads: 32,
         head_dim: 16,
         max_seq: 2100,
-        lengths: &[1, 64, 1023, 1024, 1025, 1152, 1153, 2047, 2048, 2049, 2100],
+        lengths: &[1, 64, 256, 1023, 1024, 1025, 1152, 1153, 2047, 2048, 2049, 2100],
         ..plain
     };
     // More chunks than are combined at a time.
-    let many = Sequences { group: 1, n_kv_heads: 1, head_dim: 16, max_seq: 1200, ..plain };
-    let many = Sequences { lengths: &[1200, 1030], sharpness: 12.0, ..many };
+    let many = Sequences { group: 1, n_kv_heads: 1, head_dim: 16, max_seq: 2048, ..plain };
+    let many = Sequences { lengths: &[1030, 1090, 1200, 1280, 1400, 1530, 1800, 2048], ..many };
+    let many_sharp = Sequences { sharpness: 12.0, ..many };
     let whole = Sequences { max_seq: 300, lengths: &[1, 64, 65, 300], ..plain };
     let data = whole.data();
     let sharp = Sequences { sharpness: 12.0, ..whole };
@@ -216,6 +220,7 @@ fn thresholds(stored: Stored) -> Vec<Case> {
         chunks.case(&chunks.data(), "chunks"),
         grown.case(&grown.of_one_sequence(), "grown"),
         many.case(&many.data(), "many_chunks"),
+        many_sharp.case(&many_sharp.data(), "many_chunks_sharp"),
         whole.case_of(whole.kernel(&data).unsplit(), &data, "whole"),
         whole.case_of(whole.kernel(&data).unsplit(), &sharp.data(), "sharp"),
     ];
@@ -224,10 +229,9 @@ fn thresholds(stored: Stored) -> Vec<Case> {
 
 /// Products and sums that are exact, and large ones that cancel out: every score is 0, and so is every second feature of
 /// the result. A value whose last bit is wrong spoils that.
-fn last_bits() -> Case {
-    let shape = Sequences { stored: Stored::Bf16, max_seq: 128, lengths: &[128], ..PLAIN };
+fn last_bits(head_dim: usize) -> Case {
+    let shape = Sequences { stored: Stored::Bf16, head_dim, max_seq: 128, lengths: &[128], ..PLAIN };
     let mut data = shape.data();
-    let head_dim = shape.head_dim;
     for (index, q) in data.q.iter_mut().enumerate() {
         *q = [0.0, 1.0, 0.0, -1.0][index % 4];
     }

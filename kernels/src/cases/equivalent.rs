@@ -340,8 +340,20 @@ const ALL: &[Equivalent] = &[
     Equivalent {
         families: &["attention:", "attention_f16", "attention_bf16", "attention_f32"],
         line: "setp.le.u32 %p, %r_chunks, ;",
-        change: "",
+        change: "Compare(Lt)",
         reason: "the only chunk of a row, left as a part and combined with no other, gives the same",
+    },
+    Equivalent {
+        families: &["attention:", "attention_f16", "attention_bf16", "attention_f32"],
+        line: "setp.le.u32 %p, %r_chunks, ;",
+        change: "Literal(3, -1)",
+        reason: "the only chunk of a row, left as a part and combined with no other, gives the same",
+    },
+    Equivalent {
+        families: &["attention_bf16: row", "attention_f32: row"],
+        line: "setp.eq.u32 %p, %r, %r;",
+        change: "Compare(Ne)",
+        reason: "every set of lanes of a warp holds the warp's sums: the others store them as well",
     },
     Equivalent {
         families: &["attention:", "attention_f16", "attention_bf16", "attention_f32"],
