@@ -429,12 +429,6 @@ const ALL: &[Equivalent] = &[
     },
     Equivalent {
         families: &["sample_draw: start"],
-        line: "shfl.sync.up.b32",
-        change: "Literal(4, 1)",
-        reason: "of the sums only the last lane's is used; after the first step the first lane is not on its way",
-    },
-    Equivalent {
-        families: &["sample_draw: start"],
         line: "selp.u64 %rd, %rd, 0, %p;",
         change: "Literal(2, 1)",
         reason: "of the sums only the last lane's is used, and every lane on its way has one below it to add",
