@@ -286,6 +286,12 @@ const ALL: &[Equivalent] = &[
     },
     Equivalent {
         families: PROJECTIONS,
+        line: "setp.eq.u32 %p, %r, 0;",
+        change: "Compare(",
+        reason: "all lanes that share a group hold its scale, all of a warp its sum of squares: any may store it",
+    },
+    Equivalent {
+        families: PROJECTIONS,
         line: "mov.b32 %r, 0;",
         change: "Literal(1, 1)",
         reason: "the place of sums of activations, for weights without an offset, which do not read it",

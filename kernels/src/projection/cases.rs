@@ -121,6 +121,9 @@ pub(crate) fn cases() -> Vec<Case> {
         (278, 1536, 2, 2),
         (540, 768, 3, 2),
         (40, 8960, 2, 1),
+        // So few warps that there is room for another slot.
+        (48, 256, 2, 1),
+        (48, 256, 3, 1),
         // More units than are finished at once.
         (1040, 256, 1, 1),
         (1100, 256, 2, 2),

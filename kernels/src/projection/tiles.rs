@@ -162,8 +162,7 @@ impl<'a> Tiles<'a> {
     /// Emits the block's products: the sums of each item, from `sums` on `[unit, item of the row, row of the unit,
     /// activation row]`, `unit_bytes` from one unit to the next.
     pub(super) fn run(&self, k: &mut KernelBuilder, staged: Staged, (sums, unit_bytes): (Reg<U32>, u32)) {
-        let tiles = k.add(self.units.count, TILE_UNITS - 1);
-        let tiles = k.shr(tiles, TILE_UNITS.ilog2());
+        let tiles = k.shr(self.units.count, TILE_UNITS.ilog2());
         let n_items = k.mul(tiles, self.block_items());
         let (g, t) = (k.shr(self.lane.lane, 2), k.and(self.lane.lane, 3));
         // Lanes of activation rows beyond the batch repeat the last one.
