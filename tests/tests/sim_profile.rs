@@ -1,6 +1,6 @@
 //! A profile of a decoding step on the software driver: what is measured, and that nothing is left of it.
 
-use gpu_driver_sim::Sanitize;
+use gpu_driver_sim::{Sanitize, SimConfig, SimDriver};
 use runtime::cuda::{Profile, ProfileOptions};
 use runtime::decoder::Output;
 use runtime::roofline::{Roof, Roofline};
@@ -72,7 +72,8 @@ fn a_profile_of_nothing_is_refused() {
 #[test]
 fn the_speed_of_memory_is_that_of_a_stream_of_reads() {
     let model = data::model("synthetic/tiny-q4_k_m.gguf");
-    let driver = sim::driver(0, Sanitize::ALL);
+    // An H200, with as many multiprocessors.
+    let driver = SimDriver::new(SimConfig::default()).unwrap();
     sim::on_decoder(&driver, &model, &gpu::options(&model, 1, 8), |decoder| {
         driver.take_launches();
         let rate = decoder.read_rate((3 << 20) + 1, 1).unwrap();
