@@ -2,7 +2,8 @@
 
 use super::{B8, IntoAddr, KernelBuilder, MemTy, ParamRef, Pred, Reg, RegTy, SharedAddr, Val};
 use crate::inst::{
-    Address, Base, Cache, Kind, Ld, LevelOneEviction, LevelTwoPrefetch, MemOrder, Operand, Space, St, Width,
+    Address, Base, Cache, Kind, Ld, LevelOneEviction, LevelTwoPrefetch, MemOrder, Operand, Space, St,
+    StAsync, Width,
 };
 use crate::ty::Ty;
 
@@ -317,6 +318,40 @@ impl KernelBuilder {
     pub fn st_cluster_v2<M: MemTy>(&mut self, addr: impl SharedAddr, values: [impl Val<M::Reg>; 2]) {
         let values = values.map(Val::operand);
         self.store_many::<M, 2>(Space::SharedCluster, Store::WEAK, addr.shared_address(), values);
+    }
+
+    /// As [`st_cluster`](Self::st_cluster), but nobody has to wait for this thread: the barrier object at `object`, in the
+    /// same block, counts the bytes.
+    pub fn st_async<M: MemTy>(
+        &mut self,
+        addr: impl SharedAddr,
+        value: impl Val<M::Reg>,
+        object: impl SharedAddr,
+    ) {
+        self.store_async::<M, 1>(addr, [value.operand()], object);
+    }
+
+    /// As [`st_async`](Self::st_async), two consecutive elements.
+    pub fn st_async_v2<M: MemTy>(
+        &mut self,
+        addr: impl SharedAddr,
+        values: [impl Val<M::Reg>; 2],
+        object: impl SharedAddr,
+    ) {
+        self.store_async::<M, 2>(addr, values.map(Val::operand), object);
+    }
+
+    fn store_async<M: MemTy, const N: usize>(
+        &mut self,
+        addr: impl SharedAddr,
+        values: [Operand; N],
+        object: impl SharedAddr,
+    ) where
+        Count<N>: VectorWidth,
+    {
+        let kind = Kind::StAsync(StAsync { width: <Count<N>>::WIDTH, ty: M::MEM });
+        let [addr, object] = [addr.shared_address(), object.shared_address()].map(Operand::Addr);
+        self.push(kind, [addr].into_iter().chain(values).chain([object]).collect());
     }
 
     /// Stores one element to shared memory with an order.

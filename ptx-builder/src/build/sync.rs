@@ -1,7 +1,7 @@
 //! Barriers, fences, programmatic launch, special registers.
 
-use super::{B32, KernelBuilder, Pred, Reg, U32, U64, Val};
-use crate::inst::{Operand, Scope, SpecialReg};
+use super::{B32, B64, KernelBuilder, Pred, Reg, SharedAddr, U32, U64, Val};
+use crate::inst::{AtomOrder, Kind, Mbarrier, MbarrierOp, Operand, Scope, Space, SpecialReg};
 use crate::ops::Op;
 use crate::ty::Ty;
 
@@ -88,6 +88,42 @@ impl KernelBuilder {
     /// [`Space::SharedCluster`](crate::Space::SharedCluster). Needs sm_90.
     pub fn cluster_address(&mut self, addr: impl Val<U32>, rank: impl Val<U32>) -> Reg<U32> {
         self.regular(Op::MapaShared, Ty::U32, [addr.operand(), rank.operand()])
+    }
+
+    /// Makes a barrier object of `arrivals` arrivals a phase, in 8 bytes of shared memory. Other threads see it after
+    /// whatever orders them after this one; for those of other blocks that begins with
+    /// [`mbarrier_init_fence`](Self::mbarrier_init_fence). Needs sm_80.
+    pub fn mbarrier_init(&mut self, object: impl SharedAddr, arrivals: impl Val<U32>) {
+        let kind = Mbarrier { op: MbarrierOp::Init, space: Space::Shared, order: None, count: false };
+        self.push(Kind::Mbarrier(kind), vec![Operand::Addr(object.shared_address()), arrivals.operand()]);
+    }
+
+    /// What this thread made by [`mbarrier_init`](Self::mbarrier_init) is seen in the cluster by those who wait for its
+    /// arrival at a barrier, even a relaxed one. Needs sm_90.
+    pub fn mbarrier_init_fence(&mut self) {
+        self.effect(Op::FenceMbarrierInit, []);
+    }
+
+    /// Arrives at a barrier object of this block once, and makes its phase wait for `bytes` more. Needs sm_90.
+    pub fn mbarrier_arrive_expect(&mut self, object: impl SharedAddr, bytes: impl Val<U32>) {
+        let op = MbarrierOp::ArriveExpectTx;
+        let kind = Mbarrier { op, space: Space::Shared, order: None, count: false };
+        let state = self.fresh::<B64>().operand();
+        let operands = vec![state, Operand::Addr(object.shared_address()), bytes.operand()];
+        self.push(Kind::Mbarrier(kind), operands);
+    }
+
+    /// Waits until the phase of that parity (0 for the first) of a barrier object of this block is complete; sees what
+    /// its bytes and arrivals from the cluster brought. Needs sm_90.
+    pub fn mbarrier_wait(&mut self, object: impl SharedAddr, parity: impl Val<U32>) {
+        let order = Some((AtomOrder::Acquire, Scope::Cluster));
+        let kind = Mbarrier { op: MbarrierOp::TryWaitParity, space: Space::Shared, order, count: false };
+        let (object, parity) = (Operand::Addr(object.shared_address()), parity.operand());
+        self.do_while(|k| {
+            let complete = k.fresh_pred();
+            k.push(Kind::Mbarrier(kind), vec![Operand::Reg(complete.id), object, parity]);
+            !complete
+        });
     }
 
     /// Waits for the grids that this one depends on by programmatic edges. Needs sm_90.

@@ -19,6 +19,7 @@ mod select;
 mod signature;
 mod space;
 mod special;
+mod store_async;
 mod warp;
 mod words;
 
@@ -36,6 +37,7 @@ pub use select::{Set, Slct};
 pub use signature::{Arg, Form, Role, Signature, What};
 pub use space::{Cache, LevelOneEviction, LevelTwoPrefetch, MemOrder, Scope, Space, Width};
 pub use special::SpecialReg;
+pub use store_async::StAsync;
 pub use warp::ShflMode;
 pub(crate) use words::{Shape, Words, named};
 
@@ -89,6 +91,8 @@ pub enum Kind {
     Ld(Ld),
     /// Store.
     St(St),
+    /// `st.async`.
+    StAsync(StAsync),
     /// Atomic read-modify-write that returns the old value.
     Atom(Atom),
     /// Atomic read-modify-write without a result.
@@ -228,6 +232,7 @@ impl Kind {
             Self::Cvt(_) => Op::Cvt,
             Self::Ld(_) => Op::Ld,
             Self::St(_) => Op::St,
+            Self::StAsync(_) => Op::StAsync,
             Self::Atom(_) => Op::Atom,
             Self::Red(_) => Op::Red,
             Self::Shfl(_) => Op::Shfl,
@@ -259,6 +264,7 @@ impl Kind {
             Self::Cvt(cvt) => cvt.signature(),
             Self::Ld(ld) => ld.signature(),
             Self::St(st) => st.signature(),
+            Self::StAsync(st) => st.signature(),
             Self::Atom(atom) => atom.signature(),
             Self::Red(red) => red.signature(),
             Self::Shfl(_) => warp::shfl_signature(),
@@ -294,6 +300,7 @@ impl Kind {
             Self::Cvt(cvt) => cvt.requires(),
             Self::Ld(ld) => ld.requires(),
             Self::St(st) => st.requires(),
+            Self::StAsync(_) => StAsync::requires(),
             Self::Atom(atom) => atom.requires(),
             Self::Red(red) => red.requires(),
             Self::Shfl(_) => Requires::new(6, 0, 50),
@@ -326,6 +333,7 @@ impl Kind {
             Self::Shfl(_) | Self::MatchAll(_) | Self::Mma(_) | Self::Elect => Effects::EXCHANGE,
             Self::Mbarrier(mbarrier) => mbarrier.effects(),
             Self::BulkCopy(_) => Effects { communicates: true, ..Effects::COPY },
+            Self::StAsync(_) => Effects { communicates: true, ..Effects::WRITE },
             Self::LdMatrix(_) => Effects { reads: true, ..Effects::EXCHANGE },
             Self::StMatrix(_) => Effects { writes: true, ..Effects::SYNC },
             Self::Bra { .. } | Self::BrxIdx { .. } => Effects::END,
@@ -348,6 +356,7 @@ impl Kind {
             Self::Cvt(cvt) => cvt.problems(report),
             Self::Ld(ld) => ld.problems(report),
             Self::St(st) => st.problems(report),
+            Self::StAsync(st) => st.problems(report),
             Self::Atom(atom) => atom.problems(report),
             Self::Red(red) => red.problems(report),
             Self::MatchAll(ty) => warp::match_all_problems(*ty, report),
@@ -380,6 +389,7 @@ impl Kind {
             "createpolicy" => Some(CreatePolicy::parse(&mut words).map(Self::CreatePolicy)),
             "cvt" => Some(Cvt::parse(&mut words).map(Self::Cvt)),
             "ld" | "ldu" => Some(Ld::parse(&mut words).map(Self::Ld)),
+            "st" if words.eat("async") => Some(StAsync::parse(&mut words).map(Self::StAsync)),
             "st" => Some(St::parse(&mut words).map(Self::St)),
             "atom" => Some(Atom::parse(&mut words).map(Self::Atom)),
             "red" => Some(Red::parse(&mut words).map(Self::Red)),
@@ -420,6 +430,7 @@ impl fmt::Display for Kind {
             Self::Cvt(cvt) => fmt::Display::fmt(cvt, f),
             Self::Ld(ld) => fmt::Display::fmt(ld, f),
             Self::St(st) => fmt::Display::fmt(st, f),
+            Self::StAsync(st) => fmt::Display::fmt(st, f),
             Self::Atom(atom) => fmt::Display::fmt(atom, f),
             Self::Red(red) => fmt::Display::fmt(red, f),
             Self::Shfl(mode) => write!(f, "shfl.sync.{}.b32", mode.name()),

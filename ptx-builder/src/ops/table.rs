@@ -365,6 +365,8 @@ irregular {
     Atom "atom";
     /// `red`.
     Red "red";
+    /// `st.async`.
+    StAsync "st.async";
     /// `shfl.sync`.
     Shfl "shfl";
     /// `match.all.sync`.

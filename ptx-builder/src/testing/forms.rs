@@ -4,7 +4,8 @@ use crate::ids::{CallParamId, FuncId, PrototypeId, TargetsId};
 use crate::inst::{
     Atom, AtomOp, AtomOrder, BulkCompletion, BulkCopy, Cache, Call, Callee, Cmp, Combine, CreatePolicy, Cvt,
     CvtRound, Kind, Ld, LevelOneEviction, LevelTwoEviction, LevelTwoPrefetch, MatrixMove, Mbarrier,
-    MbarrierOp, MemOrder, MmaShape, Red, Regular, Scope, Set, Setp, ShflMode, Slct, Space, St, Width,
+    MbarrierOp, MemOrder, MmaShape, Red, Regular, Scope, Set, Setp, ShflMode, Slct, Space, St, StAsync,
+    Width,
 };
 use crate::ops::{Mod, Mods, Op, Rounding};
 use crate::ty::Ty;
@@ -23,6 +24,7 @@ pub fn forms(op: Op) -> Vec<Kind> {
         Op::CreatePolicy => policy_forms(),
         Op::Ld => ld_forms(),
         Op::St => st_forms(),
+        Op::StAsync => st_async_forms(),
         Op::Atom => {
             atomic_forms(|space, order, scope, op, ty| Kind::Atom(Atom { space, order, scope, op, ty }))
         }
@@ -188,6 +190,11 @@ fn st_forms() -> Vec<Kind> {
         }
     }
     kinds.into_iter().map(Kind::St).collect()
+}
+
+fn st_async_forms() -> Vec<Kind> {
+    let forms = WIDTHS.into_iter().flat_map(|width| Ty::ALL.iter().map(move |&ty| StAsync { width, ty }));
+    forms.map(Kind::StAsync).collect()
 }
 
 fn atomic_forms(make: fn(Space, Option<AtomOrder>, Option<Scope>, AtomOp, Ty) -> Kind) -> Vec<Kind> {

@@ -69,6 +69,9 @@ fn accessed_bytes(inst: &Inst, i: usize) -> Option<u32> {
     match &inst.kind {
         Kind::Ld(ld) => Some(ld.bytes()),
         Kind::St(st) => Some(st.bytes()),
+        // The address is the first operand, the barrier object the last.
+        Kind::StAsync(st) if i == 0 => Some(st.bytes()),
+        Kind::StAsync(_) => Some(8),
         Kind::Atom(atom) => Some(atom.ty.bytes()),
         Kind::Red(red) => Some(red.ty.bytes()),
         Kind::Mbarrier(_) => Some(8),

@@ -233,3 +233,81 @@ fn elected_lanes() {
     let out = Setup::default().clean(ptx_builder::parse(text).unwrap(), 32);
     assert_eq!((out[0], out[1]), (5, 0));
 }
+
+/// Two blocks send each other their numbers, and write what they got.
+const SENT: &str = "
+.version 8.1
+.target sm_90
+.address_size 64
+.visible .entry k(.param .u64 out)
+.reqntid 32, 1, 1
+{
+    .shared .align 16 .b8 tile[256];
+    .shared .align 8 .b64 bar;
+    .reg .b64 %out; .reg .b64 %at; .reg .b64 %s; .reg .b32 %t; .reg .b32 %rank; .reg .b32 %other; .reg .b32 %own;
+    .reg .b32 %to; .reg .b32 %bar; .reg .b32 %tobar; .reg .b32 %v; .reg .b32 %w; .reg .pred %p;
+    ld.param.u64 %out, [out];
+    mov.u32 %t, %tid.x;
+    mov.u32 %rank, %cluster_ctarank;
+    xor.b32 %other, %rank, 1;
+    mov.u32 %bar, bar;
+    mov.u32 %own, tile;
+    mad.lo.u32 %own, %t, 8, %own;
+    setp.ne.u32 %p, %t, 0;
+    @%p bra made;
+    mbarrier.init.shared.b64 [%bar], 1;
+    FENCE
+made:
+    barrier.cluster.arrive.relaxed.aligned;
+    barrier.cluster.wait.acquire.aligned;
+    mapa.shared::cluster.u32 %to, %own, %other;
+    mapa.shared::cluster.u32 %tobar, %bar, TARGET;
+    mad.lo.u32 %v, %rank, 100, %t;
+    add.u32 %w, %v, 1000;
+    st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.v2.u32 [%to], {%v, %w}, [%tobar];
+    @%p bra wait;
+    mbarrier.arrive.expect_tx.shared.b64 %s, [%bar], 256;
+wait:
+    WAIT
+    ld.shared.v2.u32 {%v, %w}, [%own];
+    mad.lo.u32 %t, %rank, 32, %t;
+    mad.wide.u32 %at, %t, 8, %out;
+    st.global.v2.u32 [%at], {%v, %w};
+    ret;
+}";
+
+const FENCED: &str = "fence.mbarrier_init.release.cluster;";
+const WAITED: &str = "mbarrier.try_wait.parity.acquire.cluster.shared.b64 %p, [%bar], 0;\n    @!%p bra wait;";
+
+fn sent(fence: &str, target: &str, wait: &str) -> Module {
+    let text = SENT.replace("FENCE", fence).replace("TARGET", target).replace("WAIT", wait);
+    ptx_builder::parse(&text).unwrap_or_else(|e| panic!("{e}"))
+}
+
+fn two_blocks() -> Setup {
+    Setup { grid: 2, cluster: 2, ..Setup::default() }
+}
+
+#[test]
+fn what_is_sent_has_come_when_its_bytes_have() {
+    let out = two_blocks().clean(sent(FENCED, "%other", WAITED), 128);
+    let expected: Vec<u32> =
+        [100, 0].iter().flat_map(|from| (0..32).flat_map(move |t| [from + t, from + t + 1000])).collect();
+    assert_eq!(out, expected);
+}
+
+#[test]
+fn what_is_sent_and_not_waited_for_is_found() {
+    let (report, _) = two_blocks().report(sent(FENCED, "%other", ""), 128);
+    assert!(report.all().any(|f| matches!(f.kind, FindingKind::SharedRace | FindingKind::Uninitialised)));
+}
+
+#[test]
+fn an_object_that_nobody_was_told_of_is_found() {
+    two_blocks().finds(sent("", "%other", WAITED), FindingKind::SharedRace);
+}
+
+#[test]
+fn what_is_sent_and_its_object_are_in_one_block() {
+    two_blocks().finds(sent(FENCED, "%rank", WAITED), FindingKind::InvalidUse);
+}

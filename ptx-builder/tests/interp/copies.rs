@@ -83,3 +83,45 @@ fn what_is_not_read_is_zero() {
     let expected: Vec<u32> = (0..32).map(|t| if t < 4 { 8 * t + 1 } else { 0 }).collect();
     assert_eq!(out[32..], expected);
 }
+
+/// What an H200 reads for `cp.async.cg` of 16 bytes a lane, by rows of a multiple of 32 bytes: the counter of sectors that
+/// come from the L2.
+#[test]
+fn a_sector_is_read_for_each_sector_that_it_comes_to() {
+    // Bytes of a row, from one row to the next in shared memory, what pieces are exchanged with, sectors.
+    let measured = [
+        (128, 144, 0, 24),
+        (128, 160, 0, 16),
+        (128, 128, 0, 16),
+        (128, 128, 7, 16),
+        (128, 128, 1, 16),
+        (64, 240, 0, 24),
+        (64, 64, 3, 16),
+        (32, 32, 0, 16),
+        (32, 48, 0, 24),
+    ];
+    for (row_bytes, stride, exchange, sectors) in measured {
+        let m = module(|k, out| {
+            let tile = k.shared_aligned::<U32>("tile", 2048, 128);
+            let t = k.tid_x();
+            let pieces: u32 = row_bytes / 16;
+            let (row, piece) = (k.shr(t, pieces.ilog2()), k.and(t, pieces - 1));
+            let exchanged = k.and(row, exchange);
+            let place = k.xor(piece, exchanged);
+            let base = k.shared_base(tile);
+            let to = k.mad(row, stride, base);
+            let to = k.mad(place, 16, to);
+            // Rows lie far apart.
+            let from = k.ptr_index(out, row, 2 * row_bytes);
+            let from = k.ptr_index(from, piece, 16);
+            k.cp_async_cg(to, from);
+            k.cp_async_wait_all();
+        });
+        let mut setup = Setup::default();
+        setup.options.metrics = true;
+        let (report, _) = setup.report(m, 2048);
+        let metrics = report.metrics.expect("metrics were asked for");
+        let read: u64 = metrics.allocations.iter().map(|allocation| allocation.sectors_read).sum();
+        assert_eq!(read, sectors, "rows of {row_bytes} bytes, {stride} apart, exchanged with {exchange}");
+    }
+}

@@ -76,8 +76,11 @@ impl Warp {
         }
         self.cluster_arrived |= active;
         let barrier = &mut *env.cluster;
-        if !relaxed {
-            env.memory.release(self.index, object(barrier.phase));
+        let object = object(barrier.phase);
+        if relaxed {
+            env.memory.release_relaxed(self.index, object);
+        } else {
+            env.memory.release(self.index, object);
         }
         for lane in super::lanes(active) {
             self.cluster_phase[lane] = barrier.phase;

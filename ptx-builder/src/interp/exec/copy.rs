@@ -117,6 +117,9 @@ impl Env<'_, '_> {
         if whole != 0 {
             let read = access(copy.from.space, copy.bytes);
             self.memory.load(site, &read, whole, &from, &mut data)?;
+            if copy.bypasses {
+                self.memory.count_split_sectors(site, whole, &from, &to);
+            }
         }
         for lane in super::lanes(mask & !whole) {
             if valid(lane) > bytes {

@@ -9,8 +9,8 @@ use super::run::POLLS;
 use super::transfer::{addresses, read_lane, write_lane};
 use crate::inst::{MbarrierOp, Scope, Space};
 use crate::interp::finding::{Fault, FindingKind};
-use crate::interp::memory::{Access, Order, SHARED_WINDOW, Site, Strength, Values};
-use crate::interp::program::{CopyArrive, MbarrierStep, Pointer};
+use crate::interp::memory::{Access, Order, RANK_SHIFT, SHARED_WINDOW, Site, Strength, Values};
+use crate::interp::program::{CopyArrive, MbarrierStep, Pointer, StoreAsync};
 use crate::interp::regs::{Args, LANES, Regs};
 
 /// The most arrivals that a phase can expect.
@@ -240,6 +240,32 @@ impl Env<'_, '_> {
         self.memory.release(at.0, object(self.within(space, address)));
         let bytes = bytes.cast_signed();
         self.update(at, space, address, &mut |o| Ok(o.transfer(-bytes)?.settle()))?;
+        Ok(())
+    }
+
+    /// `st.async`: the store, then its bytes for the barrier object. They have come when the instruction has executed, which
+    /// is one of the times that hardware may choose.
+    pub(super) fn store_async(
+        &mut self,
+        warp: u32,
+        pc: u32,
+        regs: &mut Regs,
+        step: &StoreAsync,
+        active: u32,
+    ) -> Result<(), Fault> {
+        let (mut to, mut barrier) = ([0; LANES], [0; LANES]);
+        addresses(regs, &step.store.pointer, &mut to);
+        addresses(regs, &step.barrier, &mut barrier);
+        let block = |address: u64| object(address) >> RANK_SHIFT;
+        if let Some(lane) = super::lanes(active).find(|&lane| block(to[lane]) != block(barrier[lane])) {
+            let detail = "the barrier object is not in the block that is stored to".to_owned();
+            return Err(self.fault(FindingKind::InvalidUse, warp, pc, 1 << lane, detail));
+        }
+        self.store(warp, pc, regs, &step.store, active)?;
+        for lane in super::lanes(active) {
+            let bytes = u64::from(step.store.bytes());
+            self.complete((warp, pc, lane), step.barrier.space, barrier[lane], bytes)?;
+        }
         Ok(())
     }
 

@@ -291,6 +291,10 @@ impl Warp {
                 env.copy_arrive(self.index, pc, regs, arrive, active, &mut self.copies)?;
                 Ok(Next::Advance)
             }
+            Action::StoreAsync(store) => {
+                env.store_async(self.index, pc, &mut self.frames[frame].regs, store, active)?;
+                Ok(Next::Advance)
+            }
             Action::Bulk(bulk) => {
                 env.bulk(self.index, pc, &self.frames[frame].regs, bulk, active)?;
                 Ok(Next::Advance)

@@ -211,6 +211,36 @@ impl<'a> ClusterMemory<'a> {
         }
     }
 
+    /// What a copy to shared memory past the L1 cache reads more than once: a sector for each sector that its bytes come
+    /// to, as an H200 counts them.
+    pub(in crate::interp) fn count_split_sectors(
+        &mut self,
+        at: Site,
+        mask: u32,
+        from: &[u64; LANES],
+        to: &[u64; LANES],
+    ) {
+        if self.counters.is_none() {
+            return;
+        }
+        let mut pairs: Vec<(u64, u64)> = Vec::with_capacity(LANES);
+        for lane in lanes(mask) {
+            let pair = (from[lane] / SECTOR_BYTES, to[lane] / SECTOR_BYTES);
+            if pairs.contains(&pair) {
+                continue;
+            }
+            let again = pairs.iter().any(|(sector, _)| *sector == pair.0);
+            pairs.push(pair);
+            let Some((index, _)) = self.locate(from[lane], 1) else { continue };
+            let (base, size) = (self.region(index).base(), self.region(index).bytes());
+            if again && let Some(counters) = self.counters.as_mut() {
+                counters.allocation(base, size).sectors_read += 1;
+                let traffic = Traffic { sectors: 1, ..Traffic::default() };
+                counters.add(at.pc, Space::Global, Direction::Load, traffic);
+            }
+        }
+    }
+
     pub(super) fn count_global(
         &mut self,
         at: Site,

@@ -293,6 +293,13 @@ impl<'a> ClusterMemory<'a> {
         }
     }
 
+    /// [`Self::release`] of what the warp did before its last fence.
+    pub(in crate::interp) fn release_relaxed(&mut self, warp: u32, object: u64) {
+        if self.launch.tracks_order() {
+            self.clocks.release_object_relaxed(warp, object);
+        }
+    }
+
     /// The other side of [`Self::release`].
     pub(in crate::interp) fn acquire(&mut self, warp: u32, object: u64) {
         if self.launch.tracks_order() {

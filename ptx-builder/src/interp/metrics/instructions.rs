@@ -74,7 +74,7 @@ impl InstClass {
             Kind::Setp(_) | Kind::Set(_) | Kind::Slct(_) => Self::Predicate,
             Kind::Cvt(_) => Self::Convert,
             Kind::Ld(_) => Self::Load,
-            Kind::St(_) => Self::Store,
+            Kind::St(_) | Kind::StAsync(_) => Self::Store,
             Kind::Atom(_) | Kind::Red(_) => Self::Atomic,
             Kind::Shfl(_) | Kind::MatchAll(_) | Kind::Elect => Self::Warp,
             Kind::Mbarrier(_) => Self::Sync,

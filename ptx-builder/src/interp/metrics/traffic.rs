@@ -40,7 +40,8 @@ pub struct Traffic {
     pub lanes: u64,
     /// Bytes that lanes asked for, each as often as a lane did.
     pub bytes: u64,
-    /// Sectors of 32 bytes that requests touched, each once for a request. Global memory.
+    /// Sectors of 32 bytes that requests touched, each once for a request; of a copy to shared memory past the L1 cache
+    /// (`cp.async.cg`) once for each sector there that its bytes come to. Global memory.
     pub sectors: u64,
     /// The fewest sectors that could hold the different bytes of each request. Global memory.
     pub ideal_sectors: u64,
@@ -114,7 +115,7 @@ pub struct AllocationTraffic {
     pub bytes_read: u64,
     /// Different bytes that were read.
     pub distinct_read: u64,
-    /// Sectors that were read, each once for a request.
+    /// Sectors that were read, as [`Traffic::sectors`] counts them.
     pub sectors_read: u64,
     /// Bytes that were written, each once for a request. Atomic operations read and write.
     pub bytes_written: u64,

@@ -3,12 +3,12 @@
 use super::layout::{Layout, Source, file_of};
 use super::step::{
     Action, AtomicStep, BarrierKind, BarrierStep, BulkStep, CallStep, CopyArrive, CopyAsync, Element,
-    Exchange, MatrixStep, MbarrierStep, ParamRange, Pointer, Reduce, Step, StepGuard, Transfer,
+    Exchange, MatrixStep, MbarrierStep, ParamRange, Pointer, Reduce, Step, StepGuard, StoreAsync, Transfer,
 };
 use crate::ids::RegClass;
 use crate::inst::{
     Address, Atom, AtomOrder, Base, BulkCompletion, BulkCopy, Call, Callee, Guard, Inst, Kind, MatrixMove,
-    Mbarrier, MbarrierOp, Operand, Red, Regular, Scope, Space, What,
+    Mbarrier, MbarrierOp, MemOrder, Operand, Red, Regular, Scope, Space, What,
 };
 use crate::interp::alu::{self, Place};
 use crate::interp::memory::{LOCAL_WINDOW, SHARED_WINDOW};
@@ -78,6 +78,15 @@ impl Lowering<'_> {
                 let transfer = Transfer { pointer, order: st.order, nc: false, ty: st.ty, elements };
                 let transfer = Box::new(transfer);
                 Ok(if param { Action::StoreParam(transfer) } else { Action::Store(transfer) })
+            }
+            Kind::StAsync(st) => {
+                let barrier = 1 + usize::from(st.width.count());
+                let (space, order) = (Space::SharedCluster, MemOrder::Weak);
+                let pointer = self.pointer(operands.first(), space)?;
+                let elements = self.elements(operands, 1, barrier, st.ty)?;
+                let store = Transfer { pointer, order, nc: false, ty: st.ty, elements };
+                let barrier = self.pointer(operands.get(barrier), space)?;
+                Ok(Action::StoreAsync(Box::new(StoreAsync { store, barrier })))
             }
             Kind::Atom(atom) => self.atom(atom, operands),
             Kind::Red(red) => self.red(red, operands),
@@ -174,7 +183,8 @@ impl Lowering<'_> {
                 some => Some(this.element(some, Ty::U32)?.slot),
             };
             let bytes = u8::try_from(*bytes).unwrap_or(16);
-            Ok(Action::CopyAsync(Box::new(CopyAsync { to, from, bytes, valid })))
+            let bypasses = matches!(inst.op(), Op::CpAsyncCg | Op::CpAsyncCgL2);
+            Ok(Action::CopyAsync(Box::new(CopyAsync { to, from, bytes, valid, bypasses })))
         };
         match regular.op {
             Op::Ret => Ok(Action::Return),

@@ -93,6 +93,7 @@ pub(in crate::interp) enum Action {
     /// `cp.async.mbarrier.arrive`.
     CopyArrive(Box<CopyArrive>),
     Bulk(Box<BulkStep>),
+    StoreAsync(Box<StoreAsync>),
 }
 
 /// Where memory is: a register and an offset.
@@ -212,6 +213,8 @@ pub(in crate::interp) struct CopyAsync {
     pub(in crate::interp) bytes: u8,
     /// The register with the number of bytes to read; the rest is zero.
     pub(in crate::interp) valid: Option<u32>,
+    /// `.cg`: past the L1 cache.
+    pub(in crate::interp) bypasses: bool,
 }
 
 /// `ldmatrix` and `stmatrix`.
@@ -254,6 +257,13 @@ pub(in crate::interp) struct BulkStep {
     pub(in crate::interp) barrier: Option<Pointer>,
     /// The row with the mask of blocks.
     pub(in crate::interp) multicast: Option<u32>,
+}
+
+/// `st.async`.
+#[derive(Debug)]
+pub(in crate::interp) struct StoreAsync {
+    pub(in crate::interp) store: Transfer,
+    pub(in crate::interp) barrier: Pointer,
 }
 
 /// `call`.

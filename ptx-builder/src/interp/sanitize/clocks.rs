@@ -358,6 +358,13 @@ impl Clocks {
         }
     }
 
+    /// The same for what was known at the last fence.
+    pub(in crate::interp) fn release_object_relaxed(&mut self, warp: u32, object: u64) {
+        if let Some(known) = self.tell(warp, false, false) {
+            self.publish(object, &known);
+        }
+    }
+
     pub(in crate::interp) fn acquire_object(&mut self, warp: u32, object: u64) {
         if let Some(known) = self.published(object) {
             self.hear(warp, known, true);
