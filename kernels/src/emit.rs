@@ -92,6 +92,11 @@ pub(crate) fn flat_index(k: &mut KernelBuilder, items: u64, threads: u32) -> Reg
     index
 }
 
+/// `index / divisor`, as a shift where it is one: ptxas does not see that inside of loops.
+pub(crate) fn quotient(k: &mut KernelBuilder, index: Reg<U32>, divisor: u32) -> Reg<U32> {
+    if divisor.is_power_of_two() { k.shr(index, divisor.ilog2()) } else { k.div(index, divisor) }
+}
+
 /// Quotient and remainder of `index`, which is below `items`, by `divisor`.
 pub(crate) fn split(
     k: &mut KernelBuilder,

@@ -7,6 +7,9 @@ use crate::{Access, Kernel, KernelError, LaunchGeometry, Param};
 /// Threads of a warp.
 pub(crate) const WARP: u32 = 32;
 
+/// Its lanes, as a mask.
+pub(crate) const ALL_LANES: u32 = !0;
+
 /// The largest extent a parameter may have. Byte offsets are 64-bit in PTX; this keeps their sums from wrapping.
 const MAX_BYTES: u64 = 1 << 48;
 

@@ -1,7 +1,8 @@
 //! The recorded register budgets of the catalogue: `kernels/register-budgets.tsv`.
 //!
-//! One line a kernel: its name, a tab, and the most registers that ptxas may give a thread on any target. Spills
-//! have no budget: they are never accepted.
+//! One line a kernel: its name, a tab, and the most registers that ptxas may give a thread on any target. A kernel that
+//! spills has a third column, the most bytes of it, stores and loads together: what is stored once before a loop and loaded
+//! once in it may cost less than what would keep it in registers. Blessing does not add that column.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,9 +11,17 @@ use std::path::PathBuf;
 use crate::error::{Error, Result};
 use crate::tools::workspace_root;
 
-/// Registers a thread may use, by kernel name.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Budgets(pub BTreeMap<String, u32>);
+/// What a thread may use, by kernel name.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Budgets(pub BTreeMap<String, Budget>);
+
+/// What a thread may use.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Budget {
+    pub registers: u32,
+    /// Bytes, stored and loaded.
+    pub spills: u32,
+}
 
 fn path() -> PathBuf {
     workspace_root().join("kernels/register-budgets.tsv")
@@ -24,19 +33,30 @@ impl Budgets {
     }
 
     pub fn save(&self) -> Result<()> {
-        let text: String = self.0.iter().map(|(name, registers)| format!("{name}\t{registers}\n")).collect();
+        let line = |(name, budget): (&String, &Budget)| match budget {
+            Budget { registers, spills: 0 } => format!("{name}\t{registers}\n"),
+            Budget { registers, spills } => format!("{name}\t{registers}\t{spills}\n"),
+        };
+        let text: String = self.0.iter().map(line).collect();
         fs::write(path(), text).map_err(Error::io(path()))
     }
 
     fn parse(text: &str) -> Result<Self> {
         let mut budgets = BTreeMap::new();
         for (number, line) in text.lines().enumerate() {
-            let entry = line.split_once('\t').and_then(|(name, n)| Some((name.to_owned(), n.parse().ok()?)));
-            let Some((name, registers)) = entry else {
-                let place = format!("{}:{}", path().display(), number + 1);
-                return Err(Error::Message(format!("{place}: not `name<TAB>registers`: {line:?}")));
+            let mut columns = line.split('\t');
+            let name = columns.next().unwrap_or_default();
+            let numbers: Vec<Option<u32>> = columns.map(|number| number.parse().ok()).collect();
+            let budget = match *numbers {
+                [Some(registers)] => Budget { registers, spills: 0 },
+                [Some(registers), Some(spills)] => Budget { registers, spills },
+                _ => {
+                    let place = format!("{}:{}", path().display(), number + 1);
+                    let form = "`name<TAB>registers` or `name<TAB>registers<TAB>spills`";
+                    return Err(Error::Message(format!("{place}: not {form}: {line:?}")));
+                }
             };
-            budgets.insert(name, registers);
+            budgets.insert(name.to_owned(), budget);
         }
         Ok(Budgets(budgets))
     }
@@ -50,6 +70,11 @@ mod tests {
     fn a_damaged_line_is_an_error_that_names_it() {
         let error = Budgets::parse("a\t10\nb 12\n").unwrap_err().to_string();
         assert!(error.contains(":2: ") && error.contains("b 12"), "{error}");
-        assert_eq!(Budgets::parse("a\t10\n").unwrap().0["a"], 10);
+        for damaged in ["a\t10\t-1", "a\t10\t1\t2", "a\t", "a"] {
+            assert!(Budgets::parse(damaged).is_err(), "{damaged:?}");
+        }
+        let budgets = Budgets::parse("a\t10\nb\t12\t8\n").unwrap();
+        assert_eq!(budgets.0["a"], Budget { registers: 10, spills: 0 });
+        assert_eq!(budgets.0["b"], Budget { registers: 12, spills: 8 });
     }
 }

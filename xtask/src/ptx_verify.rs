@@ -9,7 +9,7 @@ use kernels::{Kernel, KernelError};
 use ptx_builder::Target;
 use rayon::prelude::*;
 
-use crate::budgets::Budgets;
+use crate::budgets::{Budget, Budgets};
 use crate::error::{Error, Result};
 use crate::tools;
 
@@ -44,31 +44,36 @@ pub fn run(args: &Args) -> Result<()> {
     let results: Vec<Assembled> =
         catalogue.par_iter().map(|kernel| assemble_all(&ptxas, folder.path(), kernel.as_ref())).collect();
 
-    let mut budgets = if args.bless && args.filter.is_none() { Budgets::default() } else { Budgets::load()? };
+    let known = Budgets::load()?;
+    let mut budgets = if args.bless && args.filter.is_none() { Budgets::default() } else { known.clone() };
     let mut problems = Vec::new();
     let mut assembled = 0;
-    for Assembled { name, most_registers, count, failures } in results {
+    for Assembled { name, most, count, failures } in results {
         assembled += count;
         problems.extend(failures);
+        let budget = known.0.get(&name).copied();
+        let spills = budget.unwrap_or_default().spills;
+        if most.spills > spills {
+            problems.push(format!("{name}: {} bytes of spills, {spills} are accepted", most.spills));
+        }
         if args.bless {
-            budgets.0.insert(name, most_registers);
+            budgets.0.insert(name, Budget { registers: most.registers, spills: most.spills.min(spills) });
             continue;
         }
-        match budgets.0.get(&name) {
+        match budget {
             None => problems.push(format!("{name}: no budget recorded")),
-            Some(&budget) if most_registers > budget => {
-                problems.push(format!("{name}: {most_registers} registers, the budget is {budget}"));
-            }
+            Some(budget) if most.registers > budget.registers => problems
+                .push(format!("{name}: {} registers, the budget is {}", most.registers, budget.registers)),
             Some(_) => {}
         }
     }
     if args.filter.is_none() {
-        let known: std::collections::BTreeSet<_> = catalogue.iter().map(|kernel| kernel.name()).collect();
+        let names: std::collections::BTreeSet<_> = catalogue.iter().map(|kernel| kernel.name()).collect();
         problems.extend(
             budgets
                 .0
                 .keys()
-                .filter(|name| !known.contains(*name))
+                .filter(|name| !names.contains(*name))
                 .map(|name| format!("{name}: budget without kernel")),
         );
     }
@@ -87,7 +92,10 @@ pub fn run(args: &Args) -> Result<()> {
             target,
         )?;
     }
-    println!("{} kernels, {assembled} assemblies, no spills, within the register budgets", catalogue.len());
+    println!(
+        "{} kernels, {assembled} assemblies, within the budgets of registers and spills",
+        catalogue.len()
+    );
     Ok(())
 }
 
@@ -97,7 +105,8 @@ fn selected(catalogue: Vec<Box<dyn Kernel>>, filter: Option<&str>) -> Vec<Box<dy
 
 struct Assembled {
     name: String,
-    most_registers: u32,
+    /// On any target.
+    most: Budget,
     count: usize,
     failures: Vec<String>,
 }
@@ -105,18 +114,21 @@ struct Assembled {
 /// Assembles a kernel for every target that can run it.
 fn assemble_all(ptxas: &Path, folder: &Path, kernel: &dyn Kernel) -> Assembled {
     let name = kernel.name();
-    let mut assembled = Assembled { name: name.clone(), most_registers: 0, count: 0, failures: Vec::new() };
+    let mut assembled =
+        Assembled { name: name.clone(), most: Budget::default(), count: 0, failures: Vec::new() };
     let shared = kernel.geometry().dynamic_shared;
     for &target in Target::all().iter().filter(|&&target| shared <= shared_memory(target)) {
         match assemble(ptxas, folder, kernel, target) {
             Ok(found) => {
                 assembled.count += 1;
-                assembled.most_registers = assembled.most_registers.max(found.registers);
-                if found.spill_bytes > 0 || found.stack_bytes > 0 {
-                    assembled.failures.push(format!(
-                        "{name} for {target}: {} bytes of spills, {} bytes of local memory",
-                        found.spill_bytes, found.stack_bytes
-                    ));
+                let most = &mut assembled.most;
+                most.registers = most.registers.max(found.registers);
+                most.spills = most.spills.max(found.spill_bytes);
+                // Arrays that could not stay in registers, where nothing is spilled.
+                if found.spill_bytes == 0 && found.stack_bytes > 0 {
+                    assembled
+                        .failures
+                        .push(format!("{name} for {target}: {} bytes of local memory", found.stack_bytes));
                 }
             }
             // The kernel says that it is not for this target.

@@ -4,8 +4,12 @@
 use ptx_builder::{B32, F32, KernelBuilder, Reg};
 
 use super::partition::{BitFields, Partition, Run, own, shared, stream};
-use super::tile::{self, Products, TileRow, Turn};
-use super::weight::{Q8Activations, Q8Part, Raw, biased_byte};
+use super::scale::{Group, biased_byte};
+use super::tile::{self, Products, TilePlane, Turn};
+use super::weight::{Q8Part, Raw};
+
+/// What a quant of 0 stands for.
+const OFFSET: f32 = -8.0;
 
 /// One part.
 pub(super) fn partition() -> Partition {
@@ -39,38 +43,22 @@ pub(super) fn values(
 
 pub(super) fn q8_part(k: &mut KernelBuilder, raw: &Raw) -> Q8Part {
     let words = super::both_nibbles(k, &raw.words);
-    Q8Part { words, scales: vec![raw.f16(k, 0)], integer_scales: Vec::new() }
-}
-
-/// `sum + d * (d_x * dot - 8 * sum_x)`.
-pub(super) fn dot_q8(k: &mut KernelBuilder, part: &Q8Part, x: &Q8Activations, sum: Reg<F32>) -> Reg<F32> {
-    let dot = super::dot(k, &part.words, &x.words);
-    let dot = k.cvt::<F32>(dot);
-    accumulate(k, part.scales[0], [x.groups[0], x.groups[1]], dot, sum)
-}
-
-fn accumulate(
-    k: &mut KernelBuilder,
-    d: Reg<F32>,
-    [d_x, sum_x]: [Reg<F32>; 2],
-    dot: Reg<F32>,
-    sum: Reg<F32>,
-) -> Reg<F32> {
-    let scaled = k.mul::<F32>(d_x, dot);
-    let centred = k.fma::<F32>(sum_x, -8.0f32, scaled);
-    k.fma::<F32>(d, centred, sum)
+    let d = raw.f16(k, 0);
+    let offset = k.mul::<F32>(d, OFFSET);
+    Q8Part { words, groups: vec![Group::new(k, d, Some(offset))] }
 }
 
 /// The products of each part. A word's low nibbles are four columns, the high ones the columns 16 on.
-pub(super) fn tile(k: &mut KernelBuilder, turn: &Turn, row: &TileRow) -> Vec<Products> {
-    let [quants, x] = [turn.row, turn.x].map(|at| k.mad(turn.t, 4, at));
-    let zero = k.imm::<F32>(0.0);
+pub(super) fn tile(k: &mut KernelBuilder, turn: &Turn, planes: &[TilePlane]) -> Vec<Products> {
+    let at = k.mul(turn.t, 4);
+    let (quants, x) = (turn.pieces(k, planes[0], at), k.add(turn.x, at));
     let operands = |k: &mut KernelBuilder, part: u32| {
-        let rows = [0, 1].map(|which| {
-            let word = k.ld_shared::<B32>(quants + (row.plane(which, 0) + 16 * part as i32));
+        let at = tile::piece(k, quants, part);
+        let rows = [0, planes[0].second()].map(|row| {
+            let word = k.ld_shared::<B32>(at + row);
             [0, 1].map(|run| super::nibbles(k, word, run))
         });
         (rows, [0, 16].map(|col| k.ld_shared::<B32>(x + (32 * part + col) as i32)))
     };
-    tile::scaled_parts(k, (turn, row), operands, |k, d, group, dot| accumulate(k, d, group, dot, zero))
+    tile::scaled_parts(k, (turn, planes), operands, Some(OFFSET))
 }

@@ -4,8 +4,9 @@
 use ptx_builder::{B32, F32, KernelBuilder, Reg, U32};
 
 use super::partition::{BitFields, Partition, own, shared, stream};
-use super::q4_k::{self, SubBlocks};
-use super::weight::{Q8Part, Raw, biased_byte};
+use super::q4_k::{self, Fifth, SubBlocks};
+use super::scale::biased_byte;
+use super::weight::{Q8Part, Raw};
 
 /// The parts of Q4_K. All share the 32 bytes of `qh`.
 pub(super) fn partition() -> Partition {
@@ -68,5 +69,5 @@ pub(super) fn values(
 pub(super) fn q8_part(k: &mut KernelBuilder, bits: Bits, raw: &Raw) -> Q8Part {
     let words = (0..2).flat_map(|run| (0..8).map(move |quad| (run, quad)));
     let words = words.map(|(run, quad)| quants(k, bits, raw, run, quad)).collect();
-    q4_k::part_of(k, bits.sub_blocks, words, &raw.words[16..])
+    q4_k::part_of(k, bits.sub_blocks, words, (&raw.words[16..], Fifth::InPlane(1)))
 }

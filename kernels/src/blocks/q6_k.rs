@@ -3,11 +3,12 @@
 //!
 //! Byte `l < 32` of a half's `qh` and bytes `l` and `l + 32` of its `ql` hold columns `l`, `l + 32`, `l + 64`, `l + 96`.
 
-use ptx_builder::{B32, F32, KernelBuilder, MmaShape, Reg, U32};
+use ptx_builder::{B32, F16, F32, KernelBuilder, MmaShape, Reg, U16, U32};
 
 use super::partition::{BitFields, Partition, Run, field, own, shared, stream};
-use super::tile::{self, Products, Scale, TileRow, Turn};
-use super::weight::{Q8Activations, Q8Part, Raw, biased_byte};
+use super::scale::{ByteFactor, Group, biased_byte, zero_dot};
+use super::tile::{self, Products, TilePlane, Turn};
+use super::weight::{Q8Part, Raw};
 
 /// Four parts: 16 bytes of `qh`, whose bit pairs are four runs of 16 columns, 32 apart, and twice 16 bytes of `ql`, whose
 /// low nibbles are the first two runs and whose high ones are the others.
@@ -85,85 +86,59 @@ pub(super) fn values(
 pub(super) fn q8_part(k: &mut KernelBuilder, raw: &Raw) -> Q8Part {
     let words = (0..4).flat_map(|run| (0..4).map(move |quad| (run, quad)));
     let words = words.map(|(run, quad)| biased_quants(k, raw, run, quad)).collect();
-    Q8Part { words, scales: vec![raw.f16(k, 0)], integer_scales: raw.bytes.clone() }
+    let factors = factors(k, raw);
+    Q8Part { words, groups: factors.into_iter().map(|scale| Group::new(k, scale, None)).collect() }
 }
 
-/// `sum + d * (the sum over the runs of d_x * (scale * dot))`, the inner product an exact integer.
-pub(super) fn dot_q8(k: &mut KernelBuilder, part: &Q8Part, x: &Q8Activations, sum: Reg<F32>) -> Reg<F32> {
-    let scaled = [0, 1, 2, 3].map(|run| {
-        let (quants, x_words) = (&part.words[4 * run..][..4], &x.words[4 * run..][..4]);
-        // What the bias of the quants adds, which is the same for every row of weights.
-        let bias = [k.imm::<B32>(MINUS_BIAS); 4];
-        let minus_bias = super::dot(k, &bias, x_words);
-        let dot = super::dot_unsigned(k, quants, x_words, minus_bias);
-        let scaled = k.mul(dot, part.integer_scales[run]);
-        k.cvt::<F32>(scaled)
-    });
-    // Of each pair `(d, d * sum)` the first.
-    accumulate(k, part.scales[0], [0, 1, 2, 3].map(|run| x.groups[2 * run]), scaled, sum)
-}
-
-/// Four times -32 as signed bytes.
-const MINUS_BIAS: u32 = 0xe0e0_e0e0;
-
-fn accumulate(
-    k: &mut KernelBuilder,
-    d: Reg<F32>,
-    d_x: [Reg<F32>; 4],
-    scaled: [Reg<F32>; 4],
-    sum: Reg<F32>,
-) -> Reg<F32> {
-    let first = k.mul::<F32>(d_x[0], scaled[0]);
-    let runs = (1..4).fold(first, |runs, run| k.fma::<F32>(d_x[run], scaled[run], runs));
-    k.fma::<F32>(d, runs, sum)
-}
+/// Four times -32 as signed bytes: a dot with it is what the bias of the quants adds, the same for every row of weights.
+pub(super) const MINUS_BIAS: u32 = 0xe0e0_e0e0;
 
 /// The products of each part, of one block. A lane's words are four columns of each run.
-pub(super) fn tile(k: &mut KernelBuilder, turn: &Turn, row: &TileRow) -> Vec<Products> {
-    let d = tile::halves(k, turn, row, 3);
-    // Signed bytes plus 128.
-    let scales = [0, 1].map(|which| {
-        let words = k.ld_shared_v4::<B32>(turn.row + row.plane(which, 2));
-        words.map(|word| k.xor::<B32>(word, 0x8080_8080u32))
+pub(super) fn tile(k: &mut KernelBuilder, turn: &Turn, planes: &[TilePlane]) -> Vec<Products> {
+    // The scales of part `t` are every other byte of eight.
+    let (half, odd) = (k.shr::<U32>(turn.t, 1u32), k.and::<U32>(turn.t, 1u32));
+    let (eight, shift) = (k.shl::<U32>(half, 3u32), k.shl::<U32>(odd, 3u32));
+    let scales = turn.rows(k, (2, planes[2]), Some(eight));
+    let factors = turn.rows(k, (3, planes[3]), None).into_iter().zip(scales).map(|(d, scales)| {
+        let d = k.ld_shared::<U16>(d);
+        let d = k.f16_to_f32(d.cast::<F16>());
+        let d = ByteFactor::new(k, d, 128);
+        // Signed bytes plus 128.
+        let words = k.ld_shared_v2::<B32>(scales).map(|word| {
+            let word = k.xor::<B32>(word, 0x8080_8080u32);
+            k.shr::<B32>(word, shift)
+        });
+        [0usize, 1, 2, 3].map(|run| d.times(k, words[run / 2], 2 * (run as u32 % 2)))
     });
-    let [quants, x] = [turn.row, turn.x].map(|at| k.mad::<U32>(turn.t, 4, at));
+    let factors: Vec<_> = factors.collect();
+    turn.share(k, [factors[0], factors[1]]);
+    let four = k.shl::<U32>(turn.t, 2u32);
+    let [low, high] = [0, 1].map(|plane: usize| turn.pieces(k, planes[plane], four));
+    let x = k.add::<U32>(turn.x, four);
     let minus_bias = [k.imm::<B32>(MINUS_BIAS); 2];
-    let zero = k.imm::<F32>(0.0);
     let mut parts = Vec::new();
-    let mut groups = None;
-    for part in 0..tile::TURN_PARTS as usize {
-        let (half, odd) = (part / 2, part % 2);
-        if odd == 0 {
-            groups = Some([0, 2].map(|group| tile::two_groups(k, turn, 4 * half as u32 + group)));
+    for half in [0, 1u32] {
+        let pairs = [0, 2].map(|group| tile::two_pairs(k, turn, 4 * half + group)).concat();
+        for odd in [0, 1u32] {
+            let part = 2 * half + odd;
+            let factors = turn.shared(k, part);
+            let at = [(low, part, 0), (low, part + 4, 0), (high, part, 1)]
+                .map(|(row, piece, plane)| (tile::piece(k, row, piece), planes[plane].second()));
+            let words = [0, 1].map(|which| at.map(|(at, second)| k.ld_shared::<B32>(at + which * second)));
+            let mut sums = tile::no_products(k, turn);
+            for run in 0..4 {
+                let x = k.ld_shared::<B32>(x + (128 * half + 16 * odd) as i32 + 32 * run as i32);
+                let start = [zero_dot(k); 4];
+                let start = k.mma_s32(MmaShape::M16N8K16S8, minus_bias, [x], start);
+                let quants = words
+                    .map(|[even, odd, high]| merged(k, if run % 2 == 0 { even } else { odd }, high, run));
+                let dots = k.mma_s32(MmaShape::M16N8K16S8, quants, [x], start);
+                let dots = turn.dots(k, dots);
+                let groups = factors.map(|factors| Group::new(k, factors[run], None));
+                sums = tile::add_group(k, &sums, &dots, (groups, &pairs[run]));
+            }
+            parts.push(sums);
         }
-        let Some(groups) = &groups else { continue };
-        let words = [0, 1].map(|which| {
-            let load = |(plane, offset): (usize, usize)| {
-                k.ld_shared::<B32>(quants + (row.plane(which, plane) + (offset + 16 * part) as i32))
-            };
-            [(0, 0), (0, 64), (1, 0)].map(load)
-        });
-        let dots = [0usize, 1, 2, 3].map(|run| {
-            let x = k.ld_shared::<B32>(x + (128 * half + 16 * odd + 32 * run) as i32);
-            let start = tile::exact_zero(k);
-            let start = k.mma_s32(MmaShape::M16N8K16S8, minus_bias, [x], start);
-            let quants =
-                words.map(|[even, odd, high]| merged(k, if run % 2 == 0 { even } else { odd }, high, run));
-            let sums = k.mma_s32(MmaShape::M16N8K16S8, quants, [x], start);
-            tile::as_floats(k, sums)
-        });
-        let scales = scales.map(|words| {
-            [0usize, 1, 2, 3].map(|run| {
-                let byte = 8 * half + odd + 2 * run;
-                let scale = biased_byte(k, words[byte / 4], byte as u32 % 4, 128);
-                Scale::new(k, scale)
-            })
-        });
-        parts.push(tile::each(|weights, b, i| {
-            let scaled = [0usize, 1, 2, 3].map(|run| scales[weights][run].times(k, dots[run][i]));
-            let d_x = [0usize, 1, 2, 3].map(|run| groups[run / 2][b][2 * (run % 2)]);
-            accumulate(k, d[weights], d_x, scaled, zero)
-        }));
     }
     parts
 }

@@ -3,8 +3,9 @@
 use ptx_builder::{B32, F32, KernelBuilder, Reg};
 
 use super::partition::{BitFields, Partition, Run, own, shared, stream};
-use super::tile::{self, Products, TileRow, Turn};
-use super::weight::{Q8Activations, Q8Part, Raw, biased_byte};
+use super::scale::{Group, biased_byte};
+use super::tile::{self, Products, TilePlane, Turn};
+use super::weight::{Q8Part, Raw};
 
 /// One part.
 pub(super) fn partition() -> Partition {
@@ -32,29 +33,18 @@ pub(super) fn values(k: &mut KernelBuilder, raw: &Raw, factors: &[Reg<F32>], qua
 }
 
 pub(super) fn q8_part(k: &mut KernelBuilder, raw: &Raw) -> Q8Part {
-    Q8Part { words: raw.words.clone(), scales: vec![raw.f16(k, 0)], integer_scales: Vec::new() }
-}
-
-/// `sum + d * d_x * dot`.
-pub(super) fn dot_q8(k: &mut KernelBuilder, part: &Q8Part, x: &Q8Activations, sum: Reg<F32>) -> Reg<F32> {
-    let dot = super::dot(k, &part.words, &x.words);
-    let dot = k.cvt::<F32>(dot);
-    accumulate(k, [part.scales[0], x.groups[0]], dot, sum)
-}
-
-fn accumulate(k: &mut KernelBuilder, [d, d_x]: [Reg<F32>; 2], dot: Reg<F32>, sum: Reg<F32>) -> Reg<F32> {
-    let scale = k.mul::<F32>(d, d_x);
-    k.fma::<F32>(scale, dot, sum)
+    let d = raw.f16(k, 0);
+    Q8Part { words: raw.words.clone(), groups: vec![Group::new(k, d, None)] }
 }
 
 /// The products of each part. A lane's words are eight columns.
-pub(super) fn tile(k: &mut KernelBuilder, turn: &Turn, row: &TileRow) -> Vec<Products> {
-    let [quants, x] = [turn.row, turn.x].map(|at| k.mad(turn.t, 8, at));
-    let zero = k.imm::<F32>(0.0);
+pub(super) fn tile(k: &mut KernelBuilder, turn: &Turn, planes: &[TilePlane]) -> Vec<Products> {
+    let at = k.mul(turn.t, 8);
+    let (quants, x) = (turn.pieces(k, planes[0], at), k.add(turn.x, at));
     let operands = |k: &mut KernelBuilder, part: u32| {
-        let rows =
-            [0, 1].map(|which| k.ld_shared_v2::<B32>(quants + (row.plane(which, 0) + 32 * part as i32)));
+        let at = tile::piece(k, quants, 2 * part);
+        let rows = [0, planes[0].second()].map(|row| k.ld_shared_v2::<B32>(at + row));
         (rows, k.ld_shared_v2::<B32>(x + (32 * part) as i32))
     };
-    tile::scaled_parts(k, (turn, row), operands, |k, d, [d_x, _], dot| accumulate(k, [d, d_x], dot, zero))
+    tile::scaled_parts(k, (turn, planes), operands, None)
 }

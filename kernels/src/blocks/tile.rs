@@ -1,15 +1,19 @@
 //! Sixteen rows at once on tensor cores: what `mma.sync` makes of a turn of weights and eight rows of activations.
 //!
 //! A *turn* is [`TURN_PARTS`] consecutive parts of each row. Lane `4 g + t` holds quants of rows `g` and `g + 8` and of
-//! activation row `g`, and gets the products of the two rows with activation rows `2 t` and `2 t + 1`. The columns of a
-//! multiplication may be in any order that both factors have: it is chosen so that a lane's bytes lie together.
+//! column `g` of the activations, and gets the products of the two rows with columns `2 t` and `2 t + 1`. A column is an
+//! activation row; up to four of them are the even columns, so that a lane has one product of each row to go on with
+//! instead of two. What is multiplied may be in any order that both factors have: it is chosen so that a lane's bytes lie
+//! together.
 //!
-//! The dots of quants are exact integers. Each format combines them by the same operations in the same order as for
+//! The dots of quants are exact integers. They are combined by the same operations in the same order as in
 //! [`dot_q8`](super::Decoder::dot_q8), and parts are added as a tree, neighbours first.
 
-use ptx_builder::{B32, F16, F32, KernelBuilder, MmaShape, Reg, S32, U32};
+use ptx_builder::{Addr, B32, F16, F32, KernelBuilder, MmaShape, Reg, S32, U32};
 
+use super::scale::{Group, as_float, zero_dot};
 use super::{WeightFormat, q4_0, q4_k, q6_k, q8_0};
+use crate::support::ALL_LANES;
 
 /// Rows of a tile.
 pub(crate) const TILE_ROWS: u32 = 16;
@@ -20,26 +24,39 @@ pub(crate) const TURN_PARTS: u32 = 4;
 /// Activation rows that are multiplied at once.
 pub(crate) const TILE_BATCH: u32 = 8;
 
-/// 1.5 * 2^23: floats of this size are 1 apart. Dots that begin at its bits, as integers, and are read as floats are
-/// this much above their values, up to 2^22.
-pub(super) const EXACT: f32 = 12_582_912.0;
+/// Bytes from what the lanes share of one part to the next: 16 for each row, so that neither the stores of eight lanes nor
+/// the loads meet in a bank.
+const SHARED_PART: u32 = TILE_ROWS * 16 + 32;
 
-/// A lane's products: row `g` with activation rows `2 t` and `2 t + 1`, then row `g + 8` with them.
-pub(crate) type Products = [Reg<F32>; 4];
+/// From what the lanes share of row `g` to that of row `g + 8`.
+const SECOND_ROW: i32 = 8 * 16;
+
+/// A lane's products: row `g` with its activation rows, then row `g + 8` with them.
+pub(crate) type Products = Vec<Reg<F32>>;
+
+/// Pairs `(d, d * sum)` of a group, one for each of a lane's activation rows.
+type Pairs = Vec<[Reg<F32>; 2]>;
 
 /// Where a lane finds one turn in shared memory.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Turn {
-    /// `t`
+    pub(crate) g: Reg<U32>,
     pub(crate) t: Reg<U32>,
-    /// Row `g` of the tile, as [`WeightFormat::tile_row`] has it.
-    pub(crate) row: Reg<U32>,
-    /// For planes whose rows begin in the middle of a word: the byte of it where rows `g` and `g + 8` begin.
-    pub(crate) within: [Within; 2],
-    /// Activation row `g`: the turn's quants.
+    /// The turn's rows, as [`WeightFormat::tile_planes`] has them: on a multiple of [`SLOT_ALIGN`].
+    pub(crate) slot: Reg<U32>,
+    /// For each plane where in their span rows `g` and `g + 8` begin.
+    pub(crate) within: Vec<[Within; 2]>,
+    /// The activation row of column `g`: the turn's quants.
     pub(crate) x: Reg<U32>,
-    /// Activation rows `2 t` and `2 t + 1`: the turn's pairs `(d, d * sum)`.
-    pub(crate) groups: [Reg<U32>; 2],
+    /// The lane's activation rows, [`lane_rows`] of them: the turn's pairs `(d, d * sum)`.
+    pub(crate) groups: Vec<Reg<U32>>,
+    /// The warp's room for [`shared_bytes`](WeightFormat::shared_bytes), at `16 * g`.
+    pub(crate) room: Reg<U32>,
+}
+
+/// Activation rows of a lane, where there are so many in all.
+pub(crate) const fn lane_rows(batch: u32) -> u32 {
+    batch.div_ceil(TILE_BATCH / 2)
 }
 
 /// A number of bytes.
@@ -49,187 +66,282 @@ pub(crate) enum Within {
     Varying(Reg<U32>),
 }
 
-/// How a row of a turn lies in shared memory: the bytes of its planes, one after the other.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct TileRow {
-    /// From one row to the next: so that eight rows use all banks.
-    pub(crate) stride: u32,
-    /// For each plane where it begins, its bytes, and how many of them are copied at a time. Where rows begin in the middle
-    /// of a piece, it is the whole piece that is copied.
-    pub(crate) planes: Vec<TilePlane>,
-}
+/// Slots begin on multiples of this: pieces of a row are then exchanged by an exclusive or of their address.
+pub(crate) const SLOT_ALIGN: u32 = 128;
 
-/// A plane's bytes of a turn.
+/// Bytes that travel together. A copy whose halves of a sector come to different sectors of shared memory reads it twice,
+/// and one of 16 bytes alone costs as much as one of 32.
+const SECTOR: u32 = 32;
+
+/// How a plane's bytes of a turn lie in shared memory: one row after the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TilePlane {
+    /// In the slot.
     pub(crate) at: u32,
+    /// Of a row.
     pub(crate) bytes: u32,
-    /// 4, 8 or 16.
+    /// So many bytes of a row are copied, and so far apart are rows. Where rows begin in the middle of a span, it is the
+    /// whole span that is copied.
+    pub(crate) span: u32,
+    /// How many are copied at a time: 4, 8 or 16.
     pub(crate) piece: u32,
+    /// How the pieces of a row are exchanged, so that what a warp reads together is in different banks.
+    exchange: Exchange,
+}
+
+/// Piece `i` of row `r` is at `i ^ (((r / rows) % of) * by)`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Exchange {
+    rows: u32,
+    of: u32,
+    by: u32,
+}
+
+impl Exchange {
+    const NONE: Self = Self { rows: 1, of: 1, by: 0 };
+
+    /// Eight rows that each read the same piece, rows of 128 bytes.
+    const EACH: Self = Self { rows: 1, of: 8, by: 1 };
+
+    /// The same for rows of 64 bytes.
+    const SHORT: Self = Self { rows: 2, of: 4, by: 1 };
+
+    /// Four rows that each read the same two neighbours, rows of 128 bytes.
+    const PAIRS: Self = Self { rows: 1, of: 4, by: 2 };
 }
 
 impl TilePlane {
     /// Pieces of a row, a power of two.
     pub(crate) const fn pieces(self) -> u32 {
-        self.bytes.div_ceil(self.piece)
+        self.span.div_ceil(self.piece)
+    }
+
+    /// What the bytes of a piece's place in row `row` are exchanged with, a multiple of a piece.
+    pub(crate) const fn exchanged_at(self, row: u32) -> u32 {
+        let Exchange { rows, of, by } = self.exchange;
+        row / rows % of * by * self.piece
+    }
+
+    /// The same for a row that is not known.
+    pub(crate) fn exchanged(self, k: &mut KernelBuilder, row: Reg<U32>) -> Option<Reg<U32>> {
+        let Exchange { rows, of, by } = self.exchange;
+        (of > 1).then(|| {
+            let row = if rows == 1 { row } else { k.shr(row, rows.ilog2()) };
+            let row = k.and(row, of - 1);
+            k.mul(row, by * self.piece)
+        })
+    }
+
+    /// From row `g` to row `g + 8`.
+    pub(super) const fn second(self) -> i32 {
+        (8 * self.span) as i32
     }
 }
 
 impl WeightFormat {
-    /// How a turn's rows lie in shared memory; `None` for weights that are no bytes.
-    pub(crate) fn tile_row(self) -> Option<TileRow> {
-        let stride = match self {
-            Self::Q4_0 => 80,
-            Self::Q8_0 => 160,
-            Self::Q4K => 144,
-            Self::Q5K => 176,
-            Self::Q6K => 240,
-            Self::F32 | Self::F16 | Self::Bf16 => return None,
+    /// How the planes of a turn lie in shared memory; none for weights that are no bytes.
+    pub(crate) fn tile_planes(self) -> Vec<TilePlane> {
+        let exchanges: &[Exchange] = match self {
+            Self::Q4_0 => &[Exchange::SHORT, Exchange::NONE],
+            Self::Q8_0 => &[Exchange::PAIRS, Exchange::NONE],
+            Self::Q4K => &[Exchange::EACH, Exchange::NONE],
+            Self::Q5K => &[Exchange::EACH, Exchange::NONE, Exchange::NONE],
+            Self::Q6K => &[Exchange::EACH, Exchange::SHORT, Exchange::NONE, Exchange::NONE],
+            Self::F32 | Self::F16 | Self::Bf16 => return Vec::new(),
         };
         let partition = self.partition(256);
         let mut at = 0;
-        let planes = partition.planes.iter().map(|bytes| {
+        let planes = partition.planes.iter().zip(exchanges).map(|(bytes, &exchange)| {
             let bytes = bytes * TURN_PARTS / partition.parts;
-            let plane = TilePlane { at, bytes, piece: bytes.clamp(4, 16) };
-            at += plane.pieces() * plane.piece;
+            let piece = bytes.clamp(4, 16);
+            let span = if piece == 16 { bytes.max(SECTOR) } else { piece };
+            let plane = TilePlane { at, bytes, span, piece, exchange };
+            at += TILE_ROWS * span;
             plane
         });
-        Some(TileRow { planes: planes.collect(), stride })
+        planes.collect()
     }
 
-    /// Emits the products of a turn, over its parts.
+    /// Bytes of a slot, the planes of a turn.
+    pub(crate) fn slot_bytes(self) -> u32 {
+        let end = self.tile_planes().last().map_or(0, |plane| plane.at + TILE_ROWS * plane.span);
+        end.next_multiple_of(SLOT_ALIGN)
+    }
+
+    /// Bytes of shared memory for what the four lanes that meet the same rows decode for each other: each of them one
+    /// part of a turn.
+    pub(crate) const fn shared_bytes(self) -> u32 {
+        match self {
+            Self::Q4K | Self::Q5K | Self::Q6K => TURN_PARTS * SHARED_PART,
+            Self::F32 | Self::F16 | Self::Bf16 | Self::Q4_0 | Self::Q8_0 => 0,
+        }
+    }
+
+    /// Emits the products of a turn, over its parts. No lane has left the turn before.
     ///
     /// # Panics
     /// If not [`has_bytes`](Self::has_bytes).
     pub(crate) fn turn_products(self, k: &mut KernelBuilder, turn: &Turn) -> Products {
-        let parts = match (self, self.tile_row()) {
-            (Self::Q4_0, Some(row)) => q4_0::tile(k, turn, &row),
-            (Self::Q8_0, Some(row)) => q8_0::tile(k, turn, &row),
-            (Self::Q4K, Some(row)) => q4_k::tile(k, turn, &row, q4_k::Fifth::Absent),
-            (Self::Q5K, Some(row)) => q4_k::tile(k, turn, &row, q4_k::Fifth::InPlane(1)),
-            (Self::Q6K, Some(row)) => q6_k::tile(k, turn, &row),
-            (Self::F32 | Self::F16 | Self::Bf16, _) | (_, None) => {
-                panic!("{self:?} weights are no bytes to multiply")
-            }
+        let planes = self.tile_planes();
+        let parts = match self {
+            Self::Q4_0 => q4_0::tile(k, turn, &planes),
+            Self::Q8_0 => q8_0::tile(k, turn, &planes),
+            Self::Q4K => q4_k::tile(k, turn, &planes, q4_k::Fifth::Absent),
+            Self::Q5K => q4_k::tile(k, turn, &planes, q4_k::Fifth::InPlane(1)),
+            Self::Q6K => q6_k::tile(k, turn, &planes),
+            Self::F32 | Self::F16 | Self::Bf16 => panic!("{self:?} weights are no bytes to multiply"),
         };
         tree(k, parts)
     }
 }
 
-impl TileRow {
-    /// From row `g` to the bytes of a plane in row `g + 8 * which`.
-    pub(super) fn plane(&self, which: usize, plane: usize) -> i32 {
-        (8 * which as u32 * self.stride + self.planes[plane].at) as i32
+impl Turn {
+    /// Where a plane's row `g` is whose pieces are exchanged, at byte `at` of its first piece: byte `16 * i` further,
+    /// [`piece`](Self::piece) `i`.
+    pub(super) fn pieces(&self, k: &mut KernelBuilder, plane: TilePlane, at: Reg<U32>) -> Reg<U32> {
+        let row = k.mad(self.g, plane.span, self.slot);
+        let row = k.add(row, at);
+        let row = if plane.at == 0 { row } else { k.add(row, plane.at) };
+        match plane.exchanged(k, self.g) {
+            Some(exchanged) => k.xor(row, exchanged),
+            None => row,
+        }
+    }
+
+    /// Where rows `g` and `g + 8` of a plane are whose pieces are in order, at byte `at`.
+    pub(super) fn rows(
+        &self,
+        k: &mut KernelBuilder,
+        (index, plane): (usize, TilePlane),
+        at: Option<Reg<U32>>,
+    ) -> [Addr<U32>; 2] {
+        let row = k.mad(self.g, plane.span, self.slot);
+        let row = at.map_or(row, |at| k.add(row, at));
+        let second = [0, plane.second()];
+        [0, 1].map(|which| {
+            let at = plane.at as i32 + second[which];
+            match self.within[index][which] {
+                Within::Known(bytes) => row + (at + bytes as i32),
+                Within::Varying(bytes) => k.add::<U32>(row, bytes) + at,
+            }
+        })
+    }
+
+    /// Shares what this lane makes of part `t` in rows `g` and `g + 8` with the whole warp.
+    pub(super) fn share(&self, k: &mut KernelBuilder, values: [[Reg<F32>; 4]; 2]) {
+        let at = k.mad(self.t, SHARED_PART, self.room);
+        k.st_shared_v4::<F32>(at, values[0]);
+        k.st_shared_v4::<F32>(at + SECOND_ROW, values[1]);
+        k.warp_sync(ALL_LANES);
+    }
+
+    /// What was shared of a part of rows `g` and `g + 8`.
+    pub(super) fn shared(&self, k: &mut KernelBuilder, part: u32) -> [[Reg<F32>; 4]; 2] {
+        let at = self.room + (part * SHARED_PART) as i32;
+        [at, at + SECOND_ROW].map(|at| k.ld_shared_v4::<F32>(at))
+    }
+
+    /// What a lane wants of the results of a multiplication whose sums began as [`zero_dot`].
+    pub(super) fn dots(&self, k: &mut KernelBuilder, sums: [Reg<S32>; 4]) -> Products {
+        let columns = self.groups.len();
+        sums.chunks(2).flat_map(|row| &row[..columns]).map(|&sum| as_float(k, sum)).collect()
+    }
+
+    /// The dots of 32 columns: a lane's words of rows `g` and `g + 8`, and of its activation row.
+    pub(super) fn product(
+        &self,
+        k: &mut KernelBuilder,
+        shape: MmaShape,
+        rows: [[Reg<B32>; 2]; 2],
+        x: [Reg<B32>; 2],
+    ) -> Products {
+        let zero = [zero_dot(k); 4];
+        let [[a, c], [b, d]] = rows;
+        let sums = k.mma_s32(shape, [a, b, c, d], x, zero);
+        self.dots(k, sums)
     }
 }
 
 /// The sum of all, neighbours first.
 pub(crate) fn tree(k: &mut KernelBuilder, mut values: Vec<Products>) -> Products {
     while values.len() > 1 {
-        let pairs = values.chunks(2).map(|pair| match *pair {
-            [left, right] => [0, 1, 2, 3].map(|i| k.add::<F32>(left[i], right[i])),
-            _ => pair[0],
+        let pairs = values.chunks(2).map(|pair| match pair {
+            [left, right] => {
+                left.iter().zip(right).map(|(&left, &right)| k.add::<F32>(left, right)).collect()
+            }
+            _ => pair[0].clone(),
         });
         values = pairs.collect();
     }
-    values[0]
+    values.swap_remove(0)
 }
 
-/// `EXACT` and the dots of 32 columns, `c` more: a lane's words of rows `g` and `g + 8`, and of its activation row.
-pub(super) fn dots(
+/// No products yet, of a lane with so many activation rows.
+pub(super) fn no_products(k: &mut KernelBuilder, turn: &Turn) -> Products {
+    vec![k.imm::<F32>(0.0); 2 * turn.groups.len()]
+}
+
+/// `sums`, and what a group of columns adds: its dots, what to make of them in rows `g` and `g + 8`, and its pairs.
+pub(super) fn add_group(
     k: &mut KernelBuilder,
-    shape: MmaShape,
-    rows: [[Reg<B32>; 2]; 2],
-    x: [Reg<B32>; 2],
+    sums: &Products,
+    dots: &Products,
+    (rows, pairs): ([Group; 2], &Pairs),
 ) -> Products {
-    let zero = exact_zero(k);
-    let [[a, c], [b, d]] = rows;
-    let sums = k.mma_s32(shape, [a, b, c, d], x, zero);
-    as_floats(k, sums)
+    let columns = pairs.len();
+    let sums = sums.iter().zip(dots).enumerate().map(|(i, (&sum, &dot))| {
+        let [d, scaled_sum] = pairs[i % columns];
+        rows[i / columns].add(k, (d, Some(scaled_sum)), dot, sum)
+    });
+    sums.collect()
 }
 
-/// Integers that [`as_floats`] makes [`EXACT`].
-pub(super) fn exact_zero(k: &mut KernelBuilder) -> [Reg<S32>; 4] {
-    [k.imm::<S32>(EXACT.to_bits() as i32); 4]
-}
-
-/// The same bits.
-pub(super) fn as_floats(k: &mut KernelBuilder, sums: [Reg<S32>; 4]) -> Products {
-    sums.map(|sum| k.bits_to_f32(sum.cast::<B32>()))
-}
-
-/// `scale`, and what takes [`EXACT`] away after a multiplication with it: one rounding of `dot * scale`, which is exact.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Scale(Reg<F32>, Reg<F32>);
-
-impl Scale {
-    pub(super) fn new(k: &mut KernelBuilder, scale: Reg<F32>) -> Self {
-        Self(scale, k.mul::<F32>(scale, -EXACT))
-    }
-
-    pub(super) fn times(self, k: &mut KernelBuilder, dot: Reg<F32>) -> Reg<F32> {
-        k.fma::<F32>(dot, self.0, self.1)
-    }
-}
-
-/// The f16 at the beginning of a plane in rows `g` and `g + 8`.
-pub(super) fn halves(k: &mut KernelBuilder, turn: &Turn, row: &TileRow, plane: usize) -> [Reg<F32>; 2] {
-    [0, 1].map(|which| {
-        let at = row.plane(which, plane);
-        let half = match turn.within[which] {
-            Within::Known(bytes) => k.ld_shared::<ptx_builder::U16>(turn.row + (at + bytes as i32)),
-            Within::Varying(bytes) => {
-                let start = k.add::<U32>(turn.row, bytes);
-                k.ld_shared::<ptx_builder::U16>(start + at)
-            }
-        };
-        k.f16_to_f32(half.cast::<F16>())
-    })
+/// Piece `index` of the row whose first piece is at `row`.
+pub(super) fn piece(k: &mut KernelBuilder, row: Reg<U32>, index: u32) -> Reg<U32> {
+    if index == 0 { row } else { k.xor(row, 16 * index) }
 }
 
 /// The four f16 of a plane in rows `g` and `g + 8`, one a part.
-fn four_halves(k: &mut KernelBuilder, turn: &Turn, row: &TileRow, plane: usize) -> [[Reg<F32>; 4]; 2] {
-    [0, 1].map(|which| {
-        let words = k.ld_shared_v2::<B32>(turn.row + row.plane(which, plane));
+fn four_halves(k: &mut KernelBuilder, turn: &Turn, plane: (usize, TilePlane)) -> [[Reg<F32>; 4]; 2] {
+    turn.rows(k, plane, None).map(|at| {
+        let words = k.ld_shared_v2::<B32>(at);
         let [[a, b], [c, d]] = words.map(|word| k.unpack32::<F16>(word));
         [a, b, c, d].map(|half| k.f16_to_f32(half))
     })
 }
 
-/// The pairs `(d, d * sum)` of the two groups from `group` on, of activation rows `2 t` and `2 t + 1`.
-pub(super) fn two_groups(k: &mut KernelBuilder, turn: &Turn, group: u32) -> [[Reg<F32>; 4]; 2] {
-    turn.groups.map(|groups| k.ld_shared_v4::<F32>(groups + (8 * group) as i32))
+/// The pairs of groups `group` and `group + 1`.
+pub(super) fn two_pairs(k: &mut KernelBuilder, turn: &Turn, group: u32) -> [Pairs; 2] {
+    let loaded = turn.groups.iter().map(|&groups| {
+        let [a, b, c, d] = k.ld_shared_v4::<F32>(groups + (8 * group) as i32);
+        ([a, b], [c, d])
+    });
+    loaded.unzip::<_, _, Vec<_>, Vec<_>>().into()
 }
 
 /// The products of each part of formats whose blocks are a part with an f16 scale in the second plane. `operands` gives a
-/// part's words of rows `g` and `g + 8`, and of the activation row; `product` makes of a scale, a pair `(d, d * sum)` and
-/// a dot what one part contributes.
+/// part's words of rows `g` and `g + 8`, and of the activation row; a weight is its scale times `q + offset`.
 pub(super) fn scaled_parts(
     k: &mut KernelBuilder,
-    (turn, row): (&Turn, &TileRow),
+    (turn, planes): (&Turn, &[TilePlane]),
     operands: impl Fn(&mut KernelBuilder, u32) -> ([[Reg<B32>; 2]; 2], [Reg<B32>; 2]),
-    product: impl Fn(&mut KernelBuilder, Reg<F32>, [Reg<F32>; 2], Reg<F32>) -> Reg<F32>,
+    offset: Option<f32>,
 ) -> Vec<Products> {
-    let scales = four_halves(k, turn, row, 1);
+    let scales = four_halves(k, turn, (1, planes[1]));
     let mut parts = Vec::new();
     for pair in (0..TURN_PARTS).step_by(2) {
-        let mut groups = None;
-        for part in [pair, pair + 1] {
+        let pairs = two_pairs(k, turn, pair);
+        for (part, pairs) in (pair..).zip(&pairs) {
             let (rows, x) = operands(k, part);
-            let dots = dots(k, MmaShape::M16N8K32S8, rows, x);
-            let groups = groups.get_or_insert_with(|| two_groups(k, turn, pair));
-            parts.push(each(|weights, b, i| {
-                let dot = k.sub::<F32>(dots[i], EXACT);
-                let first = 2 * (part - pair) as usize;
-                let group = [groups[b][first], groups[b][first + 1]];
-                product(k, scales[weights][part as usize], group, dot)
-            }));
+            let dots = turn.product(k, MmaShape::M16N8K32S8, rows, x);
+            let groups = scales.map(|scales| {
+                let scale = scales[part as usize];
+                let offset = offset.map(|offset| k.mul::<F32>(scale, offset));
+                Group::new(k, scale, offset)
+            });
+            let none = no_products(k, turn);
+            parts.push(add_group(k, &none, &dots, (groups, pairs)));
         }
     }
     parts
-}
-
-/// What a lane multiplies: for its weight rows and its activation rows, in the order of [`Products`].
-pub(super) fn each(mut product: impl FnMut(usize, usize, usize) -> Reg<F32>) -> Products {
-    [0, 1, 2, 3].map(|i| product(i / 2, i % 2, i))
 }

@@ -4,6 +4,7 @@ use ptx_builder::{B32, B64, F16, F32, KernelBuilder, Load, Pred, Reg, S8, S32, S
 use tensor_formats::ElementType;
 
 use super::partition::Partition;
+use super::scale::{Group, as_float, zero_dot};
 use super::{q4_0, q4_k, q5_k, q6_k, q8_0, scalar};
 
 /// A format that weights come in.
@@ -53,8 +54,8 @@ pub(crate) enum Decoder {
 #[derive(Debug)]
 pub(crate) struct Q8Part {
     pub(super) words: Vec<Reg<B32>>,
-    pub(super) scales: Vec<Reg<F32>>,
-    pub(super) integer_scales: Vec<Reg<S32>>,
+    /// Each for equally many words.
+    pub(super) groups: Vec<Group>,
 }
 
 /// Activations for a part: quants as words in the order of the runs, and what [`WeightFormat::group_loads`] asks for.
@@ -196,14 +197,21 @@ impl Decoder {
         x: &Q8Activations,
         sum: Reg<F32>,
     ) -> Reg<F32> {
-        match self {
-            Self::Q4_0 => q4_0::dot_q8(k, part, x, sum),
-            Self::Q8_0 => q8_0::dot_q8(k, part, x, sum),
-            Self::Q4K(_) => q4_k::dot_q8(k, part, x, sum, 0.0625),
-            Self::Q5K(_) => q4_k::dot_q8(k, part, x, sum, 1.0),
-            Self::Q6K => q6_k::dot_q8(k, part, x, sum),
-            Self::F32 | Self::F16 | Self::Bf16 => self.without_bytes(),
-        }
+        let len = part.words.len() / part.groups.len();
+        let operands = part.words.chunks(len).zip(x.words.chunks(len)).zip(x.groups.chunks(2));
+        part.groups.iter().zip(operands).fold(sum, |sum, (group, ((words, x), pair))| {
+            let zero = zero_dot(k);
+            let start = match self {
+                Self::Q6K => x.iter().fold(zero, |dot, &x| k.dp4a_ss::<B32, B32>(q6_k::MINUS_BIAS, x, dot)),
+                _ => zero,
+            };
+            let dot = words.iter().zip(x).fold(start, |dot, (&word, &x)| match self {
+                Self::Q8_0 => k.dp4a_ss(word, x, dot),
+                _ => k.dp4a_us(word, x, dot),
+            });
+            let dot = as_float(k, dot);
+            group.add(k, (pair[0], pair.get(1).copied()), dot, sum)
+        })
     }
 
     fn without_bytes(self) -> ! {
@@ -251,26 +259,4 @@ impl Partition {
         }
         raw
     }
-}
-
-/// Byte `index` of a word, minus `bias`, as f32: exact for a bias that is a byte or 128.
-///
-/// The byte becomes the last of the significand of a float in 2^23..2^24, where neighbours are 1 apart: a permutation
-/// and a subtraction, both cheaper than the conversion of an integer.
-pub(super) fn biased_byte(k: &mut KernelBuilder, word: Reg<B32>, index: u32, bias: u8) -> Reg<F32> {
-    const TWO_TO_23: f32 = 8_388_608.0;
-    byte_above(k, word, index, TWO_TO_23, TWO_TO_23 + f32::from(bias))
-}
-
-/// Byte `index` of a word over 16, as f32, exact in the same way: neighbours are 1/16 apart in 2^19..2^20.
-pub(super) fn sixteenth(k: &mut KernelBuilder, word: Reg<B32>, index: u32) -> Reg<F32> {
-    const TWO_TO_19: f32 = 524_288.0;
-    byte_above(k, word, index, TWO_TO_19, TWO_TO_19)
-}
-
-/// The float `start`, whose last bits are zero, with byte `index` of a word for its last bits; minus `less`.
-fn byte_above(k: &mut KernelBuilder, word: Reg<B32>, index: u32, start: f32, less: f32) -> Reg<F32> {
-    let float = k.prmt::<B32>(word, start.to_bits(), 0x7440 + index);
-    let float = k.bits_to_f32(float);
-    k.sub::<F32>(float, less)
 }

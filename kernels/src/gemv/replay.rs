@@ -116,16 +116,15 @@ impl Unit<'_> {
 
     fn q8_0(&self, x: &Activation, acc: f32) -> f32 {
         let dot = x.dot(self.col, self.block[2..].iter().map(|&q| i32::from(q as i8)));
-        (self.half(0) * x.group(self.col).0).mul_add(dot as f32, acc)
+        add(acc, x.group(self.col), self.half(0), dot, None)
     }
 
     fn q4_0(&self, x: &Activation, acc: f32) -> f32 {
         let quants = &self.block[2..];
         let nibbles =
             [0, 4].into_iter().flat_map(|shift| quants.iter().map(move |&q| i32::from(q >> shift & 15)));
-        let (group_d, group_sum) = x.group(self.col);
-        let centred = group_sum.mul_add(-8.0, group_d * x.dot(self.col, nibbles) as f32);
-        self.half(0).mul_add(centred, acc)
+        let (d, dot) = (self.half(0), x.dot(self.col, nibbles));
+        add(acc, x.group(self.col), d, dot, Some(-8.0 * d))
     }
 
     fn q4_k(&self, x: &Activation, acc: f32) -> f32 {
@@ -139,35 +138,36 @@ impl Unit<'_> {
         self.sub_blocks(x, acc, |high, l| quants[l] >> (4 * high) & 15 | bit(high, l) << 4)
     }
 
-    /// The sums of two sub-blocks of Q4_K or Q5_K, whose quants are `quant(0 or 1, 0..32)`.
+    /// Two sub-blocks of Q4_K or Q5_K, whose quants are `quant(0 or 1, 0..32)`.
     fn sub_blocks(&self, x: &Activation, acc: f32, quant: impl Fn(usize, usize) -> u8) -> f32 {
-        let [(dots_0, mins_0, group_0), (dots_1, mins_1, group_1)] = [0, 1].map(|high| {
+        (0..2).fold(acc, |acc, high| {
             let col = self.col + 32 * high;
             let (scale, min) = q4_k_scale(&self.block[4..16], self.part * 2 + high);
             let dot = x.dot(col, (0..32).map(|l| i32::from(quant(high, l))));
-            ((i32::from(scale) * dot) as f32, f32::from(min), x.group(col))
-        });
-        let dots = group_1.0.mul_add(dots_1, group_0.0 * dots_0);
-        let mins = mins_1.mul_add(group_1.1, mins_0 * group_0.1);
-        (-self.half(2)).mul_add(mins, self.half(0).mul_add(dots, acc))
+            let offset = -self.half(2) * f32::from(min);
+            add(acc, x.group(col), self.half(0) * f32::from(scale), dot, Some(offset))
+        })
     }
 
     fn q6_k(&self, x: &Activation, acc: f32) -> f32 {
         let (half, odd) = (self.part / 2, self.part % 2);
         let qh = &self.block[128 + 16 * self.part..][..16];
-        let mut sum = 0.0f32;
-        for run in 0..4 {
+        (0..4).fold(acc, |acc, run| {
             let ql = &self.block[64 * half + 32 * (run % 2) + 16 * odd..][..16];
             let quants = ql.iter().zip(qh).map(|(&low, &high)| {
                 i32::from(low >> (run / 2 * 4) & 15 | (high >> (2 * run) & 3) << 4) - 32
             });
-            let scale = i32::from(self.block[192 + 8 * half + odd + 2 * run] as i8);
+            let scale = self.half(208) * f32::from(self.block[192 + 8 * half + odd + 2 * run] as i8);
             let col = self.col + 32 * run;
-            let (group_d, scaled) = (x.group(col).0, (x.dot(col, quants) * scale) as f32);
-            sum = if run == 0 { group_d * scaled } else { group_d.mul_add(scaled, sum) };
-        }
-        self.half(208).mul_add(sum, acc)
+            add(acc, x.group(col), scale, x.dot(col, quants), None)
+        })
     }
+}
+
+/// `acc`, and what columns of one scale and one group `(d, d * sum)` give, whose weights are `scale * q + offset`.
+fn add(acc: f32, (d, sum): (f32, f32), scale: f32, dot: i32, offset: Option<f32>) -> f32 {
+    let acc = d.mul_add(scale * dot as f32, acc);
+    offset.map_or(acc, |offset| offset.mul_add(sum, acc))
 }
 
 /// Scale and minimum of sub-block `index` of a Q4_K block: `get_scale_min_k4` of ggml, six bits each.

@@ -11,7 +11,7 @@
 
 use super::Segment;
 use super::stage::{ITEM, Stage};
-use super::tiles::{TILE_UNITS, UNIT_BYTES};
+use super::tiles::TILE_UNITS;
 use crate::blocks::tile::TURN_PARTS;
 use crate::support::WARP;
 
@@ -128,7 +128,12 @@ impl Spread {
     }
 
     /// The spread over the tensor cores of `processors`, with `warps` warps a block; `None` if the rows are too long.
-    pub(super) fn of_tiles(segments: &[Segment], cols: u32, (processors, warps): (u32, u32)) -> Option<Self> {
+    pub(super) fn of_tiles(
+        segments: &[Segment],
+        stage: Stage,
+        (processors, warps): (u32, u32),
+    ) -> Option<Self> {
+        let cols = stage.cols;
         let warps_per_unit = warps_per_unit(segments, cols)?;
         if most_parts(segments, cols)? > WARP * warps_per_unit {
             return None;
@@ -144,7 +149,7 @@ impl Spread {
                     continue;
                 }
                 let of_row = |segment: &Segment| items.of_row(row_turns(segment, cols));
-                let tile_sums = TILE_UNITS * UNIT_BYTES * segments.iter().map(of_row).max()?;
+                let tile_sums = TILE_UNITS * stage.item_sums_bytes() * segments.iter().map(of_row).max()?;
                 let fitting = (TILE_SUMS / tile_sums).max(1) * cluster;
                 let clusters = blocks(segments, (TILE_UNITS, cluster), (resident, fitting));
                 let few = clusters.iter().sum::<u32>() <= resident;

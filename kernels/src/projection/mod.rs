@@ -42,6 +42,7 @@ use ptx_builder::{ArrayRef, F32, KernelBuilder, Module, Reg, Target, U32, U64};
 use tensor_formats::ElementType;
 
 use crate::blocks::WeightFormat;
+use crate::blocks::tile::SLOT_ALIGN;
 use crate::cache::Cache;
 use crate::emit;
 use crate::support::{WARP, f32_param, u32_param};
@@ -165,8 +166,32 @@ struct Shared {
     quants: Reg<U32>,
     /// The sums `[unit, warp, row of the unit, activation row]` of the block's units, activation rows a power of two.
     sums: Reg<U32>,
+    /// Each warp's room for what its lanes decode for each other.
+    rooms: Reg<U32>,
     /// This block in its cluster, if there is one.
-    rank: Option<Reg<U32>>,
+    peers: Option<Peers>,
+}
+
+/// The blocks of a cluster, which send each other sums.
+#[derive(Debug, Clone, Copy)]
+struct Peers {
+    /// This block's number.
+    rank: Reg<U32>,
+    /// The barrier object of each block that counts what it is sent.
+    arrivals: Reg<U32>,
+}
+
+impl Peers {
+    /// Where block `rank` has what is at `at` here, and where its barrier object is.
+    fn of(self, k: &mut KernelBuilder, rank: Reg<U32>, at: Reg<U32>) -> [Reg<U32>; 2] {
+        [at, self.arrivals].map(|at| k.cluster_address(at, rank))
+    }
+}
+
+impl Shared {
+    fn rank(&self) -> Option<Reg<U32>> {
+        self.peers.map(|peers| peers.rank)
+    }
 }
 
 impl Projection {
@@ -195,7 +220,7 @@ impl Projection {
                 access: Access::Read,
                 element: segment.element,
                 bytes: segment.matrix_bytes,
-                align: 16,
+                align: if self.stage.tiles { SLOT_ALIGN } else { 16 },
             }));
         }
         for segment in self.segments.iter().filter(|segment| segment.bias) {
@@ -237,7 +262,9 @@ impl Projection {
         LaunchGeometry {
             grid: [self.spread.blocks.iter().sum(), 1, 1],
             block: [self.spread.threads(), 1, 1],
-            dynamic_shared: self.spread.warps() * self.ring_bytes + self.stage.bytes() + self.sums_bytes(),
+            dynamic_shared: self.spread.warps() * (self.ring_bytes + self.room_bytes())
+                + self.stage.bytes()
+                + self.sums_bytes(),
         }
     }
 
@@ -279,20 +306,30 @@ impl Projection {
             let pointer =
                 |name: &str| params.iter().position(|param| param.name == name).map(|i| pointers[i]);
             k.minnctapersm(1);
-            let rank = (self.spread.cluster() > 1).then(|| {
+            let peers = (self.spread.cluster() > 1).then(|| {
                 k.reqnctapercluster(self.spread.cluster(), 1, 1);
+                let arrivals = k.shared::<U64>("arrivals", 1);
+                let arrivals = k.shared_base(arrivals);
+                let tid = k.tid_x();
+                let first = k.eq(tid, 0);
+                k.if_(first, |k| {
+                    k.mbarrier_init(arrivals, 1);
+                    k.mbarrier_init_fence();
+                });
                 // Nobody writes to a block that has not begun.
                 k.cluster_arrive_relaxed();
-                k.cluster_ctarank()
+                Peers { rank: k.cluster_ctarank(), arrivals }
             });
-            let rings = k.dynamic_shared(16);
+            let rings = k.dynamic_shared(SLOT_ALIGN);
             let quants = k.add(rings, self.spread.warps() * self.ring_bytes);
+            let sums = k.add(quants, self.stage.bytes());
             let shared = Shared {
                 item_sums: self.stage.eps.map(|_| k.shared("item_sums", self.stage.sums())),
                 rings,
                 quants,
-                sums: k.add(quants, self.stage.bytes()),
-                rank,
+                sums,
+                rooms: k.add(sums, self.sums_bytes()),
+                peers,
             };
             self.segments_from(k, 0, shared, &pointer);
         })
@@ -361,16 +398,17 @@ impl Projection {
             }
             Some(items) => {
                 let how = (stage, items, spread.warps(), self.ring_bytes);
-                let lane = Lane { warp, lane: lane_in_warp, ring, rank: shared.rank };
+                let room = k.mad(warp, self.room_bytes(), shared.rooms);
+                let lane = Lane { warp, lane: lane_in_warp, ring, room, peers: shared.peers };
                 let tiles = Tiles::new(k, segment, how, (&matrices, Range { start, count }), lane);
                 tiles.begin(k);
                 Multiply::Tiles(Box::new(tiles))
             }
         };
         let norm = pointer("norm");
-        let weights = stage.preload(k, spread.warps(), norm, shared.rank);
+        let weights = stage.preload(k, spread.warps(), norm, shared.rank());
         emit::wait(k);
-        if shared.rank.is_some() {
+        if shared.peers.is_some() {
             k.cluster_wait();
         }
 
@@ -393,7 +431,7 @@ impl Projection {
         let finisher = Finisher::new(k, segment, pointers, row);
         // Where one round finishes all units, what it needs is loaded now.
         let stride = spread.threads() / self.sum_rows();
-        let finished = Finished::new(k, (start, count), (spread.cluster(), shared.rank));
+        let finished = Finished::new(k, (start, count), (spread.cluster(), shared.rank()));
         let ahead = (share.most() <= stride && segment.fetches()).then(|| {
             let last = k.sub(finished.count, 1);
             let index = k.min(own, last);
@@ -417,15 +455,24 @@ impl Projection {
             }
             Multiply::Tiles(tiles) => tiles.run(k, staged, (shared.sums, unit_bytes)),
         }
-        let factor = match shared.rank {
+        let factor = match shared.peers {
             None => {
                 let factor = stage.factor(k, shared, row);
                 k.barrier();
                 factor
             }
-            Some(_) => {
-                k.cluster_arrive();
-                k.cluster_wait();
+            Some(peers) => {
+                k.comment("all sums of this block's tiles have come");
+                let of_unit = self.spread.sums_of_row(segment, stage.cols) * stage.item_sums_bytes();
+                let squares = if shared.item_sums.is_some() { stage.sums() * 4 } else { 0 };
+                let first = k.eq(tid, 0);
+                k.if_(first, |k| {
+                    let bytes = k.mad(finished.count, of_unit, squares);
+                    k.mbarrier_arrive_expect(peers.arrivals, bytes);
+                    k.mbarrier_wait(peers.arrivals, 0);
+                });
+                // What is written now may be what others have read ahead.
+                k.barrier();
                 stage.factor(k, shared, row)
             }
         };

@@ -10,13 +10,10 @@ use ptx_builder::{Addr, B32, KernelBuilder, Load as How, Pred, Reg, S8, Space, T
 use super::product::Thread;
 use crate::blocks::Raw;
 use crate::blocks::partition::{Load, Partition};
-use crate::support::WARP;
+use crate::support::{ALL_LANES, WARP};
 
 /// The first target with copies in the background.
 pub(super) const MIN_TARGET: Target = Target::SM_80;
-
-/// Every lane of a warp.
-const ALL_LANES: u32 = !0;
 
 /// How the parts of a row come into the slots.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -7,6 +7,7 @@ use super::geometry::{MOST_PROCESSORS, PROCESSORS, Spread};
 use super::stage::{MULTIPLE, Stage};
 use super::{Destination, MAX_BATCH, Names, Pairing, Projection, Rotation, Segment, product, tiles};
 use crate::blocks::WeightFormat;
+use crate::blocks::tile::SLOT_ALIGN;
 use crate::cache::Cache;
 use crate::rope::RopeStyle;
 use crate::support::{dim, dim_up_to, refuse};
@@ -331,22 +332,31 @@ impl Projection {
 
     /// The kernel on tensor cores, if the matrices and the shared memory allow it.
     fn of_tiles(&self) -> Option<Self> {
-        let (segments, cols) = (&self.segments, self.stage.cols);
-        if !segments.iter().all(|segment| tiles::copies(segment, cols)) {
+        let segments = &self.segments;
+        if !segments.iter().all(|segment| tiles::copies(segment, self.stage.cols)) {
             return None;
         }
-        let slot_bytes = segments.iter().map(tiles::slot_bytes).max()?;
+        let slot_bytes = segments.iter().map(|segment| segment.format.slot_bytes()).max()?;
         let with = |warps| {
-            let spread = Spread::of_tiles(segments, cols, (self.processors, warps))?;
+            let spread = Spread::of_tiles(segments, self.stage, (self.processors, warps))?;
             let stage = Stage { tiles: true, cluster: spread.cluster(), ..self.stage };
             Self { stage, spread, ..self.clone() }.with_ring(slot_bytes, MOST_SHARED_OF_TILES)
         };
         TILE_WARPS.into_iter().find_map(with)
     }
 
+    /// Bytes of shared memory that a warp's lanes need to decode for each other.
+    pub(super) fn room_bytes(&self) -> u32 {
+        let shared = self.segments.iter().map(|segment| segment.format.shared_bytes());
+        if self.stage.tiles { shared.max().unwrap_or_default() } else { 0 }
+    }
+
     /// The same with rings of as many slots as `most` bytes of shared memory have room for; `None` for none.
     fn with_ring(self, slot_bytes: u32, most: u32) -> Option<Self> {
-        let others = self.stage.bytes() + self.sums_bytes() + self.stage.sums() * 4;
+        let rooms = self.spread.warps() * self.room_bytes();
+        // Sums of squares, and a barrier object; rings begin on a multiple after them.
+        let fixed = (self.stage.sums() * 4).next_multiple_of(16) + 8;
+        let others = fixed.next_multiple_of(SLOT_ALIGN) + self.stage.bytes() + self.sums_bytes() + rooms;
         let slots = most.saturating_sub(others) / (self.spread.warps() * slot_bytes).max(1);
         let slots = slots.min(MOST_SLOTS);
         (slots > 0).then_some(Self { ring_bytes: slots * slot_bytes, ..self })

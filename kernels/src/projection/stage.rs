@@ -12,7 +12,8 @@
 
 use ptx_builder::{ArrayRef, B32, F32, KernelBuilder, Load, Pred, Reg, Space, U32, U64};
 
-use super::Shared;
+use super::{Peers, Shared};
+use crate::blocks::tile::{self, TILE_BATCH};
 use crate::emit;
 use crate::quantize::quantize_group;
 use crate::support::WARP;
@@ -92,6 +93,21 @@ impl Stage {
         if of == self.batch { row } else { k.min(row, self.batch - 1) }
     }
 
+    /// Activation rows of a lane of tensor cores.
+    pub(super) const fn lane_rows(&self) -> u32 {
+        tile::lane_rows(self.batch)
+    }
+
+    /// Activation rows that tensor cores multiply: a lane's times the lanes that have different ones.
+    pub(super) const fn tile_rows(&self) -> u32 {
+        self.lane_rows() * (TILE_BATCH / 2)
+    }
+
+    /// Bytes of the sums that an item leaves for one unit.
+    pub(super) const fn item_sums_bytes(&self) -> u32 {
+        2 * self.tile_rows() * 4
+    }
+
     /// Columns of a block.
     pub(super) const fn block_cols(&self) -> u32 {
         self.cols / self.cluster
@@ -162,18 +178,20 @@ impl Stage {
         let groups = k.add(quants, self.batch * self.quant_row_bytes());
         let staged = Staged { quants, groups };
         if self.quantised {
-            self.copy(k, warps * WARP, x, (staged, shared.rank));
+            self.copy(k, warps * WARP, x, (staged, shared.rank()));
             k.barrier();
             return staged;
         }
         let (warp, lane) = emit::warp_and_lane(k);
         let together = |k: &mut KernelBuilder, first: Reg<U32>, items: u32, weights: Option<Vec<Values>>| {
             let places: Vec<Place> = (0..items).map(|i| self.place(k, (first, lane), i * warps)).collect();
-            let values: Vec<Values> =
-                places.iter().map(|&place| self.load(k, x, Some(place.row), (place, shared.rank))).collect();
+            let values: Vec<Values> = places
+                .iter()
+                .map(|&place| self.load(k, x, Some(place.row), (place, shared.rank())))
+                .collect();
             let weights = weights.or_else(|| {
                 let load =
-                    |k: &mut KernelBuilder, weight, place| self.load(k, weight, None, (place, shared.rank));
+                    |k: &mut KernelBuilder, weight, place| self.load(k, weight, None, (place, shared.rank()));
                 weight.map(|weight| places.iter().map(|&place| load(k, weight, place)).collect())
             });
             for (i, (&place, values)) in places.iter().zip(values).enumerate() {
@@ -183,7 +201,7 @@ impl Stage {
                 let any = (!all).then(|| k.lt(place.index, self.items()));
                 emit::where_(k, any, |k| {
                     if let Some(sums) = shared.item_sums {
-                        self.square(k, (sums, shared.rank), place, lane, &values);
+                        self.square(k, (sums, shared.peers), place, lane, &values);
                     }
                     let values = match weights {
                         Some(weights) => std::array::from_fn(|i| k.mul(values[i], weights[i])),
@@ -290,7 +308,7 @@ impl Stage {
     fn square(
         &self,
         k: &mut KernelBuilder,
-        (all, rank): (ArrayRef<F32>, Option<Reg<U32>>),
+        (all, peers): (ArrayRef<F32>, Option<Peers>),
         place: Place,
         lane: Reg<U32>,
         values: &Values,
@@ -302,21 +320,21 @@ impl Stage {
         let sums: Vec<_> = sums.collect();
         let sum = sums[1..].iter().fold(sums[0], |sum, &other| k.add(sum, other));
         let sum = k.warp_sum(sum);
-        let Some(rank) = rank else {
+        let Some(peers) = peers else {
             let at = k.shared_index(all, place.index);
             let first = k.eq(lane, 0);
             return k.guarded(first, |k| k.st_shared::<F32>(at, sum));
         };
         // Items of a row follow each other, block by block.
         let before = k.mul(place.row, self.row_sums() - self.row_items());
-        let before = k.mad(rank, self.row_items(), before);
+        let before = k.mad(peers.rank, self.row_items(), before);
         let index = k.add(before, place.index);
         let at = k.shared_index(all, index);
         // Lane `r` tells block `r`.
         let tells = k.lt(lane, self.cluster);
         let block = k.min(lane, self.cluster - 1);
-        let at = k.cluster_address(at, block);
-        k.guarded(tells, |k| k.st_cluster::<F32>(at, sum));
+        let [at, arrivals] = peers.of(k, block, at);
+        k.guarded(tells, |k| k.st_async::<F32>(at, sum, arrivals));
     }
 
     /// `1 / sqrt(mean + eps)` of a row, after the threads have met; `None` without a norm.

@@ -4,12 +4,11 @@ use ptx_builder::{B32, F32, KernelBuilder, Reg, U32};
 
 use super::product::Sums;
 use super::{Projection, Segment};
-use crate::blocks::tile::TILE_BATCH;
 
 impl Projection {
     /// Activation rows as the sums have them.
     pub(super) const fn sum_rows(&self) -> u32 {
-        if self.stage.tiles { TILE_BATCH } else { self.stage.batch.next_power_of_two() }
+        if self.stage.tiles { self.stage.tile_rows() } else { self.stage.batch.next_power_of_two() }
     }
 
     /// Bytes from the sums of one unit to those of the next. The eight units of a tile, whose sums are stored together, are
