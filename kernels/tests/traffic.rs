@@ -51,6 +51,18 @@ fn copies_come_to_shared_memory_by_whole_sectors() {
     }
 }
 
+/// The same in rings of several slots, of which each begins on a whole sector.
+#[test]
+fn rings_of_several_slots_are_no_different() {
+    let mut cases_seen = 0;
+    for case in cases("x768_").filter(|case| case.name.contains("_b1_p2")) {
+        cases_seen += 1;
+        // A row's scales are no whole sectors.
+        within(&case, 10);
+    }
+    assert!(cases_seen >= 10, "{cases_seen} cases");
+}
+
 /// What is moved for the weights of a case is at most so many per cent more than they are.
 fn within(case: &Case, percent: u64) {
     let traffic = weights(case);

@@ -197,7 +197,7 @@ impl WeightFormat {
 
 impl Turn {
     /// Where a plane's row `g` is whose pieces are exchanged, at byte `at` of its first piece: byte `16 * i` further,
-    /// [`piece`](Self::piece) `i`.
+    /// [`piece`] `i`.
     pub(super) fn pieces(&self, k: &mut KernelBuilder, plane: TilePlane, at: Reg<U32>) -> Reg<U32> {
         let row = k.mad(self.g, plane.span, self.slot);
         let row = k.add(row, at);

@@ -52,7 +52,7 @@ const CLUSTERS: [u32; 3] = [4, 2, 1];
 const MANY_BYTES: u64 = 384 << 10;
 
 /// The spread of one projection.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Spread {
     /// `W`: sums of 32 parts of a row that are added in order.
     pub(super) warps_per_unit: u32,

@@ -299,56 +299,58 @@ impl Projection {
         let quantised = input == Input::Q8;
         let group_sums = segments.iter().any(|segment| segment.format.has_offset());
         let stage = Stage { cols, batch, eps, tiles: false, quantised, group_sums, cluster: 1 };
-        let spread = Spread::default();
-        Self { family, name, processors: 0, stage, segments, spread, ring_bytes: 0 }.on(PROCESSORS)
+        Self::over(PROCESSORS, (family, name), stage, segments)
     }
 
     /// The same spread over so many processors.
     pub(super) fn on(self, processors: u32) -> Result<Self, KernelError> {
-        let Stage { cols, batch, quantised, .. } = self.stage;
-        let family = self.family;
+        let stage = Stage { tiles: false, cluster: 1, ..self.stage };
+        Self::over(processors, (self.family, self.name), stage, self.segments)
+    }
+
+    /// The kernel for `stage`, which is one for single blocks without tensor cores, or a better one.
+    fn over(
+        processors: u32,
+        (family, name): (&'static str, String),
+        stage: Stage,
+        segments: Vec<Segment>,
+    ) -> Result<Self, KernelError> {
+        let Stage { cols, batch, quantised, .. } = stage;
         if !(1..=MOST_PROCESSORS).contains(&processors) {
             return Err(refuse(family, format!("{processors} processors")));
         }
-        let on = Self { processors, ..self };
-        if batch >= FIRST_TILE_BATCH
-            && let Some(tiles) = on.of_tiles()
-        {
-            return Ok(tiles);
+        let with = |stage, spread| {
+            let (name, segments) = (name.clone(), segments.clone());
+            Self { family, name, processors, stage, segments, spread, ring_bytes: 0 }
+        };
+        if batch >= FIRST_TILE_BATCH && segments.iter().all(|segment| tiles::copies(segment, cols)) {
+            let of_tiles = TILE_WARPS.into_iter().find_map(|warps| {
+                let spread = Spread::of_tiles(&segments, stage, (processors, warps))?;
+                let stage = Stage { tiles: true, cluster: spread.cluster(), ..stage };
+                let slot_bytes = segments.iter().map(|segment| segment.format.slot_bytes()).max()?;
+                with(stage, spread).with_ring(slot_bytes, MOST_SHARED_OF_TILES)
+            });
+            if let Some(of_tiles) = of_tiles {
+                return Ok(of_tiles);
+            }
         }
         if batch > MOST_DOTS || quantised {
             return Err(refuse(family, format!("{batch} rows of {cols} columns")));
         }
-        let stage = Stage { tiles: false, cluster: 1, ..on.stage };
-        let Some(spread) = Spread::new(&on.segments, stage, processors) else {
+        let Some(spread) = Spread::new(&segments, stage, processors) else {
             return Err(refuse(family, format!("rows of {cols} columns")));
         };
         let bytes = |segment: &Segment| product::slot_bytes(segment, &spread, stage);
-        let slot_bytes = on.segments.iter().map(bytes).max().unwrap_or(0);
-        Self { stage, spread, ..on }
+        let slot_bytes = segments.iter().map(bytes).fold(0, u32::max);
+        with(stage, spread)
             .with_ring(slot_bytes, MOST_SHARED)
             .ok_or_else(|| refuse(family, format!("{batch} rows of {cols} columns exceed the shared memory")))
-    }
-
-    /// The kernel on tensor cores, if the matrices and the shared memory allow it.
-    fn of_tiles(&self) -> Option<Self> {
-        let segments = &self.segments;
-        if !segments.iter().all(|segment| tiles::copies(segment, self.stage.cols)) {
-            return None;
-        }
-        let slot_bytes = segments.iter().map(|segment| segment.format.slot_bytes()).max()?;
-        let with = |warps| {
-            let spread = Spread::of_tiles(segments, self.stage, (self.processors, warps))?;
-            let stage = Stage { tiles: true, cluster: spread.cluster(), ..self.stage };
-            Self { stage, spread, ..self.clone() }.with_ring(slot_bytes, MOST_SHARED_OF_TILES)
-        };
-        TILE_WARPS.into_iter().find_map(with)
     }
 
     /// Bytes of shared memory that a warp's lanes need to decode for each other.
     pub(super) fn room_bytes(&self) -> u32 {
         let shared = self.segments.iter().map(|segment| segment.format.shared_bytes());
-        if self.stage.tiles { shared.max().unwrap_or_default() } else { 0 }
+        if self.stage.tiles { shared.fold(0, u32::max) } else { 0 }
     }
 
     /// The same with rings of as many slots as `most` bytes of shared memory have room for; `None` for none.

@@ -22,7 +22,7 @@ impl Projection {
         let of = |(i, segment): (usize, &Segment)| {
             self.spread.share(segment, i).most() * self.unit_sums_bytes(segment)
         };
-        self.segments.iter().enumerate().map(of).max().unwrap_or(0)
+        self.segments.iter().enumerate().map(of).fold(0, u32::max)
     }
 
     /// Leaves a warp's sums of a unit, over its lanes, from `at` on.
