@@ -124,8 +124,8 @@ fn assemble_all(ptxas: &Path, folder: &Path, kernel: &dyn Kernel) -> Assembled {
                 let most = &mut assembled.most;
                 most.registers = most.registers.max(found.registers);
                 most.spills = most.spills.max(found.spill_bytes);
-                // Arrays that could not stay in registers, where nothing is spilled.
-                if found.spill_bytes == 0 && found.stack_bytes > 0 {
+                // What is spilled is stored at least once; the rest are arrays that could not stay in registers.
+                if found.stack_bytes > found.spill_bytes {
                     assembled
                         .failures
                         .push(format!("{name} for {target}: {} bytes of local memory", found.stack_bytes));

@@ -99,19 +99,19 @@ pub(super) fn tile(k: &mut KernelBuilder, turn: &Turn, planes: &[TilePlane]) -> 
     let (half, odd) = (k.shr::<U32>(turn.t, 1u32), k.and::<U32>(turn.t, 1u32));
     let (eight, shift) = (k.shl::<U32>(half, 3u32), k.shl::<U32>(odd, 3u32));
     let scales = turn.rows(k, (2, planes[2]), Some(eight));
-    let factors = turn.rows(k, (3, planes[3]), None).into_iter().zip(scales).map(|(d, scales)| {
-        let d = k.ld_shared::<U16>(d);
+    let d = turn.rows(k, (3, planes[3]), None);
+    let factors = [0, 1].map(|which: usize| {
+        let d = k.ld_shared::<U16>(d[which]);
         let d = k.f16_to_f32(d.cast::<F16>());
         let d = ByteFactor::new(k, d, 128);
         // Signed bytes plus 128.
-        let words = k.ld_shared_v2::<B32>(scales).map(|word| {
+        let words = k.ld_shared_v2::<B32>(scales[which]).map(|word| {
             let word = k.xor::<B32>(word, 0x8080_8080u32);
             k.shr::<B32>(word, shift)
         });
         [0usize, 1, 2, 3].map(|run| d.times(k, words[run / 2], 2 * (run as u32 % 2)))
     });
-    let factors: Vec<_> = factors.collect();
-    turn.share(k, [factors[0], factors[1]]);
+    turn.share(k, factors);
     let four = k.shl::<U32>(turn.t, 2u32);
     let [low, high] = [0, 1].map(|plane: usize| turn.pieces(k, planes[plane], four));
     let x = k.add::<U32>(turn.x, four);

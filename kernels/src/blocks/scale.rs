@@ -45,19 +45,20 @@ impl Group {
         Self { scale: Scale::new(k, scale), offset }
     }
 
-    /// `sum + d_x * (scale * dot) + offset * sum_x`, added from left to right.
+    /// `sum + d_x * (scale * dot) + offset * sum_x`, added from left to right. `pair` is `d_x` and, where there is an offset,
+    /// `sum_x`.
     pub(super) fn add(
         &self,
         k: &mut KernelBuilder,
-        (d_x, sum_x): (Reg<F32>, Option<Reg<F32>>),
+        pair: &[Reg<F32>],
         dot: Reg<F32>,
         sum: Reg<F32>,
     ) -> Reg<F32> {
         let scaled = self.scale.times(k, dot);
-        let sum = k.fma::<F32>(d_x, scaled, sum);
-        match (self.offset, sum_x) {
-            (Some(offset), Some(sum_x)) => k.fma::<F32>(offset, sum_x, sum),
-            _ => sum,
+        let sum = k.fma::<F32>(pair[0], scaled, sum);
+        match self.offset {
+            Some(offset) => k.fma::<F32>(offset, pair[1], sum),
+            None => sum,
         }
     }
 }

@@ -66,7 +66,8 @@ pub(crate) enum Within {
     Varying(Reg<U32>),
 }
 
-/// Slots begin on multiples of this: pieces of a row are then exchanged by an exclusive or of their address.
+/// Slots begin on multiples of this, a line of shared memory: pieces of a row are then exchanged by an exclusive or of
+/// their address.
 pub(crate) const SLOT_ALIGN: u32 = 128;
 
 /// Bytes that travel together. A copy whose halves of a sector come to different sectors of shared memory reads it twice,
@@ -289,10 +290,11 @@ pub(super) fn add_group(
     (rows, pairs): ([Group; 2], &Pairs),
 ) -> Products {
     let columns = pairs.len();
-    let sums = sums.iter().zip(dots).enumerate().map(|(i, (&sum, &dot))| {
-        let [d, scaled_sum] = pairs[i % columns];
-        rows[i / columns].add(k, (d, Some(scaled_sum)), dot, sum)
-    });
+    let sums = sums
+        .iter()
+        .zip(dots)
+        .enumerate()
+        .map(|(i, (&sum, &dot))| rows[i / columns].add(k, &pairs[i % columns], dot, sum));
     sums.collect()
 }
 

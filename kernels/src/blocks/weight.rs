@@ -210,7 +210,7 @@ impl Decoder {
                 _ => k.dp4a_us(word, x, dot),
             });
             let dot = as_float(k, dot);
-            group.add(k, (pair[0], pair.get(1).copied()), dot, sum)
+            group.add(k, pair, dot, sum)
         })
     }
 

@@ -168,7 +168,7 @@ struct Shared {
     sums: Reg<U32>,
     /// Each warp's room for what its lanes decode for each other.
     rooms: Reg<U32>,
-    /// This block in its cluster, if there is one.
+    /// The blocks of its cluster, if there is one.
     peers: Option<Peers>,
 }
 
