@@ -1,7 +1,10 @@
 //! The catalogue rows and conformance cases of attention.
 
+use ptx_builder::Target;
+
 use super::{Attention, AttentionInputs};
 use crate::cases::{Case, F32_BOUND, Invariance};
+use crate::projection::shared_memory;
 use crate::random::Random;
 use crate::stored::Stored;
 use crate::support::{boxed, known};
@@ -11,13 +14,20 @@ fn scale(head_dim: usize) -> f32 {
     (head_dim as f32).sqrt().recip()
 }
 
+/// The types that tensor cores multiply.
+const TENSOR_CORES: [Stored; 2] = [Stored::F16, Stored::E4m3];
+
+/// The shared memory of a block on a large device.
+const SHARED: u32 = shared_memory(Target::SM_90);
+
 /// The kernels of this family that tools iterate over.
 pub(crate) fn catalogue() -> Vec<Box<dyn Kernel>> {
     type Shape = (usize, usize, usize, usize, usize);
-    let kernel = |stored: Stored, (rows, group, n_kv_heads, head_dim, max_seq): Shape| {
+    let kernel = |stored: Stored, (rows, group, n_kv_heads, head_dim, max_seq): Shape, shared| {
         let element = stored.element();
         let cache = CacheShape { n_sequences: rows, n_kv_heads, max_seq, head_dim, element };
-        boxed(Attention::new(cache, rows, group * n_kv_heads, scale(head_dim)))
+        let kernel = Attention::new(cache, rows, group * n_kv_heads, scale(head_dim));
+        boxed(kernel.map(|kernel| kernel.within(shared)))
     };
     let head_dims = [64, 80, 96, 128, 256].map(|head_dim| (1, 4, 2, head_dim, 64));
     let groups = [1, 2, 7, 8].map(|group| (2, group, 2, 128, 64));
@@ -25,7 +35,12 @@ pub(crate) fn catalogue() -> Vec<Box<dyn Kernel>> {
     let real = [(1, 4, 8, 64, 4096), (1, 6, 2, 128, 4096), (1, 4, 8, 128, 4096), (8, 4, 8, 128, 4096)];
     let split = [(2, 2, 2, 64, 320), (1, 8, 1, 128, 8192)];
     let shapes = head_dims.into_iter().chain(groups).chain(real).chain(split);
-    shapes.flat_map(|shape| Stored::ALL.map(|stored| kernel(stored, shape))).collect()
+    let mut kernels: Vec<_> =
+        shapes.flat_map(|shape| Stored::ALL.map(|stored| kernel(stored, shape, 0))).collect();
+    for shape in real.into_iter().chain([(1, 4, 2, 80, 64)]) {
+        kernels.extend(TENSOR_CORES.map(|stored| kernel(stored, shape, SHARED)));
+    }
+    kernels
 }
 
 /// A case in which row `r` attends to `lengths[r]` positions of a sequence, all of whose other positions are NaN:
@@ -40,6 +55,8 @@ struct Sequences<'a> {
     lengths: &'a [usize],
     /// Factor on the queries: how sharply peaked the softmax is.
     sharpness: f32,
+    /// Bytes of shared memory that rings may take their part of.
+    shared: u32,
 }
 
 /// The data of a [`Sequences`].
@@ -94,7 +111,8 @@ impl Sequences<'_> {
         let n_sequences = data.k.len() / (n_kv_heads * max_seq * head_dim);
         let element = self.stored.element();
         let cache = CacheShape { n_sequences, n_kv_heads, max_seq, head_dim, element };
-        known(Attention::new(cache, data.positions.len(), self.group * n_kv_heads, scale))
+        let kernel = Attention::new(cache, data.positions.len(), self.group * n_kv_heads, scale);
+        known(kernel).within(self.shared)
     }
 
     fn case(&self, data: &Data, name: &str) -> Case {
@@ -128,6 +146,7 @@ const PLAIN: Sequences<'static> = Sequences {
     max_seq: 70,
     lengths: &[],
     sharpness: 1.0,
+    shared: 0,
 };
 
 const LENGTHS: [usize; 5] = [1, 31, 32, 33, 1025];
@@ -172,6 +191,7 @@ pub(crate) fn cases() -> Vec<Case> {
         }
         cases.extend(thresholds(stored));
     }
+    cases.extend(TENSOR_CORES.into_iter().flat_map(rings));
     cases.extend([64, 128, 256].map(last_bits));
     let sharp = Sequences { head_dim: 128, max_seq: 700, lengths: &[700, 513], sharpness: 12.0, ..PLAIN };
     cases.push(sharp.case(&sharp.data(), "sharp"));
@@ -184,6 +204,34 @@ pub(crate) fn cases() -> Vec<Case> {
         let in_place = Sequences { max_seq, lengths: &[length, 3], ..PLAIN };
         cases.push(in_place.case(&in_place.data(), "").with_alias("y", "q"));
     }
+    cases
+}
+
+/// Rings of every number of slots, filled several times; heads whose rows are not whole lines or powers of two.
+fn rings(stored: Stored) -> Vec<Case> {
+    let plain = Sequences { stored, n_kv_heads: 1, max_seq: 700, lengths: &[700, 1, 130, 513], ..PLAIN };
+    let mut cases = Vec::new();
+    for head_dim in [16, 64, 80, 96, 128, 192, 256] {
+        let mut slots = 0;
+        for shared in [SHARED / 3, SHARED / 2, SHARED * 2 / 3, SHARED] {
+            let shape = Sequences { head_dim, shared, ..plain };
+            let data = shape.data();
+            let kernel = shape.kernel(&data);
+            // Not every head has room for a ring, and more memory is not always another slot.
+            if kernel.slots > slots {
+                slots = kernel.slots;
+                cases.push(shape.case_of(kernel.unsplit(), &data, "ring"));
+            }
+        }
+    }
+    for group in [1, 6, 8] {
+        let shape = Sequences { head_dim: 128, group, shared: SHARED, ..plain };
+        cases.push(shape.case(&shape.data(), "ring_chunks"));
+    }
+    let outside = Sequences { n_kv_heads: 2, max_seq: 400, lengths: &[40, 40, 399], shared: SHARED, ..plain };
+    let mut data = outside.data();
+    (data.positions[0], data.sequences[1]) = (400, 3);
+    cases.push(outside.case(&data, "ring_outside"));
     cases
 }
 
@@ -258,6 +306,7 @@ pub(crate) fn invariances() -> Vec<Invariance> {
         max_seq: 300,
         lengths: &lengths,
         sharpness: 2.0,
+        shared: 0,
     };
     let name = |shape: &Sequences, what: &str| {
         format!("attention_{}_g{}_d{}/{what}", shape.stored.name(), shape.group, shape.head_dim)
@@ -291,6 +340,19 @@ pub(crate) fn invariances() -> Vec<Invariance> {
             param: "y",
             left_bytes: row * width * 4..(row + 1) * width * 4,
             right_bytes: 0..width * 4,
+        });
+    }
+    for (stored, head_dim) in [(Stored::F16, 64), (Stored::F16, 128), (Stored::E4m3, 80)] {
+        let registers = of(stored, 4, 2, head_dim);
+        let ring = Sequences { shared: SHARED, ..registers };
+        let bytes = 0..lengths.len() * 4 * 2 * head_dim * 4;
+        pairs.push(Invariance {
+            name: name(&ring, "ring_and_registers"),
+            left: ring.case(&ring.data(), ""),
+            right: registers.case(&registers.data(), ""),
+            param: "y",
+            left_bytes: bytes.clone(),
+            right_bytes: bytes,
         });
     }
     for stored in [Stored::F32, Stored::F16] {

@@ -10,9 +10,12 @@ mod splits;
 
 use ptx_builder::{Module, Target};
 
+use self::matrix::ring;
 use self::plan::Plan;
+use self::results::Results;
 use self::splits::{Partials, Splits};
 use crate::cache::Cache;
+use crate::projection::shared_memory;
 use crate::support::{counter_param, dim, extent, f32_param, refuse, scratch_param, u32_param};
 use crate::{Access, CacheShape, Cost, Kernel, KernelError, LaunchGeometry, Param};
 
@@ -47,6 +50,8 @@ pub struct Attention {
     scale: f32,
     plan: Plan,
     splits: Splits,
+    /// Slots of a warp's ring; 0 if keys and values are loaded straight into registers.
+    slots: u32,
 }
 
 impl Attention {
@@ -77,11 +82,22 @@ impl Attention {
         let plan = Plan::new(n_heads / cache.n_kv_heads, head_dim, cache.stored);
         let splits = Splits::new(cache.max_seq, rows, n_heads / plan.heads());
         extent(FAMILY, "scratch", &[rows, n_heads, splits.chunks, head_dim + 2])?;
-        let kernel = Self { cache, rows, n_heads, scale, plan, splits };
+        let kernel = Self { cache, rows, n_heads, scale, plan, splits, slots: 0 };
         if u64::from(rows) * u64::from(kernel.sets()) >= 1 << 31 {
             return Err(refuse(FAMILY, format!("{rows} rows of {n_heads} heads are too many blocks")));
         }
         Ok(kernel)
+    }
+
+    /// The same with keys and values copied in the background, if tensor cores multiply them and `bytes` of shared memory
+    /// for a block have room for enough of them; results are the same to the bit.
+    #[must_use]
+    pub fn within(self, bytes: u32) -> Self {
+        let slots = match self.plan {
+            Plan::Matrix(_) => ring::slots(&self, bytes.saturating_sub(self.static_shared())),
+            Plan::Lanes(_) => None,
+        };
+        Self { slots: slots.unwrap_or(0), ..self }
     }
 
     /// The same with one block for all positions of a row and its heads, however many they are: it has neither scratch
@@ -135,6 +151,15 @@ impl Attention {
         self.n_heads / self.plan.heads()
     }
 
+    /// Bytes of shared memory beside rings.
+    fn static_shared(&self) -> u32 {
+        let queries = match self.plan {
+            Plan::Matrix(plan) => plan.query_bytes(),
+            Plan::Lanes(_) => 0,
+        };
+        Results::bytes(self) + queries
+    }
+
     fn elements(&self) -> u64 {
         u64::from(self.rows) * u64::from(self.n_heads) * u64::from(self.cache.head_dim)
     }
@@ -160,7 +185,8 @@ impl Kernel for Attention {
         let (heads, scale, rows, cache) = (self.n_heads, self.scale.to_bits(), self.rows, self.cache.name());
         let element = self.cache.stored.name();
         let whole = if self.splits == Splits::WHOLE { "_unsplit" } else { "" };
-        format!("attention_{element}_h{heads}_{cache}_b{rows}_s{scale:08x}{whole}")
+        let ring = if self.slots > 0 { format!("_ring{}", self.slots) } else { String::new() };
+        format!("attention_{element}_h{heads}_{cache}_b{rows}_s{scale:08x}{whole}{ring}")
     }
 
     fn params(&self) -> Vec<Param> {
@@ -191,12 +217,19 @@ impl Kernel for Attention {
         LaunchGeometry {
             grid: [self.rows * self.sets(), self.splits.blocks, 1],
             block: [self.plan.threads(), 1, 1],
-            dynamic_shared: 0,
+            dynamic_shared: ring::bytes(self),
         }
     }
 
     fn min_target(&self) -> Target {
-        self.cache.stored.reads_from()
+        let reads = self.cache.stored.reads_from();
+        if self.slots == 0 {
+            return reads;
+        }
+        let shared = self.static_shared() + ring::bytes(self);
+        let has_room =
+            if shared <= shared_memory(ring::MIN_TARGET) { ring::MIN_TARGET } else { Target::SM_90 };
+        reads.max(has_room)
     }
 
     fn cost(&self, context: u64) -> Cost {

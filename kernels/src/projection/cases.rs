@@ -1,5 +1,6 @@
 //! What tools iterate over, and the conformance cases.
 
+use ptx_builder::Target;
 use tensor_formats::{ElementType, quantize_row, to_planes};
 
 use super::{
@@ -73,11 +74,7 @@ pub(crate) fn catalogue() -> Vec<Box<dyn Kernel>> {
         kernels.push(boxed(AttentionInput::new(AttentionInputShape { batch, ..model })));
         kernels.push(boxed(ResidualProjection::new(Q4, (4096, 4096), batch, false)));
         kernels.push(boxed(GatedProjection::new(Q4, (14336, 4096), batch, EPS)));
-        let long: &[fn(_, _, _, _) -> _] = match batch {
-            2 => &[ResidualProjection::new],
-            _ => &[ResidualProjection::new, ResidualProjection::of_q8],
-        };
-        for new in long {
+        for new in [ResidualProjection::new, ResidualProjection::of_q8] {
             kernels.push(boxed(new(Q4, (4096, 14336), batch, false)));
             kernels.push(boxed(new(Q6, (4096, 14336), batch, false)));
         }
@@ -347,7 +344,7 @@ impl Data {
     fn residual(&self, bias: bool, rows: std::ops::Range<usize>) -> Case {
         let kernel = known(
             ResidualProjection::new(self.element, (self.rows, self.cols), rows.len(), bias)
-                .and_then(|kernel| kernel.on(self.processors)),
+                .and_then(|kernel| kernel.on(self.processors, Target::SM_90)),
         );
         let residual = &self.residual[rows.start * self.rows..rows.end * self.rows];
         let x = self.x(&rows);
@@ -364,7 +361,7 @@ impl Data {
         let shape = (self.rows, self.cols);
         let kernel = known(
             ResidualProjection::of_q8(self.element, shape, rows.len(), false)
-                .and_then(|kernel| kernel.on(self.processors)),
+                .and_then(|kernel| kernel.on(self.processors, Target::SM_90)),
         );
         let residual = &self.residual[rows.start * self.rows..rows.end * self.rows];
         let x = self.x(&rows);
@@ -384,7 +381,7 @@ impl Data {
     fn gated(&self, rows: std::ops::Range<usize>) -> Case {
         let kernel = known(
             GatedProjection::new(self.element, (self.rows, self.cols), rows.len(), EPS)
-                .and_then(|kernel| kernel.on(self.processors)),
+                .and_then(|kernel| kernel.on(self.processors, Target::SM_90)),
         );
         let x = self.x(&rows);
         // Of large gates nothing is left but the sign.
@@ -401,7 +398,7 @@ impl Data {
     fn head(&self, rows: std::ops::Range<usize>) -> Case {
         let kernel = known(
             Head::new(self.element, (self.rows, self.cols), rows.len(), EPS)
-                .and_then(|kernel| kernel.on(self.processors)),
+                .and_then(|kernel| kernel.on(self.processors, Target::SM_90)),
         );
         let x = self.x(&rows);
         let y = known(kernel.reference(x, &self.norm, &self.w[0]));
@@ -422,7 +419,7 @@ fn attention(
     rows: std::ops::Range<usize>,
 ) -> Case {
     let AttentionInputShape { cols, n_heads, bias, table_positions, elements, cache, .. } = shape;
-    let kernel = known(AttentionInput::new(shape).and_then(|kernel| kernel.on(processors)));
+    let kernel = known(AttentionInput::new(shape).and_then(|kernel| kernel.on(processors, Target::SM_90)));
     let data = format!("rows{}_{}", rows.start, rows.end);
     let mut random = Random::new(cols as u64);
     let heads = [n_heads, cache.n_kv_heads, cache.n_kv_heads];

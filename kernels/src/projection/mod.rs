@@ -196,9 +196,11 @@ impl Shared {
 
 impl Projection {
     fn name(&self) -> String {
+        let dots =
+            if self.stage.batch >= shape::FIRST_TILE_BATCH && !self.stage.tiles { "_dots" } else { "" };
         match self.processors {
-            PROCESSORS => self.name.clone(),
-            processors => format!("{}_p{processors}", self.name),
+            PROCESSORS => format!("{}{dots}", self.name),
+            processors => format!("{}{dots}_p{processors}", self.name),
         }
     }
 
@@ -557,13 +559,13 @@ enum Multiply<'a> {
 macro_rules! kernels {
     ($($name:ident),*) => {$(
         impl $name {
-            /// The same for a device of `processors` multiprocessors, with the same results. New kernels are for
-            /// [`PROCESSORS`].
+            /// The same for devices of `target` with `processors` multiprocessors, with the same results. New kernels are
+            /// for those of compute capability 9.0 with [`PROCESSORS`].
             ///
             /// # Errors
             /// [`KernelError::Unsupported`] for a number of processors that no device has.
-            pub fn on(self, processors: u32) -> Result<Self, KernelError> {
-                self.0.on(processors).map(Self)
+            pub fn on(self, processors: u32, target: Target) -> Result<Self, KernelError> {
+                self.0.on(processors, target).map(Self)
             }
         }
 

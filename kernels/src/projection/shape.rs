@@ -20,7 +20,7 @@ pub(super) const MOST_SHARED: u32 = 98 << 10;
 const MOST_SHARED_OF_TILES: u32 = 227 << 10;
 
 /// Activation rows from which on tensor cores multiply.
-const FIRST_TILE_BATCH: u32 = 4;
+pub(super) const FIRST_TILE_BATCH: u32 = 3;
 
 /// The most activation rows without tensor cores.
 const MOST_DOTS: u32 = 4;
@@ -159,7 +159,7 @@ impl ResidualProjection {
     /// reads all activations: those of several long rows are better quantised once.
     ///
     /// # Errors
-    /// As [`new`](Self::new), and [`KernelError::Unsupported`] for batches that are not multiplied on tensor cores.
+    /// As [`new`](Self::new).
     pub fn of_q8(
         element: ElementType,
         (rows, cols): (usize, usize),
@@ -167,6 +167,11 @@ impl ResidualProjection {
         bias: bool,
     ) -> Result<Self, KernelError> {
         Self::of_input(element, (rows, cols), batch, bias, Input::Q8)
+    }
+
+    /// Activations that each block reads and quantises, unless they come as Q8.
+    pub const fn activations_of_block(&self) -> u32 {
+        self.0.stage.batch * self.0.stage.block_cols()
     }
 
     fn of_input(
@@ -299,23 +304,23 @@ impl Projection {
         let quantised = input == Input::Q8;
         let group_sums = segments.iter().any(|segment| segment.format.has_offset());
         let stage = Stage { cols, batch, eps, tiles: false, quantised, group_sums, cluster: 1 };
-        Self::over(PROCESSORS, (family, name), stage, segments)
+        Self::over((PROCESSORS, Target::SM_90), (family, name), stage, segments)
     }
 
-    /// The same spread over so many processors.
-    pub(super) fn on(self, processors: u32) -> Result<Self, KernelError> {
+    /// The same spread over so many processors of `target`.
+    pub(super) fn on(self, processors: u32, target: Target) -> Result<Self, KernelError> {
         let stage = Stage { tiles: false, cluster: 1, ..self.stage };
-        Self::over(processors, (self.family, self.name), stage, self.segments)
+        Self::over((processors, target), (self.family, self.name), stage, self.segments)
     }
 
     /// The kernel for `stage`, which is one for single blocks without tensor cores, or a better one.
     fn over(
-        processors: u32,
+        (processors, target): (u32, Target),
         (family, name): (&'static str, String),
         stage: Stage,
         segments: Vec<Segment>,
     ) -> Result<Self, KernelError> {
-        let Stage { cols, batch, quantised, .. } = stage;
+        let Stage { cols, batch, .. } = stage;
         if !(1..=MOST_PROCESSORS).contains(&processors) {
             return Err(refuse(family, format!("{processors} processors")));
         }
@@ -330,11 +335,11 @@ impl Projection {
                 let slot_bytes = segments.iter().map(|segment| segment.format.slot_bytes()).max()?;
                 with(stage, spread).with_ring(slot_bytes, MOST_SHARED_OF_TILES)
             });
-            if let Some(of_tiles) = of_tiles {
+            if let Some(of_tiles) = of_tiles.filter(|of_tiles| of_tiles.runs_on(target)) {
                 return Ok(of_tiles);
             }
         }
-        if batch > MOST_DOTS || quantised {
+        if batch > MOST_DOTS {
             return Err(refuse(family, format!("{batch} rows of {cols} columns")));
         }
         let Some(spread) = Spread::new(&segments, stage, processors) else {
@@ -345,6 +350,11 @@ impl Projection {
         with(stage, spread)
             .with_ring(slot_bytes, MOST_SHARED)
             .ok_or_else(|| refuse(family, format!("{batch} rows of {cols} columns exceed the shared memory")))
+    }
+
+    /// Whether devices of `target` can run it, and have the shared memory.
+    fn runs_on(&self, target: Target) -> bool {
+        self.min_target() <= target && self.geometry().dynamic_shared <= shared_memory(target)
     }
 
     /// Bytes of shared memory that a warp's lanes need to decode for each other.

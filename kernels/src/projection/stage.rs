@@ -262,7 +262,13 @@ impl Stage {
                 let group = k.mad(row, self.group_row_bytes(), staged.groups);
                 let group = k.sub(group, cols);
                 let start = k.selp(is_quant, quant, group);
-                let to = k.add(start, byte);
+                let to = if self.tiles {
+                    byte
+                } else {
+                    let quant = swizzled(k, byte);
+                    k.selp(is_quant, quant, byte)
+                };
+                let to = k.add(start, to);
                 let exists = k.lt(index, all);
                 k.guarded(exists, |k| k.st_shared_v4::<B32>(to, words));
             }

@@ -120,7 +120,7 @@ impl<'a> CudaExecutor<'a> {
     }
 
     fn append(&mut self, call: OpCall) -> Result<usize, CudaError> {
-        self.launch(lower(&call)?)
+        self.launch(lower(&call, self.machine())?)
     }
 
     /// What kernels have to run on. What the fused ones work in is the same everywhere: nothing.
@@ -165,7 +165,7 @@ impl KernelDispatch for CudaExecutor<'_> {
     type Error = CudaError;
 
     fn check(&self, call: &OpCall) -> Result<(), CudaError> {
-        self.check_launches(lower(call)?)
+        self.check_launches(lower(call, self.machine())?)
     }
 
     fn check_group(&self, group: &Group) -> Result<(), CudaError> {

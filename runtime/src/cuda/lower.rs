@@ -10,6 +10,7 @@ use kernels::elementwise::{Elementwise, ElementwiseOp};
 use kernels::embed::EmbedRows;
 use kernels::gemv::{self, Gemv, GemvQ8};
 use kernels::kv_scatter::KvScatter;
+use kernels::projection::shared_memory;
 use kernels::quantize::QuantizeQ8;
 use kernels::rms_norm::RmsNorm;
 use kernels::rope::{Rope, RopeShape, RopeStyle};
@@ -18,6 +19,7 @@ use kernels::{CacheShape, Kernel, KernelError};
 use tensor_formats::ElementType;
 
 use super::error::CudaError;
+use super::machine::Machine;
 use super::row_chunks::row_chunks;
 
 /// A kernel and its tensors.
@@ -35,7 +37,7 @@ pub(crate) struct Lowered {
 ///
 /// # Errors
 /// A type or size that no kernel takes.
-pub(crate) fn lower(call: &OpCall) -> Result<Vec<Lowered>, CudaError> {
+pub(crate) fn lower(call: &OpCall, machine: Machine) -> Result<Vec<Lowered>, CudaError> {
     Ok(vec![match *call {
         OpCall::MulMat(a) => return mul_mat(&a),
         OpCall::EmbedRows(a) => {
@@ -73,6 +75,10 @@ pub(crate) fn lower(call: &OpCall) -> Result<Vec<Lowered>, CudaError> {
             let graph::Attention { n_sequences, n_kv_heads, max_seq, head_dim, .. } = a;
             let cache = CacheShape { n_sequences, n_kv_heads, max_seq, head_dim, element: a.keys.dtype };
             let kernel = Attention::new(cache, a.query.shape.rows(), a.n_heads, a.scale);
+            let kernel = kernel.map(|kernel| {
+                let ahead = kernel.within(shared_memory(machine.target));
+                if ahead.min_target() <= machine.target { ahead } else { kernel }
+            });
             one(kernel, &[a.query, a.keys, a.values, a.positions, a.sequences, a.output])?
         }
         OpCall::SoftMax(a) => {

@@ -12,8 +12,8 @@ use super::lower::{Lowered, lower, one, rows_of};
 use super::machine::Machine;
 use super::row_chunks::row_chunks;
 
-/// Activations of so many values are quantised once for all blocks of a kernel, instead of by each.
-const QUANTISED_FROM: usize = 48 << 10;
+/// So many activations are quantised once for all blocks of a kernel, if otherwise each of them had to.
+const QUANTISED_FROM: u32 = 17 << 10;
 
 /// The launches that compute `group` on `machine`, in order: a fused kernel for each chunk of rows.
 ///
@@ -112,7 +112,8 @@ pub(crate) fn attention_input(a: &AttentionInput, machine: Machine) -> Result<Ve
         operands.extend(&biases);
         operands.extend([elements_of(&a.positions, &rows)?, elements_of(&a.sequences, &rows)?, a.table]);
         operands.extend([rows_of(&a.output, &rows)?, a.keys, a.values]);
-        let kernel = projection::AttentionInput::new(shape).and_then(|kernel| kernel.on(machine.processors));
+        let kernel = projection::AttentionInput::new(shape)
+            .and_then(|kernel| kernel.on(machine.processors, machine.target));
         one(kernel, &operands)
     };
     chunks(&a.input, machine, launch)
@@ -127,32 +128,33 @@ pub(crate) fn residual_projection(
     let weight = a.projection.weight;
     let shape = (weight.shape.rows(), weight.shape.cols());
     let bias = a.projection.bias.is_some();
-    let launch = |new: New, input: TensorView, rows: Range<usize>| {
-        let [input, residual, output] = [input, a.residual, a.output].map(|view| rows_of(&view, &rows));
-        let mut operands = vec![input?, weight];
-        operands.extend(a.projection.bias);
-        operands.extend([residual?, output?]);
-        let kernel =
-            new(weight.dtype, shape, rows.len(), bias).and_then(|kernel| kernel.on(machine.processors));
-        one(kernel, &operands)
+    let kernel = |new: New, rows: usize| {
+        new(weight.dtype, shape, rows, bias).and_then(|kernel| kernel.on(machine.processors, machine.target))
+    };
+    let launches = |new: New, input: TensorView| {
+        chunks(&input, machine, |rows| {
+            let [input, residual, output] = [input, a.residual, a.output].map(|view| rows_of(&view, &rows));
+            let mut operands = vec![input?, weight];
+            operands.extend(a.projection.bias);
+            operands.extend([residual?, output?]);
+            one(kernel(new, rows.len()), &operands)
+        })
     };
     let quantisation = parts.iter().find_map(|part| match part {
         OpCall::QuantizeQ8(quantisation) => Some((part, quantisation)),
         _ => None,
     });
+    let plain = projection::ResidualProjection::new;
+    let rows = a.input.shape.rows().min(projection::MAX_BATCH);
+    let largest = (1..=rows).rev().find_map(|rows| kernel(plain, rows).ok());
     if let Some((part, quantisation)) = quantisation
-        && a.input.shape.elements() >= QUANTISED_FROM
+        && largest.is_some_and(|largest| largest.activations_of_block() >= QUANTISED_FROM)
     {
-        let new = projection::ResidualProjection::of_q8;
-        // Rows in chunks that all take Q8, or none.
-        let products = chunks(&a.input, machine, |rows| launch(new, quantisation.output, rows));
-        if let Ok(products) = products {
-            let mut launches = lower(part)?;
-            launches.extend(products);
-            return Ok(launches);
-        }
+        let mut all = lower(part, machine)?;
+        all.extend(launches(projection::ResidualProjection::of_q8, quantisation.output)?);
+        return Ok(all);
     }
-    chunks(&a.input, machine, |rows| launch(projection::ResidualProjection::new, a.input, rows))
+    launches(plain, a.input)
 }
 
 /// What makes a residual projection of a weight's type and shape, a number of rows, and whether there is a bias.
@@ -169,7 +171,7 @@ pub(crate) fn gated_projection(a: &GatedProjection, machine: Machine) -> Result<
         let operands = [rows_of(&a.input, &rows)?, a.norm, a.gate, a.up, rows_of(&a.output, &rows)?];
         let shape = (a.gate.shape.rows(), a.gate.shape.cols());
         let kernel = projection::GatedProjection::new(a.gate.dtype, shape, rows.len(), a.eps);
-        one(kernel.and_then(|kernel| kernel.on(machine.processors)), &operands)
+        one(kernel.and_then(|kernel| kernel.on(machine.processors, machine.target)), &operands)
     };
     chunks(&a.input, machine, launch)
 }
@@ -189,11 +191,11 @@ pub(crate) fn head(a: &Head, parts: &[OpCall], machine: Machine) -> Result<Vec<L
         let operands = [rows_of(&a.input, &rows)?, a.norm, a.weight, rows_of(&logits, &rows)?];
         let shape = (a.weight.shape.rows(), a.weight.shape.cols());
         let kernel = projection::Head::new(a.weight.dtype, shape, rows.len(), a.eps);
-        one(kernel.and_then(|kernel| kernel.on(machine.processors)), &operands)
+        one(kernel.and_then(|kernel| kernel.on(machine.processors, machine.target)), &operands)
     };
     let mut launches = chunks(&a.input, machine, launch)?;
     for part in parts.iter().filter(|part| matches!(part, OpCall::Argmax(_))) {
-        launches.extend(lower(part)?);
+        launches.extend(lower(part, machine)?);
     }
     Ok(launches)
 }
@@ -289,7 +291,10 @@ mod tests {
             ["quantize_q8_n14336_b8", "residual_projection_q8_q4_k_64x14336_b8"]
         );
         assert_eq!(kernels((8, 4096), Target::SM_90), ["residual_projection_q4_k_64x4096_b8"]);
-        // The last row would be alone.
-        assert_eq!(kernels((9, 14336), Target::SM_90).len(), 2);
+        let names = kernels((9, 14336), Target::SM_90);
+        assert!(names.len() == 3 && names[2] == "residual_projection_q8_q4_k_64x14336_b1", "{names:?}");
+        // One row is not worth a launch, and neither are several of which the blocks of a cluster have a part each.
+        assert_eq!(kernels((1, 14336), Target::SM_90).len(), 1);
+        assert_eq!(kernels((4, 4096), Target::SM_90).len(), 1);
     }
 }

@@ -11,12 +11,14 @@
 
 mod heads;
 mod operands;
+pub(super) mod ring;
 mod rows;
 
 use ptx_builder::{B32, F16, F32, KernelBuilder, MmaShape, Pred, Reg, Target, U32, U64};
 
 use self::heads::Heads;
 use self::operands::{Halves, Queries};
+use self::ring::Ring;
 use self::rows::Rows;
 use super::Attention;
 use super::emit::Sources;
@@ -59,8 +61,13 @@ impl MatrixPlan {
         Self { heads, head_dim }
     }
 
-    fn key_rounds(self) -> u32 {
+    const fn key_rounds(self) -> u32 {
         self.head_dim.div_ceil(Self::KEY_ROUND)
+    }
+
+    /// Bytes of shared memory for the queries: two fragments a round, each with four words of every lane.
+    pub const fn query_bytes(self) -> u32 {
+        2 * self.key_rounds() * WARP * 16
     }
 
     const fn value_rounds(self) -> u32 {
@@ -94,6 +101,7 @@ pub(super) struct Matrix {
     /// The first of the lane's columns, `2 t`.
     column: Reg<U32>,
     queries: Queries,
+    ring: Option<Ring>,
     /// The lane's first feature of position 0.
     keys: Reg<U64>,
     values: Reg<U64>,
@@ -129,6 +137,7 @@ impl Matrix {
             has_last_key: last(k, plan.key_rounds(), MatrixPlan::KEY_ROUND, of_four),
             has_last_value: last(k, plan.value_rounds(), MatrixPlan::VALUE_ROUND, row),
             queries: Queries::new(k, plan, warp, lane, sources.q),
+            ring: (kernel.slots > 0).then(|| Ring::new(k, kernel, (warp, lane), sources)),
         }
     }
 
@@ -145,26 +154,38 @@ impl Matrix {
         let keys = Rows::new(k, stored, 2, self.plan.key_rounds());
         let values = Rows::new(k, stored, 4, self.plan.value_rounds());
         let last = k.sub(end, 1);
-        let any = k.lt(start, end);
-        k.if_(any, |k| {
-            self.load_keys(k, kernel, &keys, start, last);
-            self.load_values(k, kernel, &values, start, last);
-        });
+        if let Some(ring) = &self.ring {
+            ring.begin(k, (start, end, last));
+        } else {
+            let any = k.lt(start, end);
+            k.if_(any, |k| {
+                self.load_keys(k, kernel, &keys, start, last);
+                self.load_values(k, kernel, &values, start, last);
+            });
+        }
         self.queries.lay_out(k, self.row);
         k.barrier();
         let heads = Heads::new(k, self.plan);
         // The loop is the same for all lanes of a warp. An end is at most 2^31, so that adding steps does not wrap.
         k.for_range(start, end, MatrixPlan::STEP, |k, base| {
-            k.comment("scores");
-            let scores = self.scores(k, kernel, &keys);
-            let next = k.add(base, MatrixPlan::STEP);
-            let more = k.lt(next, end);
-            k.if_(more, |k| self.load_keys(k, kernel, &keys, next, last));
-            k.comment("weights");
-            let weights = self.weights(k, scores, &heads, base, end);
-            k.comment("weighted values");
-            self.add_values(k, &values, &heads, weights);
-            k.if_(more, |k| self.load_values(k, kernel, &values, next, last));
+            if let Some(ring) = &self.ring {
+                let slot = ring.arrived(k);
+                let (key_rows, value_rows) = ring.rows(k, slot);
+                keys.read(k, &key_rows, MatrixPlan::KEY_ROUND, self.has_last_key);
+                let scores = self.scores(k, kernel, &keys);
+                let weights = self.weights(k, scores, &heads, (base, end));
+                values.read(k, &value_rows, MatrixPlan::VALUE_ROUND, self.has_last_value);
+                self.add_values(k, &values, &heads, weights);
+                ring.next(k, slot, (base, end, last));
+            } else {
+                let next = k.add(base, MatrixPlan::STEP);
+                let more = k.lt(next, end);
+                let scores = self.scores(k, kernel, &keys);
+                k.if_(more, |k| self.load_keys(k, kernel, &keys, next, last));
+                let weights = self.weights(k, scores, &heads, (base, end));
+                self.add_values(k, &values, &heads, weights);
+                k.if_(more, |k| self.load_values(k, kernel, &values, next, last));
+            }
         });
         k.comment("what the warp knows");
         self.leave(k, &heads, results);
@@ -217,6 +238,7 @@ impl Matrix {
 
     /// Scores of head `g` at positions `2 t`, `2 t + 1`, `2 t + 8` and `2 t + 9`, as exponents of 2.
     fn scores(&self, k: &mut KernelBuilder, kernel: &Attention, keys: &Rows) -> [Reg<F32>; 4] {
+        k.comment("scores");
         // Sums of even and odd fragments apart, so that fewer instructions wait for each other.
         let zero = k.imm::<F32>(0.0);
         let mut sums = [[[zero; 4]; 2]; 2];
@@ -244,9 +266,9 @@ impl Matrix {
         k: &mut KernelBuilder,
         scores: [Reg<F32>; 4],
         heads: &Heads,
-        base: Reg<U32>,
-        end: Reg<U32>,
+        (base, end): (Reg<U32>, Reg<U32>),
     ) -> [[Reg<B32>; 2]; 2] {
+        k.comment("weights");
         let first = k.add(base, self.column);
         let scores: [Reg<F32>; 4] = std::array::from_fn(|i| {
             let position = k.add(first, COLUMNS[i]);
@@ -282,6 +304,7 @@ impl Matrix {
 
     /// Adds the values of a step by their weights.
     fn add_values(&self, k: &mut KernelBuilder, values: &Rows, heads: &Heads, weights: [[Reg<B32>; 2]; 2]) {
+        k.comment("weighted values");
         for (pair, acc) in heads.acc.iter().enumerate() {
             // Features `2 pair` and `2 pair + 1` of the lane at its four positions.
             let [a, b, c, d] = [0, 1, 2, 3].map(|position| values.word(k, position, pair));

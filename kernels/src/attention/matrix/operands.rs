@@ -44,7 +44,7 @@ impl Queries {
         lane: Reg<U32>,
         source: Reg<U64>,
     ) -> Self {
-        let shared = k.shared_aligned::<B32>("queries", 2 * plan.key_rounds() * WARP * 4, 16);
+        let shared = k.shared_aligned::<B32>("queries", plan.query_bytes() / 4, 16);
         let base = k.shared_base(shared);
         Self { plan, place: k.mad(lane, 16, base), warp, lane, source }
     }

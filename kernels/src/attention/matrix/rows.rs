@@ -1,8 +1,8 @@
 //! Keys and values on their way from the cache to the tensor cores.
 
-use ptx_builder::{B16, B32, KernelBuilder, Pred, Reg, U64, Var};
+use ptx_builder::{B16, B32, KernelBuilder, Pred, Reg, U32, U64, Var};
 
-use super::MatrixPlan;
+use super::{MatrixPlan, ring};
 use crate::stored::Stored;
 
 /// The lane's features of some positions, as they were loaded.
@@ -21,24 +21,47 @@ impl Rows {
         Self { stored, words }
     }
 
-    /// Loads every round, `round` features apart, of the positions at `rows`. Where `has_last` does not hold, the last
-    /// round remains zero.
+    /// Loads every round, `round` features apart, of the positions at `rows` in the cache. Where `has_last` does not hold,
+    /// the last round remains zero.
     pub fn load(&self, k: &mut KernelBuilder, rows: &[Reg<U64>], round: u32, has_last: Option<Pred>) {
+        self.each(k, has_last, |k, position, index| {
+            let at = rows[position] + (index * round * self.stored.bytes()) as i32;
+            match self.stored {
+                Stored::E4m3 => k.ld_global_v2::<B32>(at).to_vec(),
+                _ => k.ld_global_v4::<B32>(at).to_vec(),
+            }
+        });
+    }
+
+    /// The same for positions at `rows` in a slot of a [ring](ring::Ring).
+    pub fn read(&self, k: &mut KernelBuilder, rows: &[Reg<U32>], round: u32, has_last: Option<Pred>) {
+        self.each(k, has_last, |k, position, index| {
+            let at = ring::further(k, rows[position], index * round * self.stored.bytes());
+            match self.stored {
+                Stored::E4m3 => k.ld_shared_v2::<B32>(at).to_vec(),
+                _ => k.ld_shared_v4::<B32>(at).to_vec(),
+            }
+        });
+    }
+
+    /// Sets the words of every position and round to what `load` gives.
+    fn each(
+        &self,
+        k: &mut KernelBuilder,
+        has_last: Option<Pred>,
+        load: impl Fn(&mut KernelBuilder, usize, u32) -> Vec<Reg<B32>>,
+    ) {
         let per_round = (MatrixPlan::PIECE / self.stored.per_word()) as usize;
-        for (&row, words) in rows.iter().zip(&self.words) {
+        for (position, words) in self.words.iter().enumerate() {
             let rounds = words.len() / per_round;
             for (index, words) in words.chunks(per_round).enumerate() {
-                let at = row + (index as u32 * round * self.stored.bytes()) as i32;
-                let load = |k: &mut KernelBuilder| {
-                    let loaded = match words.len() {
-                        2 => k.ld_global_v2::<B32>(at).to_vec(),
-                        _ => k.ld_global_v4::<B32>(at).to_vec(),
-                    };
+                let set = |k: &mut KernelBuilder| {
+                    let loaded = load(k, position, index as u32);
                     words.iter().zip(loaded).for_each(|(&word, new)| k.set(word, new));
                 };
                 match has_last.filter(|_| index + 1 == rounds) {
-                    Some(exists) => k.guarded(exists, load),
-                    None => load(k),
+                    Some(exists) => k.guarded(exists, set),
+                    None => set(k),
                 }
             }
         }
