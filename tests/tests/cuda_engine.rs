@@ -2,9 +2,10 @@
 //! driver saw them.
 
 use std::error::Error as _;
+use std::sync::Arc;
 
 use gpu_driver::sys::CUresult;
-use gpu_driver::{Context, DeviceBuffer, NodeType, Stream};
+use gpu_driver::{Context, DeviceBuffer, EdgeKind, NodeType, Stream};
 use gpu_driver_sim::{Fault, LaunchRecord, Sanitize, SimConfig, SimDriver};
 use kernels::elementwise::{Elementwise, ElementwiseOp};
 use kernels::random::Random;
@@ -366,7 +367,7 @@ fn every_kind_of_step_becomes_a_node_and_runs() {
         plan.fill(at(scratch, 256), 7).unwrap();
         let kernel = Elementwise::new(ElementwiseOp::Add, 1, 64).unwrap();
         let argument = |offset| Argument { span: at(scratch, offset), element: ElementType::F32 };
-        plan.launch(std::sync::Arc::new(kernel), &[argument(0), argument(256), argument(768)]).unwrap();
+        plan.launch(Arc::new(kernel), &[argument(0), argument(256), argument(768)]).unwrap();
         plan.copy(at(scratch, 512), at(scratch, 256)).unwrap();
         plan.copy(at(host, 0), at(scratch, 512)).unwrap();
         let plan = LoadedPlan::new(plan, &memory, &cache).unwrap();
@@ -393,6 +394,45 @@ fn every_kind_of_step_becomes_a_node_and_runs() {
             assert_eq!(words(driver, pointer(&launched[0], 0), 64), [run; 64]);
             assert_eq!(pinned.read(63).unwrap(), 0x0707_0707);
         }
+    });
+}
+
+/// Each run of a plan begins with what the one before it left, when that one has ended. Within a run kernels overlap.
+#[test]
+fn runs_of_a_plan_in_one_graph_follow_each_other() {
+    on_driver(|driver, context| {
+        let stream = Stream::new(context).unwrap();
+        let cache = ModuleCache::new(context).unwrap();
+        let mut memory = DeviceMemory::new(context);
+        let state = memory.allocate_filled(&stream, "state", RegionKind::State, 512, 1).unwrap();
+        let argument = |offset| {
+            let span = Span { region: state, offset, bytes: 256 };
+            Argument { span, element: ElementType::F32 }
+        };
+        // y = x + x, x = y + y: four times as much, exactly.
+        let mut plan = LaunchPlan::new(memory.map().clone());
+        for (from, to) in [(0, 256), (256, 0)] {
+            let kernel = Elementwise::new(ElementwiseOp::Add, 1, 64).unwrap();
+            plan.launch(Arc::new(kernel), &[argument(from), argument(from), argument(to)]).unwrap();
+        }
+        let plan = LoadedPlan::new(plan, &memory, &cache).unwrap();
+        let graph = PlanGraph::of_runs(&plan, &stream, 3).unwrap();
+        assert_eq!((graph.n_nodes(), graph.n_edges()), (6, 5));
+        let held = graph.definition().driver_edges().unwrap();
+        for edge in held {
+            assert_eq!(edge.to.index(), edge.from.index() + 1);
+            let within = edge.from.index() % 2 == 0;
+            assert_eq!(edge.kind, if within { EdgeKind::Programmatic } else { EdgeKind::Full }, "{edge:?}");
+        }
+        launches(driver);
+        for _ in 0..2 {
+            graph.launch(&stream).unwrap();
+        }
+        stream.synchronize().unwrap();
+        let launched = launches(driver);
+        assert_eq!(launched.len(), 12);
+        let one = f32::from_bits(0x0101_0101);
+        assert_eq!(words(driver, pointer(&launched[0], 0), 64), [(one * 4096.0).to_bits(); 64]);
     });
 }
 

@@ -83,6 +83,46 @@ fn queued_steps_give_the_tokens_of_single_ones() {
     }
 }
 
+/// The same steps twice, and then the logits that follow. The last argument of `next` says how many steps follow.
+fn twice(
+    decoder: &mut CudaDecoder,
+    sequences: u32,
+    steps: usize,
+    next: impl Fn(&mut CudaDecoder, &mut [Row], usize) -> Vec<u32>,
+) -> (Vec<Vec<u32>>, Vec<u32>) {
+    let begun = begin(decoder, sequences);
+    let mut rows = begun.clone();
+    let first: Vec<_> = (0..steps).map(|step| next(decoder, &mut rows, steps - 1 - step)).collect();
+    rows.clone_from_slice(&begun);
+    let second: Vec<_> = (0..steps).map(|step| next(decoder, &mut rows, steps - 1 - step)).collect();
+    assert_eq!(first, second, "{sequences} sequences");
+    (first, gpu::logits(decoder, &rows, Output::AllLogits))
+}
+
+/// Seven steps are ahead, so four are launched at once wherever so many are wanted: at the end of the first round, which
+/// begins without such a graph, and whenever there is room for them in the second. The caches are the same, too.
+#[test]
+fn steps_that_are_launched_together_give_the_tokens_of_single_ones() {
+    const STEPS: usize = 14;
+    let model = model();
+    for (sequences, sanitize) in [(1, Sanitize::ALL), (3, Sanitize::NONE)] {
+        let driver = sim::driver(0, Sanitize::NONE);
+        let expected = sim::on_decoder(&driver, &model, &options(&model, true, 0), |decoder| {
+            twice(decoder, sequences, STEPS, |decoder, rows, _| one_by_one(decoder, rows))
+        });
+        let driver = sim::driver(sequences.into(), sanitize);
+        sim::on_decoder(&driver, &model, &options(&model, false, 7), |decoder| {
+            assert!(twice(decoder, sequences, STEPS, ahead) == expected, "{sequences} sequences");
+            let stats = decoder.stats();
+            assert_eq!(stats.graph_steps, u64::from(sequences) + 2 * STEPS as u64 + 1, "{stats:?}");
+            // One step to learn the pace, eight that fill the queue, one launch of four and a last step; three launches
+            // of four and two steps. Before that the prompts, and the logits after it.
+            let launches = (1 + 8 + 1 + 1) + (3 + 2) + sequences as usize + 1;
+            assert_eq!(driver.calls_of("cuGraphLaunch").len(), launches, "{sequences} sequences");
+        });
+    }
+}
+
 /// What was queued for nothing leaves no trace: not in this sequence, taken back or led elsewhere, not in others.
 #[test]
 fn a_queue_that_is_given_up_changes_nothing() {
@@ -140,11 +180,19 @@ fn positions_beyond_what_was_asked_for_are_not_decoded() {
 #[test]
 fn the_last_position_of_the_cache_is_the_last_that_is_queued() {
     let model = model();
-    sim::on_decoder(&sim::driver(0, Sanitize::ALL), &model, &options(&model, false, 7), |decoder| {
+    let driver = sim::driver(0, Sanitize::ALL);
+    sim::on_decoder(&driver, &model, &options(&model, false, 7), |decoder| {
         let mut rows = begin(decoder, 1);
         let steps = MAX_SEQ - rows[0].position as usize;
         (0..steps).for_each(|_| drop(ahead(decoder, &mut rows, usize::MAX)));
         assert_eq!(decoder.stats().graph_steps, steps as u64 + 1);
+        assert!(decoder.decode_ahead(&rows, 0).is_err());
+        // Four at once, and then one by one: there is no room for eight.
+        rows[0].position = MAX_SEQ as u32 - 7;
+        driver.forget_calls();
+        (0..7).for_each(|_| drop(ahead(decoder, &mut rows, usize::MAX)));
+        assert_eq!(driver.calls_of("cuGraphLaunch").len(), 4);
+        assert_eq!(decoder.stats().graph_steps, steps as u64 + 8);
         assert!(decoder.decode_ahead(&rows, 0).is_err());
     });
 }
@@ -217,19 +265,78 @@ fn calls_that_fail_are_told_and_the_step_can_be_repeated() {
     failing_call(true, "cuLaunchKernel");
 }
 
+/// The driver fails a launch of several steps: the first of a queue, one that fills it, or one that continues it.
+#[test]
+fn a_launch_of_several_steps_that_fails_is_told_and_they_can_be_repeated() {
+    const STEPS: usize = 14;
+    let model = model();
+    let expected = expected(&model, 2, STEPS);
+    let driver = sim::driver(2, Sanitize::NONE);
+    sim::on_decoder(&driver, &model, &options(&model, false, 7), |decoder| {
+        let begun = begin(decoder, 2);
+        let mut rows = begun.clone();
+        expected.iter().for_each(|expected| assert_eq!(&ahead(decoder, &mut rows, 30), expected));
+        for (nth, fails_at) in [(1, 0), (2, 0), (3, 4)] {
+            let mut rows = begun.clone();
+            driver.inject(Fault::new("cuGraphLaunch", nth, CUresult::ERROR_UNKNOWN));
+            let mut failures = Vec::new();
+            for (step, expected) in expected.iter().enumerate() {
+                let tokens = match decoder.decode_ahead(&rows, 30).map(<[u32]>::to_vec) {
+                    Ok(tokens) => {
+                        follow(&mut rows, &tokens);
+                        tokens
+                    }
+                    Err(error) => {
+                        assert!(error.chain().contains("cuGraphLaunch"), "{}", error.chain());
+                        failures.push(step);
+                        ahead(decoder, &mut rows, 30)
+                    }
+                };
+                assert_eq!(&tokens, expected, "step {step}, launch {nth}");
+            }
+            assert_eq!(failures, [fails_at], "launch {nth}");
+        }
+    });
+}
+
+/// Without a graph of several steps, they are launched one by one, and nobody tries again.
+#[test]
+fn a_graph_of_several_steps_that_cannot_be_built_is_done_without() {
+    let model = model();
+    let expected = expected(&model, 1, 14);
+    let driver = sim::driver(3, Sanitize::NONE);
+    sim::on_decoder(&driver, &model, &options(&model, false, 7), |decoder| {
+        let mut rows = begin(decoder, 1);
+        assert_eq!(ahead(decoder, &mut rows, 13), expected[0]);
+        let graphs = decoder.stats().graphs;
+        driver.forget_calls();
+        driver.inject(Fault::new("cuGraphInstantiateWithParams", 1, CUresult::ERROR_OUT_OF_MEMORY));
+        for (step, expected) in expected.iter().enumerate().skip(1) {
+            assert_eq!(&ahead(decoder, &mut rows, 13 - step), expected, "step {step}");
+        }
+        assert_eq!(
+            (driver.calls_of("cuGraphLaunch").len(), driver.calls_of("cuGraphInstantiate").len()),
+            (13, 1)
+        );
+        assert_eq!((decoder.stats().graphs, decoder.eager_reason()), (graphs, None));
+    });
+}
+
 /// A kernel that dies in a step that nobody has asked for yet.
 #[test]
 fn a_queued_kernel_that_dies_is_told_by_the_step_that_needs_it() {
     let model = model();
-    for eager in [false, true] {
+    // The last of these dies in one of several steps that are launched at once.
+    for (eager, depth, launch) in [(false, 4, 30), (true, 4, 30), (false, 7, 170)] {
         let driver = sim::driver(3, Sanitize::NONE);
         let context = sim::context(&driver);
-        let mut decoder = CudaDecoder::with_context(&model, &options(&model, eager, 4), &context).unwrap();
+        let options = options(&model, eager, depth);
+        let mut decoder = CudaDecoder::with_context(&model, &options, &context).unwrap();
         let mut rows = begin(&mut decoder, 1);
-        ahead(&mut decoder, &mut rows, 9);
-        driver.inject(Fault::new("launch", 30, CUresult::ERROR_LAUNCH_FAILED));
-        let error = (0..9).find_map(|_| {
-            decoder.decode_ahead(&rows, 9).map(<[u32]>::to_vec).map_or_else(Some, |tokens| {
+        ahead(&mut decoder, &mut rows, 20);
+        driver.inject(Fault::new("launch", launch, CUresult::ERROR_LAUNCH_FAILED));
+        let error = (0..20).find_map(|_| {
+            decoder.decode_ahead(&rows, 20).map(<[u32]>::to_vec).map_or_else(Some, |tokens| {
                 follow(&mut rows, &tokens);
                 None
             })
@@ -238,7 +345,7 @@ fn a_queued_kernel_that_dies_is_told_by_the_step_that_needs_it() {
         assert!(text.contains("CUDA_ERROR_LAUNCH_FAILED") && text.contains("running a step"), "{text}");
         assert!(decoder.decode_ahead(&rows, 9).is_err_and(|error| error.chain().contains("is lost")));
         drop((decoder, context));
-        sim::on_decoder(&driver_after(&driver), &model, &options(&model, eager, 4), |decoder| {
+        sim::on_decoder(&driver_after(&driver), &model, &options, |decoder| {
             let mut rows = begin(decoder, 1);
             (0..3).for_each(|_| drop(ahead(decoder, &mut rows, 9)));
         });

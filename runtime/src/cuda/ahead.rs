@@ -6,7 +6,6 @@
 //! for costs time and nothing else: it has written to positions that are not decoded as far as
 //! [`StepGuard`](crate::decoder::StepGuard) knows, and are written again before anything attends to them.
 
-use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 use std::time::Instant;
 
@@ -19,6 +18,11 @@ use super::memory_map::Span;
 use crate::decoder::Row;
 use crate::error::Error;
 use crate::sampling::{Rule, Sampler};
+
+/// Steps that one graph launch queues where at least so many are wanted: beside an H200, a launch of four times the nodes
+/// takes the host a third longer. As a queue waits until there is room for all of them, it gets shorter by up to three
+/// steps; to launch more together would save little.
+pub(super) const TOGETHER: u32 = 4;
 
 /// What is queued.
 #[derive(Debug)]
@@ -43,13 +47,25 @@ fn purpose(rules: usize) -> Purpose {
     Purpose::Ahead(if rules == 0 { Choice::Argmax } else { Choice::Sample })
 }
 
+/// How many steps to launch next for a queue that holds `queued` of the next `wanted` steps and may hold `limit`; 0 for
+/// none now. `several`: whether [`TOGETHER`] steps can be launched at once.
+fn next_launch(queued: u32, wanted: u32, limit: u32, several: bool) -> u32 {
+    let (missing, space) = (wanted.saturating_sub(queued), limit.saturating_sub(queued));
+    if several && missing >= TOGETHER {
+        // Until there is space for all of them, what is queued keeps the device busy.
+        if space >= TOGETHER { TOGETHER } else { 0 }
+    } else {
+        missing.min(space).min(1)
+    }
+}
+
 /// The ring of tokens, `[slots, rows]` pairs of a token and a count: see [`Advance`](kernels::sample::Advance).
-struct Ring {
-    pinned: Arc<SharedPinned<u32>>,
+struct Ring<'a> {
+    pinned: &'a SharedPinned<u32>,
     slots: usize,
 }
 
-impl Ring {
+impl Ring<'_> {
     /// How many of `queued` steps from `count` on have told all their tokens.
     fn done(&self, count: u32, queued: u32, rows: usize) -> Result<u32, DriverError> {
         let mut done = 0;
@@ -179,16 +195,28 @@ impl CudaDecoder {
     fn fill(&mut self, mut queue: Queue, ahead: usize) -> Result<Queue, Error> {
         let position = queue.next.iter().map(|row| row.position as usize).max().unwrap_or(0);
         let room = self.options.max_seq.saturating_sub(position + 1);
-        let purpose = queue.purpose();
-        let step = self.prepared(queue.next.len(), purpose)?;
+        let (rows, purpose) = (queue.next.len(), queue.purpose());
+        let step = self.prepared(rows, purpose)?;
+        let several = step.several.is_some();
         // The first step that ever runs tells how long one takes.
-        let ahead = if step.pace.is_known() { ahead.min(self.options.ahead).min(room) } else { 0 };
-        while (queue.queued as usize) < ahead + 1 {
-            // Counted even if the launch fails: it may have queued the step all the same.
-            self.begun = self.begun.wrapping_add(1);
+        let (ahead, limit) =
+            if step.pace.is_known() { (ahead.min(room), self.options.ahead) } else { (0, 0) };
+        // Positions fit 32 bits.
+        let (wanted, limit) = (ahead as u32 + 1, limit as u32 + 1);
+        loop {
+            let steps = next_launch(queue.queued, wanted, limit, several);
+            if steps == 0 {
+                break;
+            }
+            // Counted even if the launch fails: it may have queued the steps all the same.
+            self.begun = self.begun.wrapping_add(steps);
             self.idle = false;
-            self.launch(queue.next.len(), purpose)?;
-            queue.queued += 1;
+            self.launch(rows, purpose, steps)?;
+            queue.queued += steps;
+        }
+        // With a full queue, so that the device is busy meanwhile.
+        if !several && wanted.saturating_sub(queue.queued) >= TOGETHER {
+            self.prepare_several(rows, purpose);
         }
         Ok(queue)
     }
@@ -198,7 +226,7 @@ impl CudaDecoder {
         let Queue { count, queued, .. } = *queue;
         let rows = queue.next.len();
         let pinned = self.memory.host(self.regions.ring).map_err(failed("reading tokens"))?;
-        let ring = Ring { pinned: Arc::clone(pinned), slots: self.layout.ring_slots };
+        let ring = Ring { pinned, slots: self.layout.ring_slots };
         let done = || ring.done(count, queued, rows).map_err(driver_failed("reading tokens"));
         let mut pace = self.prepared(rows, queue.purpose())?.pace;
         // Who wants no queue wants no sleep that may end late either.
@@ -215,5 +243,54 @@ impl CudaDecoder {
             step.pace = pace;
         }
         ring.tokens(count, &mut self.results, rows).map_err(driver_failed("reading tokens"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The launches of a queue that begins empty, of which `wanted` steps are asked for one after the other, and the
+    /// fewest that were left in it when some were still to be launched.
+    fn launches(wanted: u32, limit: u32, several: bool) -> (Vec<u32>, u32) {
+        let (mut launches, mut queued, mut fewest) = (Vec::new(), 0, u32::MAX);
+        for taken in 0..wanted {
+            if launches.iter().sum::<u32>() < wanted && taken > 0 {
+                fewest = fewest.min(queued);
+            }
+            while let steps @ 1.. = next_launch(queued, wanted - taken, limit, several) {
+                launches.push(steps);
+                queued += steps;
+                assert!(queued <= limit && launches.iter().sum::<u32>() <= wanted, "{launches:?}");
+            }
+            assert!(queued > 0, "{launches:?}");
+            queued -= 1;
+        }
+        assert_eq!((launches.iter().sum::<u32>(), queued), (wanted, 0));
+        (launches, fewest)
+    }
+
+    #[test]
+    fn a_queue_gets_what_is_wanted_and_never_more_than_it_may_hold() {
+        for limit in 1..=40 {
+            for wanted in 1..=90 {
+                let (single, fewest) = launches(wanted, limit, false);
+                assert!(single.iter().all(|&steps| steps == 1) && fewest >= limit - 1);
+                if limit >= 2 * TOGETHER {
+                    let (several, fewest) = launches(wanted, limit, true);
+                    assert_eq!(several.len() as u32, wanted / TOGETHER + wanted % TOGETHER, "{several:?}");
+                    assert!(fewest >= limit - TOGETHER, "of {limit}: {fewest}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn single_steps_are_launched_where_few_are_wanted() {
+        assert_eq!(launches(10, 8, true).0, [4, 4, 1, 1]);
+        assert_eq!(launches(3, 32, true).0, [1, 1, 1]);
+        assert_eq!(next_launch(29, 100, 32, true), 0, "no room for four");
+        assert_eq!(next_launch(28, 100, 32, true), 4);
+        assert_eq!(next_launch(5, 3, 32, true), 0, "more than is wanted");
     }
 }

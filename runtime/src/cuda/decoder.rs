@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use gpu_driver::{Context, Driver, DriverError, Stream};
 
-use super::ahead::Queue;
+use super::ahead::{Queue, TOGETHER};
 use super::engine_layout::{EngineLayout, StepTensors};
 use super::error::CudaError;
 use super::loaded::LoadedPlan;
@@ -29,7 +29,8 @@ use crate::startup::phase;
 /// For each number of rows and each [`Output`] the decoder makes one launch plan, the first time that it is asked for.
 /// The plan is built into a CUDA graph, node by node, and replayed: tokens, positions and sequences are in device
 /// memory, so nothing about the graph changes from step to step. If a graph cannot be built, or the options ask for
-/// it, the same plan is launched kernel by kernel, with the same results.
+/// it, the same plan is launched kernel by kernel, with the same results. Where many steps are queued ahead, several of
+/// them are one graph.
 #[derive(Debug)]
 pub struct CudaDecoder {
     config: ModelConfig,
@@ -53,6 +54,8 @@ pub struct CudaDecoder {
     pub(super) queue: Option<Queue>,
     /// Steps that were queued ahead so far.
     pub(super) begun: u32,
+    /// Whether steps of a queue are launched [`TOGETHER`], if so many are wanted.
+    pub(super) together: bool,
     pub(super) results: Vec<u32>,
 }
 
@@ -81,6 +84,8 @@ pub(super) enum Choice {
 #[derive(Debug)]
 pub(super) struct PreparedStep {
     graph: Option<PlanGraph>,
+    /// A graph of [`TOGETHER`] runs of the plan, once a queue has wanted so many.
+    pub(super) several: Option<PlanGraph>,
     pub(super) plan: LoadedPlan,
     result_words: usize,
     /// Of [`Purpose::Ahead`].
@@ -96,15 +101,15 @@ struct Counts {
 /// How a decoder has worked so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DecoderStats {
-    /// Steps that were one graph launch.
+    /// Steps that were a graph launch, or a part of one.
     pub graph_steps: u64,
     /// Steps that were launched kernel by kernel.
     pub eager_steps: u64,
     /// Plans made, one for each number of rows and output.
     pub plans: usize,
-    /// Graphs built from them.
+    /// Graphs built from them, of one step or of several.
     pub graphs: usize,
-    /// Nodes of the graph of the last step, or of the one that was built first; 0 if it has none.
+    /// Nodes of the graph of the last step alone, or of the one that was built first; 0 if it has none.
     pub nodes: usize,
     /// Edges of that graph.
     pub edges: usize,
@@ -160,6 +165,8 @@ impl CudaDecoder {
             idle: true,
             queue: None,
             begun: 0,
+            // A queue that has room for as many again has not run dry when they are launched.
+            together: options.ahead + 1 >= 2 * TOGETHER as usize,
             results: Vec::new(),
         };
         // Weights are read and sent while kernels are compiled: neither needs the other.
@@ -181,7 +188,7 @@ impl CudaDecoder {
             graph_steps: self.stats.graph_steps,
             eager_steps: self.stats.eager_steps,
             plans: self.steps.len(),
-            graphs: self.steps.values().filter(|step| step.graph.is_some()).count(),
+            graphs: self.steps.values().flat_map(|step| [&step.graph, &step.several]).flatten().count(),
             nodes: latest.map_or(0, PlanGraph::n_nodes),
             edges: latest.map_or(0, PlanGraph::n_edges),
             kernels: self.cache.stats(),
@@ -196,7 +203,7 @@ impl CudaDecoder {
     /// Launches steps kernel by kernel from now on, as after a failed graph, and drops the graphs.
     pub fn go_eager(&mut self, reason: impl Into<String>) {
         self.eager = Some(reason.into());
-        self.steps.values_mut().for_each(|step| step.graph = None);
+        self.steps.values_mut().for_each(|step| (step.graph, step.several) = (None, None));
     }
 
     /// Replays graphs from now on; they are built when next needed.
@@ -256,9 +263,26 @@ impl CudaDecoder {
             }
         }
         let result_words = (result_bytes / 4) as usize;
-        let step = PreparedStep { graph, plan, result_words, pace: Pace::new() };
+        let step = PreparedStep { graph, several: None, plan, result_words, pace: Pace::new() };
         self.steps.insert(key(rows, purpose), step);
         Ok(())
+    }
+
+    /// Makes the graph of several steps of a prepared kind, unless it is there or steps are launched otherwise. If it
+    /// cannot be built, steps are launched one by one from then on.
+    pub(super) fn prepare_several(&mut self, rows: usize, purpose: Purpose) {
+        let Some(step) = self.steps.get_mut(&key(rows, purpose)) else { return };
+        if !self.together || step.graph.is_none() || step.several.is_some() {
+            return;
+        }
+        match PlanGraph::of_runs(&step.plan, &self.stream, TOGETHER as usize) {
+            Ok(built) => step.several = Some(built),
+            Err(error) => {
+                let reason = crate::error::chain(&error);
+                tracing::warn!(%reason, "no CUDA graph of several steps: they are launched one by one");
+                self.together = false;
+            }
+        }
     }
 
     /// Sees to it that workspace and results are large enough. Growing them drops the plans made so far, whose
@@ -288,20 +312,21 @@ impl CudaDecoder {
         })
     }
 
-    /// Queues a prepared step and counts it.
-    pub(super) fn launch(&mut self, rows: usize, purpose: Purpose) -> Result<(), Error> {
+    /// Queues a prepared step, or [`TOGETHER`] steps of a queue, and counts them.
+    pub(super) fn launch(&mut self, rows: usize, purpose: Purpose, steps: u32) -> Result<(), Error> {
         let step = self.prepared(rows, purpose)?;
-        let used_graph = step.graph.is_some();
-        match &step.graph {
+        let graph = if steps == TOGETHER { &step.several } else { &step.graph };
+        let used_graph = graph.is_some();
+        match graph {
             Some(graph) => graph.launch(&self.stream),
-            None => step.plan.run(&self.stream),
+            None => (0..steps).try_for_each(|_| step.plan.run(&self.stream)),
         }
         .map_err(failed("running a step"))?;
         self.latest = key(rows, purpose);
         if used_graph {
-            self.stats.graph_steps += 1;
+            self.stats.graph_steps += u64::from(steps);
         } else {
-            self.stats.eager_steps += 1;
+            self.stats.eager_steps += u64::from(steps);
         }
         Ok(())
     }
@@ -360,7 +385,7 @@ impl Decoder for CudaDecoder {
         // All earlier steps have been waited for, so nothing reads the state that is overwritten here.
         self.write_state(rows)?;
         self.idle = false;
-        self.launch(rows.len(), purpose)?;
+        self.launch(rows.len(), purpose, 1)?;
         self.stream.synchronize().map_err(driver_failed("running a step"))?;
         self.idle = true;
         self.guard.commit(rows);

@@ -245,8 +245,14 @@ impl LaunchPlan {
 
     /// The order that the steps need, as edges between their indices.
     pub fn edges(&self) -> Vec<Edge> {
-        let accesses: Vec<_> = self.steps.iter().map(Step::accesses).collect();
-        dependencies(&accesses)
+        self.edges_of_runs(1)
+    }
+
+    /// The order that the steps of `runs` runs need, each after the one before it. Step `i` of run `r` has the index
+    /// `r * n + i`, where a run has `n` steps.
+    pub fn edges_of_runs(&self, runs: usize) -> Vec<Edge> {
+        let run: Vec<_> = self.steps.iter().map(Step::accesses).collect();
+        dependencies(&vec![run; runs].concat())
     }
 
     /// The sum of the steps' costs when every row attends to `context` positions.

@@ -12,7 +12,7 @@ use super::loaded::{LoadedPlan, LoadedStep};
 use super::memory::{Allocation, DeviceMemory};
 use super::memory_map::Span;
 
-/// An instantiated CUDA graph with one node for each step of a plan, and the plan's edges.
+/// An instantiated CUDA graph with one node for each step of a plan, or of several runs of it, and the plan's edges.
 ///
 /// Nothing is captured from a stream: kernels are added with `cuGraphAddKernelNode`, copies and fills with their
 /// counterparts, and the dependencies are those that [`LaunchPlan::edges`](super::plan::LaunchPlan::edges) derives:
@@ -31,22 +31,38 @@ impl PlanGraph {
     /// # Errors
     /// The driver's, with the step that it was about.
     pub fn build(plan: &LoadedPlan, stream: &Stream) -> Result<Self, CudaError> {
+        Self::of_runs(plan, stream, 1)
+    }
+
+    /// [`build`](Self::build) for `runs` runs of `plan`: a launch does what so many launches of one run do, one after the
+    /// other. Nodes and edges are those of a plan that has the steps so many times
+    /// ([`LaunchPlan::edges_of_runs`](super::plan::LaunchPlan::edges_of_runs)). Edges from one run to the next are full.
+    ///
+    /// # Errors
+    /// As [`build`](Self::build).
+    pub fn of_runs(plan: &LoadedPlan, stream: &Stream, runs: usize) -> Result<Self, CudaError> {
         let mut graph = Self::empty(stream)?;
-        let edges = plan.plan().edges();
+        let edges = plan.plan().edges_of_runs(runs);
         let owner = owner(plan);
-        let overlap = graph.takes_programmatic();
-        let mut nodes: Vec<NodeId> = Vec::with_capacity(plan.steps.len());
-        for (index, step) in plan.steps.iter().enumerate() {
+        let programmatic = graph.takes_programmatic();
+        let steps = plan.steps.len();
+        // Not between runs: a kernel may look at what begins its run before it waits, to guess what it will read, since no
+        // kernel before it in that run writes it; but the last of the run before may.
+        let overlap = |from: usize, to: usize| {
+            programmatic
+                && from / steps == to / steps
+                && overlaps(&plan.steps[from % steps], &plan.steps[to % steps])
+        };
+        let mut nodes: Vec<NodeId> = Vec::with_capacity(steps * runs);
+        for node in 0..steps * runs {
             // Edges are sorted by the waiting step.
-            let first = edges.partition_point(|edge| edge.to < index);
-            let incoming: Vec<_> = edges[first..].iter().take_while(|edge| edge.to == index).collect();
+            let first = edges.partition_point(|edge| edge.to < node);
+            let incoming: Vec<_> = edges[first..].iter().take_while(|edge| edge.to == node).collect();
             let after: Vec<Dependency> = match incoming[..] {
-                [edge] if overlap && overlaps(&plan.steps[edge.from], step) => {
-                    vec![Dependency::programmatic(nodes[edge.from])]
-                }
+                [edge] if overlap(edge.from, node) => vec![Dependency::programmatic(nodes[edge.from])],
                 _ => incoming.iter().map(|edge| Dependency::full(nodes[edge.from])).collect(),
             };
-            nodes.push(add_node(&mut graph, plan, index, &owner, &after)?);
+            nodes.push(add_node(&mut graph, plan, node % steps, &owner, &after)?);
         }
         Self::instantiate(graph, stream)
     }
@@ -107,7 +123,7 @@ impl PlanGraph {
         Ok(Self { exec, graph })
     }
 
-    /// Queues one run of the plan on `stream` and returns without waiting.
+    /// Queues the plan on `stream`, as many runs of it as the graph has, and returns without waiting.
     ///
     /// # Errors
     /// The driver's.
@@ -115,12 +131,12 @@ impl PlanGraph {
         self.exec.launch(stream).map_err(CudaError::driver("launching the graph"))
     }
 
-    /// Number of nodes: the plan's steps.
+    /// Number of nodes: the plan's steps, once for each run.
     pub fn n_nodes(&self) -> usize {
         self.graph.len()
     }
 
-    /// Number of edges: the plan's, none of which follows from the others.
+    /// Number of edges: the plan's and those between runs, none of which follows from the others.
     pub fn n_edges(&self) -> usize {
         self.graph.edges().len()
     }

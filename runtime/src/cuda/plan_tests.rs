@@ -168,6 +168,32 @@ fn copies_and_fills_are_checked_and_ordered() {
     assert_eq!(f.plan.steps().len(), 4);
 }
 
+/// A step of the second run waits for what touched its bytes in the first, as if the plan had its steps twice.
+#[test]
+fn runs_of_a_plan_are_ordered_by_the_bytes_that_they_share() {
+    let mut f = fixture();
+    let (read, written) = (param("x", Access::Read, 64), param("y", Access::Write, 64));
+    let params = [read, written];
+    let append = |f: &mut Fixture| {
+        let arguments = [f.f32(CACHE, 0, 64), f.f32(SCRATCH, 0, 64)];
+        f.launch(&params, &arguments).unwrap();
+        let arguments = [f.f32(CACHE, 64, 64), f.f32(SCRATCH, 64, 64)];
+        f.launch(&params, &arguments).unwrap();
+        let arguments = [f.f32(SCRATCH, 0, 64), f.f32(CACHE, 0, 64)];
+        f.launch(&params, &arguments).unwrap();
+    };
+    append(&mut f);
+    assert_eq!(f.plan.edges_of_runs(1), f.plan.edges());
+    let edges = f.plan.edges_of_runs(3);
+    let pairs: Vec<_> = edges.iter().map(|edge| (edge.from, edge.to)).collect();
+    // The second step shares nothing with the others, and its second run writes what its first wrote.
+    assert_eq!(pairs, [(0, 2), (2, 3), (1, 4), (3, 5), (5, 6), (4, 7), (6, 8)]);
+    append(&mut f);
+    append(&mut f);
+    assert_eq!(f.plan.edges(), edges);
+    assert_eq!(f.plan.edges_of_runs(0), []);
+}
+
 #[test]
 fn impossible_launches_are_refused() {
     let mut f = fixture();

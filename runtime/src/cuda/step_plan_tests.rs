@@ -165,6 +165,28 @@ fn a_step_that_hands_on_its_tokens_is_launches_alone() {
     }
 }
 
+/// The first launch waits for the last one of the step before, which leaves its tokens, and for nothing else. Within a step
+/// nothing changes.
+#[test]
+fn steps_that_follow_each_other_are_joined_by_one_edge() {
+    let engine = engine(Activations::Q8, 8);
+    for (rows, output) in [1, 2, 5, 8].into_iter().flat_map(|rows| {
+        let sampled = (rows <= 2).then_some((rows, Output::AllLogits));
+        [Some((rows, Output::AllArgmax)), sampled].into_iter().flatten()
+    }) {
+        let plan = engine.advancing_plan(rows, output).unwrap();
+        let (n, one) = (plan.steps().len(), plan.edges());
+        let expected: Vec<_> = (0..4)
+            .flat_map(|run| {
+                let joint = (run > 0).then(|| (run * n - 1, run * n));
+                joint.into_iter().chain(one.iter().map(move |edge| (run * n + edge.from, run * n + edge.to)))
+            })
+            .collect();
+        let edges: Vec<_> = plan.edges_of_runs(4).iter().map(|edge| (edge.from, edge.to)).collect();
+        assert_eq!(edges, expected, "{rows} rows, {output:?}\n{plan}");
+    }
+}
+
 #[test]
 fn the_type_of_the_caches_is_that_of_their_kernels() {
     for (kv, name) in [(ElementType::F32, "f32"), (ElementType::F16, "f16"), (ElementType::F8E4M3, "e4m3")] {
