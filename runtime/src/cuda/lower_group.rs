@@ -271,7 +271,7 @@ mod tests {
             names.iter().map(|name| name.rsplit_once("_b").unwrap().1).collect::<Vec<_>>().join(" ")
         };
         assert_eq!(of((9, 4096), Target::SM_90A), "8 1");
-        assert_eq!(of((3, 4096), Target::SM_80), "3");
+        assert_eq!(of((8, 4096), Target::SM_80), "4_dots 4_dots");
         for target in [Target::SM_80, Target::SM_86, Target::SM_120A] {
             let names = kernels((8, 14336), target);
             assert!(names.len() > 1, "{target}: {names:?}");
