@@ -5,7 +5,7 @@ use kernels::catalogue;
 use ptx_builder::Target;
 
 /// One small shape of each variant of the kernels that are not matrix products.
-const NAMES: [&str; 44] = [
+const NAMES: [&str; 45] = [
     "add_f32_n64_b1",
     "add_f32_n77_b2",
     "add_row_f32_n64_b1",

@@ -139,8 +139,7 @@ impl Spread {
             return None;
         }
         let mut last = None;
-        let bytes_each = segments.iter().map(bytes).sum::<u64>() / u64::from(processors);
-        let most = if bytes_each < MANY_BYTES { 4 } else { 2 };
+        let most = if bytes_each(segments, processors) < MANY_BYTES { 4 } else { 2 };
         for cluster in CLUSTERS.into_iter().filter(|&cluster| cluster <= most) {
             let resident = clusters_at_once(processors, cluster);
             for turns in ITEM_TURNS {
@@ -216,6 +215,11 @@ fn most_parts(segments: &[Segment], cols: u32) -> Option<u32> {
 
 fn warps_per_unit(segments: &[Segment], cols: u32) -> Option<u32> {
     most_parts(segments, cols).map(|parts| parts.div_ceil(WARP).clamp(1, MOST_PER_UNIT))
+}
+
+/// Bytes of weights for each processor.
+pub(super) fn bytes_each(segments: &[Segment], processors: u32) -> u64 {
+    segments.iter().map(bytes).sum::<u64>() / u64::from(processors)
 }
 
 /// Bytes of a segment's weights.

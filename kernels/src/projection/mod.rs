@@ -67,9 +67,11 @@ pub const MAX_BATCH: usize = 8;
 #[derive(Debug, Clone, PartialEq)]
 struct Projection {
     family: &'static str,
-    /// Without its processors.
+    /// Without what it is made for.
     name: String,
     processors: u32,
+    /// Bytes of shared memory that a block can have.
+    shared: u32,
     stage: Stage,
     segments: Vec<Segment>,
     spread: Spread,
@@ -196,12 +198,14 @@ impl Shared {
 
 impl Projection {
     fn name(&self) -> String {
-        let dots =
-            if self.stage.batch >= shape::FIRST_TILE_BATCH && !self.stage.tiles { "_dots" } else { "" };
-        match self.processors {
-            PROCESSORS => format!("{}{dots}", self.name),
-            processors => format!("{}{dots}_p{processors}", self.name),
+        let mut name = self.name.clone();
+        if self.shared != shape::SHARED {
+            name += &format!("_{}k", self.shared >> 10);
         }
+        if self.processors != PROCESSORS {
+            name += &format!("_p{}", self.processors);
+        }
+        name
     }
 
     fn params(&self) -> Vec<Param> {
@@ -297,7 +301,7 @@ impl Projection {
             Destination::Rows | Destination::Gated => None,
         });
         // What one block has of shared memory, and clusters.
-        let roomy = self.geometry().dynamic_shared > shape::MOST_SHARED || self.spread.cluster() > 1;
+        let roomy = self.geometry().dynamic_shared > shape::LEAST_SHARED || self.spread.cluster() > 1;
         let shared = if roomy { Target::SM_90 } else { ring::MIN_TARGET };
         caches.max().unwrap_or(shared).max(shared)
     }

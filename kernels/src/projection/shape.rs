@@ -3,7 +3,7 @@
 use ptx_builder::Target;
 use tensor_formats::ElementType;
 
-use super::geometry::{MOST_PROCESSORS, PROCESSORS, Spread};
+use super::geometry::{self, MOST_PROCESSORS, PROCESSORS, Spread};
 use super::stage::{MULTIPLE, Stage};
 use super::{Destination, MAX_BATCH, Names, Pairing, Projection, Rotation, Segment, product, tiles};
 use crate::blocks::WeightFormat;
@@ -13,11 +13,15 @@ use crate::rope::RopeStyle;
 use crate::support::{dim, dim_up_to, refuse};
 use crate::{CacheShape, KernelError};
 
-/// Shared memory that a block takes at most: it fits every processor from compute capability 8.0 on.
-pub(super) const MOST_SHARED: u32 = 98 << 10;
+/// Shared memory that a block can have on every processor from compute capability 8.0 on.
+pub(super) const LEAST_SHARED: u32 = 98 << 10;
 
-/// The same where tensor cores multiply: what a block can have on compute capability 9.0.
-const MOST_SHARED_OF_TILES: u32 = 227 << 10;
+/// The same on compute capability 9.0.
+pub(super) const SHARED: u32 = 227 << 10;
+
+/// Bytes of weights for each processor from which on several rows take all the shared memory there is for their rings. With
+/// less to read, activations that the kernel waits for would queue behind weights.
+const MANY_BYTES: u64 = 192 << 10;
 
 /// Activation rows from which on tensor cores multiply.
 pub(super) const FIRST_TILE_BATCH: u32 = 3;
@@ -204,8 +208,8 @@ enum Input {
 /// The shared memory that one block can have on devices of `target`, in bytes, at least.
 pub const fn shared_memory(target: Target) -> u32 {
     match target.sm() {
-        90 | 100 => MOST_SHARED_OF_TILES,
-        _ => MOST_SHARED,
+        90 | 100 => SHARED,
+        _ => LEAST_SHARED,
     }
 }
 
@@ -321,21 +325,22 @@ impl Projection {
         segments: Vec<Segment>,
     ) -> Result<Self, KernelError> {
         let Stage { cols, batch, .. } = stage;
+        let shared = shared_memory(target);
         if !(1..=MOST_PROCESSORS).contains(&processors) {
             return Err(refuse(family, format!("{processors} processors")));
         }
         let with = |stage, spread| {
             let (name, segments) = (name.clone(), segments.clone());
-            Self { family, name, processors, stage, segments, spread, ring_bytes: 0 }
+            Self { family, name, processors, shared, stage, segments, spread, ring_bytes: 0 }
         };
         if batch >= FIRST_TILE_BATCH && segments.iter().all(|segment| tiles::copies(segment, cols)) {
             let of_tiles = TILE_WARPS.into_iter().find_map(|warps| {
                 let spread = Spread::of_tiles(&segments, stage, (processors, warps))?;
                 let stage = Stage { tiles: true, cluster: spread.cluster(), ..stage };
                 let slot_bytes = segments.iter().map(|segment| segment.format.slot_bytes()).max()?;
-                with(stage, spread).with_ring(slot_bytes, MOST_SHARED_OF_TILES)
+                with(stage, spread).with_ring(slot_bytes, shared)
             });
-            if let Some(of_tiles) = of_tiles.filter(|of_tiles| of_tiles.runs_on(target)) {
+            if let Some(of_tiles) = of_tiles.filter(|of_tiles| of_tiles.min_target() <= target) {
                 return Ok(of_tiles);
             }
         }
@@ -347,14 +352,10 @@ impl Projection {
         };
         let bytes = |segment: &Segment| product::slot_bytes(segment, &spread, stage);
         let slot_bytes = segments.iter().map(bytes).fold(0, u32::max);
+        let few = geometry::bytes_each(&segments, processors) < MANY_BYTES;
         with(stage, spread)
-            .with_ring(slot_bytes, MOST_SHARED)
+            .with_ring(slot_bytes, if few { LEAST_SHARED } else { shared })
             .ok_or_else(|| refuse(family, format!("{batch} rows of {cols} columns exceed the shared memory")))
-    }
-
-    /// Whether devices of `target` can run it, and have the shared memory.
-    fn runs_on(&self, target: Target) -> bool {
-        self.min_target() <= target && self.geometry().dynamic_shared <= shared_memory(target)
     }
 
     /// Bytes of shared memory that a warp's lanes need to decode for each other.

@@ -271,7 +271,7 @@ mod tests {
             names.iter().map(|name| name.rsplit_once("_b").unwrap().1).collect::<Vec<_>>().join(" ")
         };
         assert_eq!(of((9, 4096), Target::SM_90A), "8 1");
-        assert_eq!(of((8, 4096), Target::SM_80), "4_dots 4_dots");
+        assert_eq!(of((8, 4096), Target::SM_80), "4_98k 4_98k");
         for target in [Target::SM_80, Target::SM_86, Target::SM_120A] {
             let names = kernels((8, 14336), target);
             assert!(names.len() > 1, "{target}: {names:?}");
@@ -281,7 +281,7 @@ mod tests {
     #[test]
     fn kernels_are_spread_over_the_processors_of_the_device() {
         let machine = Machine { target: Target::SM_89, processors: 58 };
-        assert_eq!(kernels_on((1, 4096), machine), ["residual_projection_q4_k_64x4096_b1_p58"]);
+        assert_eq!(kernels_on((1, 4096), machine), ["residual_projection_q4_k_64x4096_b1_98k_p58"]);
     }
 
     #[test]
