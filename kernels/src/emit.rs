@@ -92,9 +92,13 @@ pub(crate) fn flat_index(k: &mut KernelBuilder, items: u64, threads: u32) -> Reg
     index
 }
 
-/// `index / divisor`, as a shift where it is one: ptxas does not see that inside of loops.
+/// `index / divisor` for an index of at most `2^32 / divisor`, as a shift or a multiplication: inside of loops ptxas divides.
 pub(crate) fn quotient(k: &mut KernelBuilder, index: Reg<U32>, divisor: u32) -> Reg<U32> {
-    if divisor.is_power_of_two() { k.shr(index, divisor.ilog2()) } else { k.div(index, divisor) }
+    if divisor.is_power_of_two() {
+        k.shr(index, divisor.ilog2())
+    } else {
+        k.mul_hi(index, u32::MAX / divisor + 1)
+    }
 }
 
 /// Quotient and remainder of `index`, which is below `items`, by `divisor`.

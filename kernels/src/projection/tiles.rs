@@ -27,10 +27,18 @@ pub(super) struct Tiles<'a> {
     warps: u32,
     slots: u32,
     lane: Lane,
-    /// For each plane.
-    sources: Vec<Source>,
     /// The units of this block or its cluster.
     units: Range,
+    /// The block's items.
+    n_items: Reg<U32>,
+    /// Where all items of a warp are the same piece of their tiles: that one.
+    piece: Option<Piece>,
+    /// For each plane.
+    sources: Vec<Source>,
+    /// For each plane what its source has of the first tile, of the first turn of the item that is copied next.
+    next: Vec<Vec<Var<U64>>>,
+    /// Where a warp's items are different pieces: that of the item which is copied next, among the block's.
+    next_piece: Option<Var<U32>>,
     /// The slot of the next turn, in bytes from the first, where it is not known.
     current: Option<Var<U32>>,
 }
@@ -58,13 +66,17 @@ pub(super) struct Range {
 /// An item of a block.
 #[derive(Clone, Copy)]
 struct Item {
-    /// Whether there is such an item.
-    exists: Pred,
     tile: Reg<U32>,
-    /// Among those of the tile.
-    piece: Reg<U32>,
+    piece: Piece,
+}
+
+/// The columns of an item.
+#[derive(Clone, Copy)]
+struct Piece {
+    /// Its number among those of the tile.
+    index: Reg<U32>,
     /// Among the block's.
-    own_piece: Reg<U32>,
+    own: Reg<U32>,
     /// The first of its turns in the row.
     turn: Reg<U32>,
 }
@@ -103,21 +115,7 @@ impl<'a> Tiles<'a> {
         let partition = segment.format.partition(stage.cols);
         let planes = segment.format.tile_planes();
         let slots = ring_bytes / segment.format.slot_bytes();
-        let rows = u64::from(segment.matrix_rows());
-        let blocks = rows * u64::from(stage.cols / partition.block_cols);
-        let mut sources = Vec::new();
-        let mut before = 0;
-        for (&plane, &bytes) in planes.iter().zip(&partition.planes) {
-            let starts: Vec<Reg<U64>> = matrices
-                .iter()
-                .map(|&matrix| if before == 0 { matrix } else { k.add(matrix, before) })
-                .collect();
-            before += u64::from(bytes) * blocks;
-            if let (Some(&first), Some(&last)) = (starts.first(), starts.last()) {
-                let row_bytes = bytes * (stage.cols / partition.block_cols);
-                sources.push(Source::new(k, (plane, lane.lane), ([first, last], row_bytes), segment.pairing));
-            }
-        }
+        let tiles = k.shr(units.count, TILE_UNITS.ilog2());
         let mut tiles = Self {
             segment,
             partition,
@@ -127,14 +125,50 @@ impl<'a> Tiles<'a> {
             warps,
             slots,
             lane,
-            sources,
             units,
+            n_items: tiles,
+            piece: None,
+            sources: Vec::new(),
+            next: Vec::new(),
+            next_piece: None,
             current: None,
         };
+        let pieces = tiles.block_items();
+        tiles.n_items = k.mul(tiles.n_items, pieces);
+        let own = k.rem(lane.warp, pieces);
+        if warps.is_multiple_of(pieces) {
+            tiles.piece = Some(tiles.piece(k, own));
+        } else {
+            tiles.next_piece = Some(k.named_var::<U32>("next_piece", own));
+        }
+        tiles.sources = tiles.sources(k, matrices);
+        let first = tiles.from(k, lane.warp);
+        let variables =
+            |from: Vec<_>| from.into_iter().map(|from| k.named_var::<U64>("next", from)).collect();
+        tiles.next = first.into_iter().map(variables).collect();
         if !tiles.item_turns().is_multiple_of(slots.max(1)) {
             tiles.current = Some(k.named_var::<U32>("slot", 0));
         }
         tiles
+    }
+
+    /// Emits where the first tile's pieces of each plane are.
+    fn sources(&self, k: &mut KernelBuilder, matrices: &[Reg<U64>]) -> Vec<Source> {
+        let rows = u64::from(self.segment.matrix_rows());
+        let blocks = rows * u64::from(self.stage.cols / self.partition.block_cols);
+        let mut before = 0;
+        let mut sources = Vec::new();
+        for (index, &bytes) in self.partition.planes.iter().enumerate() {
+            let starts: Vec<Reg<U64>> = matrices
+                .iter()
+                .map(|&matrix| if before == 0 { matrix } else { k.add(matrix, before) })
+                .collect();
+            before += u64::from(bytes) * blocks;
+            let plane = (self.planes[index], self.begins_whole(index));
+            let rows = (&starts[..], self.row_bytes(index));
+            sources.push(Source::new(k, (plane, self.lane.lane), rows, self.segment.pairing));
+        }
+        sources
     }
 
     fn slot_bytes(&self) -> u32 {
@@ -167,8 +201,6 @@ impl<'a> Tiles<'a> {
     /// Emits the block's products: the sums of each item, from `sums` on `[unit, item of the row, row of the unit,
     /// activation row]`, `unit_bytes` from one unit to the next.
     pub(super) fn run(&self, k: &mut KernelBuilder, staged: Staged, (sums, unit_bytes): (Reg<U32>, u32)) {
-        let tiles = k.shr(self.units.count, TILE_UNITS.ilog2());
-        let n_items = k.mul(tiles, self.block_items());
         let (g, t) = (k.shr(self.lane.lane, 2), k.and(self.lane.lane, 3));
         // Rows beyond the batch repeat the last one, and so do odd columns where only the even ones are needed.
         let (lane_rows, rows) = (self.stage.lane_rows(), self.stage.tile_rows());
@@ -183,12 +215,14 @@ impl<'a> Tiles<'a> {
             })
             .collect();
         let room = k.mad(g, 16, self.lane.room);
-        k.for_range(self.lane.warp, n_items, self.warps, |k, index| {
+        let sums = k.mad(g, unit_bytes, sums);
+        let sums = k.mad(t, lane_rows * 4, sums);
+        k.for_range(self.lane.warp, self.n_items, self.warps, |k, index| {
             let item = self.item(k, index);
             let turn_cols = self.partition.block_cols / self.partition.parts * TURN_PARTS;
             let item_cols = self.item_turns() * turn_cols;
-            let x = k.mad(item.own_piece, item_cols, x);
-            let groups: Vec<_> = groups.iter().map(|&at| k.mad(item.own_piece, item_cols / 4, at)).collect();
+            let x = k.mad(item.piece.own, item_cols, x);
+            let groups: Vec<_> = groups.iter().map(|&at| k.mad(item.piece.own, item_cols / 4, at)).collect();
             let mut turns = Vec::new();
             for turn in 0..self.item_turns() {
                 ring::arrived(k, self.slots - 1);
@@ -210,11 +244,11 @@ impl<'a> Tiles<'a> {
                     groups: groups.iter().map(|&at| k.add(at, turn * turn_cols / 4)).collect(),
                     room,
                 };
-                turns.push(match self.exists(k, item, turn) {
+                turns.push(match self.has(k, index, turn) {
                     None => self.segment.format.turn_products(k, &view),
-                    Some(exists) => {
+                    Some(has) => {
                         let products: Vec<_> = (0..2 * lane_rows).map(|_| k.var::<F32>(0.0)).collect();
-                        k.if_(exists, |k| {
+                        k.if_(has, |k| {
                             let found = self.segment.format.turn_products(k, &view);
                             products.iter().zip(found).for_each(|(&var, value)| k.set(var, value));
                         });
@@ -235,10 +269,8 @@ impl<'a> Tiles<'a> {
             // The blocks of a cluster finish its tiles in turns.
             let cluster = self.items.cluster;
             let tile = k.shr(item.tile, cluster.ilog2());
-            let unit = k.mad(tile, TILE_UNITS, g);
-            let at = k.mad(unit, unit_bytes, sums);
-            let at = k.mad(item.piece, self.stage.item_sums_bytes(), at);
-            let at = k.mad(t, lane_rows * 4, at);
+            let at = k.mad(item.piece.index, self.stage.item_sums_bytes(), sums);
+            let at = k.mad(tile, TILE_UNITS * unit_bytes, at);
             let to = self.lane.peers.map(|peers| {
                 let block = k.and(item.tile, cluster - 1);
                 peers.of(k, block, at)
@@ -256,28 +288,40 @@ impl<'a> Tiles<'a> {
     }
 
     fn item(&self, k: &mut KernelBuilder, index: Reg<U32>) -> Item {
-        let (tile, own_piece) = match self.block_items() {
-            1 => (index, k.imm::<U32>(0)),
-            pieces => {
-                let tile = emit::quotient(k, index, pieces);
-                let before = k.mul(tile, pieces);
-                (tile, k.sub(index, before))
-            }
-        };
-        let first = k.mul(tile, TILE_UNITS);
-        let exists = k.lt(first, self.units.count);
-        let piece = match self.lane.peers {
-            Some(peers) => k.mad(peers.rank, self.block_items(), own_piece),
-            None => own_piece,
-        };
-        let turn = k.mul(piece, self.item_turns());
-        Item { exists, tile, piece, own_piece, turn }
+        let pieces = self.block_items();
+        let tile = emit::quotient(k, index, pieces);
+        let piece = self.piece.unwrap_or_else(|| {
+            let before = k.mul(tile, pieces);
+            let own = k.sub(index, before);
+            self.piece(k, own)
+        });
+        Item { tile, piece }
     }
 
-    /// Where not every item has this turn: whether this one has.
-    fn exists(&self, k: &mut KernelBuilder, item: Item, turn: u32) -> Option<Pred> {
+    /// Number `own` of the block's.
+    fn piece(&self, k: &mut KernelBuilder, own: Reg<U32>) -> Piece {
+        let index = match self.lane.peers {
+            Some(peers) => k.mad(peers.rank, self.block_items(), own),
+            None => own,
+        };
+        Piece { index, own, turn: k.mul(index, self.item_turns()) }
+    }
+
+    /// Where not every item has this turn: whether item `index` has.
+    fn has(&self, k: &mut KernelBuilder, index: Reg<U32>, turn: u32) -> Option<Pred> {
         let rest = self.row_turns() % self.item_turns();
-        (rest != 0 && turn >= rest).then(|| k.lt(item.turn, self.row_turns() - turn))
+        (rest != 0 && turn >= rest).then(|| {
+            let item = self.item(k, index);
+            k.lt(item.piece.turn, self.row_turns() - turn)
+        })
+    }
+
+    /// Whether each item of a plane begins with a whole span.
+    fn begins_whole(&self, index: usize) -> bool {
+        let (plane, row_bytes) = (self.planes[index], self.row_bytes(index));
+        plane.bytes == plane.span
+            || row_bytes.is_multiple_of(plane.span)
+                && (self.item_turns() * plane.bytes).is_multiple_of(plane.span)
     }
 
     /// Where in their span a plane's rows begin.
@@ -289,12 +333,7 @@ impl<'a> Tiles<'a> {
         g: Reg<U32>,
     ) -> [Within; 2] {
         let (plane, row_bytes) = (self.planes[index], self.row_bytes(index));
-        if plane.bytes == plane.span {
-            return [Within::Known(0); 2];
-        }
-        if row_bytes.is_multiple_of(plane.span)
-            && (self.item_turns() * plane.bytes).is_multiple_of(plane.span)
-        {
+        if self.begins_whole(index) {
             return [Within::Known(turn * plane.bytes % plane.span); 2];
         }
         let unit = k.mad(item.tile, TILE_UNITS, self.units.start);
@@ -303,69 +342,109 @@ impl<'a> Tiles<'a> {
         [0, self.segment.pairing.distance()].map(|distance| {
             let row = k.add(first, distance);
             let at = k.mul(row, row_bytes);
-            let turn = k.add(item.turn, turn);
+            let turn = k.add(item.piece.turn, turn);
             let at = k.mad(turn, plane.bytes, at);
             Within::Varying(k.and(at, plane.span - 1))
         })
     }
 
+    /// Emits for each plane what its source has of the first tile, of the first turn of item `index`.
+    fn from(&self, k: &mut KernelBuilder, index: Reg<U32>) -> Vec<Vec<Reg<U64>>> {
+        let item = self.item(k, index);
+        let unit = k.mad(item.tile, TILE_UNITS, self.units.start);
+        let first_row = self.segment.pairing.first_row(k, unit);
+        let mut planes = Vec::new();
+        for (index, source) in self.sources.iter().enumerate() {
+            let from = source.from.iter().map(|&from| {
+                let from = k.ptr_index(from, first_row, self.row_bytes(index));
+                k.ptr_index(from, item.piece.turn, self.planes[index].bytes)
+            });
+            planes.push(from.collect());
+        }
+        planes
+    }
+
     /// Emits the copies of turn number `ahead` from the first turn of item `index` on, which may be one of a later item
-    /// or of none.
+    /// or of none. It is called for each turn of a warp in order.
     fn fetch(&self, k: &mut KernelBuilder, slot: Reg<U32>, ahead: u32, index: Reg<U32>) {
         let (later, turn) = (ahead / self.item_turns(), ahead % self.item_turns());
         let index = if later == 0 { index } else { k.add(index, later * self.warps) };
-        let item = self.item(k, index);
-        let exists = match self.exists(k, item, turn) {
-            Some(exists) => k.and_pred(item.exists, exists),
-            None => item.exists,
+        let exists = k.lt(index, self.n_items);
+        let exists = match self.has(k, index, turn) {
+            Some(has) => k.and_pred(exists, has),
+            None => exists,
         };
-        k.if_(exists, |k| {
-            let turn = k.add(item.turn, turn);
-            let unit = k.mad(item.tile, TILE_UNITS, self.units.start);
-            let first_row = self.segment.pairing.first_row(k, unit);
-            for plane in 0..self.planes.len() {
-                self.copy(k, slot, plane, (first_row, turn));
-            }
-        });
+        for plane in 0..self.planes.len() {
+            self.copy(k, (slot, exists), plane, turn);
+        }
         k.cp_async_commit();
+        if turn + 1 == self.item_turns() {
+            self.step(k, index);
+        }
+    }
+
+    /// Emits the step from item `index` to the warp's next one.
+    fn step(&self, k: &mut KernelBuilder, index: Reg<U32>) {
+        if let Pairing::Halves { .. } = self.segment.pairing {
+            // Not all tiles are equally far apart.
+            let index = k.add(index, self.warps);
+            let from = self.from(k, index);
+            let next = self.next.iter().flatten().zip(from.into_iter().flatten());
+            return next.for_each(|(&next, from)| k.set(next, from));
+        }
+        let pieces = self.block_items();
+        let (tiles, further) = (self.warps / pieces, self.warps % pieces);
+        let in_next_tile = self.next_piece.map(|piece| {
+            let further = k.add(piece, further);
+            let in_next_tile = k.ge(further, pieces);
+            let beyond = k.sub(further, pieces);
+            let own = k.selp(in_next_tile, beyond, further);
+            k.set(piece, own);
+            in_next_tile
+        });
+        for (plane, next) in self.next.iter().enumerate() {
+            let tile_bytes = TILE_UNITS * self.segment.pairing.step() * self.row_bytes(plane);
+            let item_bytes = self.item_turns() * self.planes[plane].bytes;
+            let bytes = tiles * tile_bytes + further * item_bytes;
+            let bytes = match in_next_tile {
+                None => k.imm(bytes),
+                Some(next) => k.selp(next, bytes + tile_bytes - pieces * item_bytes, bytes),
+            };
+            next.iter().for_each(|&next| k.update(next, |k, next| k.ptr_index(next, bytes, 1)));
+        }
     }
 
     /// Emits the copies of a plane's part of a turn: rows in order, the pieces of a row in order.
-    fn copy(
-        &self,
-        k: &mut KernelBuilder,
-        slot: Reg<U32>,
-        index: usize,
-        (first_row, turn): (Reg<U32>, Reg<U32>),
-    ) {
-        let (plane, source) = (self.planes[index], self.sources[index]);
+    fn copy(&self, k: &mut KernelBuilder, (slot, exists): (Reg<U32>, Pred), index: usize, turn: u32) {
+        let (plane, source) = (self.planes[index], &self.sources[index]);
         let row_bytes = self.row_bytes(index);
-        let from = source.from.map(|from| {
-            let from = k.ptr_index(from, first_row, row_bytes);
-            let from = k.ptr_index(from, turn, plane.bytes);
-            // Rows that begin in the middle of a span.
-            let from = if plane.bytes < plane.span { k.and(from, !u64::from(plane.span - 1)) } else { from };
-            source.within.map_or(from, |within| k.ptr_index(from, within, 1))
+        let bytes = turn * plane.bytes;
+        let from = self.next[index].iter().map(|&next| match source.within {
+            None => k.get(next) + (bytes / plane.span * plane.span) as i32,
+            Some(within) => {
+                // Rows that begin in the middle of a span.
+                let from = k.add(next, u64::from(bytes));
+                let from = k.and(from, !u64::from(plane.span - 1));
+                k.ptr_index(from, within, 1) + 0
+            }
         });
+        let from: Vec<_> = from.collect();
+        let exists = source.has.map_or(exists, |has| k.and_pred(exists, has));
         let to = k.add(slot, source.to);
         for start in (0..TILE_ROWS).step_by((WARP / plane.pieces()) as usize) {
             let (second, unit) = (start / TILE_UNITS, start % TILE_UNITS);
             let rows = unit * self.segment.pairing.step() + second * self.segment.pairing.distance();
-            let from = from[second as usize] + (rows * row_bytes) as i32;
+            let from = from[(second as usize).min(from.len() - 1)] + (rows * row_bytes) as i32;
             // The lane's row and `start` have no bits in common.
             let to = match plane.exchanged_at(start) {
                 0 => to,
                 exchanged => k.xor(to, exchanged),
             };
             let to = to + (plane.at + start * plane.span) as i32;
-            let copy = |k: &mut KernelBuilder| match plane.piece {
+            k.guarded(exists, |k| match plane.piece {
                 16 => k.cp_async_cg(to, from),
                 bytes => k.cp_async_ca(to, from, bytes),
-            };
-            match source.has {
-                Some(has) => k.guarded(has, copy),
-                None => copy(k),
-            }
+            });
         }
     }
 
@@ -376,11 +455,11 @@ impl<'a> Tiles<'a> {
 }
 
 /// Where a lane's pieces of a plane are.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Source {
-    /// Its piece of the first tile, in the matrix of the units' first rows and in that of the second ones. Where one copy
-    /// brings all rows of a tile, both are the lane's only piece.
-    from: [Reg<U64>; 2],
+    /// Its piece of the first tile. Where the units' second rows are in a matrix of their own and are copied apart from
+    /// the first ones, there are two.
+    from: Vec<Reg<U64>>,
     /// The bytes before the piece, where `from` has to be rounded down without them.
     within: Option<Reg<U32>>,
     /// In the plane.
@@ -390,18 +469,18 @@ struct Source {
 }
 
 impl Source {
-    /// For a plane whose matrices begin at `starts`, with rows of `row_bytes`.
+    /// For a plane whose matrices begin at `starts`, with rows of `row_bytes`, and whether its items begin with whole spans.
     fn new(
         k: &mut KernelBuilder,
-        (plane, lane): (TilePlane, Reg<U32>),
-        ([a, b], row_bytes): ([Reg<U64>; 2], u32),
+        ((plane, begins_whole), lane): ((TilePlane, bool), Reg<U32>),
+        (starts, row_bytes): (&[Reg<U64>], u32),
         pairing: Pairing,
     ) -> Self {
         let row = k.shr(lane, plane.pieces().ilog2());
         let piece = k.and(lane, plane.pieces() - 1);
         let at = k.mul(piece, plane.piece);
         let rows = WARP / plane.pieces();
-        let to = k.mad(row, plane.span, at);
+        let to = k.mul(lane, plane.piece);
         let to = match plane.exchanged(k, row) {
             Some(exchanged) => k.xor(to, exchanged),
             None => to,
@@ -409,24 +488,28 @@ impl Source {
         let has = (rows > TILE_ROWS).then(|| k.lt(row, TILE_ROWS));
         let unit = k.and(row, TILE_UNITS - 1);
         let unit_row = k.mul(unit, pairing.step());
-        let within = (plane.bytes < plane.span && plane.pieces() > 1).then_some(at);
-        let piece = |k: &mut KernelBuilder, from: Reg<U64>| match within {
-            Some(_) => from,
-            None => k.ptr_index(from, at, 1),
+        let piece = |k: &mut KernelBuilder, from: Reg<U64>| match begins_whole {
+            true => k.ptr_index(from, at, 1),
+            false => from,
         };
-        let from = if rows > TILE_UNITS {
+        let from = match starts {
             // All rows at once: a lane has one of the first or one of the second ones.
-            let second = k.ge(row, TILE_UNITS);
-            let distance = k.selp(second, pairing.distance(), 0);
-            let (start, row) = (k.selp(second, b, a), k.add(unit_row, distance));
-            let from = k.ptr_index(start, row, row_bytes);
-            [piece(k, from); 2]
-        } else {
-            [a, b].map(|start| {
-                let from = k.ptr_index(start, unit_row, row_bytes);
-                piece(k, from)
-            })
+            &[first, ..] if rows > TILE_UNITS => {
+                let second = k.ge(row, TILE_UNITS);
+                let distance = k.selp(second, pairing.distance(), 0);
+                let start = starts.get(1).map_or(first, |&other| k.selp(second, other, first));
+                let row = k.add(unit_row, distance);
+                let from = k.ptr_index(start, row, row_bytes);
+                vec![piece(k, from)]
+            }
+            starts => starts
+                .iter()
+                .map(|&start| {
+                    let from = k.ptr_index(start, unit_row, row_bytes);
+                    piece(k, from)
+                })
+                .collect(),
         };
-        Self { from, within, to, has }
+        Self { from, within: (!begins_whole).then_some(at), to, has }
     }
 }
