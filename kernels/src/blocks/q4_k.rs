@@ -46,14 +46,18 @@ impl SubBlocks {
 }
 
 /// The scales and the minima of a part's two sub-blocks, as the two low bytes, from the words of a header.
+fn bytes(k: &mut KernelBuilder, sub_blocks: SubBlocks, words: &[Reg<B32>]) -> [Reg<B32>; 2] {
+    four_bytes(k, sub_blocks.upper, words).map(|four| k.shr::<B32>(four, sub_blocks.shift))
+}
+
+/// The scales and the minima of sub-blocks 0 to 3, or of the `upper` four, from the words of a header.
 ///
 /// The 12 bytes `s` of scales hold, for sub-block `j < 4`, scale `s[j] & 63` and minimum `s[j + 4] & 63`; for the others
 /// the low four bits are in `s[j + 4]` and the high two in `s[j - 4]` (scale) and `s[j]` (minimum).
-fn bytes(k: &mut KernelBuilder, sub_blocks: SubBlocks, words: &[Reg<B32>]) -> [Reg<B32>; 2] {
+fn four_bytes(k: &mut KernelBuilder, upper: Pred, words: &[Reg<B32>]) -> [Reg<B32>; 2] {
     [(words[1], 0), (words[2], 4)].map(|(low, by)| {
         let [simple, split] = eight(k, low, words[3], by);
-        let four = k.selp::<B32>(sub_blocks.upper, split, simple);
-        k.shr::<B32>(four, sub_blocks.shift)
+        k.selp::<B32>(upper, split, simple)
     })
 }
 
@@ -85,19 +89,34 @@ pub(super) fn factors(k: &mut KernelBuilder, sub_blocks: SubBlocks, words: &[Reg
     )
 }
 
-/// [`factors`] for quants of which those of the second sub-block are `second` times what they stand for, in fewer
-/// instructions and more registers.
-fn scaled_by(k: &mut KernelBuilder, sub_blocks: SubBlocks, words: &[Reg<B32>], second: f32) -> [Reg<F32>; 4] {
-    let [d, minus_dmin] = halves(k, words);
-    let [scales, mins] = bytes(k, sub_blocks, words);
-    let (first, min) = (ByteFactor::new(k, d, 0), ByteFactor::new(k, minus_dmin, 0));
-    let second = if second == 1.0 {
-        first
-    } else {
-        let d = k.mul::<F32>(d, second.recip());
-        ByteFactor::new(k, d, 0)
-    };
-    [first.times(k, scales, 0), min.times(k, mins, 0), second.times(k, scales, 1), min.times(k, mins, 1)]
+/// What makes factors of bytes in fewer instructions and more registers than [`factors`].
+#[derive(Clone, Copy)]
+struct Scales {
+    first: ByteFactor,
+    second: ByteFactor,
+    min: ByteFactor,
+}
+
+impl Scales {
+    /// For a header, and quants of which those of second sub-blocks are `second` times what they stand for.
+    fn new(k: &mut KernelBuilder, words: &[Reg<B32>], second: f32) -> Self {
+        let [d, minus_dmin] = halves(k, words);
+        let (first, min) = (ByteFactor::new(k, d, 0), ByteFactor::new(k, minus_dmin, 0));
+        let second = if second == 1.0 {
+            first
+        } else {
+            let d = k.mul::<F32>(d, second.recip());
+            ByteFactor::new(k, d, 0)
+        };
+        Self { first, second, min }
+    }
+
+    /// The [`factors`] of the sub-blocks whose scales and minima are bytes `at` and `at + 1`.
+    fn times(self, k: &mut KernelBuilder, [scales, mins]: [Reg<B32>; 2], at: u32) -> [Reg<F32>; 4] {
+        let Self { first, second, min } = self;
+        [(first, scales, at), (min, mins, at), (second, scales, at + 1), (min, mins, at + 1)]
+            .map(|(factor, bytes, index)| factor.times(k, bytes, index))
+    }
 }
 
 /// The weights, rounded once.
@@ -124,7 +143,9 @@ pub(super) fn part_of(
     words: Vec<Reg<B32>>,
     (header, fifth): (&[Reg<B32>], Fifth),
 ) -> Q8Part {
-    let [a, b, c, d] = scaled_by(k, sub_blocks, header, fifth.second());
+    let scales = Scales::new(k, header, fifth.second());
+    let bytes = bytes(k, sub_blocks, header);
+    let [a, b, c, d] = scales.times(k, bytes, 0);
     let groups = [(a, b), (c, d)].map(|(scale, offset)| Group::new(k, scale, Some(offset)));
     Q8Part { words, groups: groups.to_vec() }
 }
@@ -161,11 +182,13 @@ impl Fifth {
 /// The products of each part, of one block. A lane's words are eight columns of both sub-blocks.
 pub(super) fn tile(k: &mut KernelBuilder, turn: &Turn, planes: &[TilePlane], fifth: Fifth) -> Vec<Products> {
     let header = planes.len() - 1;
-    let sub_blocks = SubBlocks::new(k, turn.t);
-    let factors = turn.rows(k, (header, planes[header]), None).map(|at| {
-        let words = k.ld_shared_v4::<B32>(at);
-        scaled_by(k, sub_blocks, &words, fifth.second())
-    });
+    let words = turn.own_row(k, (header, planes[header]), None);
+    let words = k.ld_shared_v4::<B32>(words);
+    let own_half = turn.own_half(k);
+    let upper = k.eq::<U32>(own_half, 1u32);
+    let scales = Scales::new(k, &words, fifth.second());
+    let bytes = four_bytes(k, upper, &words);
+    let factors = [0, 2].map(|at| scales.times(k, bytes, at));
     turn.share(k, factors);
     // The first 16 columns of each sub-block are in the first half of the block's quants, the others in the second.
     let (half, odd) = (k.shr::<U32>(turn.t, 1u32), k.and::<U32>(turn.t, 1u32));

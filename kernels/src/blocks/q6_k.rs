@@ -95,21 +95,17 @@ pub(super) const MINUS_BIAS: u32 = 0xe0e0_e0e0;
 
 /// The products of each part, of one block. A lane's words are four columns of each run.
 pub(super) fn tile(k: &mut KernelBuilder, turn: &Turn, planes: &[TilePlane]) -> Vec<Products> {
-    // The scales of part `t` are every other byte of eight.
-    let (half, odd) = (k.shr::<U32>(turn.t, 1u32), k.and::<U32>(turn.t, 1u32));
-    let (eight, shift) = (k.shl::<U32>(half, 3u32), k.shl::<U32>(odd, 3u32));
-    let scales = turn.rows(k, (2, planes[2]), Some(eight));
-    let d = turn.rows(k, (3, planes[3]), None);
-    let factors = [0, 1].map(|which: usize| {
-        let d = k.ld_shared::<U16>(d[which]);
-        let d = k.f16_to_f32(d.cast::<F16>());
-        let d = ByteFactor::new(k, d, 128);
-        // Signed bytes plus 128.
-        let words = k.ld_shared_v2::<B32>(scales[which]).map(|word| {
-            let word = k.xor::<B32>(word, 0x8080_8080u32);
-            k.shr::<B32>(word, shift)
-        });
-        [0usize, 1, 2, 3].map(|run| d.times(k, words[run / 2], 2 * (run as u32 % 2)))
+    let own_half = turn.own_half(k);
+    let eight = k.shl::<U32>(own_half, 3u32);
+    let scales = turn.own_row(k, (2, planes[2]), Some(eight));
+    let d = turn.own_row(k, (3, planes[3]), None);
+    let d = k.ld_shared::<U16>(d);
+    let d = k.f16_to_f32(d.cast::<F16>());
+    let d = ByteFactor::new(k, d, 128);
+    // Signed bytes plus 128. The scales of a part are every other one of eight.
+    let words = k.ld_shared_v2::<B32>(scales).map(|word| k.xor::<B32>(word, 0x8080_8080u32));
+    let factors = [0, 1].map(|odd: u32| {
+        [0, 1, 2, 3].map(|run: u32| d.times(k, words[run as usize / 2], 2 * (run % 2) + odd))
     });
     turn.share(k, factors);
     let four = k.shl::<U32>(turn.t, 2u32);

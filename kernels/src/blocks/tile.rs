@@ -24,12 +24,12 @@ pub(crate) const TURN_PARTS: u32 = 4;
 /// Activation rows that are multiplied at once.
 pub(crate) const TILE_BATCH: u32 = 8;
 
-/// Bytes from what the lanes share of one part to the next: 16 for each row, so that neither the stores of eight lanes nor
-/// the loads meet in a bank.
-const SHARED_PART: u32 = TILE_ROWS * 16 + 32;
+/// Bytes from what the lanes `4 g + t` of one `t` share to that of the next: 16 for each part of each `g`, and so many more
+/// that neither the stores of eight lanes nor the loads meet in a bank.
+const SHARED_LANE: u32 = 2 * SHARED_PART + 32;
 
-/// From what the lanes share of row `g` to that of row `g + 8`.
-const SECOND_ROW: i32 = 8 * 16;
+/// From what a lane shares of its first part to that of its second one.
+const SHARED_PART: u32 = 8 * 16;
 
 /// A lane's products: row `g` with its activation rows, then row `g + 8` with them.
 pub(crate) type Products = Vec<Reg<F32>>;
@@ -169,11 +169,11 @@ impl WeightFormat {
         end.next_multiple_of(SLOT_ALIGN)
     }
 
-    /// Bytes of shared memory for what the four lanes that meet the same rows decode for each other: each of them one
-    /// part of a turn.
+    /// Bytes of shared memory for what the four lanes that meet the same rows decode for each other: each of them two
+    /// parts of a row.
     pub(crate) const fn shared_bytes(self) -> u32 {
         match self {
-            Self::Q4K | Self::Q5K | Self::Q6K => TURN_PARTS * SHARED_PART,
+            Self::Q4K | Self::Q5K | Self::Q6K => 4 * SHARED_LANE,
             Self::F32 | Self::F16 | Self::Bf16 | Self::Q4_0 | Self::Q8_0 => 0,
         }
     }
@@ -209,15 +209,9 @@ impl Turn {
         }
     }
 
-    /// Where rows `g` and `g + 8` of a plane are whose pieces are in order, at byte `at`.
-    pub(super) fn rows(
-        &self,
-        k: &mut KernelBuilder,
-        (index, plane): (usize, TilePlane),
-        at: Option<Reg<U32>>,
-    ) -> [Addr<U32>; 2] {
+    /// Where rows `g` and `g + 8` of a plane are whose pieces are in order.
+    pub(super) fn rows(&self, k: &mut KernelBuilder, (index, plane): (usize, TilePlane)) -> [Addr<U32>; 2] {
         let row = k.mad(self.g, plane.span, self.slot);
-        let row = at.map_or(row, |at| k.add(row, at));
         let second = [0, plane.second()];
         [0, 1].map(|which| {
             let at = plane.at as i32 + second[which];
@@ -228,18 +222,49 @@ impl Turn {
         })
     }
 
-    /// Shares what this lane makes of part `t` in rows `g` and `g + 8` with the whole warp.
+    /// Which parts this lane decodes for the others: 0 for parts 0 and 1, 1 for parts 2 and 3. It does so in one row, `g`
+    /// if `t < 2`, else `g + 8`, so that it loads and unpacks what belongs to the whole row once.
+    pub(super) fn own_half(&self, k: &mut KernelBuilder) -> Reg<U32> {
+        k.and(self.t, 1)
+    }
+
+    /// Where the row that this lane decodes is in a plane whose pieces are in order, at byte `at`.
+    pub(super) fn own_row(
+        &self,
+        k: &mut KernelBuilder,
+        (index, plane): (usize, TilePlane),
+        at: Option<Reg<U32>>,
+    ) -> Addr<U32> {
+        let second = k.shr(self.t, 1);
+        let row = k.mad(second, 8, self.g);
+        let row = k.mul(row, plane.span);
+        let row = at.map_or(row, |at| k.add(row, at));
+        let row = k.add(row, self.slot);
+        match self.within[index] {
+            [Within::Varying(first), Within::Varying(other)] => {
+                let is_second = k.ge(self.t, 2);
+                let bytes = k.selp(is_second, other, first);
+                k.add::<U32>(row, bytes) + plane.at as i32
+            }
+            [Within::Known(bytes), _] | [_, Within::Known(bytes)] => row + (plane.at + bytes) as i32,
+        }
+    }
+
+    /// Shares what this lane makes of its two parts with the whole warp.
     pub(super) fn share(&self, k: &mut KernelBuilder, values: [[Reg<F32>; 4]; 2]) {
-        let at = k.mad(self.t, SHARED_PART, self.room);
-        k.st_shared_v4::<F32>(at, values[0]);
-        k.st_shared_v4::<F32>(at + SECOND_ROW, values[1]);
+        let at = k.mad(self.t, SHARED_LANE, self.room);
+        for (values, part) in values.into_iter().zip(0i32..) {
+            k.st_shared_v4::<F32>(at + part * SHARED_PART as i32, values);
+        }
         k.warp_sync(ALL_LANES);
     }
 
     /// What was shared of a part of rows `g` and `g + 8`.
     pub(super) fn shared(&self, k: &mut KernelBuilder, part: u32) -> [[Reg<F32>; 4]; 2] {
-        let at = self.room + (part * SHARED_PART) as i32;
-        [at, at + SECOND_ROW].map(|at| k.ld_shared_v4::<F32>(at))
+        [0, 2].map(|lane| {
+            let at = (lane + part / 2) * SHARED_LANE + part % 2 * SHARED_PART;
+            k.ld_shared_v4::<F32>(self.room + at as i32)
+        })
     }
 
     /// What a lane wants of the results of a multiplication whose sums began as [`zero_dot`].
@@ -305,7 +330,7 @@ pub(super) fn piece(k: &mut KernelBuilder, row: Reg<U32>, index: u32) -> Reg<U32
 
 /// The four f16 of a plane in rows `g` and `g + 8`, one a part.
 fn four_halves(k: &mut KernelBuilder, turn: &Turn, plane: (usize, TilePlane)) -> [[Reg<F32>; 4]; 2] {
-    turn.rows(k, plane, None).map(|at| {
+    turn.rows(k, plane).map(|at| {
         let words = k.ld_shared_v2::<B32>(at);
         let [[a, b], [c, d]] = words.map(|word| k.unpack32::<F16>(word));
         [a, b, c, d].map(|half| k.f16_to_f32(half))
