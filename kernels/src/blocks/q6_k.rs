@@ -54,15 +54,18 @@ fn biased_quants(k: &mut KernelBuilder, raw: &Raw, run: usize, quad: usize) -> R
 
 /// The quants of a run from words of `ql` and `qh`.
 fn merged(k: &mut KernelBuilder, low: Reg<B32>, high: Reg<B32>, run: usize) -> Reg<B32> {
-    let low = super::nibbles(k, low, run / 2);
+    // (mask & low) | (!mask & high)
+    const SELECT: u8 = 0xca;
+    let low = if run < 2 { low } else { k.shr::<B32>(low, 4u32) };
+    // Every other pair, the same for two runs: above the run's own there are then zeros.
+    let high = k.and::<B32>(high, if run.is_multiple_of(2) { 0x3333_3333u32 } else { 0xcccc_ccccu32 });
     let high = match run {
         0 => k.shl::<B32>(high, 4u32),
         1 => k.shl::<B32>(high, 2u32),
         2 => high,
         _ => k.shr::<B32>(high, 2u32),
     };
-    let high = k.and::<B32>(high, 0x3030_3030u32);
-    k.or::<B32>(low, high)
+    k.lop3::<B32>(0x0f0f_0f0fu32, low, high, SELECT)
 }
 
 /// The weights, exact.
