@@ -35,6 +35,9 @@ const TILE_WARPS: [u32; 3] = [16, 12, 8];
 /// Slots of a ring at most.
 const MOST_SLOTS: u32 = 3;
 
+/// The same where tensor cores multiply: two know where they are in every turn of an item, which has an even number.
+const MOST_SLOTS_OF_TILES: u32 = 2;
+
 /// Offsets from a thread's pointers are immediates of 31 bits.
 const MOST_ROWS: usize = 1 << 26;
 const MOST_COLS: usize = 1 << 17;
@@ -371,7 +374,7 @@ impl Projection {
         let fixed = (self.stage.sums() * 4).next_multiple_of(16) + 8;
         let others = fixed.next_multiple_of(SLOT_ALIGN) + self.stage.bytes() + self.sums_bytes() + rooms;
         let slots = most.saturating_sub(others) / (self.spread.warps() * slot_bytes).max(1);
-        let slots = slots.min(MOST_SLOTS);
+        let slots = slots.min(if self.stage.tiles { MOST_SLOTS_OF_TILES } else { MOST_SLOTS });
         (slots > 0).then_some(Self { ring_bytes: slots * slot_bytes, ..self })
     }
 }
