@@ -12,6 +12,7 @@
 use super::Segment;
 use super::stage::{ITEM, Stage};
 use super::tiles::TILE_UNITS;
+use super::tuning::Tuning;
 use crate::blocks::tile::TURN_PARTS;
 use crate::support::WARP;
 
@@ -47,9 +48,6 @@ const ITEM_TURNS: [u32; 3] = [2, 4, 8];
 
 /// Blocks of a cluster, the best first: the more share their columns, the less each prepares.
 const CLUSTERS: [u32; 3] = [4, 2, 1];
-
-/// Bytes of weights for each processor from which on it matters more that clusters of four leave some processors idle.
-const MANY_BYTES: u64 = 384 << 10;
 
 /// The spread of one projection.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -132,6 +130,7 @@ impl Spread {
         segments: &[Segment],
         stage: Stage,
         (processors, warps): (u32, u32),
+        tuning: Tuning,
     ) -> Option<Self> {
         let cols = stage.cols;
         let warps_per_unit = warps_per_unit(segments, cols)?;
@@ -139,7 +138,7 @@ impl Spread {
             return None;
         }
         let mut last = None;
-        let most = if bytes_each(segments, processors) < MANY_BYTES { 4 } else { 2 };
+        let most = if bytes_each(segments, processors) < tuning.clusters_of_four_below { 4 } else { 2 };
         for cluster in CLUSTERS.into_iter().filter(|&cluster| cluster <= most) {
             let resident = clusters_at_once(processors, cluster);
             for turns in ITEM_TURNS {

@@ -37,6 +37,7 @@ mod shape;
 mod stage;
 mod sums;
 mod tiles;
+mod tuning;
 
 use ptx_builder::{ArrayRef, F32, KernelBuilder, Module, Reg, Target, U32, U64};
 use tensor_formats::ElementType;

@@ -5,6 +5,7 @@ use tensor_formats::ElementType;
 
 use super::geometry::{self, MOST_PROCESSORS, PROCESSORS, Spread};
 use super::stage::{MULTIPLE, Stage};
+use super::tuning::Tuning;
 use super::{Destination, MAX_BATCH, Names, Pairing, Projection, Rotation, Segment, product, tiles};
 use crate::blocks::WeightFormat;
 use crate::blocks::tile::SLOT_ALIGN;
@@ -18,13 +19,6 @@ pub(super) const LEAST_SHARED: u32 = 98 << 10;
 
 /// The same on compute capability 9.0.
 pub(super) const SHARED: u32 = 227 << 10;
-
-/// Bytes of weights for each processor from which on several rows take all the shared memory there is for their rings. With
-/// less to read, activations that the kernel waits for would queue behind weights.
-const MANY_BYTES: u64 = 192 << 10;
-
-/// Activation rows from which on tensor cores multiply.
-pub(super) const FIRST_TILE_BATCH: u32 = 3;
 
 /// The most activation rows without tensor cores.
 const MOST_DOTS: u32 = 4;
@@ -176,9 +170,10 @@ impl ResidualProjection {
         Self::of_input(element, (rows, cols), batch, bias, Input::Q8)
     }
 
-    /// Activations that each block reads and quantises, unless they come as Q8.
-    pub const fn activations_of_block(&self) -> u32 {
-        self.0.stage.batch * self.0.stage.block_cols()
+    /// Whether the same with activations that [are quantised already](Self::of_q8), and the launch that quantises them,
+    /// is faster on devices of `target`.
+    pub fn prefers_q8(&self, target: Target) -> bool {
+        self.0.stage.batch * self.0.stage.block_cols() >= Tuning::of(target).quantised_from
     }
 
     fn of_input(
@@ -328,7 +323,7 @@ impl Projection {
         segments: Vec<Segment>,
     ) -> Result<Self, KernelError> {
         let Stage { cols, batch, .. } = stage;
-        let shared = shared_memory(target);
+        let (shared, tuning) = (shared_memory(target), Tuning::of(target));
         if !(1..=MOST_PROCESSORS).contains(&processors) {
             return Err(refuse(family, format!("{processors} processors")));
         }
@@ -336,9 +331,9 @@ impl Projection {
             let (name, segments) = (name.clone(), segments.clone());
             Self { family, name, processors, shared, stage, segments, spread, ring_bytes: 0 }
         };
-        if batch >= FIRST_TILE_BATCH && segments.iter().all(|segment| tiles::copies(segment, cols)) {
+        if batch >= tuning.first_tile_batch && segments.iter().all(|segment| tiles::copies(segment, cols)) {
             let of_tiles = TILE_WARPS.into_iter().find_map(|warps| {
-                let spread = Spread::of_tiles(&segments, stage, (processors, warps))?;
+                let spread = Spread::of_tiles(&segments, stage, (processors, warps), tuning)?;
                 let stage = Stage { tiles: true, cluster: spread.cluster(), ..stage };
                 let slot_bytes = segments.iter().map(|segment| segment.format.slot_bytes()).max()?;
                 with(stage, spread).with_ring(slot_bytes, shared)
@@ -355,7 +350,7 @@ impl Projection {
         };
         let bytes = |segment: &Segment| product::slot_bytes(segment, &spread, stage);
         let slot_bytes = segments.iter().map(bytes).fold(0, u32::max);
-        let few = geometry::bytes_each(&segments, processors) < MANY_BYTES;
+        let few = geometry::bytes_each(&segments, processors) < tuning.long_rings_from;
         with(stage, spread)
             .with_ring(slot_bytes, if few { LEAST_SHARED } else { shared })
             .ok_or_else(|| refuse(family, format!("{batch} rows of {cols} columns exceed the shared memory")))

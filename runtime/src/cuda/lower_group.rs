@@ -12,9 +12,6 @@ use super::lower::{Lowered, lower, one, rows_of};
 use super::machine::Machine;
 use super::row_chunks::row_chunks;
 
-/// So many activations are quantised once for all blocks of a kernel, if otherwise each of them had to.
-const QUANTISED_FROM: u32 = 17 << 10;
-
 /// The launches that compute `group` on `machine`, in order: a fused kernel for each chunk of rows.
 ///
 /// # Errors
@@ -148,7 +145,7 @@ pub(crate) fn residual_projection(
     let rows = a.input.shape.rows().min(projection::MAX_BATCH);
     let largest = (1..=rows).rev().find_map(|rows| kernel(plain, rows).ok());
     if let Some((part, quantisation)) = quantisation
-        && largest.is_some_and(|largest| largest.activations_of_block() >= QUANTISED_FROM)
+        && largest.is_some_and(|largest| largest.prefers_q8(machine.target))
     {
         let mut all = lower(part, machine)?;
         all.extend(launches(projection::ResidualProjection::of_q8, quantisation.output)?);
