@@ -2,24 +2,26 @@
 
 use kernels::attention::Attention;
 use kernels::cases::{Case, Interpreter};
+use kernels::projection::shared_memory;
 use kernels::random::Random;
 use kernels::{CacheShape, Kernel};
-use ptx_builder::Target;
-use ptx_builder::interp::{Options, SECTOR_BYTES};
+use ptx_builder::interp::{Direction, Metrics, Options, SECTOR_BYTES};
+use ptx_builder::{Space, Target};
 use tensor_formats::{ElementType, quantize_row};
 
 const ELEMENTS: [ElementType; 4] =
     [ElementType::F32, ElementType::F16, ElementType::BF16, ElementType::F8E4M3];
 
-/// One row that attends to every position of a cache of five chunks: eight query heads share two key heads.
-fn case(element: ElementType) -> Case {
-    let cache = CacheShape { n_sequences: 1, n_kv_heads: 2, max_seq: 320, head_dim: 64, element };
-    let kernel = Attention::new(cache, 1, 8, 0.125).expect("a kernel for the shape");
+/// One row that attends to every position of a cache of five chunks: eight query heads of `head_dim` features share two key
+/// heads. Rings may have `shared` bytes.
+fn case(element: ElementType, head_dim: usize, shared: u32) -> Case {
+    let cache = CacheShape { n_sequences: 1, n_kv_heads: 2, max_seq: 320, head_dim, element };
+    let kernel = Attention::new(cache, 1, 8, 0.125).expect("a kernel for the shape").within(shared);
     assert_eq!(kernel.geometry().grid[1], 5);
     let mut random = Random::new(7);
-    let q = random.f32s(8 * 64);
+    let q = random.f32s(8 * head_dim);
     let mut stored = || {
-        let values = random.f32s(2 * 320 * 64);
+        let values = random.f32s(2 * 320 * head_dim);
         let mut bytes = vec![0; element.row_bytes(values.len()).expect("whole elements")];
         quantize_row(element, &values, &mut bytes).expect("finite values");
         bytes
@@ -33,15 +35,20 @@ fn case(element: ElementType) -> Case {
         .with_u32("sequences", &[0])
 }
 
+const SHARED: u32 = shared_memory(Target::SM_90);
+
+/// What a launch moves.
+fn metrics(case: &Case) -> Metrics {
+    let options = Options { metrics: true, threads: Some(1), ..Options::default() };
+    let mut interpreter = Interpreter::with_options(Target::SM_90A, options);
+    case.launch(&mut interpreter).unwrap_or_else(|failure| panic!("{failure}"));
+    interpreter.last().and_then(|report| report.metrics.clone()).expect("metrics were asked for")
+}
+
 #[test]
 fn every_cached_byte_is_read_once_for_all_heads_of_a_group() {
-    for element in ELEMENTS {
-        let case = case(element);
-        let options = Options { metrics: true, threads: Some(1), ..Options::default() };
-        let mut interpreter = Interpreter::with_options(Target::SM_90A, options);
-        case.launch(&mut interpreter).unwrap_or_else(|failure| panic!("{failure}"));
-        let metrics = interpreter.last().and_then(|report| report.metrics.clone());
-        let mut allocations = metrics.expect("metrics were asked for").allocations;
+    for (element, shared) in ELEMENTS.into_iter().flat_map(|element| [(element, 0), (element, SHARED)]) {
+        let mut allocations = metrics(&case(element, 64, shared)).allocations;
         allocations.sort_by_key(|allocation| allocation.bytes);
         for cache in allocations.iter().rev().take(2) {
             assert_eq!(cache.bytes, element.row_bytes(2 * 320 * 64).expect("whole elements") as u64);
@@ -53,9 +60,27 @@ fn every_cached_byte_is_read_once_for_all_heads_of_a_group() {
 }
 
 #[test]
+fn keys_and_values_in_a_ring_meet_in_no_bank() {
+    for element in [ElementType::F16, ElementType::F8E4M3] {
+        // Rows of one line, of two, and of one and a half.
+        for head_dim in [64, 128, 192] {
+            let conflicts = |shared| {
+                let case = case(element, head_dim, shared);
+                assert_eq!(case.name.contains("_ring"), shared > 0, "{}", case.name);
+                let metrics = metrics(&case);
+                [Direction::Load, Direction::Store]
+                    .map(|direction| metrics.total(Space::Shared, direction).bank_conflicts())
+            };
+            // What warps leave for each other is the same.
+            assert_eq!(conflicts(SHARED), conflicts(0), "{element}, {head_dim}");
+        }
+    }
+}
+
+#[test]
 fn blocks_of_any_order_give_the_same_bits() {
     for element in ELEMENTS {
-        let case = case(element);
+        let case = case(element, 64, SHARED);
         let mut results = (0..12).map(|seed| {
             // Half of the runs with several blocks at a time.
             let threads = (seed % 2 == 0).then_some(1);
