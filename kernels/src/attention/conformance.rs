@@ -213,7 +213,7 @@ fn rings(stored: Stored) -> Vec<Case> {
     let mut cases = Vec::new();
     for head_dim in [16, 64, 80, 96, 128, 192, 256] {
         let mut slots = 0;
-        for shared in [SHARED / 3, SHARED / 2, SHARED * 2 / 3, SHARED] {
+        for shared in [SHARED / 2, SHARED] {
             let shape = Sequences { head_dim, shared, ..plain };
             let data = shape.data();
             let kernel = shape.kernel(&data);

@@ -15,7 +15,6 @@ use self::plan::Plan;
 use self::results::Results;
 use self::splits::{Partials, Splits};
 use crate::cache::Cache;
-use crate::projection::shared_memory;
 use crate::support::{counter_param, dim, extent, f32_param, refuse, scratch_param, u32_param};
 use crate::{Access, CacheShape, Cost, Kernel, KernelError, LaunchGeometry, Param};
 
@@ -223,13 +222,7 @@ impl Kernel for Attention {
 
     fn min_target(&self) -> Target {
         let reads = self.cache.stored.reads_from();
-        if self.slots == 0 {
-            return reads;
-        }
-        let shared = self.static_shared() + ring::bytes(self);
-        let has_room =
-            if shared <= shared_memory(ring::MIN_TARGET) { ring::MIN_TARGET } else { Target::SM_90 };
-        reads.max(has_room)
+        if self.slots > 0 { reads.max(ring::MIN_TARGET) } else { reads }
     }
 
     fn cost(&self, context: u64) -> Cost {

@@ -75,10 +75,7 @@ pub(crate) fn lower(call: &OpCall, machine: Machine) -> Result<Vec<Lowered>, Cud
             let graph::Attention { n_sequences, n_kv_heads, max_seq, head_dim, .. } = a;
             let cache = CacheShape { n_sequences, n_kv_heads, max_seq, head_dim, element: a.keys.dtype };
             let kernel = Attention::new(cache, a.query.shape.rows(), a.n_heads, a.scale);
-            let kernel = kernel.map(|kernel| {
-                let ahead = kernel.within(shared_memory(machine.target));
-                if ahead.min_target() <= machine.target { ahead } else { kernel }
-            });
+            let kernel = kernel.map(|kernel| kernel.within(shared_memory(machine.target)));
             one(kernel, &[a.query, a.keys, a.values, a.positions, a.sequences, a.output])?
         }
         OpCall::SoftMax(a) => {

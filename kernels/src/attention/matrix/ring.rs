@@ -12,8 +12,8 @@ use crate::attention::Attention;
 use crate::attention::emit::Sources;
 use crate::support::{ALL_LANES, WARP};
 
-/// The first target with copies in the background.
-pub(in crate::attention) const MIN_TARGET: Target = Target::SM_80;
+/// The first target whose blocks can have [`FEWEST_SLOTS`].
+pub(in crate::attention) const MIN_TARGET: Target = Target::SM_90;
 
 /// A line of shared memory.
 const LINE: u32 = 128;
@@ -21,8 +21,9 @@ const LINE: u32 = 128;
 /// Bytes of a copy.
 const PIECE: u32 = 16;
 
-/// Slots at most.
+/// Slots at most, and at least: with fewer, loads a step ahead into registers are faster.
 const MOST_SLOTS: u32 = 4;
+const FEWEST_SLOTS: u32 = 3;
 
 /// How rows lie in a slot.
 #[derive(Debug, Clone, Copy)]
@@ -62,10 +63,10 @@ pub(in crate::attention) const fn bytes(kernel: &Attention) -> u32 {
     MatrixPlan::WARPS * layout.slots * layout.slot_bytes()
 }
 
-/// Slots for which `bytes` of shared memory have room, if it is at least two: with one nothing comes ahead.
+/// Slots for which `bytes` of shared memory have room, if they are enough.
 pub(in crate::attention) fn slots(kernel: &Attention, bytes: u32) -> Option<u32> {
     let slots = bytes / (MatrixPlan::WARPS * Layout::new(kernel).slot_bytes());
-    (slots >= 2).then_some(slots.min(MOST_SLOTS))
+    (slots >= FEWEST_SLOTS).then_some(slots.min(MOST_SLOTS))
 }
 
 /// What is exchanged with the number of a piece, by 16 for its address: bit 0 of the row moves it by four pieces, bits 1
