@@ -228,6 +228,14 @@ fn rings(stored: Stored) -> Vec<Case> {
         let shape = Sequences { head_dim: 128, group, shared: SHARED, ..plain };
         cases.push(shape.case(&shape.data(), "ring_chunks"));
     }
+    // More chunks than are combined at a time, the last of which is not whole.
+    let many = Sequences { group: 1, head_dim: 16, max_seq: 2048, shared: SHARED, ..plain };
+    let many = Sequences { lengths: &[2048, 1030, 1090, 1530, 1800, 257], ..many };
+    let sharp = Sequences { sharpness: 12.0, ..many };
+    cases.extend(
+        [(many, "ring_many_chunks"), (sharp, "ring_many_chunks_sharp")]
+            .map(|(shape, name)| shape.case(&shape.data(), name)),
+    );
     let outside = Sequences { n_kv_heads: 2, max_seq: 400, lengths: &[40, 40, 399], shared: SHARED, ..plain };
     let mut data = outside.data();
     (data.positions[0], data.sequences[1]) = (400, 3);

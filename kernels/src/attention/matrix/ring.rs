@@ -136,8 +136,9 @@ impl Ring {
         let keys = place(k, row, byte);
         let byte = k.mul(row, features);
         let even = k.shl(of_four, 1);
-        let odd = k.add(even, 1);
-        let values = [even, odd].map(|position| place(k, position, byte));
+        let even = place(k, even, byte);
+        let odd = k.xor(even, exchange_of(1));
+        let values = [even, k.add(odd, layout.stride())];
         let piece = k.mul(piece, PIECE);
         let from = [sources.keys, sources.values].map(|cache| k.ptr_index(cache, piece, 1));
         Self {
