@@ -27,7 +27,7 @@ fn fused_projections_read_weights_by_whole_sectors() {
         let moved = traffic.sectors_read * SECTOR_BYTES;
         assert!(40 * moved <= 41 * traffic.bytes, "{name}: {traffic:?}");
     }
-    assert_eq!(formats, 5, "one case of each format");
+    assert_eq!(formats, 5 + 2, "one case of each format, and two of activations that come as Q8");
 }
 
 /// The same with a norm, whose sums lie before the weights in shared memory, and on tensor cores: copies that come to other

@@ -150,11 +150,13 @@ pub(crate) fn cases() -> Vec<Case> {
             cases.push(data.head(0..batch));
             cases.push(data.gated(0..batch));
             cases.push(data.residual(batch % 2 == 1, 0..batch));
+            if [Q4, Q6].contains(&element) {
+                cases.push(data.residual_q8(0..batch));
+            }
         }
     }
-    for (rows, cols, batch) in [(64, 768, 8), (16, 8960, 5), (80, 4096, 8)] {
-        let data = Data::new(Q4, rows, cols, batch, 12);
-        cases.push(data.residual_q8(0..batch));
+    for (rows, cols, batch) in [(6, 14_336, 2), (80, 4096, 8)] {
+        cases.push(Data::new(Q4, rows, cols, batch, 12).residual_q8(0..batch));
     }
     // Columns that are no whole blocks of the large formats.
     cases.push(Data::new(ElementType::Q4_0, 48, 384, 6, 10).residual(true, 0..6));
@@ -227,7 +229,7 @@ pub(crate) fn invariances() -> Vec<Invariance> {
             let alone = long.residual(false, row..row + 1);
             add(32, batch, row, "y", long.residual(false, 0..batch), alone);
         }
-        for (batch, row) in [(4, 0), (8, 5)] {
+        for (batch, row) in [(1, 0), (2, 1), (4, 0), (8, 5)] {
             let alone = long.residual(false, row..row + 1);
             add(32, batch, row, "y", long.residual_q8(0..batch), alone);
         }
