@@ -71,8 +71,7 @@ struct Projection {
     /// Without what it is made for.
     name: String,
     processors: u32,
-    /// Bytes of shared memory that a block can have.
-    shared: u32,
+    target: Target,
     stage: Stage,
     segments: Vec<Segment>,
     spread: Spread,
@@ -200,8 +199,9 @@ impl Shared {
 impl Projection {
     fn name(&self) -> String {
         let mut name = self.name.clone();
-        if self.shared != shape::SHARED {
-            name += &format!("_{}k", self.shared >> 10);
+        // Shared memory and tuning differ.
+        if self.target.sm() != Target::SM_90.sm() {
+            name += &format!("_sm{}", self.target.sm());
         }
         if self.processors != PROCESSORS {
             name += &format!("_p{}", self.processors);

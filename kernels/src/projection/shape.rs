@@ -18,7 +18,7 @@ use crate::{CacheShape, KernelError};
 pub(super) const LEAST_SHARED: u32 = 98 << 10;
 
 /// The same on compute capability 9.0.
-pub(super) const SHARED: u32 = 227 << 10;
+const SHARED: u32 = 227 << 10;
 
 /// The most activation rows without tensor cores.
 const MOST_DOTS: u32 = 4;
@@ -171,9 +171,9 @@ impl ResidualProjection {
     }
 
     /// Whether the same with activations that [are quantised already](Self::of_q8), and the launch that quantises them,
-    /// is faster on devices of `target`.
-    pub fn prefers_q8(&self, target: Target) -> bool {
-        self.0.stage.batch * self.0.stage.block_cols() >= Tuning::of(target).quantised_from
+    /// is faster on the devices that it is made for.
+    pub fn prefers_q8(&self) -> bool {
+        self.0.stage.batch * self.0.stage.block_cols() >= Tuning::of(self.0.target).quantised_from
     }
 
     fn of_input(
@@ -329,7 +329,7 @@ impl Projection {
         }
         let with = |stage, spread| {
             let (name, segments) = (name.clone(), segments.clone());
-            Self { family, name, processors, shared, stage, segments, spread, ring_bytes: 0 }
+            Self { family, name, processors, target, stage, segments, spread, ring_bytes: 0 }
         };
         if batch >= tuning.first_tile_batch && segments.iter().all(|segment| tiles::copies(segment, cols)) {
             let of_tiles = TILE_WARPS.into_iter().find_map(|warps| {

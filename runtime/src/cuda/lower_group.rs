@@ -145,7 +145,7 @@ pub(crate) fn residual_projection(
     let rows = a.input.shape.rows().min(projection::MAX_BATCH);
     let largest = (1..=rows).rev().find_map(|rows| kernel(plain, rows).ok());
     if let Some((part, quantisation)) = quantisation
-        && largest.is_some_and(|largest| largest.prefers_q8(machine.target))
+        && largest.is_some_and(|largest| largest.prefers_q8())
     {
         let mut all = lower(part, machine)?;
         all.extend(launches(projection::ResidualProjection::of_q8, quantisation.output)?);
@@ -268,7 +268,7 @@ mod tests {
             names.iter().map(|name| name.rsplit_once("_b").unwrap().1).collect::<Vec<_>>().join(" ")
         };
         assert_eq!(of((9, 4096), Target::SM_90A), "8 1");
-        assert_eq!(of((8, 4096), Target::SM_80), "4_98k 4_98k");
+        assert_eq!(of((8, 4096), Target::SM_80), "4_sm80 4_sm80");
         for target in [Target::SM_80, Target::SM_86, Target::SM_120A] {
             let names = kernels((8, 14336), target);
             assert!(names.len() > 1, "{target}: {names:?}");
@@ -278,7 +278,7 @@ mod tests {
     #[test]
     fn kernels_are_spread_over_the_processors_of_the_device() {
         let machine = Machine { target: Target::SM_89, processors: 58 };
-        assert_eq!(kernels_on((1, 4096), machine), ["residual_projection_q4_k_64x4096_b1_98k_p58"]);
+        assert_eq!(kernels_on((1, 4096), machine), ["residual_projection_q4_k_64x4096_b1_sm89_p58"]);
     }
 
     #[test]
