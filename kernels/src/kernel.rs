@@ -104,6 +104,17 @@ pub struct LaunchGeometry {
     pub dynamic_shared: u32,
 }
 
+/// Bytes of shared memory that a block can have on every device of compute capability 8.0 and later.
+pub(crate) const LEAST_SHARED: u32 = 98 << 10;
+
+/// Bytes of shared memory that a block can have on devices of `target`, at least.
+pub const fn shared_memory(target: Target) -> u32 {
+    match target.sm() {
+        90 | 100 => 227 << 10,
+        _ => LEAST_SHARED,
+    }
+}
+
 /// What a launch costs at least, for comparison with the roofline.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Cost {

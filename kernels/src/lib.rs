@@ -70,4 +70,4 @@ mod support;
 
 pub use cache::CacheShape;
 pub use catalogue::catalogue;
-pub use kernel::{Access, Cost, Kernel, KernelError, LaunchGeometry, Param};
+pub use kernel::{Access, Cost, Kernel, KernelError, LaunchGeometry, Param, shared_memory};

@@ -2,9 +2,8 @@
 
 use kernels::attention::Attention;
 use kernels::cases::{Case, Interpreter};
-use kernels::projection::shared_memory;
 use kernels::random::Random;
-use kernels::{CacheShape, Kernel};
+use kernels::{CacheShape, Kernel, shared_memory};
 use ptx_builder::interp::{Direction, Metrics, Options, SECTOR_BYTES};
 use ptx_builder::{Space, Target};
 use tensor_formats::{ElementType, quantize_row};

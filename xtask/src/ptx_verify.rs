@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use kernels::projection::shared_memory;
+use kernels::shared_memory;
 use kernels::{Kernel, KernelError};
 use ptx_builder::Target;
 use rayon::prelude::*;

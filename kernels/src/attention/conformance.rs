@@ -4,11 +4,10 @@ use ptx_builder::Target;
 
 use super::{Attention, AttentionInputs};
 use crate::cases::{Case, F32_BOUND, Invariance};
-use crate::projection::shared_memory;
 use crate::random::Random;
 use crate::stored::Stored;
 use crate::support::{boxed, known};
-use crate::{CacheShape, Kernel};
+use crate::{CacheShape, Kernel, shared_memory};
 
 fn scale(head_dim: usize) -> f32 {
     (head_dim as f32).sqrt().recip()

@@ -46,6 +46,7 @@ use crate::blocks::WeightFormat;
 use crate::blocks::tile::SLOT_ALIGN;
 use crate::cache::Cache;
 use crate::emit;
+use crate::kernel::LEAST_SHARED;
 use crate::support::{WARP, f32_param, u32_param};
 use crate::{Access, Cost, Kernel, KernelError, LaunchGeometry, Param};
 pub(crate) use cases::{cases, catalogue, invariances};
@@ -54,9 +55,7 @@ pub use geometry::PROCESSORS;
 use geometry::Spread;
 use product::{Product, Sums, Thread, Units};
 pub use reference::AttentionInputs;
-pub use shape::{
-    AttentionInput, AttentionInputShape, GatedProjection, Head, ResidualProjection, shared_memory,
-};
+pub use shape::{AttentionInput, AttentionInputShape, GatedProjection, Head, ResidualProjection};
 use stage::Stage;
 use tiles::{Lane, Range, TILE_UNITS, Tiles};
 
@@ -302,7 +301,7 @@ impl Projection {
             Destination::Rows | Destination::Gated => None,
         });
         // What one block has of shared memory, and clusters.
-        let roomy = self.geometry().dynamic_shared > shape::LEAST_SHARED || self.spread.cluster() > 1;
+        let roomy = self.geometry().dynamic_shared > LEAST_SHARED || self.spread.cluster() > 1;
         let shared = if roomy { Target::SM_90 } else { ring::MIN_TARGET };
         caches.max().unwrap_or(shared).max(shared)
     }

@@ -10,15 +10,10 @@ use super::{Destination, MAX_BATCH, Names, Pairing, Projection, Rotation, Segmen
 use crate::blocks::WeightFormat;
 use crate::blocks::tile::SLOT_ALIGN;
 use crate::cache::Cache;
+use crate::kernel::{LEAST_SHARED, shared_memory};
 use crate::rope::RopeStyle;
 use crate::support::{dim, dim_up_to, refuse};
 use crate::{CacheShape, KernelError};
-
-/// Shared memory that a block can have on every processor from compute capability 8.0 on.
-pub(super) const LEAST_SHARED: u32 = 98 << 10;
-
-/// The same on compute capability 9.0.
-const SHARED: u32 = 227 << 10;
 
 /// The most activation rows without tensor cores.
 const MOST_DOTS: u32 = 4;
@@ -201,14 +196,6 @@ enum Input {
     Q8,
     /// f32, to be normalised with this added to the mean square.
     Normed(f32),
-}
-
-/// The shared memory that one block can have on devices of `target`, in bytes, at least.
-pub const fn shared_memory(target: Target) -> u32 {
-    match target.sm() {
-        90 | 100 => SHARED,
-        _ => LEAST_SHARED,
-    }
 }
 
 impl GatedProjection {

@@ -10,12 +10,11 @@ use kernels::elementwise::{Elementwise, ElementwiseOp};
 use kernels::embed::EmbedRows;
 use kernels::gemv::{self, Gemv, GemvQ8};
 use kernels::kv_scatter::KvScatter;
-use kernels::projection::shared_memory;
 use kernels::quantize::QuantizeQ8;
 use kernels::rms_norm::RmsNorm;
 use kernels::rope::{Rope, RopeShape, RopeStyle};
 use kernels::soft_max::SoftMax;
-use kernels::{CacheShape, Kernel, KernelError};
+use kernels::{CacheShape, Kernel, KernelError, shared_memory};
 use tensor_formats::ElementType;
 
 use super::error::CudaError;

@@ -34,7 +34,7 @@ pub(crate) fn is_fused(group: &Group, machine: Machine) -> bool {
 /// Whether a kernel finds what it needs on `machine`.
 fn fits(launch: &Lowered, machine: Machine) -> bool {
     let shared = launch.kernel.geometry().dynamic_shared;
-    launch.kernel.min_target() <= machine.target && shared <= projection::shared_memory(machine.target)
+    launch.kernel.min_target() <= machine.target && shared <= kernels::shared_memory(machine.target)
 }
 
 /// A launch for each chunk of the rows of `input`, which are as large as `machine` takes them.
