@@ -13,9 +13,12 @@ use tests::gpu;
 const GROUP: usize = 64;
 
 /// The relative L2 distance that results of approximate instructions may have. `ex2.approx` and `rcp.approx` have at
-/// most 2 ulp (2^-22), `rsqrt.approx` 2^-22.9, `div.full` 2 ulp, and a result takes a few of them. Sums of tensor cores may
-/// differ in their last bit, and a score between 32 and 64 is an exponent: 2^-18 there are 2.6e-6 of a weight.
-const APPROXIMATE: f64 = 3e-6;
+/// most 2 ulp (2^-22), `rsqrt.approx` 2^-22.9, `div.full` 2 ulp, and a result takes a few of them.
+const APPROXIMATE: f64 = 1e-6;
+
+/// The same for cases of large scores. Sums of tensor cores may differ in their last bit, and a score between 32 and 64 is
+/// an exponent: 2^-18 of it are 2.6e-6 of a weight.
+const SHARP: f64 = 3e-6;
 
 /// Does the kernel use an instruction whose result PTX bounds but does not define?
 fn is_approximate(module: &Module) -> bool {
@@ -96,7 +99,8 @@ fn the_interpreter_and_the_gpu_give_the_same_bits() {
                     on_device.iter().zip(&interpreted).map(|(a, b)| distance(a, b)).fold(0.0, f64::max);
                 tally.equal_anyway += usize::from(on_device == interpreted);
                 tally.worst = tally.worst.max(worst);
-                if worst > APPROXIMATE {
+                let bound = if case.name.ends_with("sharp") { SHARP } else { APPROXIMATE };
+                if worst > bound {
                     failures.push(format!("{}: relative distance {worst:e}", case.name));
                 }
             } else {
