@@ -211,7 +211,7 @@ fn rings(stored: Stored) -> Vec<Case> {
     let plain = Sequences { stored, n_kv_heads: 1, max_seq: 700, lengths: &[700, 1, 130, 513], ..PLAIN };
     let mut cases = Vec::new();
     for head_dim in [16, 64, 80, 96, 128, 192, 256] {
-        let mut slots = 0;
+        let mut slots = None;
         for shared in [SHARED / 2, SHARED] {
             let shape = Sequences { head_dim, shared, ..plain };
             let data = shape.data();

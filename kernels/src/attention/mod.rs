@@ -49,8 +49,8 @@ pub struct Attention {
     scale: f32,
     plan: Plan,
     splits: Splits,
-    /// Slots of a warp's ring; 0 if keys and values are loaded straight into registers.
-    slots: u32,
+    /// Slots of a warp's ring; `None` if keys and values are loaded straight into registers.
+    slots: Option<u32>,
 }
 
 impl Attention {
@@ -81,7 +81,7 @@ impl Attention {
         let plan = Plan::new(n_heads / cache.n_kv_heads, head_dim, cache.stored);
         let splits = Splits::new(cache.max_seq, rows, n_heads / plan.heads());
         extent(FAMILY, "scratch", &[rows, n_heads, splits.chunks, head_dim + 2])?;
-        let kernel = Self { cache, rows, n_heads, scale, plan, splits, slots: 0 };
+        let kernel = Self { cache, rows, n_heads, scale, plan, splits, slots: None };
         if u64::from(rows) * u64::from(kernel.sets()) >= 1 << 31 {
             return Err(refuse(FAMILY, format!("{rows} rows of {n_heads} heads are too many blocks")));
         }
@@ -96,7 +96,7 @@ impl Attention {
             Plan::Matrix(_) => ring::slots(&self, bytes.saturating_sub(self.static_shared())),
             Plan::Lanes(_) => None,
         };
-        Self { slots: slots.unwrap_or(0), ..self }
+        Self { slots, ..self }
     }
 
     /// The same with one block for all positions of a row and its heads, however many they are: it has neither scratch
@@ -184,7 +184,7 @@ impl Kernel for Attention {
         let (heads, scale, rows, cache) = (self.n_heads, self.scale.to_bits(), self.rows, self.cache.name());
         let element = self.cache.stored.name();
         let whole = if self.splits == Splits::WHOLE { "_unsplit" } else { "" };
-        let ring = if self.slots > 0 { format!("_ring{}", self.slots) } else { String::new() };
+        let ring = self.slots.map_or_else(String::new, |slots| format!("_ring{slots}"));
         format!("attention_{element}_h{heads}_{cache}_b{rows}_s{scale:08x}{whole}{ring}")
     }
 
@@ -216,13 +216,13 @@ impl Kernel for Attention {
         LaunchGeometry {
             grid: [self.rows * self.sets(), self.splits.blocks, 1],
             block: [self.plan.threads(), 1, 1],
-            dynamic_shared: ring::bytes(self),
+            dynamic_shared: self.slots.map_or(0, |slots| ring::bytes(self, slots)),
         }
     }
 
     fn min_target(&self) -> Target {
         let reads = self.cache.stored.reads_from();
-        if self.slots > 0 { reads.max(ring::MIN_TARGET) } else { reads }
+        if self.slots.is_some() { reads.max(ring::MIN_TARGET) } else { reads }
     }
 
     fn cost(&self, context: u64) -> Cost {

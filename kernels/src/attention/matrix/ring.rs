@@ -33,8 +33,8 @@ struct Layout {
 }
 
 impl Layout {
-    const fn new(kernel: &Attention) -> Self {
-        Self { row_bytes: kernel.cache.head_dim * kernel.cache.stored.bytes(), slots: kernel.slots }
+    const fn new(kernel: &Attention, slots: u32) -> Self {
+        Self { row_bytes: kernel.cache.head_dim * kernel.cache.stored.bytes(), slots }
     }
 
     /// From one row to the next.
@@ -57,15 +57,14 @@ impl Layout {
     }
 }
 
-/// Bytes of shared memory for the rings of a block.
-pub(in crate::attention) const fn bytes(kernel: &Attention) -> u32 {
-    let layout = Layout::new(kernel);
-    MatrixPlan::WARPS * layout.slots * layout.slot_bytes()
+/// Bytes of shared memory for rings of `slots` slots, one for each warp of a block.
+pub(in crate::attention) const fn bytes(kernel: &Attention, slots: u32) -> u32 {
+    MatrixPlan::WARPS * slots * Layout::new(kernel, slots).slot_bytes()
 }
 
 /// Slots for which `bytes` of shared memory have room, if they are enough.
 pub(in crate::attention) fn slots(kernel: &Attention, bytes: u32) -> Option<u32> {
-    let slots = bytes / (MatrixPlan::WARPS * Layout::new(kernel).slot_bytes());
+    let slots = bytes / self::bytes(kernel, 1);
     (slots >= FEWEST_SLOTS).then_some(slots.min(MOST_SLOTS))
 }
 
@@ -113,10 +112,11 @@ impl Ring {
     pub fn new(
         k: &mut KernelBuilder,
         kernel: &Attention,
+        slots: u32,
         (warp, lane): (Reg<U32>, Reg<U32>),
         sources: Sources,
     ) -> Self {
-        let layout = Layout::new(kernel);
+        let layout = Layout::new(kernel, slots);
         let start = k.dynamic_shared(LINE);
         let start = k.mad(warp, layout.slots * layout.slot_bytes(), start);
         let row_lanes = layout.row_lanes();
