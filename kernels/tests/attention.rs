@@ -76,6 +76,26 @@ fn keys_and_values_in_a_ring_meet_in_no_bank() {
     }
 }
 
+/// What a device's shared memory allows, the device can run.
+#[test]
+fn rings_are_for_devices_that_have_room_for_them() {
+    let mut rings = 0;
+    for (element, head_dim) in ELEMENTS.into_iter().flat_map(|e| (16..=256).step_by(16).map(move |d| (e, d)))
+    {
+        for (target, group) in [Target::SM_80, Target::SM_86, Target::SM_89, Target::SM_90, Target::SM_120A]
+            .into_iter()
+            .flat_map(|target| [1, 4, 8].map(|group| (target, group)))
+        {
+            let cache = CacheShape { n_sequences: 1, n_kv_heads: 1, max_seq: 64, head_dim, element };
+            let plain = Attention::new(cache, 1, group, 0.125).expect("a kernel for the shape");
+            let kernel = plain.within(shared_memory(target));
+            assert!(kernel.min_target() <= target.max(plain.min_target()), "{target}: {}", kernel.name());
+            rings += usize::from(kernel != plain);
+        }
+    }
+    assert!(rings > 0);
+}
+
 #[test]
 fn blocks_of_any_order_give_the_same_bits() {
     for element in ELEMENTS {

@@ -19,9 +19,9 @@ use crate::decoder::Row;
 use crate::error::Error;
 use crate::sampling::{Rule, Sampler};
 
-/// Steps that one graph launch queues where at least so many are wanted: beside an H200, a launch of four times the nodes
-/// takes the host a third longer. As a queue waits until there is room for all of them, it gets shorter by up to three
-/// steps; to launch more together would save little.
+/// Steps that one graph launch queues where at least so many are wanted: of 1, 4, 8 and 16 the number that costs the host
+/// least for each of them (docs/measurements/2026-11-22-decode.md). As a queue waits until there is room for all of them, it gets shorter by
+/// up to three steps.
 pub(super) const TOGETHER: u32 = 4;
 
 /// What is queued.

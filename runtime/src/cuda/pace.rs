@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 /// The shortest sleep: shorter ones cost more of the processor than they save, as a sleep ends late by about as much.
 const SHORTEST: Duration = Duration::from_micros(40);
 /// Steps that are shorter than this are waited for several at a time, as far as half of the queue: nobody reads so fast,
-/// and waking up is most of what a token costs the host.
+/// and beside an H200 a sleep costs about 30 us of the processor when it ends.
 const SMOOTH: Duration = Duration::from_millis(20);
 /// What a step may be late, beside half of its own time, before it is given up to the driver to wait for.
 const LATE: Duration = Duration::from_millis(2);
