@@ -41,7 +41,8 @@
 //! - [`print()`], [`parse()`]: deterministic text, and back to an equal module. The parser also reads what nvcc and
 //!   LLVM print for CUDA C++; [`Module::verify_foreign`] is for such modules.
 //! - [`Global`], [`Call`], [`Prototype`]: variables with initial values, device functions, calls direct and through
-//!   a prototype. The builder makes kernels only; these come from other compilers' text.
+//!   a prototype. The builder makes kernels only; these come from other compilers' text, except for the call that is
+//!   [`KernelBuilder::graph_set_conditional`].
 //! - [`Target`], [`PtxVersion`], [`Requires`]: what exists where. The printed `.version` is the lowest that the
 //!   target and the instructions need.
 //! - [`testing`]: modules with every form of every instruction, and random valid modules.

@@ -13,6 +13,9 @@ use std::collections::BTreeMap;
 /// The name under which the dynamic shared memory is declared.
 pub const DYNAMIC_SHARED: &str = "dynamic_smem";
 
+/// The function of the driver that sets the value of a conditional node of a graph.
+pub(crate) const GRAPH_SET_CONDITIONAL: &str = "cudaGraphSetConditional";
+
 /// The most registers of one class that a function may have. Far beyond any kernel; it bounds what a text
 /// of a few bytes can make a reader allocate.
 pub const MAX_REGISTERS: u32 = 1 << 20;
@@ -40,7 +43,7 @@ pub enum FunctionKind {
 }
 
 /// A kernel or a device function. One without blocks is a declaration: of a function that another module or
-/// the driver provides (`vprintf`, `malloc`, `free`, `__assertfail`).
+/// the driver provides (`vprintf`, `malloc`, `free`, `__assertfail`, `cudaGraphSetConditional`).
 ///
 /// Blocks are stored in layout order, and a block's id is its position: the last instruction of a block
 /// jumps, exits, or lets control fall into the next one.

@@ -6,6 +6,7 @@
 
 mod address;
 mod atomic;
+mod call;
 mod compare;
 mod control;
 mod convert;
@@ -29,9 +30,9 @@ pub use types::*;
 pub use value::*;
 pub use warp::{FULL_WARP, Redux};
 
-use crate::ids::{ArrayId, BlockId, ParamId};
+use crate::ids::{ArrayId, BlockId, FuncId, ParamId};
 use crate::inst::{Base, Guard, Operand, Space};
-use crate::module::{Array, Block, Function, Module, Param, ParamTy};
+use crate::module::{Array, Block, Function, GRAPH_SET_CONDITIONAL, Module, Param, ParamTy};
 use crate::ops::Op;
 use crate::target::Target;
 use std::marker::PhantomData;
@@ -51,6 +52,10 @@ pub struct KernelBuilder {
     reachable: bool,
     comment: Option<String>,
     guard: Option<Guard>,
+    /// `cudaGraphSetConditional` in the module, where it will be if it is not declared yet.
+    set_conditional: FuncId,
+    /// Is it called?
+    sets_conditional: bool,
 }
 
 /// A shared or local array of elements `T`. Copies name the same array.
@@ -99,10 +104,15 @@ impl<T> ParamRef<T> {
 
 impl Module {
     /// Builds a kernel and appends it; gives back what the closure returns. A `ret` is added at the end if
-    /// control can reach it.
+    /// control can reach it, and a function of the driver that it calls is declared before it.
     pub fn kernel<R>(&mut self, name: &str, build: impl FnOnce(&mut KernelBuilder) -> R) -> R {
-        let mut builder = KernelBuilder::new(self.target, name);
+        let declared = self.functions.iter().position(|function| function.name == GRAPH_SET_CONDITIONAL);
+        let set_conditional = u32::try_from(declared.unwrap_or(self.functions.len())).unwrap_or(u32::MAX);
+        let mut builder = KernelBuilder::new(self.target, name, FuncId(set_conditional));
         let result = build(&mut builder);
+        if builder.sets_conditional && declared.is_none() {
+            self.functions.push(call::set_conditional());
+        }
         let (function, dynamic_shared) = builder.finish();
         self.dynamic_shared = self.dynamic_shared.max(dynamic_shared);
         self.functions.push(function);
@@ -111,7 +121,7 @@ impl Module {
 }
 
 impl KernelBuilder {
-    fn new(target: Target, name: &str) -> Self {
+    fn new(target: Target, name: &str, set_conditional: FuncId) -> Self {
         Self {
             target,
             function: Function::new(name),
@@ -122,6 +132,8 @@ impl KernelBuilder {
             reachable: true,
             comment: None,
             guard: None,
+            set_conditional,
+            sets_conditional: false,
         }
     }
 

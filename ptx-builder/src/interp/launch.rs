@@ -149,6 +149,9 @@ pub struct Report {
     pub instructions: u64,
     /// What the kernel printed.
     pub printed: String,
+    /// What the kernel gave to `cudaGraphSetConditional`, handle and value: an entry for each lane of each call, in the
+    /// order of the calls. What blocks that run in parallel give is in any order, as what they print.
+    pub conditionals: Vec<(u64, u32)>,
 }
 
 impl Report {
@@ -242,6 +245,7 @@ pub fn launch(memory: &Memory, launch: &Launch<'_>, options: &Options) -> Result
         metrics,
         instructions: outcome.instructions,
         printed: outcome.printed,
+        conditionals: outcome.conditionals,
     })
 }
 

@@ -75,6 +75,7 @@ pub(super) struct Env<'a, 'm> {
     pub(super) buffers: &'a mut Buffers,
     pub(super) counts: &'a mut Counts,
     pub(super) printed: &'a mut String,
+    pub(super) conditionals: &'a mut Vec<(u64, u32)>,
     /// Whether to count.
     pub(super) metrics: bool,
     /// Whether misuse of synchronisation is reported.

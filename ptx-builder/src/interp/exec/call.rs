@@ -9,6 +9,7 @@ use super::warp::{Fragment, Parent, State, Warp};
 use crate::interp::finding::{Fault, FindingKind};
 use crate::interp::program::{Action, CallStep, FUNCTION_BASE, ParamRange};
 use crate::interp::regs::LANES;
+use crate::module::GRAPH_SET_CONDITIONAL;
 
 /// Calls within calls that a thread can make.
 const DEPTH: u32 = 512;
@@ -193,6 +194,13 @@ impl Warp {
                     let text = super::print::vprintf(env, (self.index, pc, lane), format, values)?;
                     results[lane] = text.1;
                     env.printed.push_str(&text.0);
+                }
+            }
+            GRAPH_SET_CONDITIONAL => {
+                for lane in lanes(mask) {
+                    #[expect(clippy::cast_possible_truncation, reason = "the argument has 32 bits")]
+                    let value = arg(params, 1, lane) as u32;
+                    env.conditionals.push((arg(params, 0, lane), value));
                 }
             }
             "__assertfail" => {

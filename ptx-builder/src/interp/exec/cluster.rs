@@ -30,6 +30,7 @@ pub(super) struct Tools {
     pub(super) buffers: Buffers,
     pub(super) counts: Counts,
     pub(super) printed: String,
+    pub(super) conditionals: Vec<(u64, u32)>,
 }
 
 /// Why a cluster stopped running.
@@ -219,6 +220,7 @@ fn environment<'a, 'm>(
         buffers: &mut tools.buffers,
         counts: &mut tools.counts,
         printed: &mut tools.printed,
+        conditionals: &mut tools.conditionals,
         metrics: grid.options.metrics,
         sync: grid.options.sanitize.sync,
         polls: 0,

@@ -25,6 +25,7 @@ pub(in crate::interp) struct Outcome {
     pub(in crate::interp) fault: Option<Fault>,
     pub(in crate::interp) counts: Counts,
     pub(in crate::interp) printed: String,
+    pub(in crate::interp) conditionals: Vec<(u64, u32)>,
     /// Warp instructions.
     pub(in crate::interp) instructions: u64,
 }
@@ -46,6 +47,7 @@ struct Queue<'m> {
     fault: Option<Fault>,
     counts: Counts,
     printed: String,
+    conditionals: Vec<(u64, u32)>,
     instructions: u64,
 }
 
@@ -108,6 +110,7 @@ pub(in crate::interp) fn run(grid: &Grid<'_>, memory: &LaunchMemory) -> Outcome 
             fault: None,
             counts: Counts::default(),
             printed: String::new(),
+            conditionals: Vec::new(),
             instructions: 0,
         }),
         changed: Condvar::new(),
@@ -129,6 +132,7 @@ pub(in crate::interp) fn run(grid: &Grid<'_>, memory: &LaunchMemory) -> Outcome 
         fault: queue.fault,
         counts: queue.counts,
         printed: queue.printed,
+        conditionals: queue.conditionals,
         instructions: queue.instructions,
     }
 }
@@ -184,6 +188,7 @@ impl<'m> Schedule<'_, 'm> {
         let mut queue = self.lock();
         queue.counts.merge(&tools.counts);
         queue.printed.push_str(&tools.printed);
+        queue.conditionals.append(&mut tools.conditionals);
     }
 
     /// The cluster to run next, once there is one.
