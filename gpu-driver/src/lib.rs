@@ -92,7 +92,9 @@ pub use drop_log::DropError;
 pub use error::{ApiError, CudaVersion, DriverError, ErrorKind};
 pub use event::{Event, EventKind};
 pub use function::{BlockSuggestion, Function, FunctionAttributes};
-pub use graph::{Dependency, EdgeKind, Graph, GraphExec, KernelNode, MemsetValue, NodeId, NodeType, Region};
+pub use graph::{
+    Conditional, Dependency, EdgeKind, Graph, GraphExec, KernelNode, MemsetValue, NodeId, NodeType, Region,
+};
 pub use launch::{Dim3, LaunchConfig};
 pub use memory::{DeviceBuffer, DevicePtr, DeviceSlice, DeviceSliceMut, Pending, PinnedBuffer, SharedPinned};
 pub use module::{JitError, JitLog, JitOptions, Module};

@@ -12,21 +12,23 @@ use crate::launch::Dim3;
 use crate::module::c_string;
 use crate::sys::table::call;
 use crate::sys::{
-    CU_GRAPH_DEBUG_DOT_FLAGS_VERBOSE, CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION, CUgraph, CUgraphNode,
-    CUlaunchAttributeValue, DriverTable,
+    CU_GRAPH_DEBUG_DOT_FLAGS_VERBOSE, CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION, CUgraph,
+    CUgraphConditionalHandle, CUgraphNode, CUlaunchAttributeValue, DriverTable,
 };
 use parking_lot::Mutex;
 use std::collections::HashSet;
 use std::fmt;
 use std::ptr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
 /// The definition of a graph. See the [module](crate::graph) for who owns what.
 pub struct Graph {
     pub(super) inner: Arc<GraphHandle>,
     pub(super) nodes: Vec<Node>,
     pub(super) edges: Vec<Edge>,
+    /// Conditions for which there is no loop yet.
+    pub(super) unused_conditions: Vec<CUgraphConditionalHandle>,
     /// Why the driver's graph may differ from `nodes` and `edges`, once it may.
     pub(super) broken: Option<String>,
 }
@@ -36,8 +38,12 @@ pub(super) struct GraphHandle {
     pub(super) id: u64,
     pub(super) context: Context,
     raw: CUgraph,
-    /// The driver does not synchronise access to a graph from several threads.
-    turn: Mutex<()>,
+    /// The driver does not synchronise access to a graph from several threads. A body takes turns with its graph.
+    turn: Arc<Mutex<()>>,
+    /// The graph that a body is part of, and that destroys it.
+    part_of: Option<Arc<GraphHandle>>,
+    /// Alive as long as an instantiated graph with a loop, of which the driver allows one at a time.
+    instance: Mutex<Weak<()>>,
 }
 
 pub(super) struct Node {
@@ -45,6 +51,8 @@ pub(super) struct Node {
     pub(super) kind: NodeType,
     pub(super) label: String,
     pub(super) keep: Arc<Owned>,
+    /// What a loop repeats.
+    pub(super) body: Option<Box<Graph>>,
 }
 
 /// What a node owns: kept for its `Drop`s.
@@ -69,6 +77,38 @@ impl Owned {
 }
 
 impl GraphHandle {
+    /// Takes over the driver's graph; `part_of` is the graph whose loop has it for a body.
+    pub(super) fn new(context: &Context, raw: CUgraph, part_of: Option<Arc<Self>>) -> Self {
+        // Identity of graphs, so that a node of one is not taken for a node of another.
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Self {
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            context: context.clone(),
+            raw,
+            turn: part_of.as_ref().map(|graph| Arc::clone(&graph.turn)).unwrap_or_default(),
+            part_of,
+            instance: Mutex::default(),
+        }
+    }
+
+    pub(super) fn is_body(&self) -> bool {
+        self.part_of.is_some()
+    }
+
+    /// The right to instantiate a graph with a loop, until the answer is dropped.
+    pub(super) fn only_instance(&self) -> Result<Arc<()>, DriverError> {
+        let mut instance = self.instance.lock();
+        if instance.upgrade().is_some() {
+            return Err(refused(
+                "a graph with a loop can be instantiated again once its instantiated graph has been dropped"
+                    .to_owned(),
+            ));
+        }
+        let claim = Arc::new(());
+        *instance = Arc::downgrade(&claim);
+        Ok(claim)
+    }
+
     /// Runs driver calls on the graph, one thread at a time.
     pub(super) fn with<T>(
         &self,
@@ -81,6 +121,9 @@ impl GraphHandle {
 
 impl Drop for GraphHandle {
     fn drop(&mut self) {
+        if self.is_body() {
+            return;
+        }
         let raw = self.raw;
         // SAFETY: the handle is owned by this value and not used again; instantiated graphs are independent of it but
         // for updates, and those that could make one share this value.
@@ -95,14 +138,16 @@ impl Graph {
     ///
     /// [`DriverError::Poisoned`], [`DriverError::SymbolMissing`] before CUDA 10, or the driver's failure.
     pub fn new(context: &Context) -> Result<Self, DriverError> {
-        // Identity of graphs, so that a node of one is not taken for a node of another.
-        static NEXT: AtomicU64 = AtomicU64::new(0);
         let mut raw = CUgraph::NULL;
         // SAFETY: the graph goes to a local; the flags must be zero.
         context.run(|t| unsafe { call!(t, graph_create(&mut raw, 0)) })?;
-        let id = NEXT.fetch_add(1, Ordering::Relaxed);
-        let inner = Arc::new(GraphHandle { id, context: context.clone(), raw, turn: Mutex::new(()) });
-        Ok(Self { inner, nodes: Vec::new(), edges: Vec::new(), broken: None })
+        Ok(Self::over(GraphHandle::new(context, raw, None)))
+    }
+
+    /// The definition behind an empty graph of the driver.
+    pub(super) fn over(handle: GraphHandle) -> Self {
+        let (nodes, edges, unused_conditions) = (Vec::new(), Vec::new(), Vec::new());
+        Self { inner: Arc::new(handle), nodes, edges, unused_conditions, broken: None }
     }
 
     /// Its context.
@@ -144,7 +189,7 @@ impl Graph {
     /// instantiated or updated from this one or from one that embeds it. In particular, what the arguments point to must
     /// stay allocated as long as those graphs exist; [`KernelNode::keep`] makes the node own it. Ordering against other
     /// nodes is by dependencies only. A programmatic dependency orders nothing before the kernel's
-    /// `griddepcontrol.wait`.
+    /// `griddepcontrol.wait`. The numbers of conditions that the kernel sets must be those of the graph that runs.
     pub unsafe fn add_kernel(
         &mut self,
         node: KernelNode,
@@ -245,10 +290,11 @@ impl Graph {
     ///
     /// # Errors
     ///
-    /// [`DriverError::Graph`] for dependencies that do not fit or a `child` that is incomplete;
-    /// [`DriverError::ContextMismatch`]; [`DriverError::Poisoned`], or the driver's failure.
+    /// [`DriverError::Graph`] for dependencies that do not fit or a `child` that is incomplete, has a loop or is the body
+    /// of one; [`DriverError::ContextMismatch`]; [`DriverError::Poisoned`], or the driver's failure.
     pub fn add_child(&mut self, child: &Graph, after: &[Dependency]) -> Result<NodeId, DriverError> {
         self.context().expect_same(child.context(), "child graph node")?;
+        child.expect_no_loop("a child of another")?;
         child.expect_sound()?;
         let label = format!("child graph of {} nodes", child.len());
         let id = self.add(NodeType::Child, label, after, |t, out, graph, deps| {
@@ -291,10 +337,12 @@ impl Graph {
     ///
     /// # Errors
     ///
-    /// [`DriverError::Graph`] if the definition is incomplete because adding to it failed half-way, if the driver's
-    /// edges are not those asked for, or if the driver names a node that it cannot instantiate;
+    /// [`DriverError::Graph`] if the definition is incomplete because adding to it failed half-way or a condition has no
+    /// loop, if the driver's edges are not those asked for, if the driver names a node that it cannot instantiate, if it
+    /// is the body of a loop, or if it has a loop and a graph that was instantiated from it is alive;
     /// [`DriverError::Poisoned`], or the driver's failure.
     pub fn instantiate(&self) -> Result<GraphExec, DriverError> {
+        self.expect_no_body()?;
         self.expect_sound()?;
         GraphExec::new(self)
     }
@@ -345,9 +393,16 @@ impl Graph {
         self.context().expect_same(region.context(), "graph node")
     }
 
+    /// The node that the driver knows by `handle`, here or in a body.
+    pub(super) fn node_of(&self, handle: CUgraphNode) -> Option<&Node> {
+        self.nodes.iter().find_map(|node| {
+            if node.handle == handle { Some(node) } else { node.body.as_ref()?.node_of(handle) }
+        })
+    }
+
     /// Adds a node. Full dependencies go with the node, so that they exist if it does; programmatic ones follow, one
     /// call each.
-    fn add(
+    pub(super) fn add(
         &mut self,
         kind: NodeType,
         label: String,
@@ -371,7 +426,7 @@ impl Graph {
             .collect::<Result<_, _>>()?;
         let mut handle = CUgraphNode::NULL;
         self.inner.with(|t, graph| f(t, &mut handle, graph, &handles))?;
-        self.nodes.push(Node { handle, kind, label, keep: Owned::others(Vec::new()) });
+        self.nodes.push(Node { handle, kind, label, keep: Owned::others(Vec::new()), body: None });
         let id = self.id_of(index as usize);
         for &Dependency { on, kind } in after {
             if kind == EdgeKind::Full {

@@ -56,11 +56,14 @@ impl Graph {
 
     /// Refuses a definition that the driver may hold otherwise than it was asked for.
     pub(super) fn expect_sound(&self) -> Result<(), DriverError> {
-        match &self.broken {
-            None if self.edges.iter().all(|e| e.kind == EdgeKind::Full) => Ok(()),
-            None => self.check_edges(),
-            Some(reason) => Err(refused(format!("the definition is incomplete: {reason}"))),
+        if let Some(reason) = &self.broken {
+            return Err(refused(format!("the definition is incomplete: {reason}")));
         }
+        self.expect_conditions_used()?;
+        if self.edges.iter().any(|e| e.kind != EdgeKind::Full) {
+            self.check_edges()?;
+        }
+        self.nodes.iter().filter_map(|node| node.body.as_ref()).try_for_each(|body| body.expect_sound())
     }
 
     /// Compares the driver's edges with those asked for.

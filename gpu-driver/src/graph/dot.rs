@@ -7,22 +7,34 @@ use std::fmt::Write as _;
 
 pub(super) fn to_dot(graph: &Graph) -> String {
     let mut out = String::from("digraph cuda_graph {\n  node [fontname=\"monospace\"];\n");
+    draw(&mut out, graph, "");
+    out.push_str("}\n");
+    out
+}
+
+/// Nodes and edges; the name of a body's node begins with that of its loop, in whose box it is drawn.
+fn draw(out: &mut String, graph: &Graph, prefix: &str) {
     // Writing to a string cannot fail.
-    for (id, kind, label) in graph.nodes() {
+    for (node, (id, kind, label)) in graph.nodes.iter().zip(graph.nodes()) {
         let shape = match kind {
             NodeType::Kernel => "box",
             NodeType::Child => "box3d",
+            NodeType::Conditional => "diamond",
             NodeType::Empty => "point",
             _ => "ellipse",
         };
-        let _ = writeln!(out, "  {id} [shape={shape}, label=\"{id} {}\"];", escape(label));
+        let name = format!("{prefix}{id}");
+        let _ = writeln!(out, "  {name} [shape={shape}, label=\"{id} {}\"];", escape(label));
+        if let Some(body) = &node.body {
+            let _ = writeln!(out, "  subgraph cluster_{name} {{\n  label=\"body of {id}\";");
+            draw(out, body, &format!("{name}_"));
+            out.push_str("  }\n");
+        }
     }
     for edge in graph.edges() {
         let style = if edge.kind == EdgeKind::Full { "" } else { " [style=dashed]" };
-        let _ = writeln!(out, "  {} -> {}{style};", edge.from, edge.to);
+        let _ = writeln!(out, "  {prefix}{} -> {prefix}{}{style};", edge.from, edge.to);
     }
-    out.push_str("}\n");
-    out
 }
 
 fn escape(label: &str) -> String {

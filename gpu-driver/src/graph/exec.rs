@@ -31,6 +31,8 @@ pub struct GraphExec {
     /// Streams with launches that have not been seen to finish. Held during a launch, because the driver does not
     /// synchronise use of one graph from several threads.
     launched_on: Mutex<Vec<Stream>>,
+    /// With a loop, the right to be the only graph that is instantiated from the definition. Given up after `drop`.
+    _only: Option<Arc<()>>,
 }
 
 struct ExecNode {
@@ -43,6 +45,7 @@ struct ExecNode {
 
 impl GraphExec {
     pub(super) fn new(graph: &Graph) -> Result<Self, DriverError> {
+        let only = if graph.has_loop() { Some(graph.inner.only_instance()?) } else { None };
         let mut handle = CUgraphExec::NULL;
         graph.inner.with(|t, raw| {
             if t.graph_instantiate_with_params.is_none() {
@@ -57,7 +60,7 @@ impl GraphExec {
             };
             // SAFETY: the result goes to a local; the graph is alive; the parameters live during the call.
             let made = unsafe { call!(t, graph_instantiate_with_params(&mut handle, raw, &mut params)) };
-            made.map_err(|error| match graph.nodes.iter().find(|n| n.handle == params.error_node) {
+            made.map_err(|error| match graph.node_of(params.error_node) {
                 Some(node) if !error.code().is_some_and(CUresult::is_sticky) => refused(format!(
                     "the driver cannot instantiate {} node {:?} (reason {}): {error}",
                     node.kind, node.label, params.result
@@ -82,6 +85,7 @@ impl GraphExec {
             nodes,
             updated: Vec::new(),
             launched_on: Mutex::new(Vec::new()),
+            _only: only,
         })
     }
 
@@ -253,10 +257,15 @@ impl GraphExec {
     ///
     /// # Errors
     ///
-    /// [`DriverError::GraphInFlight`]; [`DriverError::GraphUpdate`] if the shapes differ, with the node at fault;
+    /// [`DriverError::GraphInFlight`]; [`DriverError::Graph`] if either has a loop or `graph` is the body of one;
+    /// [`DriverError::GraphUpdate`] if the shapes differ, with the node at fault;
     /// [`DriverError::ContextMismatch`]; [`DriverError::Poisoned`], or the driver's failure.
     pub fn update(&mut self, graph: &Graph) -> Result<(), DriverError> {
         self.context().expect_same(graph.context(), "graph update")?;
+        graph.expect_no_loop("used for an update")?;
+        if self.nodes.iter().any(|node| node.kind == NodeType::Conditional) {
+            return Err(refused("a graph with a loop cannot be updated as a whole".to_owned()));
+        }
         graph.expect_sound()?;
         self.expect_idle()?;
         let mut info = CUgraphExecUpdateResultInfo {

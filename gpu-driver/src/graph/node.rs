@@ -7,9 +7,10 @@ use crate::error::DriverError;
 use crate::function::Function;
 use crate::launch::LaunchConfig;
 use crate::sys::{
-    CU_GRAPH_NODE_TYPE_EMPTY, CU_GRAPH_NODE_TYPE_GRAPH, CU_GRAPH_NODE_TYPE_KERNEL, CU_GRAPH_NODE_TYPE_MEMCPY,
-    CU_GRAPH_NODE_TYPE_MEMSET, CU_MEMORYTYPE_DEVICE, CU_MEMORYTYPE_HOST, CUDA_KERNEL_NODE_PARAMS_v2,
-    CUDA_MEMCPY3D_v2, CUDA_MEMSET_NODE_PARAMS, CUarray, CUcontext, CUkernel,
+    CU_GRAPH_NODE_TYPE_CONDITIONAL, CU_GRAPH_NODE_TYPE_EMPTY, CU_GRAPH_NODE_TYPE_GRAPH,
+    CU_GRAPH_NODE_TYPE_KERNEL, CU_GRAPH_NODE_TYPE_MEMCPY, CU_GRAPH_NODE_TYPE_MEMSET, CU_MEMORYTYPE_DEVICE,
+    CU_MEMORYTYPE_HOST, CUDA_KERNEL_NODE_PARAMS_v2, CUDA_MEMCPY3D_v2, CUDA_MEMSET_NODE_PARAMS, CUarray,
+    CUcontext, CUkernel,
 };
 use std::fmt;
 use std::ptr;
@@ -48,6 +49,8 @@ pub enum NodeType {
     Empty,
     /// Runs another graph.
     Child,
+    /// Runs a body as long as a condition holds.
+    Conditional,
     /// A type that this crate does not make, by the driver's number.
     Other(u32),
 }
@@ -60,6 +63,7 @@ impl NodeType {
             CU_GRAPH_NODE_TYPE_MEMSET => Self::Memset,
             CU_GRAPH_NODE_TYPE_EMPTY => Self::Empty,
             CU_GRAPH_NODE_TYPE_GRAPH => Self::Child,
+            CU_GRAPH_NODE_TYPE_CONDITIONAL => Self::Conditional,
             other => Self::Other(other),
         }
     }
@@ -73,6 +77,7 @@ impl fmt::Display for NodeType {
             Self::Memset => f.write_str("memset"),
             Self::Empty => f.write_str("empty"),
             Self::Child => f.write_str("child graph"),
+            Self::Conditional => f.write_str("conditional"),
             Self::Other(kind) => write!(f, "type {kind}"),
         }
     }

@@ -91,6 +91,16 @@ pub const CU_GRAPH_NODE_TYPE_MEMSET: c_uint = 2;
 pub const CU_GRAPH_NODE_TYPE_GRAPH: c_uint = 4;
 /// `CUgraphNodeType`: nothing; a point for dependencies to meet.
 pub const CU_GRAPH_NODE_TYPE_EMPTY: c_uint = 5;
+/// `CUgraphNodeType`: graphs that run or not, by a condition.
+pub const CU_GRAPH_NODE_TYPE_CONDITIONAL: c_uint = 13;
+
+/// `CUgraphConditionalNodeType`: one graph runs if the condition is not 0, another, if there is one, if it is.
+pub const CU_GRAPH_COND_TYPE_IF: c_uint = 0;
+/// `CUgraphConditionalNodeType`: a graph runs again and again while the condition is not 0.
+pub const CU_GRAPH_COND_TYPE_WHILE: c_uint = 1;
+
+/// Flag of `cuGraphConditionalHandleCreate`: each launch of the graph begins with the condition's default value.
+pub const CU_GRAPH_COND_ASSIGN_DEFAULT: c_uint = 1;
 
 /// `CUgraphDebugDot_flags`: everything that the driver can print.
 pub const CU_GRAPH_DEBUG_DOT_FLAGS_VERBOSE: c_uint = 1;

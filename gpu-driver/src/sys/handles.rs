@@ -55,3 +55,6 @@ pub type CUdevice = c_int;
 
 /// An address in device memory.
 pub type CUdeviceptr = u64;
+
+/// A condition of a graph. Unlike the others it is a number for kernels, too, which set the condition's value by it.
+pub type CUgraphConditionalHandle = u64;

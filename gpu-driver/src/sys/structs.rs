@@ -1,7 +1,7 @@
 //! Structures that cross the interface by pointer. Their layouts are those of 64-bit platforms, pinned by the tests below.
 
 use super::handles::*;
-use std::ffi::{c_uint, c_void};
+use std::ffi::{c_int, c_uint, c_void};
 
 /// A device's universally unique identifier.
 #[repr(C)]
@@ -201,6 +201,52 @@ pub struct CUDA_GRAPH_INSTANTIATE_PARAMS {
     pub result: c_uint,
 }
 
+/// Parameters of a conditional node.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+#[allow(non_camel_case_types)]
+pub struct CUDA_CONDITIONAL_NODE_PARAMS {
+    /// The condition.
+    pub handle: CUgraphConditionalHandle,
+    /// A `CUgraphConditionalNodeType`.
+    pub kind: c_uint,
+    /// Number of body graphs; 1 for a loop.
+    pub size: c_uint,
+    /// The body graphs, in an array of the driver's; written by the driver, and valid as long as the node.
+    pub graphs: *mut CUgraph,
+    /// Context of the condition and of everything in the bodies.
+    pub ctx: CUcontext,
+}
+
+/// Parameters of a node by its type: 232 bytes, of which each type uses a prefix. The rest must be zero.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub union CUgraphNodeParamsValue {
+    /// All of it.
+    pub pad: [i64; 29],
+    /// Of a conditional node.
+    pub conditional: CUDA_CONDITIONAL_NODE_PARAMS,
+}
+
+impl CUgraphNodeParamsValue {
+    /// All bytes zero.
+    pub const ZERO: Self = Self { pad: [0; 29] };
+}
+
+/// Argument of `cuGraphAddNode_v2`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct CUgraphNodeParams {
+    /// A `CUgraphNodeType`.
+    pub kind: c_uint,
+    /// Zero.
+    pub reserved0: [c_int; 3],
+    /// The parameters of that type.
+    pub value: CUgraphNodeParamsValue,
+    /// Zero.
+    pub reserved2: i64,
+}
+
 #[cfg(all(test, target_pointer_width = "64"))]
 mod tests {
     use super::*;
@@ -249,6 +295,21 @@ mod tests {
         assert_eq!(offset_of!(CUDA_MEMSET_NODE_PARAMS, value), 16);
         assert_eq!(offset_of!(CUDA_MEMSET_NODE_PARAMS, width), 24);
         assert_eq!(offset_of!(CUDA_MEMSET_NODE_PARAMS, height), 32);
+    }
+
+    #[test]
+    fn node_parameters_have_the_c_layout() {
+        assert_eq!((size_of::<CUgraphNodeParams>(), align_of::<CUgraphNodeParams>()), (256, 8));
+        assert_eq!(offset_of!(CUgraphNodeParams, reserved0), 4);
+        assert_eq!(offset_of!(CUgraphNodeParams, value), 16);
+        assert_eq!(offset_of!(CUgraphNodeParams, reserved2), 248);
+        assert_eq!(size_of::<CUgraphNodeParamsValue>(), 232);
+        assert_eq!(size_of::<CUDA_CONDITIONAL_NODE_PARAMS>(), 32);
+        assert_eq!(offset_of!(CUDA_CONDITIONAL_NODE_PARAMS, handle), 0);
+        assert_eq!(offset_of!(CUDA_CONDITIONAL_NODE_PARAMS, kind), 8);
+        assert_eq!(offset_of!(CUDA_CONDITIONAL_NODE_PARAMS, size), 12);
+        assert_eq!(offset_of!(CUDA_CONDITIONAL_NODE_PARAMS, graphs), 16);
+        assert_eq!(offset_of!(CUDA_CONDITIONAL_NODE_PARAMS, ctx), 24);
     }
 
     #[test]

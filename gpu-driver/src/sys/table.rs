@@ -341,6 +341,14 @@ driver_api! {
     /// Adds a copy of another graph as one node.
     optional graph_add_child_graph_node: "cuGraphAddChildGraphNode" / c"cuGraphAddChildGraphNode" @ 10000
         (node: *mut CUgraphNode, graph: CUgraph, deps: *const CUgraphNode, n_deps: usize, child: CUgraph);
+    /// Makes a condition, for one conditional node of the graph. Each launch begins with the default value if the flags
+    /// say so.
+    optional graph_conditional_handle_create: "cuGraphConditionalHandleCreate" / c"cuGraphConditionalHandleCreate" @ 12030
+        (handle: *mut CUgraphConditionalHandle, graph: CUgraph, context: CUcontext, default: c_uint, flags: c_uint);
+    /// Adds a node of any type; here conditional ones. `data` may be null where all edges mean completion.
+    optional graph_add_node: "cuGraphAddNode" / c"cuGraphAddNode_v2" @ 12030
+        (node: *mut CUgraphNode, graph: CUgraph, deps: *const CUgraphNode, data: *const CUgraphEdgeData,
+         n_deps: usize, params: *mut CUgraphNodeParams);
     /// Adds edges that mean completion.
     optional graph_add_dependencies: "cuGraphAddDependencies" / c"cuGraphAddDependencies" @ 10000
         (graph: CUgraph, from: *const CUgraphNode, to: *const CUgraphNode, n: usize);

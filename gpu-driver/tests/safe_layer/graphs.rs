@@ -143,6 +143,20 @@ fn an_old_driver_takes_full_edges_and_refuses_programmatic_ones() {
 }
 
 #[test]
+fn a_driver_without_conditions_says_so() {
+    let f = Fixture::new();
+    f.double.state().version = 12_020;
+    let mut graph = Graph::new(&f.context).expect("a graph");
+    assert!(!graph.takes_conditional());
+    let error = graph.conditional(1).expect_err("a condition");
+    assert_eq!(
+        error.to_string(),
+        "the driver lacks cuGraphConditionalHandleCreate, which CUDA 12.3 introduced; this driver supports CUDA 12.2"
+    );
+    graph.instantiate().expect("an instantiated graph");
+}
+
+#[test]
 fn a_half_added_node_makes_the_definition_unusable() {
     let f = Fixture::new();
     let data = buffer(&f, &[1, 2]);

@@ -65,6 +65,8 @@ pub const TABLE: DriverTable = DriverTable {
     graph_add_memset_node: Some(graphs::graph_add_memset_node),
     graph_add_empty_node: Some(graphs::graph_add_empty_node),
     graph_add_child_graph_node: Some(graphs::graph_add_child_graph_node),
+    graph_conditional_handle_create: None,
+    graph_add_node: None,
     graph_add_dependencies: Some(graphs::graph_add_dependencies),
     graph_add_dependencies_v2: Some(graphs::graph_add_dependencies_v2),
     graph_get_nodes: Some(graphs::graph_get_nodes),
