@@ -279,6 +279,43 @@ fn warps_blocks_and_grids() {
 }
 
 #[test]
+fn conditional_nodes() {
+    let text = kernel(Target::SM_80, |k| {
+        let handle = k.param::<U64>("handle");
+        let more = k.param::<U32>("more");
+        let tid = k.tid_x();
+        let first = k.eq(tid, 0);
+        k.if_(first, |k| {
+            k.comment("again");
+            k.graph_set_conditional(handle, more);
+        });
+        k.guarded(first, |k| k.graph_set_conditional(handle, 0));
+    });
+    assert_snapshot!(text);
+}
+
+#[test]
+fn a_function_of_the_driver_is_declared_once_and_only_if_it_is_called() {
+    let mut module = Module::new(Target::SM_75);
+    let calls = |k: &mut KernelBuilder| {
+        k.reqntid(1, 1, 1);
+        let handle = k.param::<U64>("handle");
+        k.graph_set_conditional(handle, 1);
+    };
+    module.kernel("before", |k| k.reqntid(1, 1, 1));
+    module.kernel("one", calls);
+    module.kernel("other", calls);
+    let names: Vec<&str> = module.functions.iter().map(|function| function.name.as_str()).collect();
+    assert_eq!(names, ["before", "cudaGraphSetConditional", "one", "other"]);
+    let text = match module.verify() {
+        Ok(verified) => verified.ptx(),
+        Err(errors) => panic!("{errors}"),
+    };
+    assert_eq!(text.matches(".extern .func cudaGraphSetConditional(").count(), 1, "{text}");
+    assert!(text.starts_with(".version 6.3\n"), "{text}");
+}
+
+#[test]
 fn bf16_arithmetic_is_native_from_sm_90_on() {
     let sum = |target| {
         body(target, |k| {

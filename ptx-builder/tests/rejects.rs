@@ -5,7 +5,7 @@ use ptx_builder::{
     CreatePolicy, F32, FuncId, Function, FunctionKind, Global, GlobalId, Inst, KernelBuilder, Kind,
     LevelTwoEviction, Linkage, Mbarrier, MbarrierOp, Module, Op, Operand, Param, ParamId, ParamTy,
     PrototypeId, RegClass, RegId, Regular, Relocation, Rule, Scope, Set, Setp, Slct, Space, St, SymbolId,
-    Target, TargetsId, Ty, U32, VerifyErrors,
+    Target, TargetsId, Ty, U32, U64, VerifyErrors,
 };
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -217,6 +217,37 @@ fn call() {
     let missing = calling(&|_, call| call.callee = Callee::Pointer(PrototypeId(0)));
     let errors = errors_of(missing).to_string();
     assert!(errors.contains("prototype prototype0 is not declared"), "{errors}");
+    let sets = |k: &mut KernelBuilder| {
+        k.reqntid(32, 1, 1);
+        let handle = k.param::<U64>("handle");
+        k.graph_set_conditional(handle, 1);
+    };
+    let setting = |edit: &dyn Fn(&mut Module)| {
+        let mut module = Module::new(Target::SM_80);
+        module.kernel("k", sets);
+        edit(&mut module);
+        module
+    };
+    accepted(setting(&|_| {}));
+    let refused = |edit: &dyn Fn(&mut Module), message| rejected(setting(edit), Rule::Call, message);
+    let call = |module: &mut Module, edit: &dyn Fn(&mut Call)| {
+        for inst in &mut module.functions[1].blocks[0].insts {
+            if let Kind::Call(call) = &mut inst.kind {
+                edit(call);
+            }
+        }
+    };
+    let one = |m: &mut Module| call(m, &|call| call.args.truncate(1));
+    refused(&one, "1 arguments are given, `cudaGraphSetConditional` has 2");
+    let swapped = |m: &mut Module| call(m, &|call| call.args.reverse());
+    refused(&swapped, "a variable of 4 bytes aligned to 4, where 8 bytes aligned to 8");
+    let result = |m: &mut Module| call(m, &|call| call.returns.push(CallParamId(1)));
+    refused(&result, "1 results are given, `cudaGraphSetConditional` has 0");
+    // A declaration that is there already is taken, even if it is of something else.
+    let mut other = Module::new(Target::SM_80);
+    other.functions.push(Function::device("cudaGraphSetConditional"));
+    other.kernel("k", sets);
+    rejected(other, Rule::Call, "2 arguments are given, `cudaGraphSetConditional` has 0");
 }
 
 fn ret() -> Inst {

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use ptx_builder::testing::random_module;
-use ptx_builder::{Module, Target, all_ops_module, parse, print};
+use ptx_builder::{Module, Target, U64, all_ops_module, parse, print};
 
 fn check_round_trip(module: Module) -> Result<(), TestCaseError> {
     let text = print(&module);
@@ -21,6 +21,24 @@ fn check_round_trip(module: Module) -> Result<(), TestCaseError> {
 fn from_choices(target: Target, choices: &[u32]) -> Module {
     let mut choices = choices.iter().copied();
     random_module(target, 150, &mut || choices.next().unwrap_or(0))
+}
+
+#[test]
+fn calls_of_functions_of_the_driver_come_back_equal() {
+    for &target in Target::all() {
+        let mut module = Module::new(target);
+        for name in ["one", "other"] {
+            module.kernel(name, |k| {
+                k.maxntid(32, 1, 1);
+                let handle = k.param::<U64>("handle");
+                let lane = k.laneid();
+                k.graph_set_conditional(handle, lane);
+                let first = k.eq(lane, 0);
+                k.guarded(first, |k| k.graph_set_conditional(handle, 1));
+            });
+        }
+        check_round_trip(module).unwrap();
+    }
 }
 
 fn targets() -> impl Strategy<Value = Target> {

@@ -1,9 +1,9 @@
 //! Results of what only an executor can do.
 
-use crate::support::Setup;
+use crate::support::{Setup, module};
 use half::{bf16, f16};
 use ptx_builder::interp::{FindingKind, LaunchId, Memory, Program};
-use ptx_builder::{Module, parse};
+use ptx_builder::{Module, U32, U64, parse};
 
 /// A kernel on sm_90a that has the address of its words for this thread in `%at`, its number in `%t`, and registers.
 fn kernel(globals: &str, body: &str) -> Module {
@@ -97,6 +97,71 @@ fn a_failed_assertion_traps_with_its_text() {
     let finding = Setup::default().finds(module, FindingKind::Trap);
     assert_eq!(finding.thread, [5, 0, 0]);
     assert!(finding.detail.contains("k.cu:17") && finding.detail.contains("x > 0"), "{finding}");
+}
+
+/// What a kernel gives to `cudaGraphSetConditional`.
+fn conditionals(setup: &Setup, module: Module, handle: u64) -> Vec<(u64, u32)> {
+    let (report, _) = setup.report_with(module, 1, &[handle.to_le_bytes().to_vec()]);
+    assert!(report.is_clean(), "{:?}", report.all().map(ToString::to_string).collect::<Vec<_>>());
+    report.conditionals
+}
+
+const HANDLE: u64 = 0x0123_4567_89AB_CDEF;
+
+#[test]
+fn conditional_nodes_are_set_by_the_lanes_that_call() {
+    // Under a branch, and under a guard.
+    for branch in [true, false] {
+        let module = module(|k, _| {
+            let handle = k.param::<U64>("handle");
+            let lane = k.laneid();
+            let value = k.mul(lane, 10);
+            let some = k.lt(lane, 3);
+            match branch {
+                true => k.if_(some, |k| k.graph_set_conditional(handle, value)),
+                false => k.guarded(some, |k| k.graph_set_conditional(handle, value)),
+            }
+        });
+        let set = conditionals(&Setup::default(), module, HANDLE);
+        assert_eq!(set, [(HANDLE, 0), (HANDLE, 10), (HANDLE, 20)], "branch {branch}");
+    }
+    let nobody = module(|k, _| {
+        let handle = k.param::<U64>("handle");
+        let lane = k.laneid();
+        let none = k.ge(lane, 32);
+        k.guarded(none, |k| k.graph_set_conditional(handle, u32::MAX));
+    });
+    assert_eq!(conditionals(&Setup::default(), nobody, HANDLE), []);
+}
+
+#[test]
+fn conditional_nodes_are_set_in_the_order_of_the_calls() {
+    let module = module(|k, _| {
+        let handle = k.param::<U64>("handle");
+        let lane = k.laneid();
+        let first = k.eq(lane, 0);
+        k.if_(first, |k| {
+            k.for_range::<U32>(0, 2, 1, |k, i| k.graph_set_conditional(handle, i));
+            let next = k.add(handle, 1u64);
+            k.graph_set_conditional(next, u32::MAX);
+        });
+    });
+    let set = conditionals(&Setup::default(), module, HANDLE);
+    assert_eq!(set, [(HANDLE, 0), (HANDLE, 1), (HANDLE + 1, u32::MAX)]);
+}
+
+#[test]
+fn conditional_nodes_are_set_by_every_block() {
+    let module = module(|k, _| {
+        let handle = k.param::<U64>("handle");
+        let [tid, block] = [k.tid_x(), k.ctaid_x()];
+        let first = k.eq(tid, 0);
+        k.if_(first, |k| k.graph_set_conditional(handle, block));
+    });
+    let setup = Setup { grid: 100, block: 64, ..Setup::default() };
+    let mut set = conditionals(&setup, module, HANDLE);
+    set.sort_unstable();
+    assert_eq!(set, (0..100).map(|block| (HANDLE, block)).collect::<Vec<_>>());
 }
 
 /// Element (row, column) of matrix m in shared memory is the half `m * 64 + row * 8 + column`.
