@@ -11,6 +11,10 @@ use crate::profile::{DeviceProfile, THREADS_PER_BLOCK};
 /// What `CU_FUNC_ATTRIBUTE_NUM_REGS` says where the kernel sets no limit: nothing here allocates registers.
 const REGISTERS_PER_THREAD: u32 = 32;
 
+/// A function that the driver provides, and the first version of it that does.
+const SET_CONDITIONAL: &str = "cudaGraphSetConditional";
+const SET_CONDITIONAL_SINCE: i32 = 12_040;
+
 /// A module in a device's memory. Queued kernels keep it.
 pub(crate) struct LoadedModule {
     program: LoadedProgram,
@@ -70,6 +74,11 @@ impl LoadedModule {
             log.fail(error.line, "error   ", &format!("{} at '{}'", error.message, error.text));
             CUresult::ERROR_INVALID_PTX
         })?;
+        if cuda_version < SET_CONDITIONAL_SINCE && module.functions.iter().any(|f| f.name == SET_CONDITIONAL)
+        {
+            log.fail(header.line, "error   ", &format!("Unresolved extern function '{SET_CONDITIONAL}'"));
+            return Err(CUresult::ERROR_INVALID_PTX);
+        }
         let target = module.target;
         let named = Names::of(&module);
         let verified = module.verify_foreign().map_err(|errors| {

@@ -36,6 +36,8 @@ pub struct SimConfig {
     pub threads: Option<usize>,
     /// Warp instructions per block after which a launch counts as endless, `CUDA_ERROR_LAUNCH_TIMEOUT`.
     pub fuel: u64,
+    /// Iterations of a loop of a graph after which a launch counts as endless, `CUDA_ERROR_LAUNCH_TIMEOUT`.
+    pub most_iterations: u64,
     /// Failures on demand.
     pub faults: Vec<Fault>,
     /// Makes copies and fills take this many times as long, and run after whatever else could run.
@@ -64,6 +66,7 @@ impl Default for SimConfig {
             metrics: false,
             threads: None,
             fuel: 1 << 32,
+            most_iterations: 1 << 20,
             faults: Vec::new(),
             slow_copies: None,
             most_queued: 4096,

@@ -13,8 +13,8 @@ use gpu_driver::sys::*;
 use crate::api::graph::HostNodeParams;
 use crate::api::pool::PoolProperties;
 use crate::api::{
-    context, copy, device, edges, event, exec, function, graph, launch, memory, module, occupancy, pool,
-    stream,
+    condition, context, copy, device, edges, event, exec, function, graph, launch, memory, module, occupancy,
+    pool, stream,
 };
 use crate::call::{Name, on_driver, put};
 use crate::fault::base_name;
@@ -276,6 +276,11 @@ exports! {
         as (node: *mut CUgraphNode, graph: CUgraph, deps: *const CUgraphNode, n: usize, child: CUgraph);
     cuGraphChildGraphNodeGetGraph @ 10000 = graph::child_graph_node_get_graph
         as (node: CUgraphNode, graph: *mut CUgraph);
+    cuGraphConditionalHandleCreate @ 12030 = condition::handle_create
+        as (handle: *mut CUgraphConditionalHandle, graph: CUgraph, context: CUcontext, default: c_uint, flags: c_uint);
+    cuGraphAddNode_v2 @ 12030 = condition::add_node
+        as (node: *mut CUgraphNode, graph: CUgraph, deps: *const CUgraphNode, data: *const CUgraphEdgeData, n: usize,
+            params: *mut CUgraphNodeParams);
     cuGraphAddDependencies @ 10000 = edges::add_dependencies
         as (graph: CUgraph, from: *const CUgraphNode, to: *const CUgraphNode, n: usize);
     cuGraphAddDependencies_v2 @ 12030 = edges::add_dependencies_v2
@@ -325,7 +330,7 @@ macro_rules! absent {
 absent! {
     cuArray3DCreate_v2 cuArrayCreate_v2 cuArrayDestroy cuCtxDisablePeerAccess cuCtxEnablePeerAccess
     cuDestroyExternalMemory cuDeviceGetP2PAttribute cuExternalMemoryGetMappedBuffer cuGraphAddMemAllocNode
-    cuGraphAddMemFreeNode cuGraphAddNode cuGraphAddNode_v2 cuImportExternalMemory cuIpcCloseMemHandle
+    cuGraphAddMemFreeNode cuGraphAddNode cuImportExternalMemory cuIpcCloseMemHandle
     cuIpcGetEventHandle cuIpcGetMemHandle cuIpcOpenEventHandle cuIpcOpenMemHandle_v2 cuKernelGetFunction
     cuLaunchCooperativeKernel cuLibraryGetKernel cuLibraryLoadData cuLibraryUnload cuLinkAddData_v2 cuLinkComplete
     cuLinkCreate_v2 cuLinkDestroy cuMemAddressFree cuMemAddressReserve cuMemAdvise cuMemAdvise_v2 cuMemAllocManaged

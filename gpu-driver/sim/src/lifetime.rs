@@ -105,14 +105,31 @@ impl State {
         Some(pinned)
     }
 
-    /// Removes a graph with its nodes and the graphs of its child nodes.
+    /// Removes a graph with its nodes, their graphs, and its conditions.
     pub(crate) fn remove_graph(&mut self, id: Id) -> Option<Graph> {
         let graph = self.graphs.remove(&id)?;
         for node in &graph.nodes {
-            if let Some(Node { work: NodeWork::Child(child), .. }) = self.nodes.remove(node) {
-                self.remove_graph(child);
+            self.remove_node(*node);
+        }
+        self.conditions.retain(|_, condition| condition.graph != id);
+        Some(graph)
+    }
+
+    /// Removes a node with its graph. The graph that it is in is the caller's to change.
+    pub(crate) fn remove_node(&mut self, id: Id) -> Option<Node> {
+        let node = self.nodes.remove(&id)?;
+        match &node.work {
+            NodeWork::Single(_) => {}
+            NodeWork::Child(child) => {
+                self.remove_graph(*child);
+            }
+            NodeWork::While { condition, body, .. } => {
+                self.remove_graph(*body);
+                if let Some(condition) = self.conditions.get_mut(condition) {
+                    condition.node = None;
+                }
             }
         }
-        Some(graph)
+        Some(node)
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use gpu_driver::sys::{CUgraphEdgeData, CUresult};
+use gpu_driver::sys::{CUgraph, CUgraphConditionalHandle, CUgraphEdgeData, CUresult};
 
 use crate::code::{Code, LoadedModule};
 use crate::handle::Id;
@@ -72,8 +72,19 @@ pub(crate) struct Graph {
     pub context: Id,
     pub nodes: Vec<Id>,
     pub edges: Vec<(Id, Id, CUgraphEdgeData)>,
-    /// Belongs to a child node, which alone may destroy it.
+    /// Belongs to a child or conditional node, which alone may destroy it.
     pub embedded: bool,
+    /// The graph whose conditional node has it for a body.
+    pub body_of: Option<Id>,
+}
+
+/// A condition of a graph.
+pub(crate) struct Condition {
+    pub graph: Id,
+    /// Its value when a launch begins; without one, a kernel has to set it.
+    pub default: Option<u32>,
+    /// The node that looks at it.
+    pub node: Option<Id>,
 }
 
 pub(crate) struct Node {
@@ -85,6 +96,12 @@ pub(crate) struct Node {
 pub(crate) enum NodeWork {
     Single(Work),
     Child(Id),
+    While {
+        condition: CUgraphConditionalHandle,
+        body: Id,
+        /// Where the program reads the handle of the body.
+        _out: Arc<CUgraph>,
+    },
 }
 
 /// A node of an instantiated graph.
@@ -99,6 +116,7 @@ pub(crate) struct ExecNode {
 pub(crate) enum ExecWork {
     Single(Work),
     Child(ExecBody),
+    While(CUgraphConditionalHandle, Arc<ExecBody>),
 }
 
 /// Nodes and edges between their indices.
@@ -110,7 +128,11 @@ pub(crate) struct ExecBody {
 
 pub(crate) struct Exec {
     pub context: Id,
+    /// The definition.
+    pub graph: Id,
     pub body: ExecBody,
+    /// The values with which each launch begins.
+    pub conditions: Vec<(CUgraphConditionalHandle, Option<u32>)>,
     pub last: Option<Arc<Marker>>,
 }
 

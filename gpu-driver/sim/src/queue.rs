@@ -164,6 +164,25 @@ impl Queue {
         Some(Started { id, context: op.context, work, start_ns, pending })
     }
 
+    /// Queues an operation that was started once more, after another: it has not ended, and what waits for it goes on
+    /// waiting.
+    pub(crate) fn again(&mut self, id: u64, after: Arc<Marker>, work: Work) {
+        let waits = match self.ops.get_mut(&after.id) {
+            Some(before) => {
+                before.dependents.push(id);
+                true
+            }
+            None => false,
+        };
+        let Some(op) = self.ops.get_mut(&id) else { return };
+        op.missing = usize::from(waits);
+        op.after = vec![Dependency::full(after)];
+        op.work = Some(work);
+        if !waits {
+            self.ready.push(id);
+        }
+    }
+
     /// Completes an operation that was started; what waited only for it may run next.
     pub(crate) fn finish(&mut self, id: u64, done: Done) {
         let Some(op) = self.ops.remove(&id) else { return };
@@ -245,6 +264,25 @@ mod tests {
         let second = queue.push(1, vec![Dependency::full(Arc::clone(&first))], Work::Nothing, 0);
         run(&mut queue, 0);
         assert_eq!((first.done().unwrap().end_ns, second.done().unwrap().end_ns), (11, 12));
+    }
+
+    #[test]
+    fn what_runs_again_is_waited_for_until_it_does_not() {
+        let mut queue = Queue::default();
+        let mut random = Random::new(0);
+        let first = queue.push(1, Vec::new(), Work::Nothing, 10);
+        let last = queue.push(1, vec![Dependency::full(Arc::clone(&first))], Work::Nothing, 0);
+        for round in 0..3 {
+            let started = queue.start(&mut random, false).unwrap();
+            assert_eq!((started.id, started.start_ns), (first.id, 10 + 5 * round));
+            let between = queue.push(1, Vec::new(), Work::Nothing, started.start_ns);
+            queue.again(started.id, Arc::clone(&between), Work::Nothing);
+            let started = queue.start(&mut random, false).unwrap();
+            assert_eq!(started.id, between.id);
+            queue.finish(started.id, Done { end_ns: started.start_ns + 5, ..Done::default() });
+        }
+        assert!(!first.is_done() && !last.is_done());
+        assert_eq!(run(&mut queue, 0), [first.id, last.id]);
     }
 
     #[test]

@@ -189,6 +189,7 @@ impl Sim {
 
     fn finish(&self, state: &mut State, job: Job, outcome: Outcome) {
         let Started { id, context, work, start_ns, pending } = job.started;
+        let mut failure = outcome.failure;
         let end_ns = start_ns + outcome.duration_ns;
         state.running = false;
         let log = &mut state.log;
@@ -218,9 +219,28 @@ impl Sim {
         if let Work::Free(address) = work {
             state.forget_allocation(address);
         }
+        if let (Work::Kernel(kernel), None) = (&work, &failure) {
+            failure = kernel.set(&outcome.conditionals).err();
+        }
         state.note_end(context, end_ns);
-        state.queue.finish(id, Done { end_ns, grid: outcome.grid, overtaken: pending });
-        if let Some((code, why)) = outcome.failure {
+        let repeated = match (&work, &failure) {
+            // A context that was lost or has ended meanwhile queues nothing any more.
+            (Work::While(turn), None) if state.is_usable(context) => {
+                turn.clone().next(self.config.most_iterations)
+            }
+            _ => Ok(None),
+        };
+        match repeated {
+            Ok(Some(turn)) => {
+                let iteration = turn.queue(&mut state.queue, context, end_ns);
+                state.queue.again(id, iteration, Work::While(turn));
+            }
+            ended => {
+                failure = failure.or(ended.err());
+                state.queue.finish(id, Done { end_ns, grid: outcome.grid, overtaken: pending });
+            }
+        }
+        if let Some((code, why)) = failure {
             self.lose(state, context, code, &format!("{work:?}: {why}"));
         }
         self.progress.notify_all();

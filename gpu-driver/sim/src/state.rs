@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use gpu_driver::sys::{CUdeviceptr, CUresult};
+use gpu_driver::sys::{CUdeviceptr, CUgraphConditionalHandle, CUresult};
 use ptx_builder::interp::{Finding, Memory};
 
 use crate::call::Outcome;
@@ -11,7 +11,7 @@ use crate::config::SimConfig;
 use crate::fault::Faults;
 use crate::handle::{Handle, Id, LAST};
 use crate::objects::{
-    Allocation, Context, Device, Event, Exec, Function, Graph, Module, Node, Pinned, Pool, Stream,
+    Allocation, Condition, Context, Device, Event, Exec, Function, Graph, Module, Node, Pinned, Pool, Stream,
 };
 use crate::profile::DeviceProfile;
 use crate::queue::{Dependency, Marker, Queue};
@@ -38,6 +38,7 @@ pub(crate) struct State {
     pub functions: BTreeMap<Id, Function>,
     pub graphs: BTreeMap<Id, Graph>,
     pub nodes: BTreeMap<Id, Node>,
+    pub conditions: BTreeMap<CUgraphConditionalHandle, Condition>,
     pub execs: BTreeMap<Id, Exec>,
     pub pools: BTreeMap<Id, Pool>,
     pub allocations: BTreeMap<CUdeviceptr, Allocation>,
@@ -106,6 +107,7 @@ impl State {
             functions: BTreeMap::new(),
             graphs: BTreeMap::new(),
             nodes: BTreeMap::new(),
+            conditions: BTreeMap::new(),
             execs: BTreeMap::new(),
             pools: BTreeMap::new(),
             allocations: BTreeMap::new(),
@@ -242,6 +244,11 @@ impl State {
                 legacy.into_iter().chain(blocking.filter_map(|s| s.tail.clone())).collect()
             }
         }
+    }
+
+    /// Whether a context is there and has met no fault.
+    pub(crate) fn is_usable(&self, context: Id) -> bool {
+        self.contexts.get(&context).is_some_and(|c| c.alive && c.sticky.is_none())
     }
 
     /// When the last operation of a context ended, so far.

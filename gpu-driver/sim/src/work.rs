@@ -11,6 +11,7 @@ use ptx_builder::interp::{
 };
 
 use crate::code::Code;
+use crate::launched::{Conditions, Loop, unknown};
 
 /// One queued operation.
 #[derive(Clone)]
@@ -24,6 +25,8 @@ pub(crate) enum Work {
     Host(HostFunction),
     /// The end of a stream-ordered allocation.
     Free(CUdeviceptr),
+    /// A look at the condition of a loop.
+    While(Loop),
 }
 
 /// A kernel with everything that its launch said.
@@ -37,6 +40,8 @@ pub(crate) struct KernelWork {
     pub cluster: [u32; 3],
     pub dynamic_shared: u32,
     pub args: Arc<Vec<Vec<u8>>>,
+    /// Those of the launch of a graph that it is part of, once it is queued.
+    pub conditions: Option<Arc<Conditions>>,
 }
 
 /// One end of a copy.
@@ -142,11 +147,13 @@ pub(crate) struct Outcome {
     pub metrics: Option<Metrics>,
     pub bytes_copied: u64,
     pub printed: String,
+    /// Values of conditions that the kernel set, in order.
+    pub conditionals: Vec<(u64, u32)>,
 }
 
 /// Nanoseconds between the start of a kernel and its first instruction, and from its last to its end.
 const KERNEL_NS: u64 = 2_000;
-/// Nanoseconds that any transfer takes.
+/// Nanoseconds that any transfer takes, and a look at a condition.
 const TRANSFER_NS: u64 = 1_000;
 /// Bytes per nanosecond between host and device.
 const LINK: u64 = 25;
@@ -162,6 +169,8 @@ impl Work {
     pub(crate) fn execute(self, machine: &Machine) -> Outcome {
         match self {
             Self::Nothing => Outcome::default(),
+            // The look itself needs the queue.
+            Self::While(_) => Outcome { duration_ns: TRANSFER_NS, ..Outcome::default() },
             Self::Kernel(kernel) => kernel.execute(machine),
             Self::Copy(copy) => copy.execute(machine),
             Self::Fill(fill) => fill.execute(machine),
@@ -183,6 +192,15 @@ impl Work {
 }
 
 impl KernelWork {
+    /// Sets conditions as the kernel asked for; else why its context is lost.
+    pub(crate) fn set(&self, values: &[(u64, u32)]) -> Result<(), (CUresult, String)> {
+        match (&self.conditions, values.first()) {
+            (_, None) => Ok(()),
+            (Some(conditions), Some(_)) => conditions.set(values),
+            (None, Some((handle, _))) => Err(unknown(*handle, "the kernel is not part of a graph")),
+        }
+    }
+
     fn execute(self, machine: &Machine) -> Outcome {
         let launch = Launch {
             kernel: self.code.kernel(),
@@ -212,6 +230,7 @@ impl KernelWork {
                     instructions: report.instructions,
                     metrics: report.metrics,
                     printed: report.printed,
+                    conditionals: report.conditionals,
                     ..Outcome::default()
                 }
             }
@@ -365,6 +384,7 @@ impl fmt::Debug for Work {
             Self::Fill(fill) => write!(f, "fill of {} bytes", fill.bytes()),
             Self::Host(_) => f.write_str("host function"),
             Self::Free(address) => write!(f, "free {address:#x}"),
+            Self::While(_) => f.write_str("while"),
         }
     }
 }

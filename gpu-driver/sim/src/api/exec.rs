@@ -12,20 +12,24 @@ use crate::api::graph::{known_graph, known_node};
 use crate::api::params::{copy_of, expect_context, fill_of, kernel_of};
 use crate::call::{Call, Outcome, in_context, name, put, put_if, releasing};
 use crate::handle::Id;
+use crate::launched::{Conditions, queue_body};
 use crate::limits::Shape;
-use crate::objects::{Exec, ExecBody, ExecNode, ExecWork, NodeWork};
-use crate::queue::{Dependency, Marker};
+use crate::objects::{Exec, ExecBody, ExecNode, ExecWork, Node, NodeWork};
+use crate::queue::Dependency;
 use crate::state::State;
 use crate::work::{Copy, Place, Work};
 
 /// `CUgraphInstantiateResult`.
+const INSTANTIATE_ERROR: u32 = 1;
 const INSTANTIATE_INVALID_STRUCTURE: u32 = 2;
 const INSTANTIATE_MULTIPLE_CONTEXTS: u32 = 4;
+const INSTANTIATE_CONDITION_UNUSED: u32 = 5;
 
 /// `CUgraphExecUpdateResult`.
 const UPDATE_TOPOLOGY_CHANGED: u32 = 2;
 const UPDATE_NODE_TYPE_CHANGED: u32 = 3;
 const UPDATE_PARAMETERS_CHANGED: u32 = 5;
+const UPDATE_NOT_SUPPORTED: u32 = 6;
 const UPDATE_ATTRIBUTES_CHANGED: u32 = 8;
 
 /// Instantiation flags that change nothing here: automatic free, upload, use of priorities.
@@ -38,8 +42,9 @@ struct Unfit {
     node: Id,
 }
 
-/// Nodes in an order that their edges allow, children within.
-fn body(state: &State, context: Id, graph: Id) -> Result<ExecBody, Unfit> {
+/// Nodes in an order that their edges allow, children and bodies within. `in_loop` says whether it is, or is in, the body
+/// of a loop, which takes kernels, copies, fills and nothing that the host does.
+fn body(state: &State, context: Id, graph: Id, in_loop: bool) -> Result<ExecBody, Unfit> {
     let unfit = |code, result, node| Unfit { code, result, node };
     let Some(graph) = state.graphs.get(&graph) else {
         return Err(unfit(CUresult::ERROR_INVALID_VALUE, INSTANTIATE_INVALID_STRUCTURE, 0));
@@ -67,7 +72,13 @@ fn body(state: &State, context: Id, graph: Id) -> Result<ExecBody, Unfit> {
     let mut nodes = Vec::with_capacity(order.len());
     for id in &order {
         let work = match state.nodes.get(id).map(|node| &node.work) {
-            Some(NodeWork::Child(child)) => ExecWork::Child(body(state, context, *child)?),
+            Some(NodeWork::Child(child)) => ExecWork::Child(body(state, context, *child, in_loop)?),
+            Some(NodeWork::While { condition, body: inner, .. }) => {
+                ExecWork::While(*condition, Arc::new(body(state, context, *inner, true)?))
+            }
+            Some(NodeWork::Single(Work::Host(_))) if in_loop => {
+                return Err(unfit(CUresult::ERROR_NOT_SUPPORTED, INSTANTIATE_ERROR, *id));
+            }
             Some(NodeWork::Single(work)) => {
                 if let Work::Kernel(kernel) = work {
                     let other = state.functions.get(&kernel.function).is_some_and(|f| f.context != context);
@@ -87,16 +98,44 @@ fn body(state: &State, context: Id, graph: Id) -> Result<ExecBody, Unfit> {
     Ok(ExecBody { nodes, edges })
 }
 
+/// The conditions of a graph and of the bodies in it, each with its value at a launch.
+fn conditions(
+    state: &State,
+    graph: Id,
+    found: &mut Vec<(CUgraphConditionalHandle, Option<u32>)>,
+) -> Result<(), Unfit> {
+    for (handle, condition) in state.conditions.iter().filter(|(_, condition)| condition.graph == graph) {
+        if condition.node.is_none() {
+            let (code, result) = (CUresult::ERROR_INVALID_VALUE, INSTANTIATE_CONDITION_UNUSED);
+            return Err(Unfit { code, result, node: 0 });
+        }
+        found.push((*handle, condition.default));
+    }
+    for node in state.graphs.get(&graph).into_iter().flat_map(|graph| &graph.nodes) {
+        if let Some(Node { work: NodeWork::While { body, .. }, .. }) = state.nodes.get(node) {
+            conditions(state, *body, found)?;
+        }
+    }
+    Ok(())
+}
+
 fn instantiate(call: &mut Call<'_>, exec: *mut CUgraphExec, graph: CUgraph, flags: u64) -> Result<(), Unfit> {
-    let failed = |code| Unfit { code, result: 1, node: 0 };
+    let failed = |code| Unfit { code, result: INSTANTIATE_ERROR, node: 0 };
     let graph = known_graph(&call.state, graph).map_err(failed)?;
-    if exec.is_null() || flags & !FLAGS != 0 {
+    let is_body = call.graphs.get(&graph).is_some_and(|graph| graph.body_of.is_some());
+    if exec.is_null() || flags & !FLAGS != 0 || is_body {
         return Err(failed(CUresult::ERROR_INVALID_VALUE));
     }
     let context = call.context;
-    let body = body(&call.state, context, graph)?;
+    let body = body(&call.state, context, graph, false)?;
+    let mut values = Vec::new();
+    conditions(&call.state, graph, &mut values)?;
+    // With conditional nodes there is one instantiated graph at a time. Which code says so is not documented.
+    if !values.is_empty() && call.execs.values().any(|exec| exec.graph == graph) {
+        return Err(failed(CUresult::ERROR_NOT_SUPPORTED));
+    }
     let id = call.new_id().map_err(failed)?;
-    call.execs.insert(id, Exec { context, body, last: None });
+    call.execs.insert(id, Exec { context, graph, body, conditions: values, last: None });
     put(exec, call.handle(id)).map_err(failed)
 }
 
@@ -158,9 +197,11 @@ pub(crate) unsafe extern "C" fn launch(exec: CUgraphExec, stream: CUstream) -> C
         let context = call.context;
         let exec = call.execs.get(&id).ok_or(CUresult::ERROR_INVALID_VALUE)?;
         let (body, last) = (exec.body.clone(), exec.last.clone());
+        let conditions = Arc::new(Conditions::new(&exec.conditions));
         let after = last.into_iter().map(Dependency::full).collect();
         let begin = call.state.queue_in(context, stream, after, Work::Nothing, false)?;
-        let end = queue_body(call, &body, &begin);
+        let now = call.now_ns;
+        let end = queue_body(&mut call.queue, context, now, &body, &conditions, &begin);
         call.state.set_tail(context, stream, &end, false);
         if let Some(exec) = call.execs.get_mut(&id) {
             exec.last = Some(end);
@@ -170,46 +211,19 @@ pub(crate) unsafe extern "C" fn launch(exec: CUgraphExec, stream: CUstream) -> C
     })
 }
 
-/// Queues the nodes of a graph after `begin`; the answer ends when all of them have.
-fn queue_body(call: &mut Call<'_>, body: &ExecBody, begin: &Arc<Marker>) -> Arc<Marker> {
-    let context = call.context;
-    let mut markers: Vec<Arc<Marker>> = Vec::with_capacity(body.nodes.len());
-    for (i, node) in body.nodes.iter().enumerate() {
-        let incoming = body.edges.iter().filter(|(_, to, _)| *to == i);
-        let mut after: Vec<Dependency> = incoming
-            .map(|(from, _, data)| Dependency {
-                marker: Arc::clone(&markers[*from]),
-                programmatic: data.kind == CU_GRAPH_DEPENDENCY_TYPE_PROGRAMMATIC,
-            })
-            .collect();
-        if after.is_empty() {
-            after.push(Dependency::full(Arc::clone(begin)));
-        }
-        let now = call.now_ns;
-        let marker = match &node.work {
-            ExecWork::Single(work) => call.queue.push(context, after, work.clone(), now),
-            ExecWork::Child(child) => {
-                let begin = call.queue.push(context, after, Work::Nothing, now);
-                queue_body(call, child, &begin)
-            }
-        };
-        markers.push(marker);
-    }
-    let mut after: Vec<_> = markers.into_iter().map(Dependency::full).collect();
-    after.push(Dependency::full(Arc::clone(begin)));
-    let now = call.now_ns;
-    call.queue.push(context, after, Work::Nothing, now)
-}
-
-/// The work of a node in a graph or its children.
+/// The work of a node in a graph, its children or bodies.
 fn slot(body: &mut ExecBody, node: Id) -> Option<&mut ExecWork> {
     for slot in &mut body.nodes {
         if slot.node == node {
             return Some(&mut slot.work);
         }
-        if let ExecWork::Child(child) = &mut slot.work
-            && let Some(found) = self::slot(child, node)
-        {
+        let inner = match &mut slot.work {
+            ExecWork::Single(_) => None,
+            ExecWork::Child(child) => Some(child),
+            // What is queued keeps the body that it was queued with.
+            ExecWork::While(_, body) => Some(Arc::make_mut(body)),
+        };
+        if let Some(found) = inner.and_then(|inner| self::slot(inner, node)) {
             return Some(found);
         }
     }
@@ -310,6 +324,8 @@ fn merge(old: &mut ExecBody, new: &ExecBody) -> Result<(), (u32, Id)> {
     for (was, is) in old.nodes.iter_mut().zip(&new.nodes) {
         match (&mut was.work, &is.work) {
             (ExecWork::Child(was), ExecWork::Child(is)) => merge(was, is)?,
+            // A driver can update bodies. Here nobody asks for it.
+            (ExecWork::While(..), ExecWork::While(..)) => return Err((UPDATE_NOT_SUPPORTED, is.node)),
             (ExecWork::Single(Work::Kernel(was)), ExecWork::Single(Work::Kernel(is_kernel))) => {
                 if was.cluster != is_kernel.cluster {
                     return Err((UPDATE_ATTRIBUTES_CHANGED, is.node));
@@ -349,7 +365,7 @@ pub(crate) unsafe extern "C" fn update(
         let id = known_exec(&call.state, exec)?;
         let graph = known_graph(&call.state, graph)?;
         let context = call.context;
-        let new = body(&call.state, context, graph).map_err(|unfit| unfit.code)?;
+        let new = body(&call.state, context, graph, false).map_err(|unfit| unfit.code)?;
         let exec = call.execs.get(&id).ok_or(CUresult::ERROR_INVALID_VALUE)?;
         let mut merged = exec.body.clone();
         let outcome = merge(&mut merged, &new);

@@ -25,10 +25,10 @@ pub(crate) fn known_node(state: &State, node: CUgraphNode) -> Outcome<Id> {
     if state.nodes.contains_key(&id) { Ok(id) } else { Err(CUresult::ERROR_INVALID_VALUE) }
 }
 
-fn new_graph(call: &mut Call<'_>, embedded: bool) -> Outcome<Id> {
+pub(crate) fn new_graph(call: &mut Call<'_>, embedded: bool, body_of: Option<Id>) -> Outcome<Id> {
     let id = call.new_id()?;
     let context = call.context;
-    call.graphs.insert(id, Graph { context, nodes: Vec::new(), edges: Vec::new(), embedded });
+    call.graphs.insert(id, Graph { context, nodes: Vec::new(), edges: Vec::new(), embedded, body_of });
     Ok(id)
 }
 
@@ -37,7 +37,7 @@ pub(crate) unsafe extern "C" fn create(graph: *mut CUgraph, flags: c_uint) -> CU
         if flags != 0 || graph.is_null() {
             return Err(CUresult::ERROR_INVALID_VALUE);
         }
-        let id = new_graph(call, false)?;
+        let id = new_graph(call, false, None)?;
         put(graph, call.handle(id))
     })
 }
@@ -54,7 +54,7 @@ pub(crate) unsafe extern "C" fn destroy(graph: CUgraph) -> CUresult {
 }
 
 /// Adds a node after others of its graph.
-fn add(
+pub(crate) fn add(
     call: &mut Call<'_>,
     out: *mut CUgraphNode,
     graph: CUgraph,
@@ -205,13 +205,17 @@ pub(crate) unsafe extern "C" fn add_host_node(
     })
 }
 
-/// Copies a graph with everything in it, under new numbers.
+/// Copies a graph with everything in it, under new numbers. Conditional nodes are not copied: a condition has one node.
 fn clone_graph(call: &mut Call<'_>, original: Id, embedded: bool) -> Outcome<Id> {
-    let copy = new_graph(call, embedded)?;
     let (nodes, edges) = match call.graphs.get(&original) {
         Some(graph) => (graph.nodes.clone(), graph.edges.clone()),
         None => return Err(CUresult::ERROR_INVALID_VALUE),
     };
+    let is_loop = |node| matches!(call.nodes.get(node), Some(Node { work: NodeWork::While { .. }, .. }));
+    if nodes.iter().any(is_loop) {
+        return Err(CUresult::ERROR_NOT_SUPPORTED);
+    }
+    let copy = new_graph(call, embedded, None)?;
     let mut copies = Vec::with_capacity(nodes.len());
     for node in &nodes {
         let work = match call.nodes.get(node).map(|node| node.work.clone()) {
@@ -305,12 +309,13 @@ pub(crate) unsafe extern "C" fn get_nodes(
 fn type_of(work: &NodeWork) -> c_uint {
     match work {
         NodeWork::Child(_) => CU_GRAPH_NODE_TYPE_GRAPH,
+        NodeWork::While { .. } => CU_GRAPH_NODE_TYPE_CONDITIONAL,
         NodeWork::Single(Work::Kernel(_)) => CU_GRAPH_NODE_TYPE_KERNEL,
         NodeWork::Single(Work::Copy(_)) => CU_GRAPH_NODE_TYPE_MEMCPY,
         NodeWork::Single(Work::Fill(_)) => CU_GRAPH_NODE_TYPE_MEMSET,
         // CU_GRAPH_NODE_TYPE_HOST.
         NodeWork::Single(Work::Host(_)) => 3,
-        NodeWork::Single(Work::Nothing | Work::Free(_)) => CU_GRAPH_NODE_TYPE_EMPTY,
+        NodeWork::Single(Work::Nothing | Work::Free(_) | Work::While(_)) => CU_GRAPH_NODE_TYPE_EMPTY,
     }
 }
 
@@ -324,13 +329,10 @@ pub(crate) unsafe extern "C" fn node_get_type(node: CUgraphNode, kind: *mut c_ui
 pub(crate) unsafe extern "C" fn destroy_node(node: CUgraphNode) -> CUresult {
     in_context(name!("cuGraphDestroyNode"), |call| {
         let id = known_node(&call.state, node)?;
-        let Some(gone) = call.nodes.remove(&id) else { return Ok(()) };
+        let Some(gone) = call.remove_node(id) else { return Ok(()) };
         if let Some(graph) = call.graphs.get_mut(&gone.graph) {
             graph.nodes.retain(|node| *node != id);
             graph.edges.retain(|(from, to, _)| *from != id && *to != id);
-        }
-        if let NodeWork::Child(child) = gone.work {
-            call.remove_graph(child);
         }
         Ok(())
     })
@@ -353,6 +355,7 @@ pub(crate) unsafe extern "C" fn debug_dot_print(
         for node in &graph.nodes {
             let label = match call.nodes.get(node).map(|node| &node.work) {
                 Some(NodeWork::Single(work)) => format!("{work:?}"),
+                Some(NodeWork::While { condition, .. }) => format!("while {condition:#x}"),
                 _ => "graph".to_owned(),
             };
             // Writing to a string cannot fail.

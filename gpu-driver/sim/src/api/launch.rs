@@ -48,6 +48,7 @@ impl Request {
             cluster: shape.cluster,
             dynamic_shared: shape.dynamic_shared,
             args: Arc::new(args),
+            conditions: None,
         })
     }
 }

@@ -7,6 +7,7 @@ mod graphs;
 mod kernels;
 mod launches;
 mod library;
+mod loops;
 mod memory;
 mod modules;
 mod order;
