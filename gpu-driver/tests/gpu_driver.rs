@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 const BASE: &str = include_str!("ptx/base.ptx");
 const HOPPER: &str = include_str!("ptx/hopper.ptx");
+const LOOP: &str = include_str!("ptx/loop.ptx");
 
 type Outcome = Result<(), DriverError>;
 
@@ -385,6 +386,99 @@ fn programmatic_edges_are_read_back_as_such() -> Outcome {
         exec.launch(&gpu.stream)?;
         assert_eq!(gpu.read(&data)?, [7, 8]);
     }
+    Ok(())
+}
+
+#[test]
+#[ignore = "needs a CUDA device"]
+fn a_loop_runs_while_its_condition_holds() -> Outcome {
+    let gpu = Gpu::new()?;
+    let mut graph = Graph::new(&gpu.context)?;
+    if !graph.takes_conditional() {
+        note("skipped: the driver has no conditional nodes");
+        return Ok(());
+    }
+    let count_down = Module::from_ptx(&gpu.context, LOOP)?.function("count_down")?;
+    let (count, data) = (gpu.data(&[0, 0])?, gpu.data(&[1, 1])?);
+    let host = Arc::new(SharedPinned::<u32>::zeroed(&gpu.context, 2)?);
+    let begin = graph.add_memset(&Region::device(&count, ..1)?, MemsetValue::Word(5), &[])?;
+    let mut last = begin;
+    // The second loop does not run at all: nobody sets its condition.
+    for launch_value in [1, 0] {
+        let condition = graph.conditional(launch_value)?;
+        let fill = |body: &mut Graph| {
+            let args = KernelArgs::new().with(&*count).with(condition.handle());
+            let owner: Arc<DeviceBuffer<u32>> = Arc::clone(&count);
+            let node = KernelNode::new(&count_down, LaunchConfig::new(1, 1), args).keep(owner);
+            // SAFETY: the kernel touches two words of the buffer, which the node owns, and sets the loop's condition.
+            let counted = unsafe { body.add_kernel(node, &[]) }?;
+            // SAFETY: the node owns the buffer, and the edges order it.
+            unsafe { body.add_kernel(gpu.scale(&data, 2)?, &[counted.into()]) }?;
+            assert_eq!(body.driver_edges()?, body.edges());
+            Ok::<_, DriverError>(())
+        };
+        last = graph.add_while(condition, &[last.into()], fill)?;
+    }
+    graph.add_memcpy(&Region::pinned(&host, ..)?, &Region::device(&count, ..)?, &[last.into()])?;
+    let types = graph.driver_node_types()?;
+    assert_eq!(types.iter().filter(|kind| **kind == NodeType::Conditional).count(), 2);
+    assert!(graph.driver_dot()?.contains("digraph"));
+
+    let exec = graph.instantiate()?;
+    let again = graph.instantiate().expect_err("a second instantiated graph");
+    assert!(again.to_string().contains("has been dropped"), "{again}");
+    drop((graph, count_down, count));
+    exec.upload(&gpu.stream)?;
+    for round in 1..4u32 {
+        exec.launch(&gpu.stream)?;
+        exec.wait()?;
+        let mut out = [0; 2];
+        host.read_range(0, &mut out)?;
+        assert_eq!(out, [0, 5 * round]);
+        assert_eq!(gpu.read(&data)?, [(2 << (5 * round)) - 1; 2]);
+    }
+    Ok(())
+}
+
+/// Twenty iterations, in each of which one kernel starts before another ends.
+#[test]
+#[ignore = "needs a CUDA device"]
+fn a_body_has_programmatic_edges() -> Outcome {
+    let gpu = Gpu::new()?;
+    let Some(module) = gpu.hopper()? else { return Ok(()) };
+    let mut graph = Graph::new(&gpu.context)?;
+    if !graph.takes_conditional() {
+        note("skipped: the driver has no conditional nodes");
+        return Ok(());
+    }
+    let count_down = Module::from_ptx(&gpu.context, LOOP)?.function("count_down")?;
+    let (count, out) = (gpu.data(&[20, 0])?, gpu.data(&[0, 0])?);
+    let condition = graph.conditional(1)?;
+    let fill = |body: &mut Graph| {
+        let node = |function: &Function, args: KernelArgs, buffer: &Arc<DeviceBuffer<u32>>| {
+            let owner: Arc<DeviceBuffer<u32>> = Arc::clone(buffer);
+            KernelNode::new(function, LaunchConfig::new(1, 1), args).keep(owner)
+        };
+        let args = || KernelArgs::new().with(&*out);
+        let (producer, consumer) = (module.function("producer")?, module.function("consumer")?);
+        // SAFETY: the kernels touch two words of the buffer, which the nodes own; the consumer waits for the producer.
+        let produced = unsafe { body.add_kernel(node(&producer, args(), &out), &[]) }?;
+        let after = [Dependency::programmatic(produced)];
+        // SAFETY: as above.
+        let consumed = unsafe { body.add_kernel(node(&consumer, args(), &out), &after) }?;
+        let args = KernelArgs::new().with(&*count).with(condition.handle());
+        // SAFETY: the kernel touches two words of the buffer, which the node owns, and sets the loop's condition.
+        unsafe { body.add_kernel(node(&count_down, args, &count), &[consumed.into()]) }?;
+        let edges = body.driver_edges()?;
+        assert_eq!(edges.iter().filter(|edge| edge.kind == EdgeKind::Programmatic).count(), 1);
+        Ok::<_, DriverError>(())
+    };
+    graph.add_while(condition, &[], fill)?;
+    let exec = graph.instantiate()?;
+    drop(graph);
+    exec.launch(&gpu.stream)?;
+    exec.wait()?;
+    assert_eq!((gpu.read(&count)?, gpu.read(&out)?), (vec![0, 20], vec![7, 8]));
     Ok(())
 }
 
