@@ -1,7 +1,7 @@
 //! A launch of an instantiated graph: what it queues, the values of its conditions, the turns of its loops.
 //!
-//! A loop is one operation of the queue. Each time it is executed it looks at its condition; while that is not 0 it queues
-//! the body, and itself again after all of it. What depends on the loop waits until it is not queued again.
+//! A loop is one operation of the queue. Each time it is executed it looks at its condition; while that is not 0 it
+//! queues the body, and itself again after all of it. What depends on the loop waits until it is not queued again.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

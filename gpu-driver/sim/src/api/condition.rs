@@ -1,4 +1,4 @@
-//! Conditions, and the nodes that repeat a body while one holds. Other conditional nodes (`IF`, `SWITCH`) are not there.
+//! Conditions, and the nodes that repeat a body while one holds. Other conditional nodes (`IF`, `SWITCH`) are absent.
 
 use std::ffi::c_uint;
 use std::sync::Arc;
