@@ -170,6 +170,12 @@ impl Graph {
         self.nodes.iter().enumerate().map(|(i, node)| (self.id_of(i), node.kind, node.label.as_str()))
     }
 
+    /// What the loop `node` repeats; `None` for nodes of other types, and of other graphs.
+    pub fn body(&self, node: NodeId) -> Option<&Self> {
+        let nodes = if node.graph == self.inner.id { &self.nodes[..] } else { &[] };
+        nodes.get(node.index())?.body.as_deref()
+    }
+
     /// The edges that were asked for, in that order. [`Graph::driver_edges`] reads them from the driver.
     pub fn edges(&self) -> &[Edge] {
         &self.edges

@@ -14,6 +14,7 @@
 //! | [`SampleCut`] | where top-k and top-p cut, up to a bin of likelihoods |
 //! | [`SampleDraw`] | the exact cut, and the token that is drawn |
 //! | [`Advance`] | tokens, positions and counts of the next step; the tokens into a ring that the host reads |
+//! | [`LoopCondition`] | whether steps that a graph repeats go on |
 
 mod advance;
 mod bins;
@@ -22,6 +23,7 @@ mod cut;
 pub mod definition;
 mod draw;
 mod largest;
+mod loop_condition;
 mod params;
 mod row;
 
@@ -29,6 +31,7 @@ pub use advance::Advance;
 pub use cut::SampleCut;
 pub use draw::SampleDraw;
 pub use largest::SampleLargest;
+pub use loop_condition::LoopCondition;
 pub use params::{Candidate, SamplingParams, largest};
 
 use crate::Kernel;
@@ -39,10 +42,10 @@ pub const MAX_VOCABULARY: usize = row::MAX_N;
 
 /// The kernels of this family that tools iterate over.
 pub(crate) fn catalogue() -> Vec<Box<dyn Kernel>> {
-    advance::catalogue().into_iter().chain(cases::catalogue()).collect()
+    advance::catalogue().into_iter().chain(loop_condition::catalogue()).chain(cases::catalogue()).collect()
 }
 
 /// The conformance cases of this family.
 pub(crate) fn cases() -> Vec<Case> {
-    advance::cases().into_iter().chain(cases::cases()).collect()
+    advance::cases().into_iter().chain(loop_condition::cases()).chain(cases::cases()).collect()
 }
