@@ -9,6 +9,7 @@ use gpu_driver::{Context, DeviceBuffer, EdgeKind, NodeType, Stream};
 use gpu_driver_sim::{Fault, LaunchRecord, Sanitize, SimConfig, SimDriver};
 use kernels::elementwise::{Elementwise, ElementwiseOp};
 use kernels::random::Random;
+use kernels::sample::{Advance, LoopCondition};
 use runtime::cuda::attention_ops::{AttentionInput, AttentionOps, AttentionShape};
 use runtime::cuda::{
     Argument, CudaDecoder, CudaError, DeviceMemory, LaunchPlan, LoadedPlan, ModuleCache, PlanGraph,
@@ -397,42 +398,73 @@ fn every_kind_of_step_becomes_a_node_and_runs() {
     });
 }
 
-/// Each run of a plan begins with what the one before it left, when that one has ended. Within a run kernels overlap.
+/// Each run of a plan begins with what the one before it left, when that one has ended. Within a run kernels overlap, and
+/// the end of an iteration overlaps its last run. A launch goes on as far as the limit.
 #[test]
-fn runs_of_a_plan_in_one_graph_follow_each_other() {
+fn runs_of_a_plan_in_a_loop_follow_each_other() {
+    const RUNS: u32 = 3;
     on_driver(|driver, context| {
         let stream = Stream::new(context).unwrap();
         let cache = ModuleCache::new(context).unwrap();
         let mut memory = DeviceMemory::new(context);
         let state = memory.allocate_filled(&stream, "state", RegionKind::State, 512, 1).unwrap();
-        let argument = |offset| {
-            let span = Span { region: state, offset, bytes: 256 };
-            Argument { span, element: ElementType::F32 }
+        let counts = memory.allocate_filled(&stream, "counts", RegionKind::State, 1024, 0).unwrap();
+        let ring = memory.allocate_mapped("ring", 64).unwrap();
+        let control = memory.allocate_mapped("loop", LoopCondition::WORDS as u64 * 4).unwrap();
+        let argument = |region, offset, bytes, element| {
+            let span = Span { region, offset, bytes };
+            Argument { span, element }
         };
-        // y = x + x, x = y + y: four times as much, exactly.
+        let word = |offset| argument(counts, offset, 4, ElementType::U32);
+        // y = x + x, x = y + y: four times as much, exactly. Then what counts the runs.
         let mut plan = LaunchPlan::new(memory.map().clone());
         for (from, to) in [(0, 256), (256, 0)] {
             let kernel = Elementwise::new(ElementwiseOp::Add, 1, 64).unwrap();
-            plan.launch(Arc::new(kernel), &[argument(from), argument(from), argument(to)]).unwrap();
+            let [from, to] = [from, to].map(|offset| argument(state, offset, 256, ElementType::F32));
+            plan.launch(Arc::new(kernel), &[from, from, to]).unwrap();
         }
+        let advance = Arc::new(Advance::new(1, 8).unwrap());
+        let told = argument(ring, 0, 64, ElementType::U32);
+        plan.launch(advance, &[word(0), word(256), word(512), word(768), told]).unwrap();
         let plan = LoadedPlan::new(plan, &memory, &cache).unwrap();
-        let graph = PlanGraph::of_runs(&plan, &stream, 3).unwrap();
-        assert_eq!((graph.n_nodes(), graph.n_edges()), (6, 5));
-        let held = graph.definition().driver_edges().unwrap();
-        for edge in held {
-            assert_eq!(edge.to.index(), edge.from.index() + 1);
-            let within = edge.from.index() % 2 == 0;
-            assert_eq!(edge.kind, if within { EdgeKind::Programmatic } else { EdgeKind::Full }, "{edge:?}");
+        let mut end = LaunchPlan::new(memory.map().clone());
+        let limit = argument(control, 0, LoopCondition::WORDS as u64 * 4, ElementType::U32);
+        end.launch(Arc::new(LoopCondition::new(RUNS)), &[word(768), limit]).unwrap();
+        let end = LoadedPlan::new(end, &memory, &cache).unwrap();
+
+        let (graph, condition) = PlanGraph::looped(&plan, &stream, RUNS as usize, &end).unwrap();
+        let (node, kind, _) = graph.definition().nodes().next().unwrap();
+        assert_eq!((graph.n_nodes(), graph.n_edges(), kind), (1, 0, NodeType::Conditional));
+        let body = graph.definition().body(node).unwrap();
+        let edges: Vec<_> = body.driver_edges().unwrap();
+        let found = |from: usize, to: usize| {
+            edges.iter().find(|edge| (edge.from.index(), edge.to.index()) == (from, to)).map(|edge| edge.kind)
+        };
+        let (overlaps, full) = (Some(EdgeKind::Programmatic), Some(EdgeKind::Full));
+        for run in 0..RUNS as usize {
+            assert_eq!(found(3 * run, 3 * run + 1), overlaps);
+            assert_eq!(found(3 * run + 1, 3 * run + 3), full.filter(|_| run + 1 < RUNS as usize));
         }
+        assert_eq!((found(8, 9), body.len(), edges.len()), (overlaps, 10, 8));
+
+        let words_of = memory.host(control).unwrap();
+        words_of.write_range(0, &[condition.handle() as u32, (condition.handle() >> 32) as u32]).unwrap();
         launches(driver);
-        for _ in 0..2 {
+        let mut launched = Vec::new();
+        // A launch stops where fewer than three runs are allowed, and runs three in any case.
+        for (limit, runs) in [(8, 6), (6, 9), (15, 15)] {
+            words_of.write(LoopCondition::LIMIT, limit).unwrap();
+            words_of.write(LoopCondition::ENDED + 1, 0).unwrap();
             graph.launch(&stream).unwrap();
+            stream.synchronize().unwrap();
+            let ended = [0, 1].map(|word| words_of.read(LoopCondition::ENDED + word).unwrap());
+            assert_eq!(ended, [runs, 1]);
+            launched.extend(launches(driver));
         }
-        stream.synchronize().unwrap();
-        let launched = launches(driver);
-        assert_eq!(launched.len(), 12);
+        assert_eq!(launched.len(), 15 * 3 + 5);
         let one = f32::from_bits(0x0101_0101);
-        assert_eq!(words(driver, pointer(&launched[0], 0), 64), [(one * 4096.0).to_bits(); 64]);
+        let expected = one * 4f32.powi(15);
+        assert_eq!(words(driver, memory.map().get(state).unwrap().base, 64), [expected.to_bits(); 64]);
     });
 }
 

@@ -2,7 +2,7 @@
 //! between, and failures that are told.
 
 use gpu_driver::sys::CUresult;
-use gpu_driver_sim::{Fault, Sanitize, SimDriver};
+use gpu_driver_sim::{Fault, Sanitize, SimConfig, SimDriver};
 use runtime::cuda::CudaDecoder;
 use runtime::decoder::{Decoder as _, Output, Row};
 use runtime::error::{Error, StepError};
@@ -10,9 +10,11 @@ use runtime::generate::{GenerateOptions, Generator, Stop};
 use runtime::{EngineOptions, Model};
 use tests::{data, gpu, sim};
 
-const MAX_SEQ: usize = 24;
+const MAX_SEQ: usize = 40;
 /// Steps of most tests: several rounds of a short queue.
 const STEPS: usize = 7;
+/// Steps ahead from which on a queue is a loop on the device, with eight steps an iteration.
+const DEEP: usize = 15;
 
 fn model() -> Model {
     data::model("synthetic/tiny-q4_k_m.gguf")
@@ -99,11 +101,11 @@ fn twice(
     (first, gpu::logits(decoder, &rows, Output::AllLogits))
 }
 
-/// Seven steps are ahead, so four are launched at once wherever so many are wanted: at the end of the first round, which
-/// begins without such a graph, and whenever there is room for them in the second. The caches are the same, too.
+/// Fifteen steps are ahead, so a loop runs them wherever eight are wanted: at the end of the first round, which begins
+/// without it, and whenever there is room for them in the second. The caches are the same, too.
 #[test]
-fn steps_that_are_launched_together_give_the_tokens_of_single_ones() {
-    const STEPS: usize = 14;
+fn steps_of_a_loop_give_the_tokens_of_single_ones() {
+    const STEPS: usize = 26;
     let model = model();
     for (sequences, sanitize) in [(1, Sanitize::ALL), (3, Sanitize::NONE)] {
         let driver = sim::driver(0, Sanitize::NONE);
@@ -111,16 +113,106 @@ fn steps_that_are_launched_together_give_the_tokens_of_single_ones() {
             twice(decoder, sequences, STEPS, |decoder, rows, _| one_by_one(decoder, rows))
         });
         let driver = sim::driver(sequences.into(), sanitize);
-        sim::on_decoder(&driver, &model, &options(&model, false, 7), |decoder| {
+        sim::on_decoder(&driver, &model, &options(&model, false, DEEP), |decoder| {
             assert!(twice(decoder, sequences, STEPS, ahead) == expected, "{sequences} sequences");
             let stats = decoder.stats();
             assert_eq!(stats.graph_steps, u64::from(sequences) + 2 * STEPS as u64 + 1, "{stats:?}");
-            // One step to learn the pace, eight that fill the queue, one launch of four and a last step; three launches
-            // of four and two steps. Before that the prompts, and the logits after it.
-            let launches = (1 + 8 + 1 + 1) + (3 + 2) + sequences as usize + 1;
-            assert_eq!(driver.calls_of("cuGraphLaunch").len(), launches, "{sequences} sequences");
+            // One step to learn the pace, sixteen that fill the queue, a loop of eight and a last step; a loop of 24, which
+            // is launched again where it had ended before it was told to go on, and two steps. Before that the prompts,
+            // and the logits after it.
+            let launches = (1 + 16 + 1 + 1) + (1 + 2) + sequences as usize + 1;
+            let launched = driver.calls_of("cuGraphLaunch").len();
+            assert!((launches..=launches + 2).contains(&launched), "{sequences} sequences: {launched}");
         });
     }
+}
+
+/// Brings a decoder to where its queues are loops, and back to the start of the sequences.
+fn looping(decoder: &mut CudaDecoder, sequences: u32) -> Vec<Row> {
+    let begun = begin(decoder, sequences);
+    let (mut rows, before) = (begun.clone(), decoder.stats().graphs);
+    (0..2).for_each(|_| drop(ahead(decoder, &mut rows, 30)));
+    assert_eq!(decoder.stats().graphs, before + 2, "one of a step, one of a loop");
+    begun
+}
+
+/// Whoever asks for eight steps at a time leaves the loop nothing to go on with. It has ended, or is about to, when the
+/// next eight are allowed.
+#[test]
+fn a_loop_that_has_ended_is_launched_again() {
+    const ROUNDS: usize = 3;
+    let model = model();
+    for sequences in [1, 2] {
+        let expected = expected(&model, sequences, 8 * ROUNDS);
+        let driver = sim::driver(sequences.into(), Sanitize::ALL);
+        sim::on_decoder(&driver, &model, &options(&model, false, DEEP), |decoder| {
+            let mut rows = looping(decoder, sequences);
+            driver.forget_calls();
+            for (step, expected) in expected.iter().enumerate() {
+                assert_eq!(&ahead(decoder, &mut rows, 7 - step % 8), expected, "step {step}");
+            }
+            assert_eq!(driver.calls_of("cuGraphLaunch").len(), ROUNDS);
+            assert!(driver.calls_of("cuMemcpy").len() == 1, "the state of the first step");
+        });
+    }
+}
+
+/// With five steps more in each round than the loop does: they are launched behind it.
+#[test]
+fn steps_behind_a_loop_are_counted() {
+    let model = model();
+    let expected = expected(&model, 1, 26);
+    let driver = sim::driver(9, Sanitize::ALL);
+    sim::on_decoder(&driver, &model, &options(&model, false, DEEP), |decoder| {
+        let mut rows = looping(decoder, 1);
+        let before = decoder.stats().graph_steps;
+        for (step, expected) in expected.iter().enumerate() {
+            assert_eq!(&ahead(decoder, &mut rows, 12 - step % 13), expected, "step {step}");
+        }
+        assert_eq!(decoder.stats().graph_steps - before, 26);
+    });
+}
+
+/// A loop that nobody wants any more runs on to the end of an iteration, and not as far as it was allowed to. This driver
+/// does nothing before somebody waits for it.
+#[test]
+fn a_loop_that_is_given_up_ends_early() {
+    const AHEAD: usize = 31;
+    let model = model();
+    let driver = sim::driver(5, Sanitize::NONE);
+    let options = EngineOptions { ahead: AHEAD, max_seq: 80, ..options(&model, false, DEEP) };
+    sim::on_decoder(&driver, &model, &options, |decoder| {
+        let begun = begin(decoder, 1);
+        let mut rows = begun.clone();
+        (0..2).for_each(|_| drop(ahead(decoder, &mut rows, 70)));
+        let expected = one_by_one(decoder, &mut begun.clone());
+        driver.take_launches();
+        // Thirty-two steps run, and three times eight more are allowed.
+        rows = begun.clone();
+        (0..25).for_each(|_| drop(ahead(decoder, &mut rows, 70)));
+        assert_eq!(one_by_one(decoder, &mut begun.clone()), expected);
+        let steps = driver.take_launches().iter().filter(|launch| launch.kernel.starts_with("embed")).count();
+        assert_eq!(steps, 32 + 8 + 1);
+    });
+}
+
+/// Conditional nodes came with CUDA 12.4.
+#[test]
+fn a_driver_without_loops_is_given_step_by_step() {
+    let model = model();
+    let expected = expected(&model, 1, 26);
+    let config =
+        SimConfig { seed: 4, cuda_version: 12_030, processors: sim::PROCESSORS, ..SimConfig::default() };
+    let driver = SimDriver::new(config).unwrap();
+    sim::on_decoder(&driver, &model, &options(&model, false, DEEP), |decoder| {
+        let mut rows = begin(decoder, 1);
+        driver.forget_calls();
+        for (step, expected) in expected.iter().enumerate() {
+            assert_eq!(&ahead(decoder, &mut rows, 25 - step), expected, "step {step}");
+        }
+        assert_eq!(driver.calls_of("cuGraphLaunch").len(), 26);
+        assert_eq!(decoder.eager_reason(), None);
+    });
 }
 
 /// What was queued for nothing leaves no trace: not in this sequence, taken back or led elsewhere, not in others.
@@ -158,7 +250,7 @@ fn a_queue_that_is_given_up_changes_nothing() {
         })
     };
     let alone = run(0);
-    assert!(run(7) == alone && run(2) == alone);
+    assert!(run(DEEP) == alone && run(2) == alone);
 }
 
 #[test]
@@ -181,18 +273,18 @@ fn positions_beyond_what_was_asked_for_are_not_decoded() {
 fn the_last_position_of_the_cache_is_the_last_that_is_queued() {
     let model = model();
     let driver = sim::driver(0, Sanitize::ALL);
-    sim::on_decoder(&driver, &model, &options(&model, false, 7), |decoder| {
+    sim::on_decoder(&driver, &model, &options(&model, false, DEEP), |decoder| {
         let mut rows = begin(decoder, 1);
         let steps = MAX_SEQ - rows[0].position as usize;
         (0..steps).for_each(|_| drop(ahead(decoder, &mut rows, usize::MAX)));
         assert_eq!(decoder.stats().graph_steps, steps as u64 + 1);
         assert!(decoder.decode_ahead(&rows, 0).is_err());
-        // Four at once, and then one by one: there is no room for eight.
-        rows[0].position = MAX_SEQ as u32 - 7;
+        // Eight in a loop, and then one by one: there is no room for sixteen.
+        rows[0].position = MAX_SEQ as u32 - 11;
         driver.forget_calls();
-        (0..7).for_each(|_| drop(ahead(decoder, &mut rows, usize::MAX)));
+        (0..11).for_each(|_| drop(ahead(decoder, &mut rows, usize::MAX)));
         assert_eq!(driver.calls_of("cuGraphLaunch").len(), 4);
-        assert_eq!(decoder.stats().graph_steps, steps as u64 + 8);
+        assert_eq!(decoder.stats().graph_steps, steps as u64 + 12);
         assert!(decoder.decode_ahead(&rows, 0).is_err());
     });
 }
@@ -235,7 +327,7 @@ fn an_end_token_ends_the_queue_and_the_next_generation_begins_anew() {
             all
         })
     };
-    assert_eq!(run(7), run(0));
+    assert_eq!(run(DEEP), run(0));
 }
 
 /// The driver fails one call; the step that is asked for next says so, and can be asked for again.
@@ -265,23 +357,21 @@ fn calls_that_fail_are_told_and_the_step_can_be_repeated() {
     failing_call(true, "cuLaunchKernel");
 }
 
-/// The driver fails a launch of several steps: the first of a queue, one that fills it, or one that continues it.
+/// The driver fails the launch of a loop: the first of a queue, or the one that continues it.
 #[test]
-fn a_launch_of_several_steps_that_fails_is_told_and_they_can_be_repeated() {
-    const STEPS: usize = 14;
+fn a_loop_that_cannot_be_launched_is_told_and_its_steps_can_be_repeated() {
     let model = model();
-    let expected = expected(&model, 2, STEPS);
+    let expected = expected(&model, 2, 24);
     let driver = sim::driver(2, Sanitize::NONE);
-    sim::on_decoder(&driver, &model, &options(&model, false, 7), |decoder| {
-        let begun = begin(decoder, 2);
-        let mut rows = begun.clone();
-        expected.iter().for_each(|expected| assert_eq!(&ahead(decoder, &mut rows, 30), expected));
-        for (nth, fails_at) in [(1, 0), (2, 0), (3, 4)] {
+    sim::on_decoder(&driver, &model, &options(&model, false, DEEP), |decoder| {
+        let begun = looping(decoder, 2);
+        for nth in [1, 2] {
             let mut rows = begun.clone();
             driver.inject(Fault::new("cuGraphLaunch", nth, CUresult::ERROR_UNKNOWN));
             let mut failures = Vec::new();
             for (step, expected) in expected.iter().enumerate() {
-                let tokens = match decoder.decode_ahead(&rows, 30).map(<[u32]>::to_vec) {
+                let wanted = 7 - step % 8;
+                let tokens = match decoder.decode_ahead(&rows, wanted).map(<[u32]>::to_vec) {
                     Ok(tokens) => {
                         follow(&mut rows, &tokens);
                         tokens
@@ -289,54 +379,59 @@ fn a_launch_of_several_steps_that_fails_is_told_and_they_can_be_repeated() {
                     Err(error) => {
                         assert!(error.chain().contains("cuGraphLaunch"), "{}", error.chain());
                         failures.push(step);
-                        ahead(decoder, &mut rows, 30)
+                        ahead(decoder, &mut rows, wanted)
                     }
                 };
                 assert_eq!(&tokens, expected, "step {step}, launch {nth}");
             }
-            assert_eq!(failures, [fails_at], "launch {nth}");
+            assert_eq!(failures, [8 * (nth as usize - 1)], "launch {nth}");
         }
     });
 }
 
-/// Without a graph of several steps, they are launched one by one, and nobody tries again.
+/// Without a loop steps are launched one by one, and nobody tries again.
 #[test]
-fn a_graph_of_several_steps_that_cannot_be_built_is_done_without() {
+fn a_loop_that_cannot_be_built_is_done_without() {
     let model = model();
-    let expected = expected(&model, 1, 14);
-    let driver = sim::driver(3, Sanitize::NONE);
-    sim::on_decoder(&driver, &model, &options(&model, false, 7), |decoder| {
-        let mut rows = begin(decoder, 1);
-        assert_eq!(ahead(decoder, &mut rows, 13), expected[0]);
-        let graphs = decoder.stats().graphs;
-        driver.forget_calls();
-        driver.inject(Fault::new("cuGraphInstantiateWithParams", 1, CUresult::ERROR_OUT_OF_MEMORY));
-        for (step, expected) in expected.iter().enumerate().skip(1) {
-            assert_eq!(&ahead(decoder, &mut rows, 13 - step), expected, "step {step}");
-        }
-        assert_eq!(
-            (driver.calls_of("cuGraphLaunch").len(), driver.calls_of("cuGraphInstantiate").len()),
-            (13, 1)
-        );
-        assert_eq!((decoder.stats().graphs, decoder.eager_reason()), (graphs, None));
-    });
+    let expected = expected(&model, 1, 26);
+    for call in ["cuGraphInstantiateWithParams", "cuGraphConditionalHandleCreate", "cuGraphAddNode"] {
+        let driver = sim::driver(3, Sanitize::NONE);
+        sim::on_decoder(&driver, &model, &options(&model, false, DEEP), |decoder| {
+            let mut rows = begin(decoder, 1);
+            assert_eq!(ahead(decoder, &mut rows, 25), expected[0]);
+            let graphs = decoder.stats().graphs;
+            driver.forget_calls();
+            driver.inject(Fault::new(call, 1, CUresult::ERROR_OUT_OF_MEMORY));
+            for (step, expected) in expected.iter().enumerate().skip(1) {
+                assert_eq!(&ahead(decoder, &mut rows, 25 - step), expected, "step {step}, {call}");
+            }
+            assert_eq!(
+                (driver.calls_of("cuGraphLaunch").len(), driver.calls_of(call).len()),
+                (25, 1),
+                "{call}"
+            );
+            assert_eq!((decoder.stats().graphs, decoder.eager_reason()), (graphs, None));
+        });
+    }
 }
 
 /// A kernel that dies in a step that nobody has asked for yet.
 #[test]
 fn a_queued_kernel_that_dies_is_told_by_the_step_that_needs_it() {
     let model = model();
-    // The last of these dies in one of several steps that are launched at once.
-    for (eager, depth, launch) in [(false, 4, 30), (true, 4, 30), (false, 7, 170)] {
+    // The last of these dies in a loop: sixteen steps come before it.
+    for (eager, depth, steps) in [(false, 4, 1), (true, 4, 1), (false, DEEP, 18)] {
         let driver = sim::driver(3, Sanitize::NONE);
         let context = sim::context(&driver);
         let options = options(&model, eager, depth);
         let mut decoder = CudaDecoder::with_context(&model, &options, &context).unwrap();
         let mut rows = begin(&mut decoder, 1);
-        ahead(&mut decoder, &mut rows, 20);
+        driver.take_launches();
+        ahead(&mut decoder, &mut rows, 30);
+        let launch = steps * driver.take_launches().len() as u64 + 5;
         driver.inject(Fault::new("launch", launch, CUresult::ERROR_LAUNCH_FAILED));
-        let error = (0..20).find_map(|_| {
-            decoder.decode_ahead(&rows, 20).map(<[u32]>::to_vec).map_or_else(Some, |tokens| {
+        let error = (0..30).find_map(|_| {
+            decoder.decode_ahead(&rows, 30).map(<[u32]>::to_vec).map_or_else(Some, |tokens| {
                 follow(&mut rows, &tokens);
                 None
             })

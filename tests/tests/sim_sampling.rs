@@ -68,20 +68,22 @@ fn texts_are_those_of_the_host() {
     }
 }
 
-/// The first text is long enough for a graph of several steps to be built, the second begins with it.
+/// The first text is long enough for a loop to be built, the second begins with it.
 #[test]
-fn steps_that_are_launched_together_sample_the_same() {
-    const STEPS: usize = 14;
+fn steps_of_a_loop_sample_the_same() {
+    const STEPS: usize = 26;
     let model = model();
     let driver = sim::driver(6, Sanitize::ALL);
-    sim::on_decoder(&driver, &model, &options(&model, false, 7), |decoder| {
+    let options = EngineOptions { max_seq: 40, ..options(&model, false, 15) };
+    sim::on_decoder(&driver, &model, &options, |decoder| {
         let expected = gpu::sampled_on_host(decoder, &PROMPT, sampling(4), STEPS);
         for _ in 0..2 {
             driver.forget_calls();
             assert_eq!(generated(decoder, sampling(4), STEPS), expected);
         }
-        // The prompt, three launches of four steps and a last step.
-        assert_eq!(driver.calls_of("cuGraphLaunch").len(), 1 + 3 + 1);
+        // The prompt, a loop of 24 steps, which may be launched again, and a last step.
+        let launched = driver.calls_of("cuGraphLaunch").len();
+        assert!((3..=5).contains(&launched), "{launched}");
     });
 }
 

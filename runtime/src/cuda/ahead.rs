@@ -5,12 +5,16 @@
 //! step after the other in a ring in host memory, each with the count of its step. What was queued and is not asked
 //! for costs time and nothing else: it has written to positions that are not decoded as far as
 //! [`StepGuard`](crate::decoder::StepGuard) knows, and are written again before anything attends to them.
+//!
+//! The steps of a long queue are one launch: a loop on the device, which runs as far as a [limit](Control) in host memory.
+//! The host raises the limit as it takes tokens. If that comes too late the loop has ended, and is launched again.
 
+use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 use std::time::Instant;
 
 use gpu_driver::{DriverError, SharedPinned};
-use kernels::sample::SamplingParams;
+use kernels::sample::{LoopCondition, SamplingParams};
 
 use super::decoder::{Choice, CudaDecoder, Purpose, driver_failed, failed, key};
 use super::error::CudaError;
@@ -19,10 +23,10 @@ use crate::decoder::Row;
 use crate::error::Error;
 use crate::sampling::{Rule, Sampler};
 
-/// Steps that one graph launch queues where at least so many are wanted: of 1, 4, 8 and 16 the number that costs the host
-/// least for each of them (docs/measurements/2026-11-22-decode.md). As a queue waits until there is room for all of them, it gets shorter by
-/// up to three steps.
-pub(super) const TOGETHER: u32 = 4;
+/// Steps of an iteration of a loop, where at least so many are wanted: the end of an iteration takes about 3 us
+/// (docs/measurements/2026-11-22-decode.md). As a queue waits until there is room for all of them, it gets shorter by up to
+/// seven steps.
+pub(super) const TOGETHER: u32 = 8;
 
 /// What is queued.
 #[derive(Debug)]
@@ -33,6 +37,8 @@ pub(super) struct Queue {
     count: u32,
     /// Steps that are queued, from that one on.
     queued: u32,
+    /// Steps that were launched one by one after the loop was; `None` as long as it was not.
+    behind: Option<u32>,
     /// By what the tokens of each row are chosen at that step; nothing if they are the most likely ones.
     rules: Vec<Rule>,
 }
@@ -47,11 +53,11 @@ fn purpose(rules: usize) -> Purpose {
     Purpose::Ahead(if rules == 0 { Choice::Argmax } else { Choice::Sample })
 }
 
-/// How many steps to launch next for a queue that holds `queued` of the next `wanted` steps and may hold `limit`; 0 for
-/// none now. `several`: whether [`TOGETHER`] steps can be launched at once.
-fn next_launch(queued: u32, wanted: u32, limit: u32, several: bool) -> u32 {
+/// How many steps to queue next for a queue that holds `queued` of the next `wanted` steps and may hold `limit`: 1 to
+/// launch, [`TOGETHER`] for the loop if there is one (`looped`), 0 for none now.
+fn next_steps(queued: u32, wanted: u32, limit: u32, looped: bool) -> u32 {
     let (missing, space) = (wanted.saturating_sub(queued), limit.saturating_sub(queued));
-    if several && missing >= TOGETHER {
+    if looped && missing >= TOGETHER {
         // Until there is space for all of them, what is queued keeps the device busy.
         if space >= TOGETHER { TOGETHER } else { 0 }
     } else {
@@ -102,7 +108,43 @@ impl Ring<'_> {
     }
 }
 
+/// What the host and a loop tell each other: see [`LoopCondition`].
+pub(super) struct Control<'a>(&'a SharedPinned<u32>);
+
+impl Control<'_> {
+    /// Before a launch, when no loop is at work.
+    fn prepare(&self, condition: u64) -> Result<(), DriverError> {
+        self.0.write_range(0, &[condition as u32, (condition >> 32) as u32])?;
+        self.0.write_range(LoopCondition::ENDED, &[0, 0])
+    }
+
+    /// Lets the loop run up to step `limit`, without that one.
+    fn allow(&self, limit: u32) -> Result<(), DriverError> {
+        self.0.write(LoopCondition::LIMIT, limit)
+    }
+
+    /// Ends the loop after the iteration that it is in, or the next, if no step from `begun` on has been allowed.
+    pub(super) fn stop(&self, begun: u32) -> Result<(), DriverError> {
+        self.allow(begun.wrapping_sub(1 << 30))
+    }
+
+    /// The step that would be next, if the loop has ended.
+    fn ended(&self) -> Result<Option<u32>, DriverError> {
+        if self.0.read(LoopCondition::ENDED + 1)? == 0 {
+            return Ok(None);
+        }
+        // The device stores both words at once; this keeps the reads of them in order.
+        fence(Ordering::Acquire);
+        self.0.read(LoopCondition::ENDED).map(Some)
+    }
+}
+
 impl CudaDecoder {
+    pub(super) fn control(&self) -> Result<Control<'_>, Error> {
+        let pinned = self.memory.host(self.regions.control).map_err(failed("finding the limit of a loop"))?;
+        Ok(Control(pinned))
+    }
+
     /// Whether the device can choose the tokens that follow `rows`. A sampler that remembers tokens from before its
     /// sequence's first position is asked by the host.
     pub(super) fn samples(&self, rows: &[Row], samplers: &[Sampler]) -> bool {
@@ -126,7 +168,7 @@ impl CudaDecoder {
         };
         // Without a queue after a failure: the next call waits for what is left of it, and begins another.
         let mut queue = self.fill(queue, ahead)?;
-        self.take_tokens(&queue)?;
+        self.take_tokens(&mut queue)?;
         self.guard.commit(rows);
         queue.count = queue.count.wrapping_add(1);
         queue.queued -= 1;
@@ -136,7 +178,8 @@ impl CudaDecoder {
         for (rule, &token) in queue.rules.iter_mut().zip(&self.results) {
             rule.accept(&[token]);
         }
-        self.idle = queue.queued == 0;
+        // The end of a loop comes after its last token.
+        self.idle = queue.queued == 0 && queue.behind.is_none();
         self.queue = Some(queue);
         Ok(&self.results)
     }
@@ -160,7 +203,7 @@ impl CudaDecoder {
             step.pace.start();
         }
         let rules = rules.iter().map(|&rule| rule.clone()).collect();
-        Ok(Queue { next: rows.to_vec(), count: self.begun, queued: 0, rules })
+        Ok(Queue { next: rows.to_vec(), count: self.begun, queued: 0, behind: None, rules })
     }
 
     /// Puts on the device by what tokens are chosen, and what came lately, which nothing may be reading.
@@ -197,42 +240,73 @@ impl CudaDecoder {
         let room = self.options.max_seq.saturating_sub(position + 1);
         let (rows, purpose) = (queue.next.len(), queue.purpose());
         let step = self.prepared(rows, purpose)?;
-        let several = step.several.is_some();
+        let looped = step.looped.is_some();
         // The first step that ever runs tells how long one takes.
         let (ahead, limit) =
             if step.pace.is_known() { (ahead.min(room), self.options.ahead) } else { (0, 0) };
         // Positions fit 32 bits.
         let (wanted, limit) = (ahead as u32 + 1, limit as u32 + 1);
         loop {
-            let steps = next_launch(queue.queued, wanted, limit, several);
+            let steps = next_steps(queue.queued, wanted, limit, looped);
             if steps == 0 {
                 break;
             }
             // Counted even if the launch fails: it may have queued the steps all the same.
             self.begun = self.begun.wrapping_add(steps);
             self.idle = false;
-            self.launch(rows, purpose, steps)?;
+            if steps == TOGETHER {
+                self.keep_looping(&mut queue)?;
+                self.stats.graph_steps += u64::from(steps);
+            } else {
+                self.launch(rows, purpose)?;
+                queue.behind = queue.behind.map(|behind| behind + 1);
+            }
             queue.queued += steps;
         }
         // With a full queue, so that the device is busy meanwhile.
-        if !several && wanted.saturating_sub(queue.queued) >= TOGETHER {
-            self.prepare_several(rows, purpose);
+        if !looped && wanted.saturating_sub(queue.queued) >= TOGETHER {
+            self.prepare_loop(rows, purpose);
         }
         Ok(queue)
     }
 
+    /// Lets the loop run as far as steps are queued. Launches it if it has ended before that, or there was none yet; whether
+    /// it did.
+    fn keep_looping(&mut self, queue: &mut Queue) -> Result<bool, Error> {
+        let control = self.control()?;
+        control.allow(self.begun).map_err(driver_failed("continuing a loop"))?;
+        if let Some(behind) = queue.behind {
+            let ended = control.ended().map_err(driver_failed("continuing a loop"))?;
+            // Steps are alike: those behind the loop do what it has left, whichever steps that are.
+            if ended.is_none_or(|next| self.begun.wrapping_sub(next) == behind) {
+                return Ok(false);
+            }
+        }
+        let (rows, purpose) = (queue.next.len(), queue.purpose());
+        let Some((graph, condition)) = &self.prepared(rows, purpose)?.looped else { return Ok(false) };
+        control.prepare(*condition).map_err(driver_failed("beginning a loop"))?;
+        graph.launch(&self.stream).map_err(failed("running steps"))?;
+        queue.behind = Some(0);
+        self.latest = key(rows, purpose);
+        Ok(true)
+    }
+
     /// Waits for the tokens of the next step of the queue, and leaves them in the results.
-    fn take_tokens(&mut self, queue: &Queue) -> Result<(), Error> {
+    fn take_tokens(&mut self, queue: &mut Queue) -> Result<(), Error> {
         let Queue { count, queued, .. } = *queue;
         let rows = queue.next.len();
-        let pinned = self.memory.host(self.regions.ring).map_err(failed("reading tokens"))?;
-        let ring = Ring { pinned, slots: self.layout.ring_slots };
+        let pinned = Arc::clone(self.memory.host(self.regions.ring).map_err(failed("reading tokens"))?);
+        let ring = Ring { pinned: &pinned, slots: self.layout.ring_slots };
         let done = || ring.done(count, queued, rows).map_err(driver_failed("reading tokens"));
         let mut pace = self.prepared(rows, queue.purpose())?.pace;
         // Who wants no queue wants no sleep that may end late either.
         if self.options.ahead == 0 || !pace.take(queued, done)? {
             let begun = Instant::now();
             self.stream.synchronize().map_err(driver_failed("running a step"))?;
+            // Should a loop have ended just when it was told to go on.
+            if queue.behind.is_some() && self.keep_looping(queue)? {
+                self.stream.synchronize().map_err(driver_failed("running steps"))?;
+            }
             pace.waited(begun, queued);
             if done()? < queued {
                 let lost = CudaError::NoToken { step: count };
@@ -250,15 +324,15 @@ impl CudaDecoder {
 mod tests {
     use super::*;
 
-    /// The launches of a queue that begins empty, of which `wanted` steps are asked for one after the other, and the
-    /// fewest that were left in it when some were still to be launched.
-    fn launches(wanted: u32, limit: u32, several: bool) -> (Vec<u32>, u32) {
+    /// By how many steps a queue grows that begins empty, of which `wanted` steps are asked for one after the other, and
+    /// the fewest that were left in it when some were still missing.
+    fn launches(wanted: u32, limit: u32, looped: bool) -> (Vec<u32>, u32) {
         let (mut launches, mut queued, mut fewest) = (Vec::new(), 0, u32::MAX);
         for taken in 0..wanted {
             if launches.iter().sum::<u32>() < wanted && taken > 0 {
                 fewest = fewest.min(queued);
             }
-            while let steps @ 1.. = next_launch(queued, wanted - taken, limit, several) {
+            while let steps @ 1.. = next_steps(queued, wanted - taken, limit, looped) {
                 launches.push(steps);
                 queued += steps;
                 assert!(queued <= limit && launches.iter().sum::<u32>() <= wanted, "{launches:?}");
@@ -277,8 +351,8 @@ mod tests {
                 let (single, fewest) = launches(wanted, limit, false);
                 assert!(single.iter().all(|&steps| steps == 1) && fewest >= limit - 1);
                 if limit >= 2 * TOGETHER {
-                    let (several, fewest) = launches(wanted, limit, true);
-                    assert_eq!(several.len() as u32, wanted / TOGETHER + wanted % TOGETHER, "{several:?}");
+                    let (looped, fewest) = launches(wanted, limit, true);
+                    assert_eq!(looped.len() as u32, wanted / TOGETHER + wanted % TOGETHER, "{looped:?}");
                     assert!(fewest >= limit - TOGETHER, "of {limit}: {fewest}");
                 }
             }
@@ -287,10 +361,10 @@ mod tests {
 
     #[test]
     fn single_steps_are_launched_where_few_are_wanted() {
-        assert_eq!(launches(10, 8, true).0, [4, 4, 1, 1]);
+        assert_eq!(launches(18, 16, true).0, [8, 8, 1, 1]);
         assert_eq!(launches(3, 32, true).0, [1, 1, 1]);
-        assert_eq!(next_launch(29, 100, 32, true), 0, "no room for four");
-        assert_eq!(next_launch(28, 100, 32, true), 4);
-        assert_eq!(next_launch(5, 3, 32, true), 0, "more than is wanted");
+        assert_eq!(next_steps(25, 100, 32, true), 0, "no room for eight");
+        assert_eq!(next_steps(24, 100, 32, true), 8);
+        assert_eq!(next_steps(5, 3, 32, true), 0, "more than is wanted");
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use gpu_driver::{Context, Driver, DriverError, Stream};
+use kernels::sample::LoopCondition;
 
 use super::ahead::{Queue, TOGETHER};
 use super::engine_layout::{EngineLayout, StepTensors};
@@ -13,7 +14,7 @@ use super::memory_map::RegionKind;
 use super::module_cache::{CacheStats, ModuleCache};
 use super::pace::Pace;
 use super::plan_graph::PlanGraph;
-use super::step_plan::{EngineRegions, StepPlan, advancing_plan, step_plan};
+use super::step_plan::{EngineRegions, StepPlan, advancing_plan, loop_end_plan, step_plan};
 use super::weights::Weights;
 use crate::decoder::{
     Decoder, Output, Row, StepGuard, StepOutput, check_ahead, check_samplers, no_number, sample_on_host,
@@ -29,8 +30,8 @@ use crate::startup::phase;
 /// For each number of rows and each [`Output`] the decoder makes one launch plan, the first time that it is asked for.
 /// The plan is built into a CUDA graph, node by node, and replayed: tokens, positions and sequences are in device
 /// memory, so nothing about the graph changes from step to step. If a graph cannot be built, or the options ask for
-/// it, the same plan is launched kernel by kernel, with the same results. Where many steps are queued ahead, several of
-/// them are one graph.
+/// it, the same plan is launched kernel by kernel, with the same results. Where many steps are queued ahead, a graph
+/// repeats them on the device.
 #[derive(Debug)]
 pub struct CudaDecoder {
     config: ModelConfig,
@@ -45,16 +46,16 @@ pub struct CudaDecoder {
     device: String,
     /// Why graphs are not used, if they are not.
     eager: Option<String>,
-    stats: Counts,
+    pub(super) stats: Counts,
     /// The step whose graph is told of: the last one.
-    latest: StepKey,
+    pub(super) latest: StepKey,
     /// Whether everything queued has been waited for.
     pub(super) idle: bool,
     /// Steps that run ahead of the caller.
     pub(super) queue: Option<Queue>,
     /// Steps that were queued ahead so far.
     pub(super) begun: u32,
-    /// Whether steps of a queue are launched [`TOGETHER`], if so many are wanted.
+    /// Whether steps of a queue are a loop on the device, if [`TOGETHER`] or more are wanted.
     pub(super) together: bool,
     pub(super) results: Vec<u32>,
 }
@@ -84,30 +85,36 @@ pub(super) enum Choice {
 #[derive(Debug)]
 pub(super) struct PreparedStep {
     graph: Option<PlanGraph>,
-    /// A graph of [`TOGETHER`] runs of the plan, once a queue has wanted so many.
-    pub(super) several: Option<PlanGraph>,
+    /// A loop over [`TOGETHER`] runs of the plan, once a queue has wanted so many, and the number of its condition.
+    pub(super) looped: Option<(PlanGraph, u64)>,
     pub(super) plan: LoadedPlan,
     result_words: usize,
     /// Of [`Purpose::Ahead`].
     pub(super) pace: Pace,
 }
 
+impl PreparedStep {
+    fn graphs(&self) -> usize {
+        usize::from(self.graph.is_some()) + usize::from(self.looped.is_some())
+    }
+}
+
 #[derive(Debug, Clone, Copy, Default)]
-struct Counts {
-    graph_steps: u64,
+pub(super) struct Counts {
+    pub(super) graph_steps: u64,
     eager_steps: u64,
 }
 
 /// How a decoder has worked so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DecoderStats {
-    /// Steps that were a graph launch, or a part of one.
+    /// Steps that were a graph launch, or run by one.
     pub graph_steps: u64,
     /// Steps that were launched kernel by kernel.
     pub eager_steps: u64,
     /// Plans made, one for each number of rows and output.
     pub plans: usize,
-    /// Graphs built from them, of one step or of several.
+    /// Graphs built from them, of one step or of a loop.
     pub graphs: usize,
     /// Nodes of the graph of the last step alone, or of the one that was built first; 0 if it has none.
     pub nodes: usize,
@@ -188,7 +195,7 @@ impl CudaDecoder {
             graph_steps: self.stats.graph_steps,
             eager_steps: self.stats.eager_steps,
             plans: self.steps.len(),
-            graphs: self.steps.values().flat_map(|step| [&step.graph, &step.several]).flatten().count(),
+            graphs: self.steps.values().map(PreparedStep::graphs).sum(),
             nodes: latest.map_or(0, PlanGraph::n_nodes),
             edges: latest.map_or(0, PlanGraph::n_edges),
             kernels: self.cache.stats(),
@@ -203,7 +210,9 @@ impl CudaDecoder {
     /// Launches steps kernel by kernel from now on, as after a failed graph, and drops the graphs.
     pub fn go_eager(&mut self, reason: impl Into<String>) {
         self.eager = Some(reason.into());
-        self.steps.values_mut().for_each(|step| (step.graph, step.several) = (None, None));
+        // It may be a loop.
+        self.queue = None;
+        self.steps.values_mut().for_each(|step| (step.graph, step.looped) = (None, None));
     }
 
     /// Replays graphs from now on; they are built when next needed.
@@ -263,23 +272,27 @@ impl CudaDecoder {
             }
         }
         let result_words = (result_bytes / 4) as usize;
-        let step = PreparedStep { graph, several: None, plan, result_words, pace: Pace::new() };
+        let step = PreparedStep { graph, looped: None, plan, result_words, pace: Pace::new() };
         self.steps.insert(key(rows, purpose), step);
         Ok(())
     }
 
-    /// Makes the graph of several steps of a prepared kind, unless it is there or steps are launched otherwise. If it
-    /// cannot be built, steps are launched one by one from then on.
-    pub(super) fn prepare_several(&mut self, rows: usize, purpose: Purpose) {
+    /// Makes the loop over a prepared kind of step, unless it is there or steps are launched otherwise. If it cannot be
+    /// made, steps are launched one by one from then on.
+    pub(super) fn prepare_loop(&mut self, rows: usize, purpose: Purpose) {
         let Some(step) = self.steps.get_mut(&key(rows, purpose)) else { return };
-        if !self.together || step.graph.is_none() || step.several.is_some() {
+        if !self.together || step.graph.is_none() || step.looped.is_some() {
             return;
         }
-        match PlanGraph::of_runs(&step.plan, &self.stream, TOGETHER as usize) {
-            Ok(built) => step.several = Some(built),
+        let end = loop_end_plan(&self.layout, &self.regions, self.memory.map(), TOGETHER);
+        let built = end
+            .and_then(|end| LoadedPlan::new(end, &self.memory, &self.cache))
+            .and_then(|end| PlanGraph::looped(&step.plan, &self.stream, TOGETHER as usize, &end));
+        match built {
+            Ok((graph, condition)) => step.looped = Some((graph, condition.handle())),
             Err(error) => {
                 let reason = crate::error::chain(&error);
-                tracing::warn!(%reason, "no CUDA graph of several steps: they are launched one by one");
+                tracing::info!(%reason, "no loop on the device: steps are launched one by one");
                 self.together = false;
             }
         }
@@ -312,22 +325,20 @@ impl CudaDecoder {
         })
     }
 
-    /// Queues a prepared step, or [`TOGETHER`] steps of a queue, and counts them.
-    pub(super) fn launch(&mut self, rows: usize, purpose: Purpose, steps: u32) -> Result<(), Error> {
+    /// Queues a prepared step, and counts it.
+    pub(super) fn launch(&mut self, rows: usize, purpose: Purpose) -> Result<(), Error> {
         let step = self.prepared(rows, purpose)?;
-        let graph = if steps == TOGETHER { &step.several } else { &step.graph };
-        let used_graph = graph.is_some();
-        match graph {
+        let launched = match &step.graph {
             Some(graph) => graph.launch(&self.stream),
-            None => (0..steps).try_for_each(|_| step.plan.run(&self.stream)),
-        }
-        .map_err(failed("running a step"))?;
-        self.latest = key(rows, purpose);
-        if used_graph {
-            self.stats.graph_steps += u64::from(steps);
+            None => step.plan.run(&self.stream),
+        };
+        launched.map_err(failed("running a step"))?;
+        if step.graph.is_some() {
+            self.stats.graph_steps += 1;
         } else {
-            self.stats.eager_steps += u64::from(steps);
+            self.stats.eager_steps += 1;
         }
+        self.latest = key(rows, purpose);
         Ok(())
     }
 
@@ -336,6 +347,7 @@ impl CudaDecoder {
     pub(super) fn settle(&mut self) -> Result<(), Error> {
         self.queue = None;
         if !self.idle {
+            self.control()?.stop(self.begun).map_err(driver_failed("ending a loop"))?;
             self.stream.synchronize().map_err(driver_failed("waiting for earlier steps"))?;
             self.idle = true;
         }
@@ -385,7 +397,7 @@ impl Decoder for CudaDecoder {
         // All earlier steps have been waited for, so nothing reads the state that is overwritten here.
         self.write_state(rows)?;
         self.idle = false;
-        self.launch(rows.len(), purpose, 1)?;
+        self.launch(rows.len(), purpose)?;
         self.stream.synchronize().map_err(driver_failed("running a step"))?;
         self.idle = true;
         self.guard.commit(rows);
@@ -497,7 +509,9 @@ fn allocate(
     let host_state = host("host state", layout.state_bytes())?;
     // Enough for the token ids of a step; logits take more, and get it when they are first asked for.
     let host_results = host("host results", options.max_rows as u64 * 4)?;
-    let ring = memory.allocate_mapped("ring", layout.ring_bytes).map_err(failed("allocating memory"))?;
+    let mut mapped = |name, bytes| memory.allocate_mapped(name, bytes).map_err(failed("allocating memory"));
+    let ring = mapped("ring", layout.ring_bytes)?;
+    let control = mapped("loop", LoopCondition::WORDS as u64 * 4)?;
 
     let regions = EngineRegions {
         weights,
@@ -508,6 +522,7 @@ fn allocate(
         host_state,
         host_results,
         ring,
+        control,
         sampling,
     };
     Ok((memory, regions))

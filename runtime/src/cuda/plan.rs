@@ -245,14 +245,16 @@ impl LaunchPlan {
 
     /// The order that the steps need, as edges between their indices.
     pub fn edges(&self) -> Vec<Edge> {
-        self.edges_of_runs(1)
+        self.edges_of_runs(1, None)
     }
 
-    /// The order that the steps of `runs` runs need, each after the one before it. Step `i` of run `r` has the index
-    /// `r * n + i`, where a run has `n` steps.
-    pub fn edges_of_runs(&self, runs: usize) -> Vec<Edge> {
-        let run: Vec<_> = self.steps.iter().map(Step::accesses).collect();
-        dependencies(&vec![run; runs].concat())
+    /// The order that the steps of `runs` runs need, each after the one before it, and those of `then` after all of them.
+    /// Step `i` of run `r` has the index `r * n + i`, where a run has `n` steps; `then` goes on where the last run ends.
+    pub fn edges_of_runs(&self, runs: usize, then: Option<&Self>) -> Vec<Edge> {
+        let accesses = |plan: &Self| plan.steps.iter().map(Step::accesses).collect::<Vec<_>>();
+        let mut steps = vec![accesses(self); runs].concat();
+        steps.extend(then.into_iter().flat_map(accesses));
+        dependencies(&steps)
     }
 
     /// The sum of the steps' costs when every row attends to `context` positions.

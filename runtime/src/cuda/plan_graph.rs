@@ -4,7 +4,7 @@ use std::any::Any;
 use std::sync::Arc;
 
 use gpu_driver::{
-    Dependency, DriverError, Graph, GraphExec, KernelNode, MemsetValue, NodeId, Region, Stream,
+    Conditional, Dependency, DriverError, Graph, GraphExec, KernelNode, MemsetValue, NodeId, Region, Stream,
 };
 
 use super::error::CudaError;
@@ -12,7 +12,8 @@ use super::loaded::{LoadedPlan, LoadedStep};
 use super::memory::{Allocation, DeviceMemory};
 use super::memory_map::Span;
 
-/// An instantiated CUDA graph with one node for each step of a plan, or of several runs of it, and the plan's edges.
+/// An instantiated CUDA graph with one node for each step of a plan and the plan's edges, or a loop over several runs of
+/// a plan.
 ///
 /// Nothing is captured from a stream: kernels are added with `cuGraphAddKernelNode`, copies and fills with their
 /// counterparts, and the dependencies are those that [`LaunchPlan::edges`](super::plan::LaunchPlan::edges) derives:
@@ -31,40 +32,34 @@ impl PlanGraph {
     /// # Errors
     /// The driver's, with the step that it was about.
     pub fn build(plan: &LoadedPlan, stream: &Stream) -> Result<Self, CudaError> {
-        Self::of_runs(plan, stream, 1)
+        let mut graph = Self::empty(stream)?;
+        add_runs(&mut graph, plan, 1, None)?;
+        Self::instantiate(graph, stream)
     }
 
-    /// [`build`](Self::build) for `runs` runs of `plan`: a launch does what so many launches of one run do, one after the
-    /// other. Nodes and edges are those of a plan that has the steps so many times
+    /// A loop on the device: `runs` runs of `plan`, one after the other, then one of `end`, and all of that again as long
+    /// as the condition that comes with it is not 0. It is 1 whenever a launch begins, and `end` is to set it: its kernels
+    /// look at nothing that a plan writes before they wait.
+    ///
+    /// Nodes and edges are those of a plan that has the steps so many times
     /// ([`LaunchPlan::edges_of_runs`](super::plan::LaunchPlan::edges_of_runs)). Edges from one run to the next are full.
     ///
     /// # Errors
-    /// As [`build`](Self::build).
-    pub fn of_runs(plan: &LoadedPlan, stream: &Stream, runs: usize) -> Result<Self, CudaError> {
+    /// As [`build`](Self::build); a driver that has no loops, which CUDA 12.4 introduced.
+    pub fn looped(
+        plan: &LoadedPlan,
+        stream: &Stream,
+        runs: usize,
+        end: &LoadedPlan,
+    ) -> Result<(Self, Conditional), CudaError> {
         let mut graph = Self::empty(stream)?;
-        let edges = plan.plan().edges_of_runs(runs);
-        let owner = owner(plan);
-        let programmatic = graph.takes_programmatic();
-        let steps = plan.steps.len();
-        // Not between runs: a kernel may look at what begins its run before it waits, to guess what it will read, since no
-        // kernel before it in that run writes it; but the last of the run before may.
-        let overlap = |from: usize, to: usize| {
-            programmatic
-                && from / steps == to / steps
-                && overlaps(&plan.steps[from % steps], &plan.steps[to % steps])
-        };
-        let mut nodes: Vec<NodeId> = Vec::with_capacity(steps * runs);
-        for node in 0..steps * runs {
-            // Edges are sorted by the waiting step.
-            let first = edges.partition_point(|edge| edge.to < node);
-            let incoming: Vec<_> = edges[first..].iter().take_while(|edge| edge.to == node).collect();
-            let after: Vec<Dependency> = match incoming[..] {
-                [edge] if overlap(edge.from, node) => vec![Dependency::programmatic(nodes[edge.from])],
-                _ => incoming.iter().map(|edge| Dependency::full(nodes[edge.from])).collect(),
-            };
-            nodes.push(add_node(&mut graph, plan, node % steps, &owner, &after)?);
+        let condition = graph.conditional(1).map_err(CudaError::driver("making the condition of a loop"))?;
+        let fill = |body: &mut Graph| add_runs(body, plan, runs, Some(end)).map_err(BodyError::Plan);
+        match graph.add_while(condition, &[], fill) {
+            Ok(_) => Ok((Self::instantiate(graph, stream)?, condition)),
+            Err(BodyError::Plan(error)) => Err(error),
+            Err(BodyError::Driver(error)) => Err(CudaError::driver("adding a loop to the graph")(error)),
         }
-        Self::instantiate(graph, stream)
     }
 
     /// A graph of the steps of `plan` with these indices, each after the one before it, to measure them. With `overlap` a
@@ -123,7 +118,7 @@ impl PlanGraph {
         Ok(Self { exec, graph })
     }
 
-    /// Queues the plan on `stream`, as many runs of it as the graph has, and returns without waiting.
+    /// Queues what the graph does on `stream` and returns without waiting.
     ///
     /// # Errors
     /// The driver's.
@@ -131,12 +126,12 @@ impl PlanGraph {
         self.exec.launch(stream).map_err(CudaError::driver("launching the graph"))
     }
 
-    /// Number of nodes: the plan's steps, once for each run.
+    /// Number of nodes: the plan's steps, or one for a loop.
     pub fn n_nodes(&self) -> usize {
         self.graph.len()
     }
 
-    /// Number of edges: the plan's and those between runs, none of which follows from the others.
+    /// Number of edges between them, none of which follows from the others.
     pub fn n_edges(&self) -> usize {
         self.graph.edges().len()
     }
@@ -157,6 +152,53 @@ fn overlaps(from: &LoadedStep, step: &LoadedStep) -> bool {
 /// One owner for all kernels: the memory of the whole plan.
 fn owner(plan: &LoadedPlan) -> Arc<dyn Any + Send + Sync> {
     Arc::new(plan.memory.clone())
+}
+
+/// Why a loop has no body.
+enum BodyError {
+    Plan(CudaError),
+    Driver(DriverError),
+}
+
+impl From<DriverError> for BodyError {
+    fn from(error: DriverError) -> Self {
+        Self::Driver(error)
+    }
+}
+
+/// Adds `runs` runs of `plan` to a graph without nodes, and after them what ends a loop, if they are one.
+fn add_runs(
+    graph: &mut Graph,
+    plan: &LoadedPlan,
+    runs: usize,
+    end: Option<&LoadedPlan>,
+) -> Result<(), CudaError> {
+    let edges = plan.plan().edges_of_runs(runs, end.map(LoadedPlan::plan));
+    let (steps, programmatic) = (plan.steps.len(), graph.takes_programmatic());
+    let all: Vec<_> = (0..steps * runs).map(|node| (plan, node % steps)).collect();
+    let last = end.into_iter().flat_map(|end| (0..end.steps.len()).map(move |index| (end, index)));
+    let all: Vec<_> = all.into_iter().chain(last).collect();
+    // Not between runs: a kernel may look at what begins its run before it waits, to guess what it will read, since no
+    // kernel before it in that run writes it; but the last of the run before may.
+    let overlap = |from: usize, to: usize| {
+        let step = |node: usize| {
+            let (plan, index): (&LoadedPlan, usize) = all[node];
+            &plan.steps[index]
+        };
+        programmatic && (to >= steps * runs || from / steps == to / steps) && overlaps(step(from), step(to))
+    };
+    let mut nodes: Vec<NodeId> = Vec::with_capacity(all.len());
+    for (node, &(plan, index)) in all.iter().enumerate() {
+        // Edges are sorted by the waiting step.
+        let first = edges.partition_point(|edge| edge.to < node);
+        let incoming: Vec<_> = edges[first..].iter().take_while(|edge| edge.to == node).collect();
+        let after: Vec<Dependency> = match incoming[..] {
+            [edge] if overlap(edge.from, node) => vec![Dependency::programmatic(nodes[edge.from])],
+            _ => incoming.iter().map(|edge| Dependency::full(nodes[edge.from])).collect(),
+        };
+        nodes.push(add_node(graph, plan, index, &owner(plan), &after)?);
+    }
+    Ok(())
 }
 
 fn add_node(

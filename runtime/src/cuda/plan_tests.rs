@@ -183,15 +183,15 @@ fn runs_of_a_plan_are_ordered_by_the_bytes_that_they_share() {
         f.launch(&params, &arguments).unwrap();
     };
     append(&mut f);
-    assert_eq!(f.plan.edges_of_runs(1), f.plan.edges());
-    let edges = f.plan.edges_of_runs(3);
+    assert_eq!(f.plan.edges_of_runs(1, None), f.plan.edges());
+    let edges = f.plan.edges_of_runs(3, None);
     let pairs: Vec<_> = edges.iter().map(|edge| (edge.from, edge.to)).collect();
     // The second step shares nothing with the others, and its second run writes what its first wrote.
     assert_eq!(pairs, [(0, 2), (2, 3), (1, 4), (3, 5), (5, 6), (4, 7), (6, 8)]);
     append(&mut f);
     append(&mut f);
     assert_eq!(f.plan.edges(), edges);
-    assert_eq!(f.plan.edges_of_runs(0), []);
+    assert_eq!(f.plan.edges_of_runs(0, None), []);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use graph::execute_graph;
 use kernels::KernelError;
-use kernels::sample::Advance;
+use kernels::sample::{Advance, LoopCondition};
 use tensor_formats::ElementType;
 
 use super::engine_layout::{EngineLayout, Place, StepTensors};
@@ -36,6 +36,8 @@ pub struct EngineRegions {
     pub host_results: RegionId,
     /// The ring of tokens that the host reads while steps run.
     pub ring: RegionId,
+    /// How far the steps of a loop may run: see [`LoopCondition`].
+    pub control: RegionId,
     /// What tokens are sampled by: see [`SamplingLayout`](super::sampling::SamplingLayout).
     pub sampling: RegionId,
 }
@@ -128,6 +130,25 @@ pub fn advancing_plan(
     let spans = [chosen, state(0), state(1), state(3), ring];
     let arguments = spans.map(|span| Argument { span, element: ElementType::U32 });
     plan.launch(Arc::new(kernel), &arguments).map_err(|error| fail(error.into()))?;
+    Ok(plan)
+}
+
+/// Makes the plan that ends each iteration of a loop over `together` advancing plans: it sets the loop's condition.
+///
+/// # Errors
+/// If memory is too small.
+pub fn loop_end_plan(
+    layout: &EngineLayout,
+    regions: &EngineRegions,
+    map: &Arc<MemoryMap>,
+    together: u32,
+) -> Result<LaunchPlan, CudaError> {
+    let Place { offset, bytes } = layout.state_vector(3);
+    let steps = Span { region: regions.state, offset, bytes };
+    let control = Span { region: regions.control, offset: 0, bytes: LoopCondition::WORDS as u64 * 4 };
+    let arguments = [steps, control].map(|span| Argument { span, element: ElementType::U32 });
+    let mut plan = LaunchPlan::new(Arc::clone(map));
+    plan.launch(Arc::new(LoopCondition::new(together)), &arguments)?;
     Ok(plan)
 }
 

@@ -10,7 +10,7 @@ use super::layout::ALIGNMENT;
 use super::machine::Machine;
 use super::memory_map::{MemoryMap, Region, RegionKind};
 use super::plan::{LaunchPlan, Step};
-use super::step_plan::{EngineRegions, StepPlan, advancing_plan, step_plan};
+use super::step_plan::{EngineRegions, StepPlan, advancing_plan, loop_end_plan, step_plan};
 use crate::decoder::Output;
 use crate::engine::{Activations, EngineOptions};
 use crate::error::{Error, chain};
@@ -56,6 +56,7 @@ fn engine_of(model: &Model, max_rows: usize, change: impl FnOnce(&mut EngineOpti
         host_state: add("host state", RegionKind::Host, layout.state_bytes()),
         host_results: add("host results", RegionKind::Host, 1 << 23),
         ring: add("ring", RegionKind::Mapped, layout.ring_bytes),
+        control: add("loop", RegionKind::Mapped, 24),
         sampling: add("sampling", RegionKind::State, layout.sampling_bytes()),
     };
     Engine { config, options, layout, regions, map: Arc::new(map) }
@@ -182,8 +183,14 @@ fn steps_that_follow_each_other_are_joined_by_one_edge() {
                 joint.into_iter().chain(one.iter().map(move |edge| (run * n + edge.from, run * n + edge.to)))
             })
             .collect();
-        let edges: Vec<_> = plan.edges_of_runs(4).iter().map(|edge| (edge.from, edge.to)).collect();
-        assert_eq!(edges, expected, "{rows} rows, {output:?}\n{plan}");
+        let edges = |end: Option<&LaunchPlan>| -> Vec<_> {
+            plan.edges_of_runs(4, end).iter().map(|edge| (edge.from, edge.to)).collect()
+        };
+        assert_eq!(edges(None), expected, "{rows} rows, {output:?}\n{plan}");
+        // The end of a loop waits for the last step, which counts.
+        let end = loop_end_plan(&engine.layout, &engine.regions, &engine.map, 4).unwrap();
+        let expected: Vec<_> = expected.into_iter().chain([(4 * n - 1, 4 * n)]).collect();
+        assert_eq!(edges(Some(&end)), expected, "{rows} rows, {output:?}\n{plan}");
     }
 }
 
