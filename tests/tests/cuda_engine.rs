@@ -429,7 +429,9 @@ fn runs_of_a_plan_in_a_loop_follow_each_other() {
         let plan = LoadedPlan::new(plan, &memory, &cache).unwrap();
         let mut end = LaunchPlan::new(memory.map().clone());
         let limit = argument(control, 0, LoopCondition::WORDS as u64 * 4, ElementType::U32);
-        end.launch(Arc::new(LoopCondition::new(RUNS)), &[word(768), limit]).unwrap();
+        // SAFETY: the number of the condition is written below, before the loop is launched.
+        let condition = unsafe { LoopCondition::new(RUNS) };
+        end.launch(Arc::new(condition), &[word(768), limit]).unwrap();
         let end = LoadedPlan::new(end, &memory, &cache).unwrap();
 
         let (graph, condition) = PlanGraph::looped(&plan, &stream, RUNS as usize, &end).unwrap();

@@ -34,7 +34,12 @@ impl LoopCondition {
     pub const ENDED: usize = 4;
 
     /// The kernel for a loop that runs `together` steps at a time, less than 2^31.
-    pub const fn new(together: u32) -> Self {
+    ///
+    /// # Safety
+    ///
+    /// Whenever the kernel runs, the first two words of `control` are 0, or the number of a condition of the graph that it
+    /// runs in: the driver takes any other number for one, too.
+    pub const unsafe fn new(together: u32) -> Self {
         Self { together }
     }
 
@@ -101,13 +106,15 @@ impl Kernel for LoopCondition {
 
 /// The kernels of this family that tools iterate over.
 pub(crate) fn catalogue() -> Vec<Box<dyn Kernel>> {
-    vec![boxed(Ok(LoopCondition::new(8)))]
+    // SAFETY: who runs the catalogue's kernels gives zeros where they take integers.
+    vec![boxed(Ok(unsafe { LoopCondition::new(8) }))]
 }
 
 /// The conformance cases of this family. None has a condition to set, which only a graph has.
 pub(crate) fn cases() -> Vec<Case> {
     let case = |data: &str, together: u32, next: u32, limit: u32| {
-        let kernel = LoopCondition::new(together);
+        // SAFETY: there is no condition, see below.
+        let kernel = unsafe { LoopCondition::new(together) };
         let mut control = [0, 0, limit, 7, 8, 9];
         let case = Case::new(kernel, data).with_u32("steps", &[next]).with_u32("control", &control);
         control[LoopCondition::ENDED..].copy_from_slice(&[next, (!kernel.goes_on(next, limit)).into()]);

@@ -284,7 +284,9 @@ impl CudaDecoder {
         if !self.together || step.graph.is_none() || step.looped.is_some() {
             return;
         }
-        let end = loop_end_plan(&self.layout, &self.regions, self.memory.map(), TOGETHER);
+        // SAFETY: it is part of the loop alone that is made of it here. That loop's condition is what `keep_looping` writes
+        // before it launches it, when no loop is at work; nobody else writes there.
+        let end = unsafe { loop_end_plan(&self.layout, &self.regions, self.memory.map(), TOGETHER) };
         let built = end
             .and_then(|end| LoadedPlan::new(end, &self.memory, &self.cache))
             .and_then(|end| PlanGraph::looped(&step.plan, &self.stream, TOGETHER as usize, &end));

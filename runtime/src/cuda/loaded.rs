@@ -122,7 +122,8 @@ impl LoadedPlan {
                 // that they read from memory against that extent. `self.memory` holds the regions, and freeing
                 // one waits for running kernels. Steps that conflict are ordered by the stream; pinned memory is
                 // touched by copies alone. Every kernel ends: their loops have bounds known when they were emitted, or
-                // clamped to them.
+                // clamped to them. Whoever made a kernel that sets the condition of a graph has promised that it does so in
+                // that graph alone.
                 unsafe { function.launch(stream, config, args) }.map_err(CudaError::driver(action()))
             }
             LoadedStep::ToDevice { target, source, first, words } => {

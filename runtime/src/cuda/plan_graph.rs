@@ -215,7 +215,8 @@ fn add_node(
             let node = KernelNode::new(function, *config, args.clone()).keep(Arc::clone(owner));
             // SAFETY: as in `LoadedPlan::run_step`: the plan has checked every pointer's extent, alignment and access.
             // The node owns the memory. Steps that touch a byte in common, one of them writing it, are joined by a
-            // path of edges, full ones or such that order as full ones do: see `overlaps`.
+            // path of edges, full ones or such that order as full ones do: see `overlaps`. Whoever made a kernel that sets a
+            // condition has promised that it is one of this graph.
             unsafe { graph.add_kernel(node, after) }.map_err(fail())
         }
         LoadedStep::ToDevice { target, source, first, words } => {

@@ -137,7 +137,10 @@ pub fn advancing_plan(
 ///
 /// # Errors
 /// If memory is too small.
-pub fn loop_end_plan(
+///
+/// # Safety
+/// As for [`LoopCondition::new`]: `regions.control` tells the number of the condition.
+pub unsafe fn loop_end_plan(
     layout: &EngineLayout,
     regions: &EngineRegions,
     map: &Arc<MemoryMap>,
@@ -148,7 +151,9 @@ pub fn loop_end_plan(
     let control = Span { region: regions.control, offset: 0, bytes: LoopCondition::WORDS as u64 * 4 };
     let arguments = [steps, control].map(|span| Argument { span, element: ElementType::U32 });
     let mut plan = LaunchPlan::new(Arc::clone(map));
-    plan.launch(Arc::new(LoopCondition::new(together)), &arguments)?;
+    // SAFETY: what the caller promises.
+    let kernel = unsafe { LoopCondition::new(together) };
+    plan.launch(Arc::new(kernel), &arguments)?;
     Ok(plan)
 }
 
