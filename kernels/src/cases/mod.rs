@@ -89,7 +89,7 @@ const FAMILIES: [Family; 14] = [
     Family { stems: &["attention_f", "attention_bf", "attention_e"], cases: crate::attention::cases },
     Family { stems: &["soft_max"], cases: crate::soft_max::cases },
     Family { stems: &["argmax"], cases: crate::argmax::cases },
-    Family { stems: &["sample", "advance"], cases: crate::sample::cases },
+    Family { stems: &["sample", "advance", "loop_condition"], cases: crate::sample::cases },
 ];
 
 impl Family {
