@@ -19,7 +19,7 @@ const COPIES: &[&str] = &["copy", "kv_scatter", "stream_read"];
 const ROTATIONS: &[&str] = &["rope"];
 const ATTENTION: &[&str] = &["attention_f", "attention_bf", "attention_e"];
 const ROWS: &[&str] = &["soft_max", "argmax"];
-const SAMPLING: &[&str] = &["sample", "advance"];
+const SAMPLING: &[&str] = &["sample", "advance", "loop_condition"];
 
 /// Runs the cases whose names contain one of `filters` and fails with a line for each that failed.
 fn check(filters: &[&str]) {

@@ -5,7 +5,7 @@ use kernels::catalogue;
 use ptx_builder::Target;
 
 /// One small shape of each variant of the kernels that are not matrix products.
-const NAMES: [&str; 45] = [
+const NAMES: [&str; 46] = [
     "add_f32_n64_b1",
     "add_f32_n77_b2",
     "add_row_f32_n64_b1",
@@ -34,6 +34,7 @@ const NAMES: [&str; 45] = [
     "kv_scatter_f16_s2_kv2_m16_d64_b2",
     "kv_scatter_f32_s2_kv2_m16_d33_b2",
     "kv_scatter_f32_s2_kv2_m16_d64_b2",
+    "loop_condition_8",
     "mul_f32_n77_b2",
     "rms_norm_f32_n40000_b1_eps3727c5ac",
     "rms_norm_f32_n64_b1_eps3727c5ac",

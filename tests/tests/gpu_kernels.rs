@@ -98,7 +98,7 @@ fn attention() {
 #[test]
 #[ignore = "needs a CUDA device"]
 fn rows_to_distributions_and_tokens() {
-    check(&["soft_max", "argmax", "advance"]);
+    check(&["soft_max", "argmax", "advance", "loop_condition"]);
 }
 
 #[test]
@@ -162,6 +162,7 @@ fn every_case_belongs_to_a_test() {
         "soft_max",
         "argmax",
         "advance",
+        "loop_condition",
         "sample_largest",
         "sample_cut",
         "sample_draw",
