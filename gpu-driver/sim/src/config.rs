@@ -23,6 +23,8 @@ pub struct SimConfig {
     pub processors: Option<u32>,
     /// Device memory in bytes, where it is to be less than the part's.
     pub memory_limit: Option<u64>,
+    /// Whether kernels have a time limit, as on a device with a display. The device says so; nothing enforces it.
+    pub time_limit: bool,
     /// Seed of the order of unordered work, and of blocks and warps in a launch.
     pub seed: u64,
     /// What launches are watched for.
@@ -60,6 +62,7 @@ impl Default for SimConfig {
             cuda_version: 13_020,
             processors: None,
             memory_limit: None,
+            time_limit: false,
             seed: 0,
             sanitize: Sanitize::ALL,
             fail_on_findings: true,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use gpu_driver::{Context, Driver, DriverError, Stream};
+use gpu_driver::{Context, DeviceAttribute, Driver, DriverError, Stream};
 use kernels::sample::LoopCondition;
 
 use super::ahead::{Queue, TOGETHER};
@@ -55,7 +55,7 @@ pub struct CudaDecoder {
     pub(super) queue: Option<Queue>,
     /// Steps that were queued ahead so far.
     pub(super) begun: u32,
-    /// Whether steps of a queue are a loop on the device, if [`TOGETHER`] or more are wanted.
+    /// Whether steps of a queue may be a loop on the device, if [`TOGETHER`] or more are wanted.
     pub(super) together: bool,
     pub(super) results: Vec<u32>,
 }
@@ -149,7 +149,12 @@ impl CudaDecoder {
         let stream = Stream::new(context).map_err(driver_failed("making the stream"))?;
         let (memory, regions) = phase!("memory").in_scope(|| allocate(options, &layout, &stream))?;
         let weights = Weights::new(model, options, &layout, (memory.clone(), regions.weights))?;
-        let name = context.device().name().map_err(driver_failed("asking for the device's name"))?;
+        let device = context.device();
+        let name = device.name().map_err(driver_failed("asking for the device's name"))?;
+        // A loop may run longer than what kernels are given there, on a device with a display.
+        let limited = device
+            .attribute(DeviceAttribute::KernelExecTimeout)
+            .map_err(driver_failed("asking for the time limit of kernels"))?;
         let mut decoder = Self {
             guard: StepGuard::new(&config, options),
             device: format!("{name}, compute capability {}", context.limits().compute_capability),
@@ -173,7 +178,7 @@ impl CudaDecoder {
             queue: None,
             begun: 0,
             // A queue that has room for as many again has not run dry when they are launched.
-            together: options.ahead + 1 >= 2 * TOGETHER as usize,
+            together: options.ahead + 1 >= 2 * TOGETHER as usize && limited == 0,
             results: Vec::new(),
         };
         // Weights are read and sent while kernels are compiled: neither needs the other.

@@ -3,6 +3,7 @@
 use std::ffi::{CStr, c_char, c_int, c_uint};
 use std::sync::Arc;
 
+use gpu_driver::DeviceAttribute;
 use gpu_driver::sys::{CUdevice, CUresult, CUuuid};
 
 use crate::call::{Name, Outcome, name, on_driver, put, releasing_on_driver};
@@ -169,7 +170,9 @@ pub(crate) unsafe extern "C" fn device_get_attribute(
     device: CUdevice,
 ) -> CUresult {
     on_device(device, name!("cuDeviceGetAttribute", "{attribute}"), |sim, _, ordinal| {
-        put(value, sim.profile.attribute(attribute, ordinal).ok_or(CUresult::ERROR_INVALID_VALUE)?)
+        let part = sim.profile.attribute(attribute, ordinal).ok_or(CUresult::ERROR_INVALID_VALUE)?;
+        let limited = attribute == DeviceAttribute::KernelExecTimeout as c_int && sim.config.time_limit;
+        put(value, if limited { 1 } else { part })
     })
 }
 
