@@ -1,7 +1,8 @@
 //! Whether the steps that a graph repeats on the device go on.
 
-use ptx_builder::{B64, KernelBuilder, Load, MemOrder, Module, Reg, Scope, Space, Store, Target, U32, U64};
-use tensor_formats::ElementType;
+use ptx_builder::{
+    B64, KernelBuilder, Load, MemOrder, Module, Reg, S32, Scope, Space, Store, Target, U32, U64,
+};
 
 use crate::cases::Case;
 use crate::emit;
@@ -57,10 +58,7 @@ impl LoopCondition {
         let next = k.ld_global::<U32>(steps);
         let left = k.sub(limit, next);
         // Negative if the limit has been taken back.
-        let is_negative = k.shr(left, 31);
-        let ahead = k.eq(is_negative, 0);
-        let enough = k.ge(left, self.together);
-        let goes_on = k.and_pred(ahead, enough);
+        let goes_on = k.ge(left.cast::<S32>(), self.together.cast_signed());
         let value = k.selp(goes_on, 1, 0);
         let has_condition = k.ne(condition, 0);
         k.if_(has_condition, |k| k.graph_set_conditional(condition, value));
@@ -77,14 +75,8 @@ impl Kernel for LoopCondition {
     }
 
     fn params(&self) -> Vec<Param> {
-        let control = Param {
-            name: "control",
-            access: Access::ReadWrite,
-            element: ElementType::U32,
-            bytes: Self::WORDS as u64 * 4,
-            align: 8,
-        };
-        vec![u32_param("steps", 1), control]
+        let control = u32_param("control", Self::WORDS as u64);
+        vec![u32_param("steps", 1), Param { access: Access::ReadWrite, align: 8, ..control }]
     }
 
     fn geometry(&self) -> LaunchGeometry {

@@ -120,8 +120,8 @@ impl LoadedPlan {
                 // the step was appended, the plan checked that the extent that the kernel may touch from each pointer on
                 // lies in one region, is aligned, and is not constant if it is written; kernels check every index
                 // that they read from memory against that extent. `self.memory` holds the regions, and freeing
-                // one waits for running kernels. Steps that conflict are ordered by the stream; pinned memory is
-                // touched by copies alone. Every kernel ends: their loops have bounds known when they were emitted, or
+                // one waits for running kernels. Steps that conflict are ordered by the stream; the host touches pinned
+                // memory by volatile accesses alone. Every kernel ends: their loops have bounds known when they were emitted, or
                 // clamped to them. Whoever made a kernel that sets the condition of a graph has promised that it does so in
                 // that graph alone.
                 unsafe { function.launch(stream, config, args) }.map_err(CudaError::driver(action()))

@@ -166,7 +166,7 @@ impl From<DriverError> for BodyError {
     }
 }
 
-/// Adds `runs` runs of `plan` to a graph without nodes, and after them what ends a loop, if they are one.
+/// Adds `runs` runs of `plan` to a graph without nodes, and after them what ends an iteration, if they are one of a loop.
 fn add_runs(
     graph: &mut Graph,
     plan: &LoadedPlan,
@@ -175,18 +175,16 @@ fn add_runs(
 ) -> Result<(), CudaError> {
     let edges = plan.plan().edges_of_runs(runs, end.map(LoadedPlan::plan));
     let (steps, programmatic) = (plan.steps.len(), graph.takes_programmatic());
-    let all: Vec<_> = (0..steps * runs).map(|node| (plan, node % steps)).collect();
     let last = end.into_iter().flat_map(|end| (0..end.steps.len()).map(move |index| (end, index)));
-    let all: Vec<_> = all.into_iter().chain(last).collect();
+    let all: Vec<(&LoadedPlan, usize)> =
+        (0..steps * runs).map(|node| (plan, node % steps)).chain(last).collect();
     // Not between runs: a kernel may look at what begins its run before it waits, to guess what it will read, since no
-    // kernel before it in that run writes it; but the last of the run before may.
+    // kernel before it in that run writes it; but the last of the run before may. What ends the iteration does not look.
     let overlap = |from: usize, to: usize| {
-        let step = |node: usize| {
-            let (plan, index): (&LoadedPlan, usize) = all[node];
-            &plan.steps[index]
-        };
+        let step = |node: usize| &all[node].0.steps[all[node].1];
         programmatic && (to >= steps * runs || from / steps == to / steps) && overlaps(step(from), step(to))
     };
+    let (owner_of_runs, owner_of_end) = (owner(plan), end.map(owner));
     let mut nodes: Vec<NodeId> = Vec::with_capacity(all.len());
     for (node, &(plan, index)) in all.iter().enumerate() {
         // Edges are sorted by the waiting step.
@@ -196,7 +194,8 @@ fn add_runs(
             [edge] if overlap(edge.from, node) => vec![Dependency::programmatic(nodes[edge.from])],
             _ => incoming.iter().map(|edge| Dependency::full(nodes[edge.from])).collect(),
         };
-        nodes.push(add_node(graph, plan, index, &owner(plan), &after)?);
+        let owner = owner_of_end.as_ref().filter(|_| node >= steps * runs).unwrap_or(&owner_of_runs);
+        nodes.push(add_node(graph, plan, index, owner, &after)?);
     }
     Ok(())
 }

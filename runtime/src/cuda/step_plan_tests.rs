@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use kernels::Access;
+use kernels::sample::LoopCondition;
 use tensor_formats::ElementType;
 
 use super::engine_layout::{EngineLayout, StepTensors};
@@ -56,7 +57,7 @@ fn engine_of(model: &Model, max_rows: usize, change: impl FnOnce(&mut EngineOpti
         host_state: add("host state", RegionKind::Host, layout.state_bytes()),
         host_results: add("host results", RegionKind::Host, 1 << 23),
         ring: add("ring", RegionKind::Mapped, layout.ring_bytes),
-        control: add("loop", RegionKind::Mapped, 24),
+        control: add("loop", RegionKind::Mapped, 4 * LoopCondition::WORDS as u64),
         sampling: add("sampling", RegionKind::State, layout.sampling_bytes()),
     };
     Engine { config, options, layout, regions, map: Arc::new(map) }
