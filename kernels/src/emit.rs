@@ -101,6 +101,11 @@ pub(crate) fn quotient(k: &mut KernelBuilder, index: Reg<U32>, divisor: u32) -> 
     }
 }
 
+/// `index / divisor` for an index below `items`, without a division if these are few enough.
+pub(crate) fn quotient_below(k: &mut KernelBuilder, index: Reg<U32>, items: u64, divisor: u32) -> Reg<U32> {
+    if items <= u64::from(u32::MAX / divisor) { quotient(k, index, divisor) } else { k.div(index, divisor) }
+}
+
 /// Quotient and remainder of `index`, which is below `items`, by `divisor`.
 pub(crate) fn split(
     k: &mut KernelBuilder,
@@ -113,7 +118,7 @@ pub(crate) fn split(
     } else if divisor == 1 {
         (index, k.imm::<U32>(0))
     } else {
-        let quotient = k.div(index, divisor);
+        let quotient = quotient_below(k, index, items, divisor);
         let product = k.mul(quotient, divisor);
         (quotient, k.sub(index, product))
     }

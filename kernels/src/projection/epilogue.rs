@@ -17,6 +17,30 @@ pub(super) struct Pointers {
     pub(super) table: Option<Reg<U64>>,
 }
 
+/// Where an activation row belongs, as far as its segment has to know.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Belongs {
+    position: Option<Reg<U32>>,
+    sequence: Option<Reg<U32>>,
+}
+
+impl Belongs {
+    /// Loads what is known of row `row`, after the kernel has waited for those before it.
+    pub(super) fn load(k: &mut KernelBuilder, segment: &Segment, pointers: &Pointers, row: Reg<U32>) -> Self {
+        let mut load = |leaf: Option<Reg<U64>>, needed: bool| {
+            leaf.filter(|_| needed).map(|leaf| {
+                let at = k.ptr_index(leaf, row, 4);
+                k.ld_global::<U32>(at)
+            })
+        };
+        let cached = matches!(segment.destination, Destination::Cache(_));
+        Self {
+            position: load(pointers.positions, cached || segment.rotation.is_some()),
+            sequence: load(pointers.sequences, cached),
+        }
+    }
+}
+
 /// What lane `b` knows of activation row `b` before the first unit.
 pub(super) struct Finisher<'a> {
     segment: &'a Segment,
@@ -38,27 +62,21 @@ pub(super) struct Fetched {
 }
 
 impl<'a> Finisher<'a> {
-    /// After the kernel has waited for those before it: reads the row's position and sequence.
+    /// For activation row `row`, which belongs there.
     pub(super) fn new(
         k: &mut KernelBuilder,
         segment: &'a Segment,
         pointers: Pointers,
-        row: Reg<U32>,
+        (row, belongs): (Reg<U32>, Belongs),
     ) -> Self {
-        let leaf = |k: &mut KernelBuilder, leaf: Reg<U64>| {
-            let at = k.ptr_index(leaf, row, 4);
-            k.ld_global::<U32>(at)
-        };
-        let rotation = segment.rotation.zip(pointers.table).zip(pointers.positions);
-        let rotation = rotation.map(|((rotation, table), positions)| {
-            let position = leaf(k, positions);
+        let rotation = segment.rotation.zip(pointers.table).zip(belongs.position);
+        let rotation = rotation.map(|((rotation, table), position)| {
             let inside = k.lt(position, rotation.max_seq);
             let position = k.selp(inside, position, 0);
             (k.ptr_index(table, position, rotation.head_dim * 4), inside)
         });
-        let cached = match (segment.destination, pointers.output, pointers.positions, pointers.sequences) {
-            (Destination::Cache(cache), Some(output), Some(positions), Some(sequences)) => {
-                let (position, sequence) = (leaf(k, positions), leaf(k, sequences));
+        let cached = match (segment.destination, pointers.output, belongs.position, belongs.sequence) {
+            (Destination::Cache(cache), Some(output), Some(position), Some(sequence)) => {
                 let position_inside = k.lt(position, cache.max_seq);
                 let sequence_inside = k.lt(sequence, cache.n_sequences);
                 let inside = k.and_pred(position_inside, sequence_inside);

@@ -39,6 +39,8 @@ mod sums;
 mod tiles;
 mod tuning;
 
+use std::ops::Range;
+
 use ptx_builder::{ArrayRef, F32, KernelBuilder, Module, Reg, Target, U32, U64};
 use tensor_formats::ElementType;
 
@@ -47,17 +49,18 @@ use crate::blocks::tile::SLOT_ALIGN;
 use crate::cache::Cache;
 use crate::emit;
 use crate::kernel::LEAST_SHARED;
-use crate::support::{WARP, f32_param, u32_param};
+use crate::support::{ALL_LANES, WARP, f32_param, u32_param};
 use crate::{Access, Cost, Kernel, KernelError, LaunchGeometry, Param};
 pub(crate) use cases::{cases, catalogue, invariances};
-use epilogue::{Fetched, Finisher, Pointers};
+use epilogue::{Belongs, Fetched, Finisher, Pointers};
 pub use geometry::PROCESSORS;
 use geometry::Spread;
 use product::{Product, Sums, Thread, Units};
 pub use reference::AttentionInputs;
+use ring::EARLY;
 pub use shape::{AttentionInput, AttentionInputShape, GatedProjection, Head, ResidualProjection};
 use stage::Stage;
-use tiles::{Lane, Range, TILE_UNITS, Tiles};
+use tiles::{BlockUnits, Lane, TILE_UNITS, Tiles};
 
 /// The largest number of activation rows of one launch. Long rows of some types take fewer: rings and activations lie in
 /// shared memory together.
@@ -391,37 +394,31 @@ impl Projection {
         let matrices: Vec<_> = segment.names.matrices.iter().filter_map(|name| pointer(name)).collect();
         let multiply = match spread.items {
             None => {
-                let slot = k.div(warp, spread.warps_per_unit);
-                let warp = k.rem(warp, spread.warps_per_unit);
+                let (slot, warp) = emit::split(k, warp, spread.warps().into(), spread.warps_per_unit);
                 let lane = k.mad(warp, WARP, lane_in_warp);
                 let thread = Thread { warp, lane, lane_in_warp, ring };
                 let how = (stage, spread, self.ring_bytes);
                 let product = Box::new(Product::new(k, segment, how, &matrices, thread));
                 let units = Units { end: k.add(start, count), stride: spread.slots() };
                 let unit = k.add(start, slot);
-                product.begin(k, unit, units);
                 Multiply::Dots { product, thread, unit, units }
             }
             Some(items) => {
                 let how = (stage, items, spread.warps(), self.ring_bytes);
                 let room = k.mad(warp, self.room_bytes(), shared.rooms);
                 let lane = Lane { warp, lane: lane_in_warp, ring, room, peers: shared.peers };
-                let tiles = Tiles::new(k, segment, how, (&matrices, Range { start, count }), lane);
-                tiles.begin(k);
+                let tiles = Tiles::new(k, segment, how, (&matrices, BlockUnits { start, count }), lane);
                 Multiply::Tiles(Box::new(tiles))
             }
         };
+        multiply.fill(k, 0..EARLY);
         let norm = pointer("norm");
-        let weights = stage.preload(k, spread.warps(), norm, shared.rank());
+        let norm_weights = stage.preload(k, spread.warps(), norm, shared.rank());
         emit::wait(k);
         if shared.peers.is_some() {
             k.cluster_wait();
         }
 
-        let staged = match pointer("x") {
-            Some(x) => stage.emit(k, spread.warps(), (x, norm), weights, shared),
-            None => return,
-        };
         let row = k.and(tid, self.sum_rows() - 1);
         let own = k.shr(tid, self.sum_rows().ilog2());
         let stores = k.lt(row, stage.batch);
@@ -434,7 +431,14 @@ impl Projection {
             sequences: pointer("sequences"),
             table: pointer("table"),
         };
-        let finisher = Finisher::new(k, segment, pointers, row);
+        let belongs = Belongs::load(k, segment, &pointers, row);
+        let Some(x) = pointer("x") else { return };
+        let staged = stage.emit(k, spread.warps(), (x, norm), norm_weights, shared, &|k| {
+            k.comment("more weights, behind the activations");
+            k.warp_sync(ALL_LANES);
+            multiply.fill(k, EARLY..multiply.slots());
+        });
+        let finisher = Finisher::new(k, segment, pointers, (row, belongs));
         // Where one round finishes all units, what it needs is loaded now.
         let stride = spread.threads() / self.sum_rows();
         let finished = Finished::new(k, (start, count), (spread.cluster(), shared.rank()));
@@ -558,6 +562,24 @@ enum Multiply<'a> {
     Dots { product: Box<Product<'a>>, thread: Thread, unit: Reg<U32>, units: Units },
     /// Warps, on tensor cores.
     Tiles(Box<Tiles<'a>>),
+}
+
+impl Multiply<'_> {
+    /// Slots of a warp's ring.
+    fn slots(&self) -> u32 {
+        match self {
+            Self::Dots { product, .. } => product.slots,
+            Self::Tiles(tiles) => tiles.slots,
+        }
+    }
+
+    /// Emits the copies of each warp's turns `slots`, each into the slot of its number.
+    fn fill(&self, k: &mut KernelBuilder, slots: Range<u32>) {
+        match self {
+            Self::Dots { product, unit, units, .. } => product.fill(k, slots, (*unit, *units)),
+            Self::Tiles(tiles) => tiles.fill(k, slots),
+        }
+    }
 }
 
 macro_rules! kernels {

@@ -3,10 +3,13 @@
 //! A lane takes every `32 W`-th part of each row. Its work is a sequence of *turns*; while it does one, the parts of the
 //! next ones are on their way into the [ring](super::ring).
 
+use std::ops::Range;
+
 use ptx_builder::{B32, F32, KernelBuilder, Pred, Reg, U32, U64, Var};
 
 use super::geometry::Spread;
 use super::ring::{self, Lane, Layout, Slot};
+use super::shape::MOST_ROWS;
 use super::stage::{self, Stage, Staged};
 use super::{Pairing, Segment};
 use crate::blocks::partition::Partition;
@@ -29,7 +32,7 @@ pub(super) struct Product<'a> {
     decoder: Decoder,
     layout: Layout,
     /// Slots of a warp's ring.
-    slots: u32,
+    pub(super) slots: u32,
     lane: Lane,
     /// The lane's first part of row 0 of the first matrix, a pointer for each stream.
     first: Vec<Reg<U64>>,
@@ -160,9 +163,9 @@ impl<'a> Product<'a> {
         self.layout.bytes() * rows_of_turn(self.stage.batch) as u32
     }
 
-    /// Emits the copies of as many turns as there are slots, from the first of `unit` on.
-    pub(super) fn begin(&self, k: &mut KernelBuilder, unit: Reg<U32>, units: Units) {
-        for ahead in 0..self.slots {
+    /// Emits the copies of the turns `slots` from the first of `unit` on, each into the slot of its number.
+    pub(super) fn fill(&self, k: &mut KernelBuilder, slots: Range<u32>, (unit, units): (Reg<U32>, Units)) {
+        for ahead in slots {
             let slot = Slot::new(None, ahead * self.slot_bytes());
             self.fetch(k, slot, ahead, (unit, units));
         }
@@ -307,7 +310,7 @@ impl Pairing {
             Self::Neighbours => k.shl(unit, 1),
             Self::Matrices => unit,
             Self::Halves { head_dim } => {
-                let head = k.div(unit, head_dim / 2);
+                let head = emit::quotient_below(k, unit, MOST_ROWS as u64 / 2, head_dim / 2);
                 k.mad(head, head_dim / 2, unit)
             }
         }

@@ -15,6 +15,10 @@ use crate::support::{ALL_LANES, WARP};
 /// The first target with copies in the background.
 pub(super) const MIN_TARGET: Target = Target::SM_80;
 
+/// Slots of a warp that are filled before the kernel waits for those before it. The activations that it loads then queue
+/// behind everything that is on its way to the processor: behind three slots, 55 KB, for longer than the memory takes to begin.
+pub(super) const EARLY: u32 = 1;
+
 /// How the parts of a row come into the slots.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Layout {

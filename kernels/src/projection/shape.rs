@@ -28,7 +28,7 @@ const MOST_SLOTS: u32 = 3;
 const MOST_SLOTS_OF_TILES: u32 = 2;
 
 /// Offsets from a thread's pointers are immediates of 31 bits.
-const MOST_ROWS: usize = 1 << 26;
+pub(super) const MOST_ROWS: usize = 1 << 26;
 const MOST_COLS: usize = 1 << 17;
 
 /// Norm, query, key and value: for each activation row `b`, with `n = x[b] / sqrt(mean(x[b]^2) + eps) * norm`,

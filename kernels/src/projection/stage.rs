@@ -165,7 +165,9 @@ impl Stage {
         Some((0..items).map(load).collect())
     }
 
-    /// Emits all of it; at its end the block's threads have met. `weights` is what [`preload`](Self::preload) gave.
+    /// Emits all of it; at its end the block's threads have met. `weights` is what [`preload`](Self::preload) gave, `behind`
+    /// emits what is to be fetched behind the activations: after the loads of the warp's first ones, or, where it takes
+    /// several rounds, before them.
     pub(super) fn emit(
         &self,
         k: &mut KernelBuilder,
@@ -173,12 +175,13 @@ impl Stage {
         (x, weight): (Reg<U64>, Option<Reg<U64>>),
         weights: Option<Vec<Values>>,
         shared: Shared,
+        behind: &dyn Fn(&mut KernelBuilder),
     ) -> Staged {
         let quants = shared.quants;
         let groups = k.add(quants, self.batch * self.quant_row_bytes());
         let staged = Staged { quants, groups };
         if self.quantised {
-            self.copy(k, warps * WARP, x, (staged, shared.rank()));
+            self.copy(k, warps * WARP, x, (staged, shared.rank()), behind);
             k.barrier();
             return staged;
         }
@@ -189,6 +192,9 @@ impl Stage {
                 .iter()
                 .map(|&place| self.load(k, x, Some(place.row), (place, shared.rank())))
                 .collect();
+            if self.few(warps).is_some() {
+                behind(k);
+            }
             let weights = weights.or_else(|| {
                 let load =
                     |k: &mut KernelBuilder, weight, place| self.load(k, weight, None, (place, shared.rank()));
@@ -213,9 +219,12 @@ impl Stage {
         };
         match self.few(warps) {
             Some(items) => together(k, warp, items, weights),
-            None => k.for_range(warp, self.items(), warps * TOGETHER, |k, first| {
-                together(k, first, TOGETHER, None);
-            }),
+            None => {
+                behind(k);
+                k.for_range(warp, self.items(), warps * TOGETHER, |k, first| {
+                    together(k, first, TOGETHER, None);
+                });
+            }
         }
         k.barrier();
         staged
@@ -228,6 +237,7 @@ impl Stage {
         threads: u32,
         x: Reg<U64>,
         (staged, rank): (Staged, Option<Reg<U32>>),
+        behind: &dyn Fn(&mut KernelBuilder),
     ) {
         const PIECE: u32 = 16;
         const PIECES: u32 = 8;
@@ -237,42 +247,49 @@ impl Stage {
         let starts = rank.map(|rank| [k.mul(rank, cols), k.mad(rank, cols / 4, self.cols - cols)]);
         let all = self.batch * row_pieces;
         let tid = k.tid_x();
-        k.for_range(tid, all, threads * PIECES, |k, first| {
-            let pieces: Vec<_> = (0..PIECES)
-                .map(|i| {
-                    let index = k.add(first, i * threads);
-                    let inside = k.min(index, all - 1);
-                    let (row, piece) = emit::split(k, inside, u64::from(all), row_pieces);
-                    let byte = k.mul(piece, PIECE);
-                    let is_quant = k.lt(byte, cols);
-                    let from = match starts {
-                        Some([quant, group]) => {
-                            let start = k.selp(is_quant, quant, group);
-                            k.add(start, byte)
-                        }
-                        None => byte,
+        let round =
+            |k: &mut KernelBuilder, first: Reg<U32>, pieces: u32, behind: &dyn Fn(&mut KernelBuilder)| {
+                let pieces: Vec<_> = (0..pieces)
+                    .map(|i| {
+                        let index = k.add(first, i * threads);
+                        let inside = k.min(index, all - 1);
+                        let (row, piece) = emit::split(k, inside, u64::from(all), row_pieces);
+                        let byte = k.mul(piece, PIECE);
+                        let is_quant = k.lt(byte, cols);
+                        let from = match starts {
+                            Some([quant, group]) => {
+                                let start = k.selp(is_quant, quant, group);
+                                k.add(start, byte)
+                            }
+                            None => byte,
+                        };
+                        let at = k.ptr_index(x, row, row_bytes);
+                        let at = k.ptr_index(at, from, 1);
+                        (index, (row, byte, is_quant), k.ld_global_v4::<B32>(at))
+                    })
+                    .collect();
+                behind(k);
+                for (index, (row, byte, is_quant), words) in pieces {
+                    let quant = k.mad(row, self.quant_row_bytes(), staged.quants);
+                    let group = k.mad(row, self.group_row_bytes(), staged.groups);
+                    let group = k.sub(group, cols);
+                    let start = k.selp(is_quant, quant, group);
+                    let to = if self.tiles {
+                        byte
+                    } else {
+                        let quant = swizzled(k, byte);
+                        k.selp(is_quant, quant, byte)
                     };
-                    let at = k.ptr_index(x, row, row_bytes);
-                    let at = k.ptr_index(at, from, 1);
-                    (index, (row, byte, is_quant), k.ld_global_v4::<B32>(at))
-                })
-                .collect();
-            for (index, (row, byte, is_quant), words) in pieces {
-                let quant = k.mad(row, self.quant_row_bytes(), staged.quants);
-                let group = k.mad(row, self.group_row_bytes(), staged.groups);
-                let group = k.sub(group, cols);
-                let start = k.selp(is_quant, quant, group);
-                let to = if self.tiles {
-                    byte
-                } else {
-                    let quant = swizzled(k, byte);
-                    k.selp(is_quant, quant, byte)
-                };
-                let to = k.add(start, to);
-                let exists = k.lt(index, all);
-                k.guarded(exists, |k| k.st_shared_v4::<B32>(to, words));
-            }
-        });
+                    let to = k.add(start, to);
+                    let exists = k.lt(index, all);
+                    k.guarded(exists, |k| k.st_shared_v4::<B32>(to, words));
+                }
+            };
+        if all <= threads * PIECES {
+            return round(k, tid, all.div_ceil(threads), behind);
+        }
+        behind(k);
+        k.for_range(tid, all, threads * PIECES, |k, first| round(k, first, PIECES, &|_| ()));
     }
 
     /// This lane's place in item `first + offset`; items beyond the last have the place of some other.

@@ -4,6 +4,8 @@
 //! the order in which [`product`](super::product) adds them. While it does one turn, the next ones are on their way into
 //! the warp's ring.
 
+use std::ops::Range;
+
 use ptx_builder::{F32, KernelBuilder, Pred, Reg, U32, U64, Var};
 
 use super::geometry::Items;
@@ -25,10 +27,10 @@ pub(super) struct Tiles<'a> {
     stage: Stage,
     items: Items,
     warps: u32,
-    slots: u32,
+    pub(super) slots: u32,
     lane: Lane,
     /// The units of this block or its cluster.
-    units: Range,
+    units: BlockUnits,
     /// The block's items.
     n_items: Reg<U32>,
     /// Where all items of a warp are the same piece of their tiles: that one.
@@ -58,7 +60,7 @@ pub(super) struct Lane {
 
 /// A block's units, or a cluster's.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Range {
+pub(super) struct BlockUnits {
     pub(super) start: Reg<U32>,
     pub(super) count: Reg<U32>,
 }
@@ -109,7 +111,7 @@ impl<'a> Tiles<'a> {
         k: &mut KernelBuilder,
         segment: &'a Segment,
         (stage, items, warps, ring_bytes): (Stage, Items, u32, u32),
-        (matrices, units): (&[Reg<U64>], Range),
+        (matrices, units): (&[Reg<U64>], BlockUnits),
         lane: Lane,
     ) -> Self {
         let partition = segment.format.partition(stage.cols);
@@ -190,9 +192,9 @@ impl<'a> Tiles<'a> {
         self.items.of_row(self.row_turns()) / self.items.cluster
     }
 
-    /// Emits the copies of as many turns as there are slots, from the warp's first on.
-    pub(super) fn begin(&self, k: &mut KernelBuilder) {
-        for ahead in 0..self.slots {
+    /// Emits the copies of the warp's turns `slots`, each into the slot of its number.
+    pub(super) fn fill(&self, k: &mut KernelBuilder, slots: Range<u32>) {
+        for ahead in slots {
             let to = k.add(self.lane.ring, ahead * self.slot_bytes());
             self.fetch(k, to, ahead, self.lane.warp);
         }
