@@ -103,7 +103,11 @@ pub(crate) fn quotient(k: &mut KernelBuilder, index: Reg<U32>, divisor: u32) -> 
 
 /// `index / divisor` for an index below `items`, without a division if these are few enough.
 pub(crate) fn quotient_below(k: &mut KernelBuilder, index: Reg<U32>, items: u64, divisor: u32) -> Reg<U32> {
-    if items <= u64::from(u32::MAX / divisor) { quotient(k, index, divisor) } else { k.div(index, divisor) }
+    if divisor.is_power_of_two() || items <= u64::from(u32::MAX / divisor) {
+        quotient(k, index, divisor)
+    } else {
+        k.div(index, divisor)
+    }
 }
 
 /// Quotient and remainder of `index`, which is below `items`, by `divisor`.

@@ -5,7 +5,7 @@ use kernels::cases::{Case, Interpreter};
 use kernels::random::Random;
 use kernels::{CacheShape, Kernel, shared_memory};
 use ptx_builder::interp::{Direction, Metrics, Options, SECTOR_BYTES};
-use ptx_builder::{Space, Target};
+use ptx_builder::{Space, Target, parse};
 use tensor_formats::{ElementType, quantize_row};
 
 const ELEMENTS: [ElementType; 4] =
@@ -110,5 +110,68 @@ fn blocks_of_any_order_give_the_same_bits() {
         });
         let first = results.next().expect("a run");
         assert!(results.all(|other| other == first), "{element}");
+    }
+}
+
+/// The kernel's text for a device where kernels overlap.
+fn text(kernel: &dyn Kernel) -> String {
+    kernel.emit(Target::SM_90A).expect("the target has it").to_string()
+}
+
+/// The text with other values where the row's position and sequence are guessed.
+fn guessing(text: &str, guess: [u32; 2]) -> String {
+    let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    for (name, guess) in ["_position, ", "_sequence, "].into_iter().zip(guess) {
+        let line = lines
+            .iter_mut()
+            .find(|line| line.contains("mov.u32") && line.contains(name))
+            .expect("a variable");
+        let end = line.find(name).expect("just found") + name.len();
+        line.replace_range(end.., &format!("{guess};"));
+    }
+    lines.join("\n") + "\n"
+}
+
+#[test]
+fn a_wrong_guess_changes_nothing() {
+    for (element, shared) in ELEMENTS.into_iter().flat_map(|element| [(element, 0), (element, SHARED)]) {
+        for position in [319, 100] {
+            let case = case(element, 64, shared).with_u32("positions", &[position]);
+            let expected = case.launch(&mut Interpreter::new(Target::SM_90A)).expect("as it is");
+            let text = text(case.kernel.as_ref());
+            for guess in
+                [[0, 0], [63, 0], [position - 64, 0], [319, 0], [320, 0], [position, 1], [u32::MAX, 7]]
+            {
+                let module = parse(&guessing(&text, guess)).expect("a module").verify().expect("a valid one");
+                let mut interpreter = Interpreter::new(Target::SM_90A).running(module);
+                let got =
+                    case.launch(&mut interpreter).unwrap_or_else(|failure| panic!("{guess:?}: {failure}"));
+                assert!(
+                    got == expected,
+                    "{element}, {shared} bytes of rings, position {position}, {guess:?}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn only_a_guess_is_read_before_the_wait() {
+    for (element, shared) in ELEMENTS.into_iter().flat_map(|element| [(element, 0), (element, SHARED)]) {
+        let text = text(case(element, 64, shared).kernel.as_ref());
+        let before = text.split("griddepcontrol.wait").next().expect("some text");
+        assert!(before.len() < text.len(), "{element}: nothing is waited for");
+        let early: Vec<&str> = before
+            .lines()
+            .filter(|line| line.contains(".global") && !line.contains("cvta") && !line.contains(".param"))
+            .collect();
+        assert_eq!(
+            early.iter().filter(|line| line.contains("ld.relaxed.gpu.global")).count(),
+            2,
+            "{early:#?}"
+        );
+        let only =
+            |line: &&str| line.contains("ld.relaxed.gpu.global") || line.contains("prefetch.global.L2");
+        assert!(early.iter().all(only), "{element}: {early:#?}");
     }
 }

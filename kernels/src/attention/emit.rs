@@ -10,6 +10,7 @@ use super::results::{Features, Outlet, Results};
 use super::splits::{Division, Partials, Parts, Positions, arrive};
 use crate::KernelError;
 use crate::emit::{self, split};
+use crate::support::ALL_LANES;
 
 pub(super) fn emit(kernel: &Attention, target: Target) -> Result<Module, KernelError> {
     emit::module_that_waits(kernel, target, |k, pointers| {
@@ -45,41 +46,80 @@ pub(super) struct Sources {
 }
 
 fn body(k: &mut KernelBuilder, kernel: &Attention, tensors: Tensors, partials: Option<Partials>) {
-    if emit::overlaps(k.target()) {
-        // A block of its own: nothing after it uses what it computes.
-        let (ahead, row) = (k.label(), k.label());
-        k.place(ahead, "ahead");
-        fetch_ahead(k, kernel, &tensors);
-        k.place(row, "row");
+    let row = Row::of_block(k, kernel);
+    let results = Results::new(k, kernel);
+    let overlaps = emit::overlaps(k.target());
+    if overlaps {
+        k.comment("a guess at what will be read");
     }
-    emit::wait(k);
-    let place = Place::find(k, kernel, &tensors, Load::WEAK);
-    let division = partials.map(|_| {
-        let division = Division::of_row(k, kernel.splits, place.length);
-        division.end_without_chunk(k);
-        division
-    });
-    let y = place.head(k, kernel, tensors.y);
+    // Not through the first level, where it would stay.
+    let how = if overlaps { Load::WEAK.order(MemOrder::Relaxed(Scope::Gpu)) } else { Load::WEAK };
+    let [position, sequence] = row.belongs(k, &tensors, how);
+    let [position, sequence] =
+        [("position", position), ("sequence", sequence)].map(|(name, v)| k.named_var::<U32>(name, v));
+    let again = k.label();
+    k.place(again, "row");
+    let belongs = [position, sequence].map(|guess| k.get(guess));
+    let place = Place::find(k, kernel, row, belongs);
+    let division = partials.map(|_| Division::of_row(k, kernel.splits, place.length));
+    let first = match division {
+        Some(division) => division.positions(k, division.first),
+        None => Positions { first: None, end: place.length },
+    };
+    let y = row.head(k, kernel, tensors.y);
     let sources = Sources {
-        q: place.head(k, kernel, tensors.q),
+        q: row.head(k, kernel, tensors.q),
         keys: place.cached_head(k, kernel, tensors.keys),
         values: place.cached_head(k, kernel, tensors.values),
     };
-    let results = Results::new(k, kernel);
-    let workers = Workers::new(k, kernel, place.thread, sources);
+    let workers = Workers::new(k, kernel, row.thread, sources);
+    if overlaps {
+        fetch_ahead(k, kernel, row.thread, sources, first);
+    }
+    emit::wait(k);
+    let now = overlaps.then(|| row.belongs(k, &tensors, Load::WEAK));
+    let any = first.first.map(|position| k.lt(position, first.end));
+    emit::where_(k, any, |k| {
+        workers.begin(k, first);
+        workers.prepare(k);
+    });
+    if let Some(now) = now {
+        k.comment("from the start if it was not right");
+        let wrong = [position, sequence].into_iter().zip(now).map(|(guess, now)| {
+            let wrong = k.ne(guess, now);
+            k.set(guess, now);
+            wrong
+        });
+        let wrong: Vec<_> = wrong.collect();
+        let wrong = k.or_pred(wrong[0], wrong[1]);
+        k.if_(wrong, |k| {
+            k.cp_async_wait_all();
+            k.bra(again);
+        });
+        // Lanes may have guessed differently.
+        k.warp_sync(ALL_LANES);
+    }
     let (Some(partials), Some(division)) = (partials, division) else {
-        workers.attend(k, kernel, Positions { first: None, end: place.length }, results);
+        workers.attend(k, kernel, first, results);
         k.barrier();
-        let outlet = Outlet::new(k, kernel, place.thread);
+        let outlet = Outlet::new(k, kernel, row.thread);
         Features::of_block(k, kernel, results, &outlet).store(k, &outlet, y);
         return;
     };
-    let alone = k.le(division.chunks, 1);
-    k.for_range(division.first, division.chunks, kernel.splits.blocks, |k, index| {
-        let positions = division.positions(k, index);
+    let chunks = division.chunks(k);
+    division.end_without_chunk(k, chunks);
+    let alone = k.le(chunks, 1);
+    let chunk = |k: &mut KernelBuilder, index: Reg<U32>, positions: Positions, next: Option<Reg<U32>>| {
         workers.attend(k, kernel, positions, results);
+        if let Some(next) = next {
+            let more = k.lt(next, chunks);
+            k.if_(more, |k| {
+                let positions = division.positions(k, next);
+                workers.begin(k, positions);
+            });
+        }
         k.barrier();
-        let outlet = Outlet::new(k, kernel, place.thread);
+        let outlet = Outlet::new(k, kernel, row.thread);
         let features = Features::of_block(k, kernel, results, &outlet);
         k.if_(alone, |k| {
             features.store(k, &outlet, y);
@@ -89,35 +129,36 @@ fn body(k: &mut KernelBuilder, kernel: &Attention, tensors: Tensors, partials: O
         Parts::find(k, kernel, partials.scratch, &outlet).leave(k, kernel, index, &features);
         // Before shared memory is used again, and before the part is counted.
         k.barrier();
-    });
-    arrive(k, kernel, &partials, &division, place.thread);
-    let outlet = Outlet::new(k, kernel, place.thread);
+    };
+    if kernel.splits.one_each() {
+        chunk(k, division.first, first, None);
+    } else {
+        k.for_range(division.first, chunks, kernel.splits.blocks, |k, index| {
+            let positions = division.positions(k, index);
+            let next = k.add(index, kernel.splits.blocks);
+            chunk(k, index, positions, Some(next));
+        });
+    }
+    arrive(k, kernel, &partials, chunks, row.thread);
+    let outlet = Outlet::new(k, kernel, row.thread);
     let parts = Parts::find(k, kernel, partials.scratch, &outlet);
-    parts.total(k, division.chunks).store(k, &outlet, y);
+    parts.total(k, chunks).store(k, &outlet, y);
 }
 
 /// Bytes of a line of the cache.
 const LINE: u32 = 128;
 
-/// Has the keys and values of the block's first chunk brought into the cache while the kernels before this one are still
-/// at work. Nothing depends on it: what they write later is in the cache as well, and if they change a row's position or
+/// Has the keys and values of the positions brought into the cache while the kernels before this one are still at work.
+/// Nothing depends on it: what they write later is in the cache as well, and if they change a row's position or
 /// sequence, then what is fetched is of no use, but lies inside the tensors whatever is read here.
-fn fetch_ahead(k: &mut KernelBuilder, kernel: &Attention, tensors: &Tensors) {
-    k.comment("a guess at what will be read");
-    // Not through the first level, where it would stay.
-    let place = Place::find(k, kernel, tensors, Load::WEAK.order(MemOrder::Relaxed(Scope::Gpu)));
-    let (first, end) = if kernel.splits.several() {
-        let division = Division::of_row(k, kernel.splits, place.length);
-        let Positions { first, end } = division.positions(k, division.first);
-        (first, end)
-    } else {
-        (None, place.length)
-    };
+fn fetch_ahead(
+    k: &mut KernelBuilder,
+    kernel: &Attention,
+    thread: Reg<U32>,
+    sources: Sources,
+    Positions { first, end }: Positions,
+) {
     let row = kernel.cache.head_dim * kernel.cache.stored.bytes();
-    let caches = [tensors.keys, tensors.values].map(|cache| {
-        let head = place.cached_head(k, kernel, cache);
-        first.map_or(head, |first| k.ptr_index(head, first, row))
-    });
     let count = match first {
         Some(first) => {
             let first = k.min(first, end);
@@ -128,10 +169,11 @@ fn fetch_ahead(k: &mut KernelBuilder, kernel: &Attention, tensors: &Tensors) {
     // Of a long chunk the first positions: more, and what the kernel before reads has to wait.
     let count = k.min(count, (kernel.plan.threads() * LINE).div_ceil(row));
     let bytes = k.mul(count, row);
-    let offset = k.mul(place.thread, LINE);
+    let offset = k.mul(thread, LINE);
     let inside = k.lt(offset, bytes);
-    for cache in caches {
-        let at = k.ptr_index(cache, offset, 1);
+    for head in [sources.keys, sources.values] {
+        let at = first.map_or(head, |first| k.ptr_index(head, first, row));
+        let at = k.ptr_index(at, offset, 1);
         k.guarded(inside, |k| k.prefetch_l2(at));
     }
 }
@@ -151,7 +193,24 @@ impl Workers {
         }
     }
 
-    /// Attends to `positions` and leaves what each warp knows of each head in `results`.
+    /// Emits what needs the queries alone. [`attend`](Self::attend) begins with the barrier that has to follow.
+    fn prepare(&self, k: &mut KernelBuilder) {
+        match self {
+            Self::Lanes(_) => (),
+            Self::Matrix(matrix) => matrix.prepare(k),
+        }
+    }
+
+    /// Emits the first copies of the keys and values of `positions`, where there are copies in the background.
+    fn begin(&self, k: &mut KernelBuilder, positions: Positions) {
+        match self {
+            Self::Lanes(_) => (),
+            Self::Matrix(matrix) => matrix.begin(k, positions),
+        }
+    }
+
+    /// Attends to `positions`, which it has [begun](Self::begin) with, and leaves what each warp knows of each head in
+    /// `results`.
     fn attend(&self, k: &mut KernelBuilder, kernel: &Attention, positions: Positions, results: Results) {
         match self {
             Self::Lanes(lanes) => lanes.attend(k, kernel, positions, results),
@@ -162,26 +221,53 @@ impl Workers {
 
 /// Which row and heads this block does.
 #[derive(Debug, Clone, Copy)]
-struct Place {
+struct Row {
     thread: Reg<U32>,
+    row: Reg<U32>,
     /// The row and, within it, the set of heads.
     row_set: Reg<U32>,
     /// Which of the sets of heads that a row is divided into.
     set: Reg<U32>,
+}
+
+impl Row {
+    fn of_block(k: &mut KernelBuilder, kernel: &Attention) -> Self {
+        let (thread, row_set) = (k.tid_x(), k.ctaid_x());
+        let sets = kernel.sets();
+        let (row, set) = split(k, row_set, u64::from(kernel.rows) * u64::from(sets), sets);
+        Self { thread, row, row_set, set }
+    }
+
+    /// Loads its position and its sequence.
+    fn belongs(&self, k: &mut KernelBuilder, tensors: &Tensors, how: Load) -> [Reg<U32>; 2] {
+        [tensors.positions, tensors.sequences].map(|leaf| {
+            let at = k.ptr_index(leaf, self.row, 4);
+            k.load::<U32>(Space::Global, how, at)
+        })
+    }
+
+    /// The address of the block's first head in queries or results.
+    fn head(&self, k: &mut KernelBuilder, kernel: &Attention, base: Reg<U64>) -> Reg<U64> {
+        k.ptr_index(base, self.row_set, kernel.plan.heads() * kernel.cache.head_dim * 4)
+    }
+}
+
+/// Where in the cache a row is.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    row: Row,
     sequence: Reg<U32>,
     /// Positions to attend to; 0 if the row lies outside the cache, from which NaNs follow: 0 divided by 0.
     length: Reg<U32>,
 }
 
 impl Place {
-    fn find(k: &mut KernelBuilder, kernel: &Attention, tensors: &Tensors, how: Load) -> Self {
-        let (thread, row_set) = (k.tid_x(), k.ctaid_x());
-        let sets = kernel.sets();
-        let (row, set) = split(k, row_set, u64::from(kernel.rows) * u64::from(sets), sets);
-        let [position, sequence] = [tensors.positions, tensors.sequences].map(|leaf| {
-            let at = k.ptr_index(leaf, row, 4);
-            k.load::<U32>(Space::Global, how, at)
-        });
+    fn find(
+        k: &mut KernelBuilder,
+        kernel: &Attention,
+        row: Row,
+        [position, sequence]: [Reg<U32>; 2],
+    ) -> Self {
         k.comment("a row outside the cache attends to nothing");
         let position_inside = k.lt(position, kernel.cache.max_seq);
         let sequence_inside = k.lt(sequence, kernel.cache.n_sequences);
@@ -190,19 +276,14 @@ impl Place {
         let length = k.selp(inside, length, 0);
         let length = k.name(length, "length");
         let sequence = k.selp(inside, sequence, 0);
-        Self { thread, row_set, set, sequence, length }
-    }
-
-    /// The address of the block's first head in queries or results.
-    fn head(&self, k: &mut KernelBuilder, kernel: &Attention, base: Reg<U64>) -> Reg<U64> {
-        k.ptr_index(base, self.row_set, kernel.plan.heads() * kernel.cache.head_dim * 4)
+        Self { row, sequence, length }
     }
 
     /// The address of position 0 of the block's key head in a cache.
     fn cached_head(&self, k: &mut KernelBuilder, kernel: &Attention, cache: Reg<U64>) -> Reg<U64> {
         let kv_head = match kernel.sets() / kernel.cache.n_kv_heads {
-            1 => self.set,
-            sets_per_head => k.div(self.set, sets_per_head),
+            1 => self.row.set,
+            sets_per_head => k.div(self.row.set, sets_per_head),
         };
         let head = k.mad(self.sequence, kernel.cache.n_kv_heads, kv_head);
         let head = k.widen(head);

@@ -1,10 +1,11 @@
 //! How a row's positions are divided among blocks, and how their results become one row.
 
-use ptx_builder::{AtomOp, AtomOrder, Atomic, F32, KernelBuilder, Reg, Scope, U32, U64};
+use ptx_builder::{AtomOp, AtomOrder, Atomic, F32, KernelBuilder, Pred, Reg, Scope, U32, U64};
 
 use super::Attention;
 use super::lanes::plan::LanePlan;
 use super::results::{Features, Outlet};
+use crate::emit;
 
 /// The division of a row's positions.
 ///
@@ -50,6 +51,11 @@ impl Splits {
     /// One block for all positions of a row.
     pub const WHOLE: Self = Self { chunks: 1, blocks: 1, grow: true };
 
+    /// Whether no block has more than one chunk.
+    pub const fn one_each(self) -> bool {
+        self.blocks >= self.chunks
+    }
+
     /// Whether a row may have several chunks.
     pub const fn several(self) -> bool {
         self.chunks > 1
@@ -68,43 +74,51 @@ pub(super) struct Positions {
 /// How the block's row is divided.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Division {
+    splits: Splits,
     length: Reg<U32>,
+    /// Whether one block does all of it.
+    alone: Pred,
     /// Positions of a chunk; the last may have fewer.
     chunk: Reg<U32>,
-    /// The row's chunks.
-    pub chunks: Reg<U32>,
     /// The block's first chunk.
     pub first: Reg<U32>,
 }
 
 impl Division {
-    /// The division of a row of `length` positions, which are at most 2^31. Even a row without positions has a chunk.
+    /// The division of a row of `length` positions, which are at most 2^31.
     pub fn of_row(k: &mut KernelBuilder, splits: Splits, length: Reg<U32>) -> Self {
         k.comment("the chunks of the row's positions");
         let alone = k.le(length, Splits::ALONE);
-        let (chunk, chunks) = if splits.grow {
+        let chunk = if splits.grow {
             let all = splits.chunks * Splits::CHUNK;
             let rounded = k.add(length, all - 1);
-            let times = k.div(rounded, all);
-            let chunk = k.mul(times, Splits::CHUNK);
-            let chunk = k.selp(alone, Splits::ALONE, chunk);
-            let rounded = k.add(length, chunk);
-            let rounded = k.sub(rounded, 1);
-            (chunk, k.div(rounded, chunk))
+            let times = emit::quotient_below(k, rounded, 1 << 32, all);
+            k.mul(times, Splits::CHUNK)
         } else {
-            let rounded = k.add(length, Splits::CHUNK - 1);
-            let chunks = k.div(rounded, Splits::CHUNK);
-            (k.selp(alone, Splits::ALONE, Splits::CHUNK), k.selp(alone, 1, chunks))
+            k.imm::<U32>(Splits::CHUNK)
         };
-        // A row outside the cache has no positions, and its first block says so.
-        let chunks = k.max(chunks, 1);
-        let chunks = k.name(chunks, "chunks");
-        Self { length, chunk, chunks, first: k.ctaid_y() }
+        let chunk = k.selp(alone, Splits::ALONE, chunk);
+        Self { splits, length, alone, chunk, first: k.ctaid_y() }
+    }
+
+    /// How many chunks there are. Even a row without positions has one: a row outside the cache, whose first block says so.
+    pub fn chunks(&self, k: &mut KernelBuilder) -> Reg<U32> {
+        let chunks = if self.splits.grow {
+            let rounded = k.add(self.length, self.chunk);
+            let rounded = k.sub(rounded, 1);
+            let chunks = k.div(rounded, self.chunk);
+            k.max(chunks, 1)
+        } else {
+            let rounded = k.add(self.length, Splits::CHUNK - 1);
+            let chunks = k.shr(rounded, Splits::CHUNK.ilog2());
+            k.selp(self.alone, 1, chunks)
+        };
+        k.name(chunks, "chunks")
     }
 
     /// Ends the block if there is no chunk for it.
-    pub fn end_without_chunk(&self, k: &mut KernelBuilder) {
-        let beyond = k.ge(self.first, self.chunks);
+    pub fn end_without_chunk(&self, k: &mut KernelBuilder, chunks: Reg<U32>) {
+        let beyond = k.ge(self.first, chunks);
         k.ret_if(beyond);
     }
 
@@ -140,11 +154,11 @@ pub(super) fn arrive(
     k: &mut KernelBuilder,
     kernel: &Attention,
     partials: &Partials,
-    division: &Division,
+    chunks: Reg<U32>,
     thread: Reg<U32>,
 ) {
     k.comment("the last block to get here finds the others counted, and leaves the counter at zero");
-    let blocks = k.min(division.chunks, kernel.splits.blocks);
+    let blocks = k.min(chunks, kernel.splits.blocks);
     let others = k.sub(blocks, 1);
     let found = k.named_var::<U32>("found", 0);
     let set = k.ctaid_x();

@@ -28,8 +28,6 @@ pub(super) struct Lanes {
     plan: LanePlan,
     /// Where not every lane has a last piece.
     partial: Option<Partial>,
-    /// The lane's features of the queries of each head, scaled so that a score is an exponent of 2.
-    queries: Vec<Vec<Reg<F32>>>,
     sources: Sources,
 }
 
@@ -63,11 +61,7 @@ impl Lanes {
             let back = k.sub(0, back);
             Partial { inside, offset: k.selp(inside, u64::from(before * plan.piece), back) }
         });
-        let mut lanes =
-            Self { warp, lane, slot, warp_slot, first, plan, partial, queries: Vec::new(), sources };
-        k.comment("queries, scaled so that a score is an exponent of 2");
-        lanes.queries = lanes.queries(k, kernel);
-        lanes
+        Self { warp, lane, slot, warp_slot, first, plan, partial, sources }
     }
 
     /// The addresses of this lane's pieces of a row at `row`, whose features have `bytes` bytes each: a base and an
@@ -83,7 +77,9 @@ impl Lanes {
         addresses
     }
 
+    /// Loads the lane's features of the queries of each head, scaled so that a score is an exponent of 2.
     fn queries(&self, k: &mut KernelBuilder, kernel: &Attention) -> Vec<Vec<Reg<F32>>> {
+        k.comment("queries, scaled so that a score is an exponent of 2");
         let addresses = self.pieces(k, self.sources.q, 4);
         let head = |head: u32| {
             let mut query = Vec::new();
@@ -105,9 +101,10 @@ impl Lanes {
     /// positions of one step, those of the next are on their way.
     pub fn attend(&self, k: &mut KernelBuilder, kernel: &Attention, positions: Positions, results: Results) {
         let (plan, Positions { first, end }) = (self.plan, positions);
+        let queries = self.queries(k, kernel);
         let heads: Vec<_> = (0..plan.heads).map(|_| Head::new(k, plan)).collect();
         let [this, next] = [(); 2].map(|()| Step::new(k, kernel, plan));
-        let steps = Steps { kernel, lanes: self, heads: &heads, end, last: k.sub(end, 1) };
+        let steps = Steps { kernel, lanes: self, heads: &heads, queries: &queries, end, last: k.sub(end, 1) };
         let start = match first {
             Some(first) => k.add(first, self.warp_slot),
             None => self.warp_slot,
@@ -152,6 +149,7 @@ struct Steps<'a> {
     kernel: &'a Attention,
     lanes: &'a Lanes,
     heads: &'a [Head],
+    queries: &'a [Vec<Reg<F32>>],
     /// One past the last position.
     end: Reg<U32>,
     last: Reg<U32>,
@@ -220,7 +218,7 @@ impl Step {
         let (keys, values) = (unpack(&self.keys), unpack(&self.values));
         let positions = steps.positions(k, base);
         let valid: Vec<_> = positions.iter().map(|&position| k.lt(position, steps.end)).collect();
-        for (head, query) in steps.heads.iter().zip(&steps.lanes.queries) {
+        for (head, query) in steps.heads.iter().zip(steps.queries) {
             let scores: Vec<_> = keys
                 .iter()
                 .zip(&valid)

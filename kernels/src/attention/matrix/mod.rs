@@ -141,29 +141,44 @@ impl Matrix {
         }
     }
 
+    /// Lays out the queries.
+    pub fn prepare(&self, k: &mut KernelBuilder) {
+        self.queries.lay_out(k, self.row);
+    }
+
+    /// The first of the warp's positions.
+    fn start(&self, k: &mut KernelBuilder, first: Option<Reg<U32>>) -> Reg<U32> {
+        let start = k.mul(self.warp, MatrixPlan::TILE);
+        match first {
+            Some(first) => k.add(first, start),
+            None => start,
+        }
+    }
+
+    /// Emits the copies of the warp's first steps, if there is a ring.
+    pub fn begin(&self, k: &mut KernelBuilder, Positions { first, end }: Positions) {
+        if let Some(ring) = &self.ring {
+            let (start, last) = (self.start(k, first), k.sub(end, 1));
+            ring.begin(k, (start, end, last));
+        }
+    }
+
     /// The online softmax over this warp's positions, and what it knows then. While a warp computes, the positions of its
     /// next step are on their way.
     pub fn attend(&self, k: &mut KernelBuilder, kernel: &Attention, positions: Positions, results: Results) {
         let Positions { first, end } = positions;
-        let start = k.mul(self.warp, MatrixPlan::TILE);
-        let start = match first {
-            Some(first) => k.add(first, start),
-            None => start,
-        };
+        let start = self.start(k, first);
         let stored = kernel.cache.stored;
         let keys = Rows::new(k, stored, 2, self.plan.key_rounds());
         let values = Rows::new(k, stored, 4, self.plan.value_rounds());
         let last = k.sub(end, 1);
-        if let Some(ring) = &self.ring {
-            ring.begin(k, (start, end, last));
-        } else {
+        if self.ring.is_none() {
             let any = k.lt(start, end);
             k.if_(any, |k| {
                 self.load_keys(k, kernel, &keys, start, last);
                 self.load_values(k, kernel, &values, start, last);
             });
         }
-        self.queries.lay_out(k, self.row);
         k.barrier();
         let heads = Heads::new(k, self.plan);
         // The loop is the same for all lanes of a warp. An end is at most 2^31, so that adding steps does not wrap.
