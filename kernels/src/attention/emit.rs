@@ -48,57 +48,7 @@ pub(super) struct Sources {
 fn body(k: &mut KernelBuilder, kernel: &Attention, tensors: Tensors, partials: Option<Partials>) {
     let row = Row::of_block(k, kernel);
     let results = Results::new(k, kernel);
-    let overlaps = emit::overlaps(k.target());
-    if overlaps {
-        k.comment("a guess at what will be read");
-    }
-    // Not through the first level, where it would stay.
-    let how = if overlaps { Load::WEAK.order(MemOrder::Relaxed(Scope::Gpu)) } else { Load::WEAK };
-    let [position, sequence] = row.belongs(k, &tensors, how);
-    let [position, sequence] =
-        [("position", position), ("sequence", sequence)].map(|(name, v)| k.named_var::<U32>(name, v));
-    let again = k.label();
-    k.place(again, "row");
-    let belongs = [position, sequence].map(|guess| k.get(guess));
-    let place = Place::find(k, kernel, row, belongs);
-    let division = partials.map(|_| Division::of_row(k, kernel.splits, place.length));
-    let first = match division {
-        Some(division) => division.positions(k, division.first),
-        None => Positions { first: None, end: place.length },
-    };
-    let y = row.head(k, kernel, tensors.y);
-    let sources = Sources {
-        q: row.head(k, kernel, tensors.q),
-        keys: place.cached_head(k, kernel, tensors.keys),
-        values: place.cached_head(k, kernel, tensors.values),
-    };
-    let workers = Workers::new(k, kernel, row.thread, sources);
-    if overlaps {
-        fetch_ahead(k, kernel, row.thread, sources, first);
-    }
-    emit::wait(k);
-    let now = overlaps.then(|| row.belongs(k, &tensors, Load::WEAK));
-    let any = first.first.map(|position| k.lt(position, first.end));
-    emit::where_(k, any, |k| {
-        workers.begin(k, first);
-        workers.prepare(k);
-    });
-    if let Some(now) = now {
-        k.comment("from the start if it was not right");
-        let wrong = [position, sequence].into_iter().zip(now).map(|(guess, now)| {
-            let wrong = k.ne(guess, now);
-            k.set(guess, now);
-            wrong
-        });
-        let wrong: Vec<_> = wrong.collect();
-        let wrong = k.or_pred(wrong[0], wrong[1]);
-        k.if_(wrong, |k| {
-            k.cp_async_wait_all();
-            k.bra(again);
-        });
-        // Lanes may have guessed differently.
-        k.warp_sync(ALL_LANES);
-    }
+    let Work { division, first, y, workers } = Work::begin(k, kernel, tensors, row);
     let (Some(partials), Some(division)) = (partials, division) else {
         workers.attend(k, kernel, first, results);
         k.barrier();
@@ -143,6 +93,76 @@ fn body(k: &mut KernelBuilder, kernel: &Attention, tensors: Tensors, partials: O
     let outlet = Outlet::new(k, kernel, row.thread);
     let parts = Parts::find(k, kernel, partials.scratch, &outlet);
     parts.total(k, chunks).store(k, &outlet, y);
+}
+
+/// What a block does.
+#[derive(Debug)]
+struct Work {
+    division: Option<Division>,
+    /// The positions of its first chunk, or of the whole row.
+    first: Positions,
+    /// Its results.
+    y: Reg<U64>,
+    workers: Workers,
+}
+
+impl Work {
+    /// Waits for the kernels before this one, and begins with the first positions. Where that wait is the kernel's, they
+    /// are worked out before it, from what the row's position and sequence seem to be, and anew if they are others.
+    fn begin(k: &mut KernelBuilder, kernel: &Attention, tensors: Tensors, row: Row) -> Self {
+        let overlaps = emit::overlaps(k.target());
+        if overlaps {
+            k.comment("a guess at what will be read");
+        }
+        // Not through the first level, where it would stay.
+        let how = if overlaps { Load::WEAK.order(MemOrder::Relaxed(Scope::Gpu)) } else { Load::WEAK };
+        let [position, sequence] = row.belongs(k, &tensors, how);
+        let [position, sequence] =
+            [("position", position), ("sequence", sequence)].map(|(name, v)| k.named_var::<U32>(name, v));
+        let again = k.label();
+        k.place(again, "row");
+        let belongs = [position, sequence].map(|guess| k.get(guess));
+        let place = Place::find(k, kernel, row, belongs);
+        let division = kernel.splits.several().then(|| Division::of_row(k, kernel.splits, place.length));
+        let first = match division {
+            Some(division) => division.positions(k, division.first),
+            None => Positions { first: None, end: place.length },
+        };
+        let y = row.head(k, kernel, tensors.y);
+        let sources = Sources {
+            q: row.head(k, kernel, tensors.q),
+            keys: place.cached_head(k, kernel, tensors.keys),
+            values: place.cached_head(k, kernel, tensors.values),
+        };
+        let workers = Workers::new(k, kernel, row.thread, sources);
+        if overlaps {
+            fetch_ahead(k, kernel, row.thread, sources, first);
+        }
+        emit::wait(k);
+        let now = overlaps.then(|| row.belongs(k, &tensors, Load::WEAK));
+        let any = first.first.map(|position| k.lt(position, first.end));
+        emit::where_(k, any, |k| {
+            workers.begin(k, first);
+            workers.prepare(k);
+        });
+        if let Some(now) = now {
+            k.comment("anew if it was not right");
+            let [moved, other] = [0, 1].map(|i| {
+                let guess = [position, sequence][i];
+                let wrong = k.ne(guess, now[i]);
+                k.set(guess, now[i]);
+                wrong
+            });
+            let wrong = k.or_pred(moved, other);
+            k.if_(wrong, |k| {
+                k.cp_async_wait_all();
+                k.bra(again);
+            });
+            // Lanes may have read different guesses.
+            k.warp_sync(ALL_LANES);
+        }
+        Self { division, first, y, workers }
+    }
 }
 
 /// Bytes of a line of the cache.
