@@ -186,15 +186,16 @@ impl Stage {
             return staged;
         }
         let (warp, lane) = emit::warp_and_lane(k);
-        let together = |k: &mut KernelBuilder, first: Reg<U32>, items: u32, weights: Option<Vec<Values>>| {
+        let together = |k: &mut KernelBuilder,
+                        (first, items): (Reg<U32>, u32),
+                        weights: Option<Vec<Values>>,
+                        behind: &dyn Fn(&mut KernelBuilder)| {
             let places: Vec<Place> = (0..items).map(|i| self.place(k, (first, lane), i * warps)).collect();
             let values: Vec<Values> = places
                 .iter()
                 .map(|&place| self.load(k, x, Some(place.row), (place, shared.rank())))
                 .collect();
-            if self.few(warps).is_some() {
-                behind(k);
-            }
+            behind(k);
             let weights = weights.or_else(|| {
                 let load =
                     |k: &mut KernelBuilder, weight, place| self.load(k, weight, None, (place, shared.rank()));
@@ -218,11 +219,11 @@ impl Stage {
             }
         };
         match self.few(warps) {
-            Some(items) => together(k, warp, items, weights),
+            Some(items) => together(k, (warp, items), weights, behind),
             None => {
                 behind(k);
                 k.for_range(warp, self.items(), warps * TOGETHER, |k, first| {
-                    together(k, first, TOGETHER, None);
+                    together(k, (first, TOGETHER), None, &|_| ());
                 });
             }
         }

@@ -11,7 +11,8 @@ pub(super) struct Tuning {
     /// from there on, which leave fewer processors idle.
     pub(super) clusters_of_four_below: u64,
     /// Bytes of weights for each processor from which on several rows take all the shared memory there is for their rings.
-    /// With less to read, activations that the kernel waits for would queue behind weights.
+    /// With less to read, activations that the kernel waited for queued behind weights when this was measured: all slots
+    /// were filled before the wait then.
     pub(super) long_rings_from: u64,
     /// Activations of a block from which on a launch that quantises them once for all blocks is worth its time.
     pub(super) quantised_from: u32,

@@ -121,9 +121,9 @@ impl LoadedPlan {
                 // lies in one region, is aligned, and is not constant if it is written; kernels check every index
                 // that they read from memory against that extent. `self.memory` holds the regions, and freeing
                 // one waits for running kernels. Steps that conflict are ordered by the stream; the host touches pinned
-                // memory by volatile accesses alone. Every kernel ends: their loops have bounds known when they were emitted, or
-                // clamped to them. Whoever made a kernel that sets the condition of a graph has promised that it does so in
-                // that graph alone.
+                // memory by volatile accesses alone. Every kernel ends: their loops have bounds known when they were
+                // emitted, or clamped to them, or wait for two reads of what nobody writes meanwhile to be equal. Whoever
+                // made a kernel that sets the condition of a graph has promised that it does so in that graph alone.
                 unsafe { function.launch(stream, config, args) }.map_err(CudaError::driver(action()))
             }
             LoadedStep::ToDevice { target, source, first, words } => {
