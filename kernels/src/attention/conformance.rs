@@ -235,6 +235,9 @@ fn rings(stored: Stored) -> Vec<Case> {
         [(many, "ring_many_chunks"), (sharp, "ring_many_chunks_sharp")]
             .map(|(shape, name)| shape.case(&shape.data(), name)),
     );
+    // Sixteen chunks: of half a step up to 1,024 positions, of a whole one beyond.
+    let grown = Sequences { n_kv_heads: 8, max_seq: 1500, lengths: &[1500, 1024, 1025, 1281], ..many };
+    cases.push(grown.case(&grown.data(), "ring_grown"));
     let outside = Sequences { n_kv_heads: 2, max_seq: 400, lengths: &[40, 40, 399], shared: SHARED, ..plain };
     let mut data = outside.data();
     (data.positions[0], data.sequences[1]) = (400, 3);
