@@ -78,7 +78,7 @@ impl Sequences<'_> {
 
     /// All rows attend to one sequence.
     fn of_one_sequence(&self) -> Data {
-        let longest = self.lengths.iter().max().copied().unwrap_or(0);
+        let longest = *self.lengths.iter().max().expect("a case has rows");
         self.filled(&[longest], vec![0; self.lengths.len()])
     }
 

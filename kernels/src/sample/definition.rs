@@ -32,6 +32,7 @@ pub fn weight(logit: f32, largest: f32, scale: f32) -> u32 {
     let series = [c4, c3, c2, c1, c0, 1.0].into_iter().fold(c5, |sum, c| sum.mul_add(fraction, c));
     // From 2^23 to below 2^24, exactly; 2^24 where the series rounds up to 2.
     let mantissa = ((series * 8_388_608.0) as u32).min((1 << 24) - 1) << 8;
+    // From 32 places on no bit is left.
     mantissa.checked_shr(-whole as u32).unwrap_or(0)
 }
 

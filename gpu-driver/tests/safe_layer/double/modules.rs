@@ -61,11 +61,12 @@ fn parameters_of(text: &str, name: &str) -> Option<Vec<usize>> {
     let list = text[start..].split_once('(')?.1.split_once(')')?.0;
     let sizes = list.split(',').filter(|p| p.contains(".param")).map(|p| {
         if let Some((_, length)) = p.split_once('[') {
-            return length.trim_end_matches(|c: char| !c.is_ascii_digit()).parse().unwrap_or(0);
+            return length.trim_end_matches(|c: char| !c.is_ascii_digit()).parse().ok();
         }
-        [("64", 8), ("32", 4), ("16", 2)].into_iter().find(|(bits, _)| p.contains(bits)).map_or(1, |(_, n)| n)
+        let sizes = [("64", 8), ("32", 4), ("16", 2), ("8", 1)];
+        sizes.into_iter().find(|(bits, _)| p.contains(bits)).map(|(_, n)| n)
     });
-    Some(sizes.collect())
+    sizes.collect()
 }
 
 pub extern "C" fn module_get_function(
