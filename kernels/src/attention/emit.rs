@@ -1,6 +1,6 @@
 //! The PTX of attention: which positions of which row and heads a block does, and where the result goes.
 
-use ptx_builder::{KernelBuilder, Load, MemOrder, Module, Reg, Scope, Space, Target, U32, U64};
+use ptx_builder::{F32, KernelBuilder, Load, MemOrder, Module, Reg, Scope, Space, Target, U32, U64};
 
 use super::Attention;
 use super::lanes::Lanes;
@@ -140,10 +140,11 @@ impl Work {
         }
         emit::wait(k);
         let now = overlaps.then(|| row.belongs(k, &tensors, Load::WEAK));
+        let queries = workers.load_queries(k);
         let any = first.first.map(|position| k.lt(position, first.end));
         emit::where_(k, any, |k| {
             workers.begin(k, first);
-            workers.prepare(k);
+            workers.lay_out(k, queries);
         });
         if let Some(now) = now {
             k.comment("anew if it was not right");
@@ -198,6 +199,9 @@ fn fetch_ahead(
     }
 }
 
+/// Values of queries that a thread has loaded, by rounds.
+type Queries = Vec<Vec<Reg<F32>>>;
+
 /// The threads of the block at work on positions.
 #[derive(Debug)]
 enum Workers {
@@ -213,11 +217,25 @@ impl Workers {
         }
     }
 
-    /// Emits what needs the queries alone. [`attend`](Self::attend) begins with the barrier that has to follow.
-    fn prepare(&self, k: &mut KernelBuilder) {
+    /// Loads the queries, where they are [laid out](Self::lay_out).
+    fn load_queries(&self, k: &mut KernelBuilder) -> Queries {
+        match self {
+            Self::Lanes(_) => Queries::new(),
+            Self::Matrix(matrix) => {
+                let queries = matrix.load_queries(k);
+                k.comment("before the copies, where ptxas would not leave it; perhaps without lanes that guessed right");
+                let lanes = k.activemask();
+                k.warp_sync(lanes);
+                queries
+            }
+        }
+    }
+
+    /// Lays out the queries; [`attend`](Self::attend) begins with the barrier that has to follow.
+    fn lay_out(&self, k: &mut KernelBuilder, queries: Queries) {
         match self {
             Self::Lanes(_) => (),
-            Self::Matrix(matrix) => matrix.prepare(k),
+            Self::Matrix(matrix) => matrix.lay_out(k, queries),
         }
     }
 

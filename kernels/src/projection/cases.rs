@@ -118,6 +118,11 @@ pub(crate) fn cases() -> Vec<Case> {
         (278, 1536, 2, 2),
         (540, 768, 3, 2),
         (40, 8960, 2, 1),
+        // Bundles: of eight units, for one row and two, of four, and of two; not whole rounds of the block's slots.
+        (272, 768, 1, 2),
+        (272, 768, 2, 2),
+        (132, 1536, 1, 2),
+        (76, 3072, 1, 2),
         // So few warps that there is room for another slot.
         (48, 256, 2, 1),
         (48, 256, 3, 1),
@@ -223,6 +228,10 @@ pub(crate) fn invariances() -> Vec<Invariance> {
         for batch in [1, 2, 8] {
             let on = |processors| Data { processors, ..data.clone() }.gated(0..batch);
             add(80, batch, 0, "y", on(PROCESSORS), on(3));
+            // In bundles. Two rows of the larger formats would have rings that few devices have room for.
+            if batch == 1 || element == Q4 {
+                add(80, batch, 0, "y", on(PROCESSORS), on(1));
+            }
         }
         let long = Data::new(element, 32, 14336, 8, 5);
         for (batch, row) in [(2, 1), (8, 6)] {

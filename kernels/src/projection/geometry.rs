@@ -5,14 +5,18 @@
 //! matrices alone, so that an activation row gives the same bits in every batch and on every device. The number of blocks
 //! orders nothing.
 //!
+//! Where a row is no whole number of warps' parts, lanes would have nothing to do: a row of 1,536 columns is 24 parts. So
+//! where blocks have many units `W` warps take a *bundle* of them, as many as are whole warps together, and neighbouring
+//! lanes whose number is a power of two still have parts of one row. Their sums are branches of the same tree.
+//!
 //! With several activation rows eight units are a *tile*, and a warp takes *items* of it: 8, 16 or 32 parts of every row,
 //! whose sums are whole branches of the tree in which the lanes of a warp are summed. Where the columns allow it the
 //! blocks of a cluster share their tiles: each has an equal part of the columns, and prepares only those activations.
 
-use super::Segment;
 use super::stage::{ITEM, Stage};
 use super::tiles::TILE_UNITS;
 use super::tuning::Tuning;
+use super::{Pairing, Segment};
 use crate::blocks::tile::TURN_PARTS;
 use crate::support::WARP;
 
@@ -34,6 +38,9 @@ const WARP_BYTES: u64 = 1 << 10;
 /// Warps that share a row at most.
 const MOST_PER_UNIT: u32 = 16;
 
+/// Bundles that a block has at least: one more, which some blocks have, is then no great part of them.
+const FEWEST_BUNDLES: u32 = 16;
+
 /// Parts of a row that a lane takes at most, one after the other: the code of all is written out.
 const MOST_STEPS: u32 = 8;
 
@@ -52,8 +59,10 @@ const CLUSTERS: [u32; 3] = [4, 2, 1];
 /// The spread of one projection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Spread {
-    /// `W`: sums of 32 parts of a row that are added in order.
-    pub(super) warps_per_unit: u32,
+    /// `W`: warps that share a bundle, and sums that they leave of each of its rows.
+    pub(super) warps_per_bundle: u32,
+    /// Units that a slot takes at a time, a power of two. Its lanes have parts of one row by `32 / bundle`.
+    pub(super) bundle: u32,
     /// Warps of a block.
     pub(super) warps: u32,
     /// Blocks of each segment, in order.
@@ -109,20 +118,23 @@ pub(super) struct Share {
 impl Spread {
     /// The spread of `segments` over `processors` and rows of activations; `None` if these are too long.
     pub(super) fn new(segments: &[Segment], stage: Stage, processors: u32) -> Option<Self> {
-        let warps_per_unit = warps_per_unit(segments, stage.cols)?;
-        if most_parts(segments, stage.cols)?.div_ceil(WARP * warps_per_unit) > MOST_STEPS {
+        let (warps_per_bundle, bundle) = match bundle(segments, stage, processors) {
+            Some(bundle) => (most_parts(segments, stage.cols)? * bundle / WARP, bundle),
+            None => (warps_per_unit(segments, stage.cols)?, 1),
+        };
+        if most_parts(segments, stage.cols)?.div_ceil(WARP * warps_per_bundle) > MOST_STEPS {
             return None;
         }
-        let sums = 2 * stage.batch.next_power_of_two() * warps_per_unit * 4;
-        let blocks = blocks(segments, (1, 1), (processors, (SUMS / sums).max(1)));
-        let units = segments.iter().zip(&blocks).map(|(segment, &blocks)| {
-            let units = segment.units.div_ceil(blocks);
-            let worth = (bytes(segment) / u64::from(blocks * warps_per_unit)).div_ceil(WARP_BYTES) as u32;
-            units.min(worth)
+        let sums = 2 * stage.batch.next_power_of_two() * warps_per_bundle * bundle * 4;
+        let blocks = blocks(segments, (bundle, 1), (processors, (SUMS / sums).max(1)));
+        let bundles = segments.iter().zip(&blocks).map(|(segment, &blocks)| {
+            let bundles = (segment.units / bundle).div_ceil(blocks);
+            let worth = (bytes(segment) / u64::from(blocks * warps_per_bundle)).div_ceil(WARP_BYTES) as u32;
+            bundles.min(worth)
         });
-        let wanted = units.max()?.max(stage.items().div_ceil(warps_per_unit));
-        let warps = wanted.min(WARPS / warps_per_unit).max(1) * warps_per_unit;
-        Some(Self { warps_per_unit, warps, blocks, items: None })
+        let wanted = bundles.max()?.max(stage.items().div_ceil(warps_per_bundle));
+        let warps = wanted.min(WARPS / warps_per_bundle).max(1) * warps_per_bundle;
+        Some(Self { warps_per_bundle, bundle, warps, blocks, items: None })
     }
 
     /// The spread over the tensor cores of `processors`, with `warps` warps a block; `None` if the rows are too long.
@@ -133,8 +145,8 @@ impl Spread {
         tuning: Tuning,
     ) -> Option<Self> {
         let cols = stage.cols;
-        let warps_per_unit = warps_per_unit(segments, cols)?;
-        if most_parts(segments, cols)? > WARP * warps_per_unit {
+        let warps_per_bundle = warps_per_unit(segments, cols)?;
+        if most_parts(segments, cols)? > WARP * warps_per_bundle {
             return None;
         }
         let mut last = None;
@@ -152,7 +164,7 @@ impl Spread {
                 let clusters = blocks(segments, (TILE_UNITS, cluster), (resident, fitting));
                 let few = clusters.iter().sum::<u32>() <= resident;
                 let blocks = clusters.iter().map(|clusters| clusters * cluster).collect();
-                last = Some(Self { warps_per_unit, warps, blocks, items: Some(items) });
+                last = Some(Self { warps_per_bundle, bundle: 1, warps, blocks, items: Some(items) });
                 if few {
                     return last;
                 }
@@ -161,14 +173,19 @@ impl Spread {
         last
     }
 
-    /// Units that a block's warps work on side by side, one activation row or a few at a time.
+    /// Bundles that a block's warps work on side by side, one activation row or a few at a time.
     pub(super) const fn slots(&self) -> u32 {
-        self.warps / self.warps_per_unit
+        self.warps / self.warps_per_bundle
     }
 
-    /// Sums of a row: one of each warp that shares it, or of each item.
+    /// Sums of a row: one of each warp or group of lanes that share it, or of each item.
     pub(super) fn sums_of_row(&self, segment: &Segment, cols: u32) -> u32 {
-        self.items.map_or(self.warps_per_unit, |items| items.of_row(row_turns(segment, cols)))
+        self.items.map_or(self.warps_per_bundle, |items| items.of_row(row_turns(segment, cols)))
+    }
+
+    /// Sums of a row that are those of 32 parts together, and a tree; the others are added in order.
+    pub(super) fn sums_of_tree(&self) -> u32 {
+        self.items.map_or(self.bundle, Items::of_warp)
     }
 
     /// Warps of a block.
@@ -181,9 +198,9 @@ impl Spread {
         self.warps() * WARP
     }
 
-    /// Lanes that share a row.
+    /// Lanes that share a bundle.
     pub(super) const fn lanes(&self) -> u32 {
-        self.warps_per_unit * WARP
+        self.warps_per_bundle * WARP
     }
 
     /// Blocks that share their units.
@@ -193,7 +210,7 @@ impl Spread {
 
     /// The units of a block of segment `index`, or of a cluster.
     pub(super) fn share(&self, segment: &Segment, index: usize) -> Share {
-        let together = if self.items.is_some() { TILE_UNITS } else { 1 };
+        let together = if self.items.is_some() { TILE_UNITS } else { self.bundle };
         let (shares, sharers) = (segment.units.div_ceil(together), self.blocks[index] / self.cluster());
         Share { least: shares / sharers, longer: shares % sharers, together, cluster: self.cluster() }
     }
@@ -214,6 +231,31 @@ fn most_parts(segments: &[Segment], cols: u32) -> Option<u32> {
 
 fn warps_per_unit(segments: &[Segment], cols: u32) -> Option<u32> {
     most_parts(segments, cols).map(|parts| parts.div_ceil(WARP).clamp(1, MOST_PER_UNIT))
+}
+
+/// How many units are a bundle; `None` if they had better be taken one by one. Only where the rows of neighbouring units
+/// are neighbours in each matrix.
+fn bundle(segments: &[Segment], stage: Stage, processors: u32) -> Option<u32> {
+    let parts = most_parts(segments, stage.cols)?;
+    let group = 1 << parts.trailing_zeros().min(WARP.ilog2());
+    let (bundle, alone) = (WARP / group, parts.div_ceil(WARP));
+    let together = parts * bundle / WARP;
+    if bundle == 1 || together.max(alone) > WARPS {
+        return None;
+    }
+    // Of all warps that a block can have.
+    let parts_at_once = WARPS / together * together * WARP;
+    let better = parts_at_once > WARPS / alone * parts;
+    // Each value that a bundle leaves has a lane of its group.
+    let left = 2 * stage.batch.next_power_of_two() <= group;
+    let divides = |segment: &Segment| {
+        segment.format.partition(stage.cols).parts_of_row(stage.cols) == parts
+            && segment.units.is_multiple_of(bundle)
+            && segment.pairing == Pairing::Matrices
+    };
+    let units: u32 = segments.iter().map(|segment| segment.units).sum();
+    let many = units / processors >= FEWEST_BUNDLES * bundle;
+    (better && left && many && segments.iter().all(divides)).then_some(bundle)
 }
 
 /// Bytes of weights for each processor.
@@ -262,5 +304,31 @@ impl Share {
     /// The most units that a block finishes.
     pub(super) const fn most(self) -> u32 {
         (self.least + (self.longer > 0) as u32).div_ceil(self.cluster) * self.together
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tensor_formats::ElementType;
+
+    use super::super::GatedProjection;
+
+    #[test]
+    fn units_are_bundled_where_lanes_would_have_nothing_to_do() {
+        let spread = |rows, cols, batch| {
+            let kernel =
+                GatedProjection::new(ElementType::Q4_K, (rows, cols), batch, 1e-6).expect("a kernel");
+            (kernel.0.spread.bundle, kernel.0.spread.warps_per_bundle, kernel.0.spread.warps)
+        };
+        // 24, 48 and 80 parts a row.
+        assert_eq!(spread(8960, 1536, 1), (4, 3, 15));
+        assert_eq!(spread(8192, 3072, 1), (2, 3, 15));
+        assert_eq!(spread(13_824, 5120, 2), (2, 5, 15));
+        // Whole warps; 56 parts, where as many lanes are idle as bundles would leave warps; few units; tensor cores.
+        assert_eq!(spread(8192, 2048, 1), (1, 1, 16));
+        assert_eq!(spread(14_336, 4096, 1), (1, 2, 16));
+        assert_eq!(spread(18_944, 3584, 1), (1, 2, 16));
+        assert_eq!(spread(4096, 1536, 1).0, 1);
+        assert_eq!(spread(8960, 1536, 4).0, 1);
     }
 }

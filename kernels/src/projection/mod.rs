@@ -394,14 +394,25 @@ impl Projection {
         let matrices: Vec<_> = segment.names.matrices.iter().filter_map(|name| pointer(name)).collect();
         let multiply = match spread.items {
             None => {
-                let (slot, warp) = emit::split(k, warp, spread.warps().into(), spread.warps_per_unit);
+                let (slot, warp) = emit::split(k, warp, spread.warps().into(), spread.warps_per_bundle);
                 let lane = k.mad(warp, WARP, lane_in_warp);
-                let thread = Thread { warp, lane, lane_in_warp, ring };
+                let (unit_of_bundle, lane_of_row, sum) = match spread.bundle {
+                    1 => (None, lane, warp),
+                    bundle => {
+                        let parts = segment.format.partition(stage.cols).parts_of_row(stage.cols);
+                        let (unit, lane_of_row) = emit::split(k, lane, spread.lanes().into(), parts);
+                        let sum = k.shr(lane_of_row, (WARP / bundle).ilog2());
+                        (Some(unit), lane_of_row, sum)
+                    }
+                };
+                let thread = Thread { warp, lane, lane_of_row, lane_in_warp, ring };
+                let leaves = Leaves { unit_of_bundle, sum, lane_in_warp };
                 let how = (stage, spread, self.ring_bytes);
                 let product = Box::new(Product::new(k, segment, how, &matrices, thread));
-                let units = Units { end: k.add(start, count), stride: spread.slots() };
+                let units = Units { end: k.add(start, count), stride: spread.slots() * spread.bundle };
+                let slot = if spread.bundle == 1 { slot } else { k.mul(slot, spread.bundle) };
                 let unit = k.add(start, slot);
-                Multiply::Dots { product, thread, unit, units }
+                Multiply::Dots { product, leaves, unit, units }
             }
             Some(items) => {
                 let how = (stage, items, spread.warps(), self.ring_bytes);
@@ -451,16 +462,17 @@ impl Projection {
 
         let unit_bytes = self.unit_sums_bytes(segment);
         match multiply {
-            Multiply::Dots { product, thread, unit, units } => {
+            Multiply::Dots { product, leaves, unit, units } => {
                 k.for_range(unit, units.end, units.stride, |k, unit| {
                     let sums: Sums = [0, 1].map(|row| {
                         (0..stage.batch).map(|b| k.named_var::<F32>(&format!("sum{row}_{b}"), 0.0)).collect()
                     });
                     product.unit_products(k, staged, (unit, units), &sums);
                     let unit = k.sub(unit, start);
+                    let unit = leaves.unit_of_bundle.map_or(unit, |of_bundle| k.add(unit, of_bundle));
                     let at = k.mad(unit, unit_bytes, shared.sums);
-                    let at = k.mad(thread.warp, 2 * self.sum_rows() * 4, at);
-                    self.leave(k, &sums, lane_in_warp, at);
+                    let at = k.mad(leaves.sum, 2 * self.sum_rows() * 4, at);
+                    self.leave(k, &sums, leaves.lane_in_warp, at);
                 });
             }
             Multiply::Tiles(tiles) => tiles.run(k, staged, (shared.sums, unit_bytes)),
@@ -556,10 +568,20 @@ impl Finished {
     }
 }
 
+/// Whose sums a lane has.
+#[derive(Clone, Copy)]
+struct Leaves {
+    /// Which unit of the bundle, if there are several.
+    unit_of_bundle: Option<Reg<U32>>,
+    /// Which of its sums.
+    sum: Reg<U32>,
+    lane_in_warp: Reg<U32>,
+}
+
 /// How a block multiplies.
 enum Multiply<'a> {
-    /// Lanes for themselves: units from `unit` on.
-    Dots { product: Box<Product<'a>>, thread: Thread, unit: Reg<U32>, units: Units },
+    /// Lanes for themselves: bundles from `unit` on.
+    Dots { product: Box<Product<'a>>, leaves: Leaves, unit: Reg<U32>, units: Units },
     /// Warps, on tensor cores.
     Tiles(Box<Tiles<'a>>),
 }

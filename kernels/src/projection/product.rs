@@ -1,6 +1,7 @@
 //! The products of a unit's two rows with the staged activations.
 //!
-//! A lane takes every `32 W`-th part of each row. Its work is a sequence of *turns*; while it does one, the parts of the
+//! A lane takes every `32 W`-th part of each row, or one part of one row of a bundle, whose rows follow each other in the
+//! matrix. Its work is a sequence of *turns*; while it does one, the parts of the
 //! next ones are on their way into the [ring](super::ring).
 
 use std::ops::Range;
@@ -64,10 +65,12 @@ pub(super) struct Units {
 /// What the emitters of a product need to know of the thread.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Thread {
-    /// Its warp among those that share a row.
+    /// Its warp among those that share a bundle.
     pub(super) warp: Reg<U32>,
-    /// This thread among the lanes that share a row.
+    /// This thread among the lanes that share a bundle.
     pub(super) lane: Reg<U32>,
+    /// Among those that share a row.
+    pub(super) lane_of_row: Reg<U32>,
     pub(super) lane_in_warp: Reg<U32>,
     /// Its warp's ring.
     pub(super) ring: Reg<U32>,
@@ -108,7 +111,8 @@ impl<'a> Product<'a> {
         let partition = segment.format.partition(cols);
         let lanes = spread.lanes();
         let part = k.and(thread.lane, partition.parts - 1);
-        let block = k.shr(thread.lane, partition.parts.ilog2());
+        let [block, block_of_row] =
+            [thread.lane, thread.lane_of_row].map(|lane| k.shr(lane, partition.parts.ilog2()));
         let layout = layout(segment, spread, cols);
         let rows = segment.matrix_rows();
         let mut pointers =
@@ -116,10 +120,10 @@ impl<'a> Product<'a> {
         let (first, second) = (pointers.next().unwrap_or_default(), pointers.next());
         let parts = partition.parts_of_row(cols);
         let steps = parts.div_ceil(lanes);
-        let lane = layout.lane(k, (thread, part), (steps - 1, advance(spread, &partition)));
+        let lane = layout.lane(k, (thread, part), (spread.bundle, steps - 1, advance(spread, &partition)));
         let col = match partition.col.emit(k, part) {
-            Some(col) => k.mad(block, partition.block_cols, col),
-            None => k.mul(block, partition.block_cols),
+            Some(col) => k.mad(block_of_row, partition.block_cols, col),
+            None => k.mul(block_of_row, partition.block_cols),
         };
         let x = partition
             .runs
@@ -132,7 +136,7 @@ impl<'a> Product<'a> {
             .collect();
         let group = k.shr(col, 5);
         let group = k.shl(group, 3);
-        let rest = parts - (steps - 1) * lanes;
+        let rest = spread.bundle * parts - (steps - 1) * lanes;
         let last = (rest < lanes).then(|| k.lt(thread.lane, rest));
         let decoder = segment.format.decoder(k, part);
         let rows = (0..2).step_by(rows_of_turn(stage.batch));

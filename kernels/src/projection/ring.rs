@@ -169,13 +169,13 @@ impl Layout {
         pointers
     }
 
-    /// Emits what a lane knows of its places. The last step is number `last_step`, steps are
-    /// `advance` blocks apart.
+    /// Emits what a lane knows of its places. It has a part of one of `rows` rows; the last step is number `last_step`, steps
+    /// are `advance` blocks apart.
     pub(super) fn lane(
         &self,
         k: &mut KernelBuilder,
         (thread, part): (Thread, Reg<U32>),
-        (last_step, advance): (u32, u32),
+        (rows, last_step, advance): (u32, u32, u32),
     ) -> Lane {
         let first = [16, 8, 4].map(|bytes| {
             let is_copied =
@@ -186,7 +186,7 @@ impl Layout {
         let row_bytes: Vec<u32> = self.partition.row_bytes(self.cols).collect();
         let (mut common, mut copies, mut halves) = (Vec::new(), Vec::new(), None);
         for (stream, way) in self.streams.iter().enumerate() {
-            let left = row_bytes[stream] - last_step * advance * block_bytes[stream];
+            let left = rows * row_bytes[stream] - last_step * advance * block_bytes[stream];
             let all = advance * block_bytes[stream];
             if let Way::Halves { apart, .. } = way {
                 let block = k.shr(thread.lane_in_warp, self.partition.parts.ilog2());

@@ -4,6 +4,7 @@ use ptx_builder::{B32, F32, KernelBuilder, Reg, U32};
 
 use super::product::Sums;
 use super::{Projection, Segment};
+use crate::support::WARP;
 
 impl Projection {
     /// Activation rows as the sums have them.
@@ -25,7 +26,7 @@ impl Projection {
         self.segments.iter().enumerate().map(of).fold(0, u32::max)
     }
 
-    /// Leaves a warp's sums of a unit, over its lanes, from `at` on.
+    /// Leaves the sums of a lane's unit, over the lanes that have parts of the same row, from `at` on.
     pub(super) fn leave(&self, k: &mut KernelBuilder, sums: &Sums, lane: Reg<U32>, at: Reg<U32>) {
         let mut values = Vec::new();
         for row in sums {
@@ -33,9 +34,11 @@ impl Projection {
             let padded = row.iter().chain(last).take(self.sum_rows() as usize);
             values.extend(padded.map(|&sum| k.get(sum)));
         }
-        // Lane `l` has the value whose number is `l` backwards.
+        // Lane `l` of them has the value whose number is `l` backwards.
         let bits = values.len().ilog2();
-        let total = warp_sums(k, values, lane);
+        let lanes = WARP / self.spread.bundle;
+        let total = lane_sums(k, values, lane, lanes);
+        let lane = if lanes < WARP { k.and(lane, lanes - 1) } else { lane };
         let place = k.brev(lane.cast::<B32>()).cast::<U32>();
         let place = k.shr(place, 32 - bits);
         let writes = k.lt(lane, 1 << bits);
@@ -54,7 +57,7 @@ impl Projection {
         let at = k.mad(row, 4, at);
         let row_bytes = self.sum_rows() * 4;
         let all: Vec<u32> = (0..self.spread.sums_of_row(segment, self.stage.cols)).collect();
-        let together = self.spread.items.map_or(1, |items| items.of_warp() as usize);
+        let together = self.spread.sums_of_tree() as usize;
         [0, 1].map(|row| {
             let warps = all.chunks(together).map(|items| {
                 let load = |item: &u32| k.ld_shared::<F32>(at + ((2 * item + row) * row_bytes) as i32);
@@ -79,12 +82,12 @@ fn neighbours_first(k: &mut KernelBuilder, mut values: Vec<Reg<F32>>) -> Reg<F32
     values[0]
 }
 
-/// The sums of several values over a warp, each as a tree of its lanes, neighbours first: of `n` values, a power of two,
-/// lane `l` gets that whose number is the last bits of `l` backwards. While lanes hold several values, a pair of lanes
-/// exchanges halves of them, so that the values' shuffles are not `5 n` but `n` and a few.
-fn warp_sums(k: &mut KernelBuilder, values: Vec<Reg<F32>>, lane: Reg<U32>) -> Reg<F32> {
+/// The sums of several values over `lanes` neighbouring lanes, a power of two, each as a tree of them, neighbours first: of
+/// `n` values, a power of two, lane `l` gets that whose number is the last bits of `l` backwards. While lanes hold several
+/// values, a pair of lanes exchanges halves of them, so that the values' shuffles are not `5 n` but `n` and a few.
+fn lane_sums(k: &mut KernelBuilder, values: Vec<Reg<F32>>, lane: Reg<U32>, lanes: u32) -> Reg<F32> {
     let mut values = values;
-    for distance in [1u32, 2, 4, 8, 16] {
+    for distance in (0..lanes.ilog2()).map(|bit| 1 << bit) {
         let half = values.len() / 2;
         if half == 0 {
             let other = k.shfl_bfly(values[0], distance);

@@ -141,11 +141,6 @@ impl Matrix {
         }
     }
 
-    /// Lays out the queries.
-    pub fn prepare(&self, k: &mut KernelBuilder) {
-        self.queries.lay_out(k, self.row);
-    }
-
     /// The first of the warp's positions.
     fn start(&self, k: &mut KernelBuilder, first: Option<Reg<U32>>) -> Reg<U32> {
         let start = k.mul(self.warp, MatrixPlan::TILE);
@@ -161,6 +156,16 @@ impl Matrix {
             let (start, last) = (self.start(k, first), k.sub(end, 1));
             ring.begin(k, (start, end, last));
         }
+    }
+
+    /// Loads the queries that the warp lays out.
+    pub fn load_queries(&self, k: &mut KernelBuilder) -> Vec<Vec<Reg<F32>>> {
+        self.queries.load(k, self.row)
+    }
+
+    /// Lays them out.
+    pub fn lay_out(&self, k: &mut KernelBuilder, queries: Vec<Vec<Reg<F32>>>) {
+        self.queries.lay_out(k, queries);
     }
 
     /// The online softmax over this warp's positions, and what it knows then. While a warp computes, the positions of its

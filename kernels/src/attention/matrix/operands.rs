@@ -49,13 +49,19 @@ impl Queries {
         Self { plan, place: k.mad(lane, 16, base), warp, lane, source }
     }
 
-    /// Lays out the fragments, warps in turn; a barrier has to follow. `head` is the lane's row.
-    pub fn lay_out(&self, k: &mut KernelBuilder, head: Reg<U32>) {
-        let (plan, rounds) = (self.plan, self.plan.key_rounds());
-        k.comment("queries as fragments");
+    /// The rounds of features that the warp lays out.
+    fn rounds(&self, k: &mut KernelBuilder) -> Vec<Reg<U32>> {
+        let firsts = (0..self.plan.key_rounds()).step_by(MatrixPlan::WARPS as usize);
+        firsts.map(|first| if first == 0 { self.warp } else { k.add(self.warp, first) }).collect()
+    }
+
+    /// Loads what the warp lays out: eight features in each of its rounds. `head` is the lane's row.
+    pub fn load(&self, k: &mut KernelBuilder, head: Reg<U32>) -> Vec<Vec<Reg<F32>>> {
+        let plan = self.plan;
+        k.comment("queries");
         let of_four = k.and(self.lane, 3);
-        for first in (0..rounds).step_by(MatrixPlan::WARPS as usize) {
-            let round = if first == 0 { self.warp } else { k.add(self.warp, first) };
+        let rounds = self.rounds(k);
+        let load = |round: Reg<U32>| {
             let feature = k.mul(of_four, MatrixPlan::PIECE);
             let feature = k.mad(round, MatrixPlan::KEY_ROUND, feature);
             let inside = k.lt(feature, plan.head_dim);
@@ -63,13 +69,22 @@ impl Queries {
             let exists = k.and_pred(inside, is_head);
             let index = k.mad(head, plan.head_dim, feature);
             let at = k.ptr_index(self.source, index, 4);
-            let features: Vec<_> = [0, 16]
+            [0, 16]
                 .into_iter()
                 .flat_map(|offset| k.load_v4_or::<F32>(exists, Space::Global, Load::WEAK, at + offset, 0.0))
-                .collect();
+                .collect()
+        };
+        rounds.into_iter().map(load).collect()
+    }
+
+    /// Lays out the fragments from what it has [loaded](Self::load), warps in turn; a barrier has to follow.
+    pub fn lay_out(&self, k: &mut KernelBuilder, loaded: Vec<Vec<Reg<F32>>>) {
+        k.comment("queries as fragments");
+        let rounds = self.rounds(k);
+        for (round, features) in rounds.into_iter().zip(loaded) {
             let parts: Vec<_> = features.into_iter().map(|feature| Halves::of(k, feature)).collect();
             let to = k.mad(round, 2 * WARP * 16, self.place);
-            let is_round = k.lt(round, rounds);
+            let is_round = k.lt(round, self.plan.key_rounds());
             for (offset, parts) in [0, WARP as i32 * 16].into_iter().zip(parts.chunks(4)) {
                 let fragment = [0, 2].map(|i| {
                     let upper = k.pack32::<B32, F16>(parts[i].upper, parts[i + 1].upper);
