@@ -19,6 +19,10 @@ pub(super) fn emit(kernel: &Attention, target: Target) -> Result<Module, KernelE
             [.., scratch, counters] if kernel.splits.several() => Some(Partials { scratch, counters }),
             _ => None,
         };
+        if kernel.slots.is_some() {
+            // They take most of a processor's shared memory: there is no second block.
+            k.minnctapersm(1);
+        }
         body(k, kernel, Tensors { q, keys, values, positions, sequences, y }, partials);
     })
 }
@@ -142,10 +146,9 @@ impl Work {
         let now = overlaps.then(|| row.belongs(k, &tensors, Load::WEAK));
         let queries = workers.load_queries(k);
         let any = first.first.map(|position| k.lt(position, first.end));
-        emit::where_(k, any, |k| {
-            workers.begin(k, first);
-            workers.lay_out(k, queries);
-        });
+        emit::where_(k, any, |k| workers.begin(k, first));
+        // A warp reads them whether or not it has positions.
+        workers.lay_out(k, queries);
         if let Some(now) = now {
             k.comment("anew if it was not right");
             let [moved, other] = [0, 1].map(|i| {

@@ -28,26 +28,47 @@ pub(super) fn partition() -> Partition {
     }
 }
 
-/// Which two sub-blocks a part belongs to: `2g` and `2g + 1`.
+/// Where the scales and minima of a part are, those of sub-blocks `2g` and `2g + 1`: [`four_bytes`] says how they are
+/// packed.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SubBlocks {
-    /// `g >= 2`: scales 4 to 7 are packed another way than 0 to 3.
-    upper: Pred,
-    /// `16 * (g % 2)`: where the two are in a word of four.
-    shift: Reg<U32>,
+    /// Picks two bytes of the scales' own word and two of the minima's.
+    own: Reg<U32>,
+    /// Picks the two bytes of the third word that have low bits of both, twice, or zeros for the first four sub-blocks.
+    fours: Reg<U32>,
+    /// By how much own bytes are shifted to the right, ...
+    by: Reg<U32>,
+    /// ... and which bits of them count then.
+    mask: Reg<B32>,
 }
 
 impl SubBlocks {
     pub(super) fn new(k: &mut KernelBuilder, part: Reg<U32>) -> Self {
         let upper = k.ge::<U32>(part, 2u32);
         let odd = k.and::<U32>(part, 1u32);
-        Self { upper, shift: k.shl::<U32>(odd, 4u32) }
+        let odd = k.ne::<U32>(odd, 0u32);
+        let own = k.selp::<U32>(odd, 0x7632, 0x5410);
+        let fours = k.selp::<U32>(odd, 0x3232, 0x1010);
+        Self {
+            own,
+            fours: k.selp::<U32>(upper, fours, 0x4444),
+            by: k.selp::<U32>(upper, 2, 0),
+            mask: k.selp::<B32>(upper, 0x3030_3030u32, 0x3f3f_3f3fu32),
+        }
     }
 }
 
-/// The scales and the minima of a part's two sub-blocks, as the two low bytes, from the words of a header.
-fn bytes(k: &mut KernelBuilder, sub_blocks: SubBlocks, words: &[Reg<B32>]) -> [Reg<B32>; 2] {
-    four_bytes(k, sub_blocks.upper, words).map(|four| k.shr::<B32>(four, sub_blocks.shift))
+/// The scales of a part's two sub-blocks and their minima, a byte each, from the words of a header.
+fn bytes(k: &mut KernelBuilder, sub_blocks: SubBlocks, words: &[Reg<B32>]) -> Reg<B32> {
+    let own = k.prmt::<B32>(words[1], words[2], sub_blocks.own);
+    let own = k.shr::<B32>(own, sub_blocks.by);
+    let own = k.and::<B32>(own, sub_blocks.mask);
+    let fours = k.prmt::<B32>(words[3], 0u32, sub_blocks.fours);
+    let scales = k.and::<B32>(fours, 0x0000_0f0fu32);
+    let mins = k.shr::<B32>(fours, 4u32);
+    let mins = k.and::<B32>(mins, 0x0f0f_0000u32);
+    let fours = k.or::<B32>(scales, mins);
+    k.or::<B32>(fours, own)
 }
 
 /// The scales and the minima of sub-blocks 0 to 3, or of the `upper` four, from the words of a header.
@@ -80,13 +101,11 @@ fn halves(k: &mut KernelBuilder, words: &[Reg<B32>]) -> [Reg<F32>; 2] {
 /// `d * scale` and `-dmin * min` of the first sub-block, then of the second, all exact. `words` is the header.
 pub(super) fn factors(k: &mut KernelBuilder, sub_blocks: SubBlocks, words: &[Reg<B32>]) -> [Reg<F32>; 4] {
     let [d, minus_dmin] = halves(k, words);
-    let [scales, mins] = bytes(k, sub_blocks, words);
-    [(d, scales, 0), (minus_dmin, mins, 0), (d, scales, 1), (minus_dmin, mins, 1)].map(
-        |(factor, word, index)| {
-            let byte = biased_byte(k, word, index, 0);
-            k.mul::<F32>(factor, byte)
-        },
-    )
+    let bytes = bytes(k, sub_blocks, words);
+    [(d, 0), (minus_dmin, 2), (d, 1), (minus_dmin, 3)].map(|(factor, index)| {
+        let byte = biased_byte(k, bytes, index, 0);
+        k.mul::<F32>(factor, byte)
+    })
 }
 
 /// What makes factors of bytes in fewer instructions and more registers than [`factors`].
@@ -111,11 +130,17 @@ impl Scales {
         Self { first, second, min }
     }
 
-    /// The [`factors`] of the sub-blocks whose scales and minima are bytes `at` and `at + 1`.
-    fn times(self, k: &mut KernelBuilder, [scales, mins]: [Reg<B32>; 2], at: u32) -> [Reg<F32>; 4] {
-        let Self { first, second, min } = self;
-        [(first, scales, at), (min, mins, at), (second, scales, at + 1), (min, mins, at + 1)]
-            .map(|(factor, bytes, index)| factor.times(k, bytes, index))
+    /// The [`factors`] of two sub-blocks whose scales are bytes `scale` and `scale + 1` of a word, and whose minima are `min`
+    /// and `min + 1` of another.
+    fn times(
+        self,
+        k: &mut KernelBuilder,
+        (scales, scale): (Reg<B32>, u32),
+        (mins, min): (Reg<B32>, u32),
+    ) -> [Reg<F32>; 4] {
+        let factors = [self.first, self.min, self.second, self.min];
+        let bytes = [(scales, scale), (mins, min), (scales, scale + 1), (mins, min + 1)];
+        std::array::from_fn(|i| factors[i].times(k, bytes[i].0, bytes[i].1))
     }
 }
 
@@ -145,7 +170,7 @@ pub(super) fn part_of(
 ) -> Q8Part {
     let scales = Scales::new(k, header, fifth.second());
     let bytes = bytes(k, sub_blocks, header);
-    let [a, b, c, d] = scales.times(k, bytes, 0);
+    let [a, b, c, d] = scales.times(k, (bytes, 0), (bytes, 2));
     let groups = [(a, b), (c, d)].map(|(scale, offset)| Group::new(k, scale, Some(offset)));
     Q8Part { words, groups: groups.to_vec() }
 }
@@ -187,8 +212,8 @@ pub(super) fn tile(k: &mut KernelBuilder, turn: &Turn, planes: &[TilePlane], fif
     let own_half = turn.own_half(k);
     let upper = k.eq::<U32>(own_half, 1u32);
     let scales = Scales::new(k, &words, fifth.second());
-    let bytes = four_bytes(k, upper, &words);
-    let factors = [0, 2].map(|at| scales.times(k, bytes, at));
+    let [four, mins] = four_bytes(k, upper, &words);
+    let factors = [0, 2].map(|at| scales.times(k, (four, at), (mins, at)));
     turn.share(k, factors);
     // The first 16 columns of each sub-block are in the first half of the block's quants, the others in the second.
     let (half, odd) = (k.shr::<U32>(turn.t, 1u32), k.and::<U32>(turn.t, 1u32));

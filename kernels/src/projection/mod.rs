@@ -60,6 +60,7 @@ pub use reference::AttentionInputs;
 use ring::EARLY;
 pub use shape::{AttentionInput, AttentionInputShape, GatedProjection, Head, ResidualProjection};
 use stage::Stage;
+use sums::Leaves;
 use tiles::{BlockUnits, Lane, TILE_UNITS, Tiles};
 
 /// The largest number of activation rows of one launch. Long rows of some types take fewer: rings and activations lie in
@@ -406,7 +407,13 @@ impl Projection {
                     }
                 };
                 let thread = Thread { warp, lane, lane_of_row, lane_in_warp, ring };
-                let leaves = Leaves { unit_of_bundle, sum, lane_in_warp };
+                let unit_bytes = self.unit_sums_bytes(segment);
+                // Of unit 0, as if all units were this block's.
+                let before = k.mul(start, unit_bytes);
+                let at = k.sub(shared.sums, before);
+                let at = unit_of_bundle.map_or(at, |of_bundle| k.mad(of_bundle, unit_bytes, at));
+                let at = k.mad(sum, 2 * self.sum_rows() * 4, at);
+                let leaves = self.leaves(k, segment, lane_in_warp, at);
                 let how = (stage, spread, self.ring_bytes);
                 let product = Box::new(Product::new(k, segment, how, &matrices, thread));
                 let units = Units { end: k.add(start, count), stride: spread.slots() * spread.bundle };
@@ -463,16 +470,13 @@ impl Projection {
         let unit_bytes = self.unit_sums_bytes(segment);
         match multiply {
             Multiply::Dots { product, leaves, unit, units } => {
+                let met = product.hold(k, staged);
                 k.for_range(unit, units.end, units.stride, |k, unit| {
                     let sums: Sums = [0, 1].map(|row| {
                         (0..stage.batch).map(|b| k.named_var::<F32>(&format!("sum{row}_{b}"), 0.0)).collect()
                     });
-                    product.unit_products(k, staged, (unit, units), &sums);
-                    let unit = k.sub(unit, start);
-                    let unit = leaves.unit_of_bundle.map_or(unit, |of_bundle| k.add(unit, of_bundle));
-                    let at = k.mad(unit, unit_bytes, shared.sums);
-                    let at = k.mad(leaves.sum, 2 * self.sum_rows() * 4, at);
-                    self.leave(k, &sums, leaves.lane_in_warp, at);
+                    product.unit_products(k, &met, (unit, units), &sums);
+                    self.leave(k, &sums, leaves, unit);
                 });
             }
             Multiply::Tiles(tiles) => tiles.run(k, staged, (shared.sums, unit_bytes)),
@@ -566,16 +570,6 @@ impl Finished {
         let unit = k.mad(tile, TILE_UNITS, within);
         k.add(self.start, unit)
     }
-}
-
-/// Whose sums a lane has.
-#[derive(Clone, Copy)]
-struct Leaves {
-    /// Which unit of the bundle, if there are several.
-    unit_of_bundle: Option<Reg<U32>>,
-    /// Which of its sums.
-    sum: Reg<U32>,
-    lane_in_warp: Reg<U32>,
 }
 
 /// How a block multiplies.

@@ -1,8 +1,9 @@
 //! The products of a unit's two rows with the staged activations.
 //!
 //! A lane takes every `32 W`-th part of each row, or one part of one row of a bundle, whose rows follow each other in the
-//! matrix. Its work is a sequence of *turns*; while it does one, the parts of the
-//! next ones are on their way into the [ring](super::ring).
+//! matrix. Its work is a sequence of *turns*; while it does one, the parts of the next ones are on their way into the
+//! [ring](super::ring). Mostly a lane has one part of each row, so that all of them meet the same activations: those are
+//! held in registers if there are few.
 
 use std::ops::Range;
 
@@ -76,8 +77,18 @@ pub(super) struct Thread {
     pub(super) ring: Reg<U32>,
 }
 
-/// Rows of a turn: one activation row takes fewer registers if they come one by one; for several it pays to load
-/// activations once for both.
+/// Activation rows that registers have room for.
+const MOST_HELD: u32 = 2;
+
+/// The activations that a lane's parts meet.
+pub(super) struct Met {
+    staged: Staged,
+    /// What is the same for all units, for each activation row, or nothing.
+    held: Vec<Q8Activations>,
+}
+
+/// Rows of a turn: with one activation row they come one by one, so that little is on its way before the activations; for
+/// several it pays to load those once for both.
 const fn rows_of_turn(batch: u32) -> usize {
     if batch == 1 { 1 } else { 2 }
 }
@@ -121,9 +132,16 @@ impl<'a> Product<'a> {
         let parts = partition.parts_of_row(cols);
         let steps = parts.div_ceil(lanes);
         let lane = layout.lane(k, (thread, part), (spread.bundle, steps - 1, advance(spread, &partition)));
+        let rest = spread.bundle * parts - (steps - 1) * lanes;
+        let last = (rest < lanes).then(|| k.lt(thread.lane, rest));
         let col = match partition.col.emit(k, part) {
             Some(col) => k.mad(block_of_row, partition.block_cols, col),
             None => k.mul(block_of_row, partition.block_cols),
+        };
+        // What is held is loaded by all lanes.
+        let col = match last {
+            Some(has) if steps == 1 => k.selp(has, col, 0),
+            _ => col,
         };
         let x = partition
             .runs
@@ -136,8 +154,6 @@ impl<'a> Product<'a> {
             .collect();
         let group = k.shr(col, 5);
         let group = k.shl(group, 3);
-        let rest = spread.bundle * parts - (steps - 1) * lanes;
-        let last = (rest < lanes).then(|| k.lt(thread.lane, rest));
         let decoder = segment.format.decoder(k, part);
         let rows = (0..2).step_by(rows_of_turn(stage.batch));
         let turns: Vec<Turn> =
@@ -175,30 +191,31 @@ impl<'a> Product<'a> {
         }
     }
 
+    /// Emits the loads of activations that all units meet: where a lane has one part of each row, of a few activation rows.
+    pub(super) fn hold(&self, k: &mut KernelBuilder, staged: Staged) -> Met {
+        let one_step = self.turns.iter().all(|turn| turn.step == 0);
+        let held = if one_step && self.stage.batch <= MOST_HELD { self.stage.batch } else { 0 };
+        Met { staged, held: (0..held).map(|b| self.activations(k, staged, 0, b)).collect() }
+    }
+
     /// Emits a unit's products, added to `sums`, and the copies of turns to come.
     pub(super) fn unit_products(
         &self,
         k: &mut KernelBuilder,
-        staged: Staged,
+        met: &Met,
         (unit, units): (Reg<U32>, Units),
         sums: &Sums,
     ) {
         // Of what is not copied ahead.
         let pointers = if self.layout.has_direct() { self.unit(k, unit) } else { <[Vec<_>; 2]>::default() };
-        let mut kept = None;
         for (index, &turn) in (0u32..).zip(&self.turns) {
             ring::arrived(k, self.slots - 1);
             let slot = match self.current {
                 Some(current) => Slot::new(Some(current.live()), 0),
                 None => Slot::new(None, index % self.slots * self.slot_bytes()),
             };
-            let guard = self.guard(turn);
-            if turn.row == 0 || guard.is_some() {
-                kept = None;
-            }
-            let products =
-                |k: &mut KernelBuilder| self.products(k, staged, (slot, &pointers, turn), &mut kept, sums);
-            emit::where_(k, guard, products);
+            let products = |k: &mut KernelBuilder| self.products(k, met, (slot, &pointers, turn), sums);
+            emit::where_(k, self.guard(turn), products);
             ring::read_by_all(k);
             self.fetch(k, slot, index + self.slots, (unit, units));
             if let Some(current) = self.current {
@@ -255,9 +272,9 @@ impl<'a> Product<'a> {
         bytes.map(|(block, row)| (blocks * block + rows * row) as i32).collect()
     }
 
-    /// The activations of row `b` that a turn meets.
-    fn activations(&self, k: &mut KernelBuilder, staged: Staged, turn: Turn, b: u32) -> Q8Activations {
-        let cols = turn.step * self.lanes / self.partition.parts * self.partition.block_cols;
+    /// The activations of row `b` that the lane's part of a step meets.
+    fn activations(&self, k: &mut KernelBuilder, staged: Staged, step: u32, b: u32) -> Q8Activations {
+        let cols = step * self.lanes / self.partition.parts * self.partition.block_cols;
         let offset = (b * self.stage.quant_row_bytes() + cols) as i32;
         let mut words = Vec::new();
         for &x in &self.x {
@@ -278,18 +295,14 @@ impl<'a> Product<'a> {
         Q8Activations { words, groups }
     }
 
-    /// One turn's parts times the activations; a single activation row is left in `kept` for the next turn of this step.
+    /// One turn's parts times the activations.
     fn products(
         &self,
         k: &mut KernelBuilder,
-        staged: Staged,
+        met: &Met,
         (slot, pointers, turn): (Slot, &[Vec<Reg<U64>>; 2], Turn),
-        kept: &mut Option<Q8Activations>,
         sums: &Sums,
     ) {
-        if self.stage.batch == 1 && kept.is_none() {
-            *kept = Some(self.activations(k, staged, turn, 0));
-        }
         let rows = turn.row..turn.row + rows_of_turn(self.stage.batch);
         let part = |(index, row): (u32, usize)| {
             let slot = slot.after(index * self.layout.bytes());
@@ -298,10 +311,17 @@ impl<'a> Product<'a> {
         };
         let parts: Vec<_> = (0..).zip(rows).map(part).collect();
         for b in 0..self.stage.batch {
-            let loaded = kept.is_none().then(|| self.activations(k, staged, turn, b));
-            let Some(x) = kept.as_ref().or(loaded.as_ref()) else { continue };
-            for (row, part) in &parts {
-                k.update(sums[*row][b as usize], |k, sum| self.decoder.dot_q8(k, part, x, sum));
+            let dots = |k: &mut KernelBuilder, x: &Q8Activations| {
+                for (row, part) in &parts {
+                    k.update(sums[*row][b as usize], |k, sum| self.decoder.dot_q8(k, part, x, sum));
+                }
+            };
+            match met.held.get(b as usize) {
+                Some(x) => dots(k, x),
+                None => {
+                    let x = self.activations(k, met.staged, turn.step, b);
+                    dots(k, &x);
+                }
             }
         }
     }

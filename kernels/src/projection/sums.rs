@@ -1,10 +1,21 @@
 //! The sums of a unit's rows: what each warp or item leaves in shared memory, and their totals.
 
-use ptx_builder::{B32, F32, KernelBuilder, Reg, U32};
+use ptx_builder::{B32, F32, KernelBuilder, Pred, Reg, U32};
 
 use super::product::Sums;
 use super::{Projection, Segment};
 use crate::support::WARP;
+
+/// Where a lane leaves what it has of a unit's sums.
+#[derive(Clone, Copy)]
+pub(super) struct Leaves {
+    lane: Reg<U32>,
+    /// Its place among the sums of unit 0, or where that would be.
+    at: Reg<U32>,
+    unit_bytes: u32,
+    /// Whether it has any.
+    writes: Pred,
+}
 
 impl Projection {
     /// Activation rows as the sums have them.
@@ -26,24 +37,34 @@ impl Projection {
         self.segments.iter().enumerate().map(of).fold(0, u32::max)
     }
 
-    /// Leaves the sums of a lane's unit, over the lanes that have parts of the same row, from `at` on.
-    pub(super) fn leave(&self, k: &mut KernelBuilder, sums: &Sums, lane: Reg<U32>, at: Reg<U32>) {
+    /// Where a lane leaves sums of the units of `segment`, those of unit 0 from `at` on.
+    pub(super) fn leaves(
+        &self,
+        k: &mut KernelBuilder,
+        segment: &Segment,
+        lane: Reg<U32>,
+        at: Reg<U32>,
+    ) -> Leaves {
+        let (values, lanes) = (2 * self.sum_rows(), WARP / self.spread.bundle);
+        let of_row = if lanes < WARP { k.and(lane, lanes - 1) } else { lane };
+        // Lane `l` of a row gets the value whose number is `l` backwards.
+        let place = k.brev(of_row.cast::<B32>()).cast::<U32>();
+        let place = k.shr(place, 32 - values.ilog2());
+        let at = k.mad(place, 4, at);
+        Leaves { lane, at, unit_bytes: self.unit_sums_bytes(segment), writes: k.lt(of_row, values) }
+    }
+
+    /// Leaves the sums of a lane's `unit`, over the lanes that have parts of the same row.
+    pub(super) fn leave(&self, k: &mut KernelBuilder, sums: &Sums, leaves: Leaves, unit: Reg<U32>) {
         let mut values = Vec::new();
         for row in sums {
             let last = row.last().into_iter().cycle();
             let padded = row.iter().chain(last).take(self.sum_rows() as usize);
             values.extend(padded.map(|&sum| k.get(sum)));
         }
-        // Lane `l` of them has the value whose number is `l` backwards.
-        let bits = values.len().ilog2();
-        let lanes = WARP / self.spread.bundle;
-        let total = lane_sums(k, values, lane, lanes);
-        let lane = if lanes < WARP { k.and(lane, lanes - 1) } else { lane };
-        let place = k.brev(lane.cast::<B32>()).cast::<U32>();
-        let place = k.shr(place, 32 - bits);
-        let writes = k.lt(lane, 1 << bits);
-        let at = k.mad(place, 4, at);
-        k.guarded(writes, |k| k.st_shared::<F32>(at, total));
+        let total = lane_sums(k, values, leaves.lane, WARP / self.spread.bundle);
+        let at = k.mad(unit, leaves.unit_bytes, leaves.at);
+        k.guarded(leaves.writes, |k| k.st_shared::<F32>(at, total));
     }
 
     /// The sums of a unit over the warps or items that share it, for activation row `row`; `at` is where its sums begin.

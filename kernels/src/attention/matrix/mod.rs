@@ -185,6 +185,8 @@ impl Matrix {
             });
         }
         k.barrier();
+        // With rings, registers have room for the queries.
+        let queries = self.ring.as_ref().map(|_| self.queries.fragments(k));
         let heads = Heads::new(k, self.plan);
         // The loop is the same for all lanes of a warp. An end is at most 2^31, so that adding steps does not wrap.
         k.for_range(start, end, MatrixPlan::STEP, |k, base| {
@@ -192,7 +194,7 @@ impl Matrix {
                 let slot = ring.arrived(k);
                 let (key_rows, value_rows) = ring.rows(k, slot);
                 keys.read(k, &key_rows, MatrixPlan::KEY_ROUND, self.has_last_key);
-                let scores = self.scores(k, kernel, &keys);
+                let scores = self.scores(k, kernel, queries.as_deref(), &keys);
                 let weights = self.weights(k, scores, &heads, (base, end));
                 values.read(k, &value_rows, MatrixPlan::VALUE_ROUND, self.has_last_value);
                 self.add_values(k, &values, &heads, weights);
@@ -200,7 +202,7 @@ impl Matrix {
             } else {
                 let next = k.add(base, MatrixPlan::STEP);
                 let more = k.lt(next, end);
-                let scores = self.scores(k, kernel, &keys);
+                let scores = self.scores(k, kernel, None, &keys);
                 k.if_(more, |k| self.load_keys(k, kernel, &keys, next, last));
                 let weights = self.weights(k, scores, &heads, (base, end));
                 self.add_values(k, &values, &heads, weights);
@@ -256,14 +258,24 @@ impl Matrix {
         k.ptr_index(cache, position, self.plan.head_dim * kernel.cache.stored.bytes())
     }
 
-    /// Scores of head `g` at positions `2 t`, `2 t + 1`, `2 t + 8` and `2 t + 9`, as exponents of 2.
-    fn scores(&self, k: &mut KernelBuilder, kernel: &Attention, keys: &Rows) -> [Reg<F32>; 4] {
+    /// Scores of head `g` at positions `2 t`, `2 t + 1`, `2 t + 8` and `2 t + 9`, as exponents of 2. Fragments of queries
+    /// that are not given are loaded.
+    fn scores(
+        &self,
+        k: &mut KernelBuilder,
+        kernel: &Attention,
+        queries: Option<&[[Reg<B32>; 4]]>,
+        keys: &Rows,
+    ) -> [Reg<F32>; 4] {
         k.comment("scores");
         // Sums of even and odd fragments apart, so that fewer instructions wait for each other.
         let zero = k.imm::<F32>(0.0);
         let mut sums = [[[zero; 4]; 2]; 2];
         for fragment in 0..2 * self.plan.key_rounds() {
-            let queries = self.queries.fragment(k, fragment);
+            let queries = match queries {
+                Some(queries) => queries[fragment as usize],
+                None => self.queries.fragment(k, fragment),
+            };
             for (half, sums) in sums.iter_mut().enumerate() {
                 let sum = &mut sums[fragment as usize % 2];
                 let [low, high] = keys.pair(k, half, fragment as usize);

@@ -96,6 +96,11 @@ impl Queries {
         }
     }
 
+    /// The lane's parts of all fragments.
+    pub fn fragments(&self, k: &mut KernelBuilder) -> Vec<[Reg<B32>; 4]> {
+        (0..2 * self.plan.key_rounds()).map(|fragment| self.fragment(k, fragment)).collect()
+    }
+
     /// The lane's part of a fragment.
     pub fn fragment(&self, k: &mut KernelBuilder, fragment: u32) -> [Reg<B32>; 4] {
         k.ld_shared_v4::<B32>(self.place + (fragment * WARP * 16) as i32)
