@@ -1,8 +1,8 @@
 //! `cp.async`: groups, waits, zero fill, and what is read too early.
 
 use crate::support::{Setup, module, put};
-use ptx_builder::interp::FindingKind;
-use ptx_builder::{Module, U32};
+use ptx_builder::interp::{Direction, FindingKind};
+use ptx_builder::{Module, Space, U32};
 
 /// Copies `out[4 t ..]` to shared memory and writes its sum to `out[128 + t]`.
 fn kernel(wait: bool) -> Module {
@@ -39,6 +39,20 @@ fn data_is_there_after_the_wait() {
         let out = setup.clean(kernel(true), 160);
         let expected: Vec<u32> = (0..32).map(|t| (4 * t..4 * t + 4).map(|i| 3 * i).sum()).collect();
         assert_eq!(out[128..], expected);
+    }
+}
+
+#[test]
+fn a_copy_is_counted_as_one_load_and_one_store() {
+    for seed in [0, 1] {
+        let mut setup = Setup::default();
+        (setup.options.seed, setup.options.metrics) = (seed, true);
+        let (report, _) = setup.report(kernel(true), 160);
+        let metrics = report.metrics.expect("metrics were asked for");
+        let stored = metrics.total(Space::Shared, Direction::Store);
+        assert_eq!((stored.requests, stored.lanes, stored.bytes, stored.wavefronts), (1, 32, 512, 4));
+        let loaded = metrics.total(Space::Global, Direction::Load);
+        assert_eq!((loaded.requests, loaded.bytes), (1, 512));
     }
 }
 
