@@ -86,7 +86,7 @@ fn rings_begin_on_a_line() {
 }
 
 /// One or two activation rows that meet all units alike are in registers: beside weights, a unit reads nothing from shared
-/// memory. They were read for every unit before, which was as much as the weights: the 1.5b decodes 2.5 % faster without.
+/// memory. They were read for every unit before, nearly as many bytes as the weights: the 1.5b decodes 2.5 % faster without.
 #[test]
 fn activations_are_read_once_by_a_warp() {
     let mut seen = 0;

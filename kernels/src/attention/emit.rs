@@ -1,10 +1,10 @@
 //! The PTX of attention: which positions of which row and heads a block does, and where the result goes.
 
-use ptx_builder::{F32, KernelBuilder, Load, MemOrder, Module, Reg, Scope, Space, Target, U32, U64};
+use ptx_builder::{KernelBuilder, Load, MemOrder, Module, Reg, Scope, Space, Target, U32, U64};
 
 use super::Attention;
 use super::lanes::Lanes;
-use super::matrix::Matrix;
+use super::matrix::{Matrix, operands};
 use super::plan::Plan;
 use super::results::{Features, Outlet, Results};
 use super::splits::{Division, Partials, Parts, Positions, arrive};
@@ -202,9 +202,6 @@ fn fetch_ahead(
     }
 }
 
-/// Values of queries that a thread has loaded, by rounds.
-type Queries = Vec<Vec<Reg<F32>>>;
-
 /// The threads of the block at work on positions.
 #[derive(Debug)]
 enum Workers {
@@ -221,24 +218,23 @@ impl Workers {
     }
 
     /// Loads the queries, where they are [laid out](Self::lay_out).
-    fn load_queries(&self, k: &mut KernelBuilder) -> Queries {
+    fn load_queries(&self, k: &mut KernelBuilder) -> Option<operands::Features> {
         match self {
-            Self::Lanes(_) => Queries::new(),
+            Self::Lanes(_) => None,
             Self::Matrix(matrix) => {
                 let queries = matrix.load_queries(k);
                 k.comment("before the copies, where ptxas would not leave it; perhaps without lanes that guessed right");
                 let lanes = k.activemask();
                 k.warp_sync(lanes);
-                queries
+                Some(queries)
             }
         }
     }
 
     /// Lays out the queries; [`attend`](Self::attend) begins with the barrier that has to follow.
-    fn lay_out(&self, k: &mut KernelBuilder, queries: Queries) {
-        match self {
-            Self::Lanes(_) => (),
-            Self::Matrix(matrix) => matrix.lay_out(k, queries),
+    fn lay_out(&self, k: &mut KernelBuilder, queries: Option<operands::Features>) {
+        if let (Self::Matrix(matrix), Some(queries)) = (self, queries) {
+            matrix.lay_out(k, queries);
         }
     }
 

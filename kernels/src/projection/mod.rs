@@ -376,7 +376,7 @@ impl Projection {
         pointer: &dyn Fn(&str) -> Option<Reg<U64>>,
     ) {
         let (segment, spread, stage) = (&self.segments[index], &self.spread, self.stage);
-        let share = spread.share(segment, index);
+        let (share, unit_bytes) = (spread.share(segment, index), self.unit_sums_bytes(segment));
         let (tid, block) = (k.tid_x(), k.ctaid_x());
         let block = if first == 0 { block } else { k.sub(block, first) };
         let block = k.shr(block, spread.cluster().ilog2());
@@ -407,13 +407,12 @@ impl Projection {
                     }
                 };
                 let thread = Thread { warp, lane, lane_of_row, lane_in_warp, ring };
-                let unit_bytes = self.unit_sums_bytes(segment);
                 // Of unit 0, as if all units were this block's.
                 let before = k.mul(start, unit_bytes);
                 let at = k.sub(shared.sums, before);
                 let at = unit_of_bundle.map_or(at, |of_bundle| k.mad(of_bundle, unit_bytes, at));
                 let at = k.mad(sum, 2 * self.sum_rows() * 4, at);
-                let leaves = self.leaves(k, segment, lane_in_warp, at);
+                let leaves = self.leaves(k, lane_in_warp, (at, unit_bytes));
                 let how = (stage, spread, self.ring_bytes);
                 let product = Box::new(Product::new(k, segment, how, &matrices, thread));
                 let units = Units { end: k.add(start, count), stride: spread.slots() * spread.bundle };
@@ -467,7 +466,6 @@ impl Projection {
             finisher.fetch(k, unit)
         });
 
-        let unit_bytes = self.unit_sums_bytes(segment);
         match multiply {
             Multiply::Dots { product, leaves, unit, units } => {
                 let met = product.hold(k, staged);

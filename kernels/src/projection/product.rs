@@ -31,6 +31,8 @@ pub(super) struct Product<'a> {
     /// Where not every lane has a part in the last step: whether this one has.
     last: Option<Pred>,
     turns: Vec<Turn>,
+    /// Activation rows that are held in registers, as all units meet the same: few, where a lane has one part of each row.
+    held: u32,
     decoder: Decoder,
     layout: Layout,
     /// Slots of a warp's ring.
@@ -138,9 +140,10 @@ impl<'a> Product<'a> {
             Some(col) => k.mad(block_of_row, partition.block_cols, col),
             None => k.mul(block_of_row, partition.block_cols),
         };
-        // What is held is loaded by all lanes.
+        let held = if steps == 1 && stage.batch <= MOST_HELD { stage.batch } else { 0 };
         let col = match last {
-            Some(has) if steps == 1 => k.selp(has, col, 0),
+            // All lanes load what is held.
+            Some(has) if held > 0 => k.selp(has, col, 0),
             _ => col,
         };
         let x = partition
@@ -167,6 +170,7 @@ impl<'a> Product<'a> {
             lanes,
             last,
             turns,
+            held,
             decoder,
             layout,
             slots,
@@ -191,11 +195,9 @@ impl<'a> Product<'a> {
         }
     }
 
-    /// Emits the loads of activations that all units meet: where a lane has one part of each row, of a few activation rows.
+    /// Emits the loads of the activations that are held.
     pub(super) fn hold(&self, k: &mut KernelBuilder, staged: Staged) -> Met {
-        let one_step = self.turns.iter().all(|turn| turn.step == 0);
-        let held = if one_step && self.stage.batch <= MOST_HELD { self.stage.batch } else { 0 };
-        Met { staged, held: (0..held).map(|b| self.activations(k, staged, 0, b)).collect() }
+        Met { staged, held: (0..self.held).map(|b| self.activations(k, staged, 0, b)).collect() }
     }
 
     /// Emits a unit's products, added to `sums`, and the copies of turns to come.

@@ -37,13 +37,12 @@ impl Projection {
         self.segments.iter().enumerate().map(of).fold(0, u32::max)
     }
 
-    /// Where a lane leaves sums of the units of `segment`, those of unit 0 from `at` on.
+    /// Where a lane leaves sums of units, those of unit 0 from `at` on, and every unit `unit_bytes` from the one before.
     pub(super) fn leaves(
         &self,
         k: &mut KernelBuilder,
-        segment: &Segment,
         lane: Reg<U32>,
-        at: Reg<U32>,
+        (at, unit_bytes): (Reg<U32>, u32),
     ) -> Leaves {
         let (values, lanes) = (2 * self.sum_rows(), WARP / self.spread.bundle);
         let of_row = if lanes < WARP { k.and(lane, lanes - 1) } else { lane };
@@ -51,7 +50,7 @@ impl Projection {
         let place = k.brev(of_row.cast::<B32>()).cast::<U32>();
         let place = k.shr(place, 32 - values.ilog2());
         let at = k.mad(place, 4, at);
-        Leaves { lane, at, unit_bytes: self.unit_sums_bytes(segment), writes: k.lt(of_row, values) }
+        Leaves { lane, at, unit_bytes, writes: k.lt(of_row, values) }
     }
 
     /// Leaves the sums of a lane's `unit`, over the lanes that have parts of the same row.

@@ -10,14 +10,14 @@
 //! of a fragment, the upper and the lower part of eight heads, and weights take a product for each part.
 
 mod heads;
-mod operands;
+pub(super) mod operands;
 pub(super) mod ring;
 mod rows;
 
 use ptx_builder::{B32, F16, F32, KernelBuilder, MmaShape, Pred, Reg, Target, U32, U64};
 
 use self::heads::Heads;
-use self::operands::{Halves, Queries};
+use self::operands::{Features, Halves, Queries};
 use self::ring::Ring;
 use self::rows::Rows;
 use super::Attention;
@@ -159,12 +159,12 @@ impl Matrix {
     }
 
     /// Loads the queries that the warp lays out.
-    pub fn load_queries(&self, k: &mut KernelBuilder) -> Vec<Vec<Reg<F32>>> {
+    pub fn load_queries(&self, k: &mut KernelBuilder) -> Features {
         self.queries.load(k, self.row)
     }
 
     /// Lays them out.
-    pub fn lay_out(&self, k: &mut KernelBuilder, queries: Vec<Vec<Reg<F32>>>) {
+    pub fn lay_out(&self, k: &mut KernelBuilder, queries: Features) {
         self.queries.lay_out(k, queries);
     }
 

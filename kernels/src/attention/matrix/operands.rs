@@ -3,6 +3,7 @@
 use ptx_builder::{B32, CvtRound, F16, F32, KernelBuilder, Load, Reg, Space, U32, U64};
 
 use super::MatrixPlan;
+use crate::attention::Attention;
 use crate::support::WARP;
 
 /// A value as the sum of two f16.
@@ -22,6 +23,12 @@ impl Halves {
         Self { upper, rest: k.cvt_round::<F16>(CvtRound::Rn, rest) }
     }
 }
+
+/// Eight consecutive features of a query.
+pub(in crate::attention) type Features = [[Reg<F32>; 4]; 2];
+
+// A warp lays out one round.
+const _: () = assert!(Attention::MAX_HEAD_DIM as u32 <= MatrixPlan::WARPS * MatrixPlan::KEY_ROUND);
 
 /// The queries of the block's heads in shared memory: fragments of 16 features, of which rows `g` are the upper parts of
 /// head `g` and rows `g + 8` the rest of it. Heads that do not exist are zeros.
@@ -49,50 +56,34 @@ impl Queries {
         Self { plan, place: k.mad(lane, 16, base), warp, lane, source }
     }
 
-    /// The rounds of features that the warp lays out.
-    fn rounds(&self, k: &mut KernelBuilder) -> Vec<Reg<U32>> {
-        let firsts = (0..self.plan.key_rounds()).step_by(MatrixPlan::WARPS as usize);
-        firsts.map(|first| if first == 0 { self.warp } else { k.add(self.warp, first) }).collect()
-    }
-
-    /// Loads what the warp lays out: eight features in each of its rounds. `head` is the lane's row.
-    pub fn load(&self, k: &mut KernelBuilder, head: Reg<U32>) -> Vec<Vec<Reg<F32>>> {
+    /// Loads what the warp lays out: the lane's features of its round. `head` is the lane's row.
+    pub fn load(&self, k: &mut KernelBuilder, head: Reg<U32>) -> Features {
         let plan = self.plan;
         k.comment("queries");
         let of_four = k.and(self.lane, 3);
-        let rounds = self.rounds(k);
-        let load = |round: Reg<U32>| {
-            let feature = k.mul(of_four, MatrixPlan::PIECE);
-            let feature = k.mad(round, MatrixPlan::KEY_ROUND, feature);
-            let inside = k.lt(feature, plan.head_dim);
-            let is_head = k.lt(head, plan.heads);
-            let exists = k.and_pred(inside, is_head);
-            let index = k.mad(head, plan.head_dim, feature);
-            let at = k.ptr_index(self.source, index, 4);
-            [0, 16]
-                .into_iter()
-                .flat_map(|offset| k.load_v4_or::<F32>(exists, Space::Global, Load::WEAK, at + offset, 0.0))
-                .collect()
-        };
-        rounds.into_iter().map(load).collect()
+        let feature = k.mul(of_four, MatrixPlan::PIECE);
+        let feature = k.mad(self.warp, MatrixPlan::KEY_ROUND, feature);
+        let inside = k.lt(feature, plan.head_dim);
+        let is_head = k.lt(head, plan.heads);
+        let exists = k.and_pred(inside, is_head);
+        let index = k.mad(head, plan.head_dim, feature);
+        let at = k.ptr_index(self.source, index, 4);
+        [0, 16].map(|offset| k.load_v4_or::<F32>(exists, Space::Global, Load::WEAK, at + offset, 0.0))
     }
 
-    /// Lays out the fragments from what it has [loaded](Self::load), warps in turn; a barrier has to follow.
-    pub fn lay_out(&self, k: &mut KernelBuilder, loaded: Vec<Vec<Reg<F32>>>) {
+    /// Lays out the fragments from what it has [loaded](Self::load); a barrier has to follow.
+    pub fn lay_out(&self, k: &mut KernelBuilder, features: Features) {
         k.comment("queries as fragments");
-        let rounds = self.rounds(k);
-        for (round, features) in rounds.into_iter().zip(loaded) {
-            let parts: Vec<_> = features.into_iter().map(|feature| Halves::of(k, feature)).collect();
-            let to = k.mad(round, 2 * WARP * 16, self.place);
-            let is_round = k.lt(round, self.plan.key_rounds());
-            for (offset, parts) in [0, WARP as i32 * 16].into_iter().zip(parts.chunks(4)) {
-                let fragment = [0, 2].map(|i| {
-                    let upper = k.pack32::<B32, F16>(parts[i].upper, parts[i + 1].upper);
-                    [upper, k.pack32::<B32, F16>(parts[i].rest, parts[i + 1].rest)]
-                });
-                let [[a, b], [c, d]] = fragment;
-                k.guarded(is_round, |k| k.st_shared_v4::<B32>(to + offset, [a, b, c, d]));
-            }
+        let parts = features.map(|four| four.map(|feature| Halves::of(k, feature)));
+        let to = k.mad(self.warp, 2 * WARP * 16, self.place);
+        let is_round = k.lt(self.warp, self.plan.key_rounds());
+        for (offset, parts) in [0, WARP as i32 * 16].into_iter().zip(parts) {
+            let fragment = [0, 2].map(|i| {
+                let upper = k.pack32::<B32, F16>(parts[i].upper, parts[i + 1].upper);
+                [upper, k.pack32::<B32, F16>(parts[i].rest, parts[i + 1].rest)]
+            });
+            let [[a, b], [c, d]] = fragment;
+            k.guarded(is_round, |k| k.st_shared_v4::<B32>(to + offset, [a, b, c, d]));
         }
     }
 

@@ -299,6 +299,7 @@ fn llvm_integers(call: &Call<'_>) -> Result<Data, String> {
                     (high.wrapping_sub(low).wrapping_mul(if high > low { 1 } else { -1 }) as u32)
                         .wrapping_mul(3),
                 ),
+                // So the program says it.
                 6 => x.checked_rem(y).unwrap_or(0),
                 7 => sum.wrapping_add(carry.into()),
                 _ => carry.into(),

@@ -306,6 +306,7 @@ fn mul_rz(call: &Call<'_>) -> Result<Data, String> {
         let width = 128 - digits.leading_zeros() as i32;
         let drop = (width - 53).max(-1074 - exponent);
         if drop > 0 {
+            // From 128 places on no digit is left.
             digits = digits.checked_shr(drop as u32).unwrap_or(0);
             exponent += drop;
         }

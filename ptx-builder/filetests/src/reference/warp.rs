@@ -77,8 +77,8 @@ fn fold(call: &Call<'_>) -> Result<Data, String> {
         let values = (0..warp.len()).map(|i| warp.int(i));
         match call.name {
             "warp_fold_add" => values.sum(),
-            "warp_fold_min" => values.min().unwrap_or(0),
-            "warp_fold_max" => values.max().unwrap_or(0),
+            "warp_fold_min" => values.min().expect("a warp has lanes"),
+            "warp_fold_max" => values.max().expect("a warp has lanes"),
             "warp_fold_and" => values.fold(-1, |a, b| a & b),
             "warp_fold_or" => values.fold(0, |a, b| a | b),
             _ => values.fold(0, |a, b| a ^ b),
@@ -136,7 +136,7 @@ fn odd_lanes(call: &Call<'_>) -> Result<Data, String> {
             return 0xffff_ffff;
         }
         let odd = || (0..warp.len()).map(|i| warp.int(i)).filter(|v| v & 1 == 1);
-        odd().next().unwrap_or(0) + odd().filter(|&v| v > 8).count() as i128
+        odd().next().expect("this lane is odd") + odd().filter(|&v| v > 8).count() as i128
     };
     Ok(by_warp(&call.args_data(0)?, call.elem, one))
 }

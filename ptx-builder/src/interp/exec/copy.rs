@@ -183,7 +183,7 @@ impl Env<'_, '_> {
                 data[lane][..4].copy_from_slice(&copy.data[lane]);
             }
             let write = Access { space: Space::Shared, bytes: copy.bytes, strength: Strength::Weak };
-            self.memory.complete_copy(Site { warp, pc: copy.pc }, &write, done, &copy.to, &data)?;
+            self.memory.write_shared(Site { warp, pc: copy.pc }, &write, done, &copy.to, &data)?;
         }
         copies.pending.retain(|copy| copy.mask != 0);
         Ok(())

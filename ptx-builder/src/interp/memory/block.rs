@@ -204,21 +204,6 @@ impl<'a> ClusterMemory<'a> {
         }
     }
 
-    /// What a copy to shared memory stores when it is complete; it was counted when it was issued.
-    pub(in crate::interp) fn complete_copy(
-        &mut self,
-        at: Site,
-        access: &Access,
-        mask: u32,
-        addresses: &[u64; LANES],
-        data: &Values,
-    ) -> Result<(), Fault> {
-        let counters = self.counters.take();
-        let stored = self.store_shared(at, access, mask, addresses, data);
-        self.counters = counters;
-        stored
-    }
-
     /// Stores.
     pub(in crate::interp) fn store(
         &mut self,

@@ -275,6 +275,21 @@ impl ClusterMemory<'_> {
         addresses: &[u64; LANES],
         data: &Values,
     ) -> Result<(), Fault> {
+        self.write_shared(at, access, mask, addresses, data)?;
+        self.count_shared(at, access, Direction::Store, mask, addresses);
+        Ok(())
+    }
+
+    /// What a store does but for being counted: a copy in the background is counted when it is issued, and writes again when
+    /// it is complete.
+    pub(in crate::interp) fn write_shared(
+        &mut self,
+        at: Site,
+        access: &Access,
+        mask: u32,
+        addresses: &[u64; LANES],
+        data: &Values,
+    ) -> Result<(), Fault> {
         self.check_alignment(at, access, mask, addresses)?;
         // Before a release ends the epoch: it orders itself too.
         let who = self.shared_access(at, access);
@@ -291,7 +306,6 @@ impl ClusterMemory<'_> {
             let same = store_words(&mut self.shared[rank].words, offset, access.bytes.into(), &data[lane]);
             self.check_shared_write(who.as_ref(), (at, access), (rank, offset), (lane, address), same);
         }
-        self.count_shared(at, access, Direction::Store, mask, addresses);
         Ok(())
     }
 
