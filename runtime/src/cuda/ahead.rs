@@ -37,6 +37,8 @@ pub(super) struct Queue {
     count: u32,
     /// Steps that are queued, from that one on.
     queued: u32,
+    /// Whether these are all that is wanted.
+    complete: bool,
     /// Steps that were launched one by one after the loop was; `None` as long as it was not.
     behind: Option<u32>,
     /// By what the tokens of each row are chosen at that step; nothing if they are the most likely ones.
@@ -203,7 +205,7 @@ impl CudaDecoder {
             step.pace.start();
         }
         let rules = rules.iter().map(|&rule| rule.clone()).collect();
-        Ok(Queue { next: rows.to_vec(), count: self.begun, queued: 0, behind: None, rules })
+        Ok(Queue { next: rows.to_vec(), count: self.begun, queued: 0, complete: false, behind: None, rules })
     }
 
     /// Puts on the device by what tokens are chosen, and what came lately, which nothing may be reading.
@@ -263,6 +265,7 @@ impl CudaDecoder {
             }
             queue.queued += steps;
         }
+        queue.complete = queue.queued >= wanted;
         // With a full queue, so that the device is busy meanwhile.
         if !looped && wanted.saturating_sub(queue.queued) >= TOGETHER {
             self.prepare_loop(rows, purpose);
@@ -293,14 +296,16 @@ impl CudaDecoder {
 
     /// Waits for the tokens of the next step of the queue, and leaves them in the results.
     fn take_tokens(&mut self, queue: &mut Queue) -> Result<(), Error> {
-        let Queue { count, queued, .. } = *queue;
+        let Queue { count, queued, complete, .. } = *queue;
+        // What is refilled must not run empty while the host sleeps, and the end should not be slept through.
+        let together = if complete { queued - 1 } else { queued / 2 };
         let rows = queue.next.len();
         let pinned = Arc::clone(self.memory.host(self.regions.ring).map_err(failed("reading tokens"))?);
         let ring = Ring { pinned: &pinned, slots: self.layout.ring_slots };
         let done = || ring.done(count, queued, rows).map_err(driver_failed("reading tokens"));
         let mut pace = self.prepared(rows, queue.purpose())?.pace;
         // Who wants no queue wants no sleep that may end late either.
-        if self.options.ahead == 0 || !pace.take(queued, done)? {
+        if self.options.ahead == 0 || !pace.take(queued, together, done)? {
             let begun = Instant::now();
             self.stream.synchronize().map_err(driver_failed("running a step"))?;
             // Should a loop have ended just when it was told to go on.

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 /// The shortest sleep: shorter ones cost more of the processor than they save, as a sleep ends late by about as much.
 const SHORTEST: Duration = Duration::from_micros(40);
-/// Steps that are shorter than this are waited for several at a time, as far as half of the queue: nobody reads so fast,
-/// and beside an H200 a sleep costs about 30 us of the processor when it ends.
+/// Steps that are shorter than this are waited for several at a time: nobody reads so fast, and beside an H200 a sleep
+/// costs about 30 us of the processor when it ends.
 const SMOOTH: Duration = Duration::from_millis(20);
 /// What a step may be late, beside half of its own time, before it is given up to the driver to wait for.
 const LATE: Duration = Duration::from_millis(2);
@@ -38,11 +38,13 @@ impl Pace {
         (self.since, self.ready) = (Instant::now(), 0);
     }
 
-    /// Takes the next of `queued` steps, of which `done` says how many are done; sleeps until one is. False if it is
-    /// overdue, or nothing is known about when to expect it: somebody must then be asked who knows of failures.
+    /// Takes the next of `queued` steps, of which `done` says how many are done; sleeps until one is, or for the time of
+    /// `most` short ones. False if it is overdue, or nothing is known about when to expect it: somebody must then be asked
+    /// who knows of failures.
     pub(super) fn take<E>(
         &mut self,
         queued: u32,
+        most: u32,
         mut done: impl FnMut() -> Result<u32, E>,
     ) -> Result<bool, E> {
         if self.ready > 0 {
@@ -57,7 +59,7 @@ impl Pace {
             return Ok(n > 0);
         };
         let begun = Instant::now();
-        let together = step.max(SMOOTH.min(step * (queued / 2)));
+        let together = step.max(SMOOTH.min(step * most));
         let expected = self.since + together;
         // The first look is after the time of several, but it is the first of them that can be overdue.
         let overdue = expected.max(begun) + step / 2 + LATE;
@@ -113,7 +115,7 @@ mod tests {
         let mut pace = pace(Some(60_000 * MILLI));
         let (start, mut looks) = (Instant::now(), 0);
         for _ in 0..3 {
-            let taken = pace.take(8, || {
+            let taken = pace.take(8, 4, || {
                 looks += 1;
                 Ok::<_, ()>(3)
             });
@@ -127,7 +129,7 @@ mod tests {
         let step = 20 * MILLI;
         let mut pace = pace(Some(step));
         let (start, mut looks) = (Instant::now(), 0);
-        let taken = pace.take(4, || {
+        let taken = pace.take(4, 2, || {
             looks += 1;
             Ok::<_, ()>(u32::from(start.elapsed() >= step))
         });
@@ -145,7 +147,7 @@ mod tests {
             for taken in 0..80 {
                 // The queue is always longer than what can have ended.
                 assert_eq!(
-                    pace.take(1000, || Ok::<_, ()>(done().saturating_sub(taken))),
+                    pace.take(1000, 500, || Ok::<_, ()>(done().saturating_sub(taken))),
                     Ok(true),
                     "{taken}"
                 );
@@ -162,7 +164,7 @@ mod tests {
         let mut pace = pace(Some(step));
         for _ in 0..5 {
             let mut looks = 0;
-            let taken = pace.take(1, || {
+            let taken = pace.take(1, 1, || {
                 looks += 1;
                 Ok::<_, ()>(u32::from(looks > 1))
             });
@@ -173,10 +175,10 @@ mod tests {
     #[test]
     fn what_does_not_come_is_given_up() {
         let mut pace = pace(Some(MILLI));
-        assert_eq!(pace.take(2, || Ok::<_, ()>(0)), Ok(false));
+        assert_eq!(pace.take(2, 1, || Ok::<_, ()>(0)), Ok(false));
         let mut pace = Pace::new();
         let mut looks = 0;
-        let taken = pace.take(2, || {
+        let taken = pace.take(2, 1, || {
             looks += 1;
             Ok::<_, ()>(0)
         });
@@ -189,6 +191,6 @@ mod tests {
 
     #[test]
     fn a_look_that_fails_ends_the_wait() {
-        assert_eq!(pace(Some(60_000 * MILLI)).take(2, || Err::<u32, _>("lost")), Err("lost"));
+        assert_eq!(pace(Some(60_000 * MILLI)).take(2, 1, || Err::<u32, _>("lost")), Err("lost"));
     }
 }
