@@ -152,6 +152,18 @@ impl Best {
         Self { key: k.selp(some, key, 0), index }
     }
 
+    /// As one integer, of which the largest is the best: of equals the one with the larger complement of its index.
+    pub fn offer(self, k: &mut KernelBuilder) -> Reg<U64> {
+        let place = k.not(self.index);
+        k.pack64(place, self.key).cast::<U64>()
+    }
+
+    /// What was [offered](Self::offer).
+    pub fn of_offer(k: &mut KernelBuilder, offer: Reg<U64>) -> Self {
+        let [place, key] = k.unpack64::<U32>(offer);
+        Self { key, index: k.not(place) }
+    }
+
     /// The best of the warp, in every lane.
     fn of_warp(self, k: &mut KernelBuilder) -> Self {
         let redux = k.target() >= Target::SM_80;
@@ -188,11 +200,8 @@ impl Best {
     /// The best of all `blocks` blocks of a row, each of which offers its own to `shared`, [`SHARED_BYTES`] that are
     /// zeros before and after. One thread of a block does this, and only that of the last block goes on.
     pub fn of_blocks(self, k: &mut KernelBuilder, shared: Reg<U64>, blocks: u32) -> Self {
-        k.comment(
-            "offer the best of the block; of equals the one with the larger complement of its index wins",
-        );
-        let place = k.not(self.index);
-        let offer = k.pack64(place, self.key).cast::<U64>();
+        k.comment("offer the best of the block");
+        let offer = self.offer(k);
         k.red::<U64>(Atomic::GLOBAL, AtomOp::Max, shared, offer);
         // Releases the offer, and acquires those of the blocks before.
         let order = Atomic::GLOBAL.order(AtomOrder::AcqRel, Scope::Gpu);
@@ -201,8 +210,7 @@ impl Best {
         let is_last = k.eq(found, others);
         k.ret_if(!is_last);
         let of_row = k.atom::<U64>(Atomic::GLOBAL, AtomOp::Exch, shared, 0);
-        let [place, key] = k.unpack64::<U32>(of_row);
-        Self { key, index: k.not(place) }
+        Self::of_offer(k, of_row)
     }
 }
 

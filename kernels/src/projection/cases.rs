@@ -4,7 +4,7 @@ use ptx_builder::Target;
 use tensor_formats::{ElementType, quantize_row, to_planes};
 
 use super::{
-    AttentionInput, AttentionInputShape, AttentionInputs, GatedProjection, Head, PROCESSORS,
+    AttentionInput, AttentionInputShape, AttentionInputs, GatedProjection, GreedyHead, Head, PROCESSORS,
     ResidualProjection,
 };
 use crate::cases::{Case, Expect, F32_BOUND, Invariance};
@@ -37,6 +37,7 @@ pub(crate) fn catalogue() -> Vec<Box<dyn Kernel>> {
             kernels.push(boxed(ResidualProjection::new(element, (64, 512), batch, false)));
             kernels.push(boxed(GatedProjection::new(element, (64, 512), batch, EPS)));
             kernels.push(boxed(Head::new(element, (64, 512), batch, EPS)));
+            kernels.push(boxed(GreedyHead::new(element, (64, 512), batch, EPS)));
         }
     }
     for (style, bias) in [(RopeStyle::Interleaved, false), (RopeStyle::NeoX, true)] {
@@ -68,6 +69,7 @@ pub(crate) fn catalogue() -> Vec<Box<dyn Kernel>> {
         kernels.push(boxed(ResidualProjection::new(Q4, (cols, hidden), 1, false)));
         kernels.push(boxed(ResidualProjection::new(Q6, (cols, hidden), 1, false)));
         kernels.push(boxed(Head::new(Q6, (vocab, cols), 1, EPS)));
+        kernels.push(boxed(GreedyHead::new(Q6, (vocab, cols), 1, EPS)));
     }
     for batch in [2, 4, 8] {
         let model = model(32, 8, 128, RopeStyle::Interleaved, false);
@@ -79,6 +81,7 @@ pub(crate) fn catalogue() -> Vec<Box<dyn Kernel>> {
             kernels.push(boxed(new(Q6, (4096, 14336), batch, false)));
         }
         kernels.push(boxed(Head::new(Q6, (128_256, 4096), batch, EPS)));
+        kernels.push(boxed(GreedyHead::new(Q6, (128_256, 4096), batch, EPS)));
     }
     kernels
 }
@@ -153,6 +156,7 @@ pub(crate) fn cases() -> Vec<Case> {
         for element in QUANTISED {
             let data = Data { processors, ..Data::new(element, rows, cols, batch, seed) }.with_specials();
             cases.push(data.head(0..batch));
+            cases.push(data.greedy_head(0..batch));
             cases.push(data.gated(0..batch));
             cases.push(data.residual(batch % 2 == 1, 0..batch));
             if [Q4, Q6].contains(&element) {
@@ -223,7 +227,8 @@ pub(crate) fn invariances() -> Vec<Invariance> {
             let one = row..row + 1;
             add(80, batch, row, "y", data.residual(true, 0..batch), data.residual(true, one.clone()));
             add(80, batch, row, "y", data.gated(0..batch), data.gated(one.clone()));
-            add(80, batch, row, "y", data.head(0..batch), data.head(one));
+            add(80, batch, row, "y", data.head(0..batch), data.head(one.clone()));
+            add(1, batch, row, "y", data.greedy_head(0..batch), data.greedy_head(one));
         }
         for batch in [1, 2, 8] {
             let on = |processors| Data { processors, ..data.clone() }.gated(0..batch);
@@ -418,6 +423,20 @@ impl Data {
             .with_f32("norm", &self.norm)
             .with_bytes("w", &self.planes(0))
             .expect_f32("y", y, self.rows, F32_BOUND)
+    }
+
+    fn greedy_head(&self, rows: std::ops::Range<usize>) -> Case {
+        let kernel = known(
+            GreedyHead::new(self.element, (self.rows, self.cols), rows.len(), EPS)
+                .and_then(|kernel| kernel.on(self.processors, Target::SM_90)),
+        );
+        let x = self.x(&rows);
+        let y = known(kernel.reference(x, &self.norm, &self.w[0]));
+        Case::new(kernel, "")
+            .with_f32("x", x)
+            .with_f32("norm", &self.norm)
+            .with_bytes("w", &self.planes(0))
+            .expect_u32("y", &y)
     }
 }
 

@@ -155,6 +155,8 @@ impl<'a> Finisher<'a> {
                     k.guarded(stores, |k| self.store_pair(k, at, [a, b]));
                 }
             }
+            // Never finished here.
+            Destination::Largest => (),
             Destination::Cache(cache) => {
                 if let Some((row, inside)) = self.cached {
                     let units = u64::from(self.segment.units);

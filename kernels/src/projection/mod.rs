@@ -6,6 +6,7 @@
 //! | [`ResidualProjection`] | a matrix product with bias, added to a residual |
 //! | [`GatedProjection`] | norm, then `silu(gate) * up` |
 //! | [`Head`] | norm, then a matrix product: logits |
+//! | [`GreedyHead`] | the same, then the index of the largest of each row |
 //!
 //! All take one to [`MAX_BATCH`] activation rows in f32 and quantised weights in the device's layout
 //! ([`tensor_formats::planes`]). A block first brings the activations to Q8 in shared memory, as
@@ -25,11 +26,13 @@
 //! | `tiles` | the same for several activation rows, on tensor cores |
 //! | `sums` | the sums of a block's units |
 //! | `epilogue` | what becomes of them |
+//! | `largest` | the largest of all |
 //! | `reference` | the same in plain Rust |
 
 mod cases;
 mod epilogue;
 mod geometry;
+mod largest;
 mod product;
 mod reference;
 mod ring;
@@ -44,6 +47,7 @@ use std::ops::Range;
 use ptx_builder::{ArrayRef, F32, KernelBuilder, Module, Reg, Target, U32, U64};
 use tensor_formats::ElementType;
 
+use crate::argmax::SHARED_BYTES;
 use crate::blocks::WeightFormat;
 use crate::blocks::tile::SLOT_ALIGN;
 use crate::cache::Cache;
@@ -55,10 +59,11 @@ pub(crate) use cases::{cases, catalogue, invariances};
 use epilogue::{Belongs, Fetched, Finisher, Pointers};
 pub use geometry::PROCESSORS;
 use geometry::Spread;
+use largest::Largest;
 use product::{Product, Sums, Thread, Units};
 pub use reference::AttentionInputs;
 use ring::EARLY;
-pub use shape::{AttentionInput, AttentionInputShape, GatedProjection, Head, ResidualProjection};
+pub use shape::{AttentionInput, AttentionInputShape, GatedProjection, GreedyHead, Head, ResidualProjection};
 use stage::Stage;
 use sums::Leaves;
 use tiles::{BlockUnits, Lane, TILE_UNITS, Tiles};
@@ -127,6 +132,8 @@ enum Destination {
     Gated,
     /// A cache, at the row's position.
     Cache(Cache),
+    /// Nowhere: which is the largest of a row is all that is stored.
+    Largest,
 }
 
 /// The names of a segment's parameters.
@@ -155,7 +162,7 @@ impl Segment {
     const fn features(&self) -> u32 {
         match self.destination {
             Destination::Gated => self.units,
-            Destination::Rows | Destination::Cache(_) => 2 * self.units,
+            Destination::Rows | Destination::Cache(_) | Destination::Largest => 2 * self.units,
         }
     }
 }
@@ -263,7 +270,15 @@ impl Projection {
                 Destination::Rows | Destination::Gated => {
                     f32_param(segment.names.output, Access::Write, rows, 8)
                 }
+                Destination::Largest => {
+                    Param { access: Access::Write, ..u32_param(segment.names.output, batch) }
+                }
             });
+            if segment.destination == Destination::Largest {
+                let bytes = batch * u64::from(SHARED_BYTES);
+                let (access, element) = (Access::Counter, ElementType::U32);
+                params.push(Param { name: "best", access, element, bytes, align: 8 });
+            }
         }
         params
     }
@@ -286,7 +301,7 @@ impl Projection {
         };
         let cached = self.segments.iter().map(|segment| match segment.destination {
             Destination::Cache(cache) => batch * u64::from(segment.features() * cache.stored.bytes()),
-            Destination::Rows | Destination::Gated => 0,
+            Destination::Rows | Destination::Gated | Destination::Largest => 0,
         });
         let cached: u64 = cached.sum();
         let rotations = self.segments.iter().filter_map(|segment| segment.rotation).next();
@@ -302,7 +317,7 @@ impl Projection {
     fn min_target(&self) -> Target {
         let caches = self.segments.iter().filter_map(|segment| match segment.destination {
             Destination::Cache(cache) => Some(cache.stored.rounds_from()),
-            Destination::Rows | Destination::Gated => None,
+            Destination::Rows | Destination::Gated | Destination::Largest => None,
         });
         // What one block has of shared memory, and clusters.
         let roomy = self.geometry().dynamic_shared > LEAST_SHARED || self.spread.cluster() > 1;
@@ -501,6 +516,7 @@ impl Projection {
             }
         };
 
+        let largest = (segment.destination == Destination::Largest).then(|| Largest::new(k));
         let finish = |k: &mut KernelBuilder, index: Reg<U32>, ahead: Option<&Fetched>| {
             let unit = finished.unit(k, index);
             let at = k.mad(index, unit_bytes, shared.sums);
@@ -509,6 +525,10 @@ impl Projection {
                 Some(factor) => totals.map(|total| k.mul(total, factor)),
                 None => totals,
             };
+            if let Some(largest) = &largest {
+                let first = segment.pairing.first_row(k, unit);
+                return largest.see(k, first, totals);
+            }
             match ahead {
                 Some(fetched) => finisher.finish(k, unit, totals, fetched, stores),
                 None => {
@@ -523,6 +543,9 @@ impl Projection {
             k.if_(has, |k| finish(k, own, ahead.as_ref()));
         } else {
             k.for_range(own, finished.count, stride, |k, index| finish(k, index, None));
+        }
+        if let Some(((largest, y), best)) = largest.zip(pointer(segment.names.output)).zip(pointer("best")) {
+            largest.store(k, self, y, best);
         }
     }
 }
@@ -641,4 +664,4 @@ macro_rules! kernels {
     )*};
 }
 
-kernels!(AttentionInput, ResidualProjection, GatedProjection, Head);
+kernels!(AttentionInput, ResidualProjection, GatedProjection, Head, GreedyHead);

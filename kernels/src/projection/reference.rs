@@ -3,7 +3,7 @@
 use tensor_formats::reference::dequantize_row_f64;
 use tensor_formats::{ElementType, FormatError, quantize_row};
 
-use super::{AttentionInput, GatedProjection, Head, Projection, ResidualProjection, Segment};
+use super::{AttentionInput, GatedProjection, GreedyHead, Head, Projection, ResidualProjection, Segment};
 use crate::KernelError;
 
 /// What [`AttentionInput::reference`] reads: the kernel's parameters, weights in GGUF's layout.
@@ -111,6 +111,21 @@ impl Head {
     /// [`KernelError::Format`] if a slice does not have the length of its parameter.
     pub fn reference(&self, x: &[f32], norm: &[f32], w: &[u8]) -> Result<Vec<f64>, KernelError> {
         self.0.product(&self.0.segments[0], w, &self.0.staged(x, Some(norm))?)
+    }
+}
+
+impl GreedyHead {
+    /// `[batch]`, given `w` in GGUF's layout: right unless results are so close that rounding decides.
+    ///
+    /// # Errors
+    /// [`KernelError::Format`] if a slice does not have the length of its parameter.
+    pub fn reference(&self, x: &[f32], norm: &[f32], w: &[u8]) -> Result<Vec<u32>, KernelError> {
+        let y = self.0.product(&self.0.segments[0], w, &self.0.staged(x, Some(norm))?)?;
+        let largest = |row: &[f64]| {
+            let start = (f64::NEG_INFINITY, 0);
+            (0..).zip(row).fold(start, |best, (i, &v)| if v > best.0 { (v, i) } else { best }).1
+        };
+        Ok(y.chunks(self.0.segments[0].features() as usize).map(largest).collect())
     }
 }
 

@@ -4,6 +4,7 @@ use ptx_builder::Target;
 use tensor_formats::ElementType;
 
 use super::geometry::{self, MOST_PROCESSORS, PROCESSORS, Spread};
+use super::largest::Largest;
 use super::stage::{MULTIPLE, Stage};
 use super::tuning::Tuning;
 use super::{Destination, MAX_BATCH, Names, Pairing, Projection, Rotation, Segment, product, tiles};
@@ -84,6 +85,12 @@ pub struct GatedProjection(pub(super) Projection);
 /// Parameters: `x` `[batch, cols]` f32, `norm` `[cols]` f32, `w` `[rows, cols]`, `y` `[batch, rows]` f32.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Head(pub(super) Projection);
+
+/// `y[b]` = the lowest `i` for which `w[i] n`, of [`Head`], is the largest, as [`Argmax`](crate::Argmax) has it.
+///
+/// Parameters: those of [`Head`], but `y` `[batch]` u32, and `best` ([`Access::Counter`](crate::Access::Counter)).
+#[derive(Debug, Clone, PartialEq)]
+pub struct GreedyHead(pub(super) Projection);
 
 impl AttentionInput {
     /// The kernel for a shape.
@@ -228,12 +235,36 @@ impl Head {
         batch: usize,
         eps: f32,
     ) -> Result<Self, KernelError> {
-        const FAMILY: &str = "head";
-        const NAMES: Names = Names { matrices: &["w"], bias: "", output: "y" };
-        let segment = segment(FAMILY, element, (rows, cols), Pairing::Neighbours, NAMES, Destination::Rows)?;
-        let name = format!("{}_{rows}x{cols}", element.name().to_lowercase());
-        Projection::new(FAMILY, &name, (batch, cols), Input::Normed(eps), vec![segment]).map(Self)
+        head("head", element, (rows, cols), (batch, eps), Destination::Rows).map(Self)
     }
+}
+
+impl GreedyHead {
+    /// The kernel for a matrix `[rows, cols]` of type `element` and `batch` activation rows.
+    ///
+    /// # Errors
+    /// As [`ResidualProjection::new`].
+    pub fn new(
+        element: ElementType,
+        (rows, cols): (usize, usize),
+        batch: usize,
+        eps: f32,
+    ) -> Result<Self, KernelError> {
+        head("greedy_head", element, (rows, cols), (batch, eps), Destination::Largest).map(Self)
+    }
+}
+
+fn head(
+    family: &'static str,
+    element: ElementType,
+    (rows, cols): (usize, usize),
+    (batch, eps): (usize, f32),
+    destination: Destination,
+) -> Result<Projection, KernelError> {
+    const NAMES: Names = Names { matrices: &["w"], bias: "", output: "y" };
+    let segment = segment(family, element, (rows, cols), Pairing::Neighbours, NAMES, destination)?;
+    let name = format!("{}_{rows}x{cols}", element.name().to_lowercase());
+    Projection::new(family, &name, (batch, cols), Input::Normed(eps), vec![segment])
 }
 
 /// A segment of `rows` results without bias, residual and rotation.
@@ -352,8 +383,10 @@ impl Projection {
     /// The same with rings of as many slots as `most` bytes of shared memory have room for; `None` for none.
     fn with_ring(self, slot_bytes: u32, most: u32) -> Option<Self> {
         let rooms = self.spread.warps() * self.room_bytes();
-        // Sums of squares, and a barrier object; rings begin on a multiple after them.
-        let fixed = (self.stage.sums() * 4).next_multiple_of(16) + 8;
+        let largest = self.segments.iter().any(|segment| segment.destination == Destination::Largest);
+        let offers = if largest { Largest::bytes(self.sum_rows(), self.spread.warps()) } else { 0 };
+        // Sums of squares, what warps offer, and a barrier object; rings begin on a multiple after them.
+        let fixed = (self.stage.sums() * 4).next_multiple_of(16) + offers + 8;
         let others = fixed.next_multiple_of(SLOT_ALIGN) + self.stage.bytes() + self.sums_bytes() + rooms;
         let slots = most.saturating_sub(others) / (self.spread.warps() * slot_bytes).max(1);
         let slots = slots.min(if self.stage.tiles { MOST_SLOTS_OF_TILES } else { MOST_SLOTS });

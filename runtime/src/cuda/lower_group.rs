@@ -173,24 +173,33 @@ pub(crate) fn gated_projection(a: &GatedProjection, machine: Machine) -> Result<
     chunks(&a.input, machine, launch)
 }
 
-/// The logits go to memory whether they are wanted or not: the largest is found in a second launch.
+/// Where logits are wanted as well, the largest is found in a second launch.
 pub(crate) fn head(a: &Head, parts: &[OpCall], machine: Machine) -> Result<Vec<Lowered>, CudaError> {
     quantised(a.q8)?;
-    let logits = parts.iter().find_map(|part| match part {
-        OpCall::MulMat(product) => Some(product.output),
-        _ => None,
-    });
-    let Some(logits) = a.logits.or(logits) else {
-        let reason = "a head without a product".to_owned();
-        return Err(KernelError::Unsupported { kernel: "head", reason }.into());
+    let shape = (a.weight.shape.rows(), a.weight.shape.cols());
+    let on = (machine.processors, machine.target);
+    let operands = |rows: &Range<usize>, output| {
+        Ok::<_, CudaError>([rows_of(&a.input, rows)?, a.norm, a.weight, output])
     };
-    let launch = |rows: Range<usize>| {
-        let operands = [rows_of(&a.input, &rows)?, a.norm, a.weight, rows_of(&logits, &rows)?];
-        let shape = (a.weight.shape.rows(), a.weight.shape.cols());
+    let logits = match (a.logits, a.argmax) {
+        (Some(logits), _) => logits,
+        (None, Some(argmax)) => {
+            return chunks(&a.input, machine, |rows| {
+                let operands = operands(&rows, elements_of(&argmax, &rows)?)?;
+                let kernel = projection::GreedyHead::new(a.weight.dtype, shape, rows.len(), a.eps);
+                one(kernel.and_then(|kernel| kernel.on(on.0, on.1)), &operands)
+            });
+        }
+        (None, None) => {
+            let reason = "a head without results".to_owned();
+            return Err(KernelError::Unsupported { kernel: "head", reason }.into());
+        }
+    };
+    let mut launches = chunks(&a.input, machine, |rows| {
+        let operands = operands(&rows, rows_of(&logits, &rows)?)?;
         let kernel = projection::Head::new(a.weight.dtype, shape, rows.len(), a.eps);
-        one(kernel.and_then(|kernel| kernel.on(machine.processors, machine.target)), &operands)
-    };
-    let mut launches = chunks(&a.input, machine, launch)?;
+        one(kernel.and_then(|kernel| kernel.on(on.0, on.1)), &operands)
+    })?;
     for part in parts.iter().filter(|part| matches!(part, OpCall::Argmax(_))) {
         launches.extend(lower(part, machine)?);
     }
