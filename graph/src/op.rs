@@ -46,7 +46,7 @@ pub enum TensorOp {
     /// `input [rows, n]` F32, `n` a multiple of 32, to Q8Act of the same shape.
     QuantizeQ8,
     /// `input [rows, n]` F32 to the index of each row's largest value, `[rows]` U32: the lowest among equals, never
-    /// that of a NaN, 0 if all are NaN.
+    /// that of a NaN, `u32::MAX` if nothing is above -inf.
     Argmax,
     /// A range of the outermost dimension: an alias of its input, not executed.
     View,

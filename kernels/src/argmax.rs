@@ -16,7 +16,7 @@ const FAMILY: &str = "argmax";
 
 /// `y[r]` = the lowest `i` for which `x[r, i]` is the largest of the row.
 ///
-/// A NaN never wins. A row with nothing above -inf gives 0. Several blocks share a long row: each offers its best, and the
+/// A NaN never wins. A row with nothing above -inf gives `u32::MAX`. Several blocks share a long row: each offers its best, and the
 /// last to do so knows the best of all. What is better does not depend on who compares it, so neither does the result.
 ///
 /// Parameters: `x` `[rows, n]` f32, `y` `[rows]` u32. Where a row has several blocks, then `best` ([`Access::Counter`]).
@@ -83,7 +83,7 @@ impl Argmax {
     pub fn reference(&self, x: &[f32]) -> Vec<u32> {
         assert_eq!(x.len(), self.rows as usize * self.n as usize);
         let best = |row: &[f32]| {
-            let start = (f32::NEG_INFINITY, 0);
+            let start = (f32::NEG_INFINITY, u32::MAX);
             (0..).zip(row).fold(start, |best, (i, &v)| if v > best.0 { (v, i) } else { best }).1
         };
         x.chunks(self.n as usize).map(best).collect()
@@ -136,11 +136,12 @@ impl Kernel for Argmax {
 pub(crate) struct Best {
     /// The value as an integer in the order of values; 0 if there is none.
     pub key: Reg<U32>,
+    /// `u32::MAX` if there is none.
     pub index: Reg<U32>,
 }
 
 impl Best {
-    /// `value` at `index`, where -inf is none.
+    /// `value` at `index`, or none: -inf at `u32::MAX`.
     pub fn new(k: &mut KernelBuilder, value: Reg<F32>, index: Reg<U32>) -> Self {
         // One zero of the two.
         let value = k.add(value, 0.0);
@@ -238,7 +239,7 @@ impl Argmax {
         let row = k.ctaid_x();
         let row = k.ptr_index(x, row, units * vector * 4);
         let value = k.named_var::<F32>("best", f32::NEG_INFINITY);
-        let index = k.named_var::<U32>("best_index", 0);
+        let index = k.named_var::<U32>("best_index", u32::MAX);
         let start = if blocks == 1 {
             thread
         } else {
@@ -306,6 +307,8 @@ pub(crate) fn cases() -> Vec<Case> {
         case(1, n, data, &x)
     };
     let (inf, nan) = (f32::INFINITY, f32::NAN);
+    // Beside a row of zeros: no index is what nobody has written, too.
+    let none = |n: usize, row: Vec<f32>, data: &str| case(2, n, data, &[row, vec![0.0; n]].concat());
     let mut cases: Vec<Case> = [1, 2, 5, 8, 9, 16, 32].into_iter().map(|rows| random(rows, 1000)).collect();
     // One block with one load and with four; two blocks; many; as many as there are, and more loads than fly together.
     let sizes = [
@@ -336,13 +339,15 @@ pub(crate) fn cases() -> Vec<Case> {
         [20_000, 39_999].into_iter().for_each(|at| x[at] = -0.5);
         x
     }));
-    cases.push(only(40_001, 40_000, -inf, nan, "all_nan_but_minus_inf"));
+    let mut nans = vec![nan; 40_001];
+    nans[40_000] = -inf;
+    cases.push(none(40_001, nans, "all_nan_but_minus_inf"));
     cases.push(only(4096, 4000, nan, -5.0, "nan_among_equals"));
     cases.push(only(4096, 0, nan, -5.0, "nan_first"));
     cases.push(only(4096, 77, 1.0, nan, "one_number"));
     cases.push(only(4096, 99, inf, 1.0, "inf"));
-    cases.push(case(1, 4096, "all_nan", &[nan; 4096]));
-    cases.push(case(1, 4097, "all_minus_inf", &[-inf; 4097]));
+    cases.push(none(4096, vec![nan; 4096], "all_nan"));
+    cases.push(none(4097, vec![-inf; 4097], "all_minus_inf"));
     cases.push(case(1, 8, "signed_zeros", &[-1.0, -0.0, 0.0, -0.0, 0.0, 0.0, -1.0, -2.0]));
     cases.push(case(1, 40_000, "signed_zeros_of_blocks", &{
         let mut x = vec![-1.0; 40_000];

@@ -53,7 +53,7 @@ impl Output {
 pub enum StepOutput<'a> {
     /// [`Output::Cache`] was asked for.
     Cache,
-    /// Token ids, one for each result row.
+    /// Token ids, one for each result row; `u32::MAX`, which is no token, where logits hold no number to choose.
     Argmax(&'a [u32]),
     /// Logits, `[result_rows, n_vocab]`.
     Logits(&'a [f32]),
@@ -107,8 +107,19 @@ pub(crate) fn sample_on_host(
 }
 
 /// The error for a row whose logits hold nothing that could be chosen.
-pub(crate) fn no_number(row: &Row) -> Error {
+fn no_number(row: &Row) -> Error {
     GenerateError::NoFiniteLogit { position: row.position as usize }.into()
+}
+
+/// The tokens that follow `rows`.
+///
+/// # Errors
+/// A row that none was found for: see [`StepOutput::Argmax`].
+pub(crate) fn chosen<'a>(rows: &[Row], tokens: &'a [u32]) -> Result<&'a [u32], Error> {
+    match rows.iter().zip(tokens).find(|&(_, &token)| token == u32::MAX) {
+        Some((row, _)) => Err(no_number(row)),
+        None => Ok(tokens),
+    }
 }
 
 /// Checks that no two rows are of one sequence, and each has a sampler.
@@ -152,14 +163,15 @@ pub trait Decoder: Send {
     /// had not.
     ///
     /// # Errors
-    /// As [`step`](Self::step), and two rows of one sequence.
+    /// As [`step`](Self::step), two rows of one sequence, and a row whose logits hold no number to choose; the rows are then
+    /// decoded all the same.
     fn decode_ahead(&mut self, rows: &[Row], ahead: usize) -> Result<&[u32], Error> {
         // Without a device that could go on by itself there is nothing to begin with.
         let _ = ahead;
         check_ahead(rows)?;
         let output = if rows.len() == 1 { Output::LastArgmax } else { Output::AllArgmax };
         match self.step(rows, output)? {
-            StepOutput::Argmax(tokens) => Ok(tokens),
+            StepOutput::Argmax(tokens) => chosen(rows, tokens),
             other => Err(other.instead_of("argmaxes")),
         }
     }

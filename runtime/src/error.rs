@@ -308,6 +308,12 @@ pub enum GenerateError {
         /// The position they were computed at.
         position: usize,
     },
+    /// Logits of which some are NaN.
+    #[error("the model's logits are not all numbers (position {position})")]
+    NanLogit {
+        /// The position they were computed at.
+        position: usize,
+    },
     /// An engine that returned something else than it was asked for.
     #[error("the engine returned {found} where {expected} was asked for")]
     WrongOutput {

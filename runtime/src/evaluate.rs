@@ -41,7 +41,8 @@ impl Evaluation {
 /// Evaluates `ids[1..]`, each given all before it, in cache `sequence`.
 ///
 /// # Errors
-/// Fewer than two tokens, more than the cache holds, a token outside the vocabulary, and the decoder's failures.
+/// Fewer than two tokens, more than the cache holds, a token outside the vocabulary, logits that are not all numbers, and
+/// the decoder's failures.
 pub fn evaluate(decoder: &mut dyn Decoder, sequence: u32, ids: &[u32]) -> Result<Evaluation, Error> {
     let n_vocab = decoder.config().n_vocab;
     if ids.len() < 2 {
@@ -60,8 +61,12 @@ pub fn evaluate(decoder: &mut dyn Decoder, sequence: u32, ids: &[u32]) -> Result
             other => return Err(other.instead_of("the logits of every row")),
         };
         let targets = &ids[start + 1..];
-        predictions
-            .extend(logits.chunks_exact(n_vocab).zip(targets).map(|(row, &target)| predict(row, target)));
+        for ((row, &target), position) in logits.chunks_exact(n_vocab).zip(targets).zip(start..) {
+            if row.iter().any(|logit| logit.is_nan()) {
+                return Err(GenerateError::NanLogit { position }.into());
+            }
+            predictions.push(predict(row, target));
+        }
     }
     Ok(Evaluation { predictions })
 }
@@ -117,5 +122,9 @@ mod tests {
         assert_eq!(refusal(&[1]), "a loss needs at least 2 tokens, got 1");
         assert_eq!(refusal(&[1; 6]), "the prompt has 5 tokens, the context holds 4");
         assert_eq!(refusal(&[1, 999]), "row 1: token 999 is outside the vocabulary of 512");
+        let mut decoder = FakeDecoder::new(20, 2);
+        decoder.nan_from = Some(3);
+        let refusal = evaluate(&mut decoder, 0, &[1; 6]).unwrap_err().to_string();
+        assert_eq!(refusal, "the model's logits are not all numbers (position 3)");
     }
 }

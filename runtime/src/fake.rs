@@ -65,7 +65,7 @@ impl Decoder for FakeDecoder {
         self.history.extend(rows.iter().map(|row| row.token));
         let wanted = &rows[rows.len() - output.result_rows(rows.len())..];
         self.logits = wanted.iter().flat_map(|row| self.logits(row.position)).collect();
-        let best = |logits: &[f32]| kernels::sample::largest(logits).map_or(0, |(token, _)| token);
+        let best = |logits: &[f32]| kernels::sample::largest(logits).map_or(u32::MAX, |(token, _)| token);
         self.argmax = self.logits.chunks(N_VOCAB as usize).map(best).collect();
         Ok(match output {
             Output::Cache => StepOutput::Cache,

@@ -21,7 +21,7 @@
 use std::slice;
 use std::time::{Duration, Instant};
 
-use crate::decoder::{Decoder, Output, Row, StepOutput};
+use crate::decoder::{Decoder, Output, Row, StepOutput, chosen};
 use crate::error::{Error, GenerateError};
 use crate::sampling::{Sampler, SamplingOptions};
 
@@ -201,7 +201,10 @@ impl<'a> Generator<'a> {
             }
         } else {
             match self.decoder.step(&rows, Output::LastArgmax)? {
-                StepOutput::Argmax(&[token]) => token,
+                StepOutput::Argmax(tokens @ &[token]) => {
+                    chosen(&rows[rows.len() - 1..], tokens)?;
+                    token
+                }
                 other => return Err(other.instead_of("one argmax")),
             }
         };
@@ -349,14 +352,23 @@ mod tests {
 
     #[test]
     fn logits_without_a_number_are_an_error_and_the_end() {
-        let mut decoder = FakeDecoder::new(10, 4);
-        decoder.nan_from = Some(3);
-        let sampling = SamplingOptions { temperature: 1.0, ..SamplingOptions::default() };
-        let options = GenerateOptions { sampling, ..GenerateOptions::greedy(6) };
-        let mut generator = Generator::new(&mut decoder, &[1, 2], options).unwrap();
-        assert!(generator.next().unwrap().is_ok() && generator.next().unwrap().is_ok());
-        let message = generator.next().unwrap().unwrap_err().to_string();
-        assert_eq!(message, "the model's logits hold no number to choose from (position 3)");
-        assert!(generator.next().is_none() && generator.stop().is_none());
+        // Of the prompt, and of what follows it.
+        for (nan_from, found) in [(1, 0), (3, 2)] {
+            for temperature in [0.0, 1.0] {
+                let mut decoder = FakeDecoder::new(10, 4);
+                decoder.nan_from = Some(nan_from);
+                let sampling = SamplingOptions { temperature, ..SamplingOptions::default() };
+                let options = GenerateOptions { sampling, ..GenerateOptions::greedy(6) };
+                let mut generator = Generator::new(&mut decoder, &[1, 2], options).unwrap();
+                for _ in 0..found {
+                    assert!(generator.next().unwrap().is_ok());
+                }
+                let message = generator.next().unwrap().unwrap_err().to_string();
+                let expected =
+                    format!("the model's logits hold no number to choose from (position {nan_from})");
+                assert_eq!(message, expected);
+                assert!(generator.next().is_none() && generator.stop().is_none());
+            }
+        }
     }
 }

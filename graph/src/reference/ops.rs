@@ -76,16 +76,11 @@ pub fn soft_max(x: &[f64], cols: usize, scale: f32) -> Vec<f64> {
     x.chunks_exact(cols).flat_map(row_soft_max).collect()
 }
 
-/// The index of the largest value of each row of `cols`: the lowest among equals, never a NaN's, 0 if all are NaN.
+/// The index of the largest value of each row of `cols`: the lowest among equals, never a NaN's, `u32::MAX` if nothing is above -inf.
 pub fn argmax(x: &[f64], cols: usize) -> Vec<u32> {
     let row_argmax = |row: &[f64]| {
-        let mut best: Option<usize> = None;
-        for (i, v) in row.iter().enumerate() {
-            if !v.is_nan() && best.is_none_or(|b| *v > row[b]) {
-                best = Some(i);
-            }
-        }
-        best.unwrap_or(0) as u32
+        let none = (f64::NEG_INFINITY, u32::MAX);
+        (0..).zip(row).fold(none, |best, (i, &v)| if v > best.0 { (v, i) } else { best }).1
     };
     x.chunks_exact(cols).map(row_argmax).collect()
 }
@@ -157,7 +152,7 @@ mod tests {
     fn argmax_ties_and_nans() {
         let (nan, low) = (f64::NAN, f64::NEG_INFINITY);
         let rows = [1.0, 3.0, 3.0, nan, 2.0, 5.0, low, low, low, nan, low, nan, nan, nan, nan];
-        assert_eq!(argmax(&rows, 3), [1, 2, 0, 1, 0]);
+        assert_eq!(argmax(&rows, 3), [1, 2, u32::MAX, u32::MAX, u32::MAX]);
     }
 
     #[test]

@@ -14,7 +14,10 @@ pub(super) struct Largest {
 
 impl Largest {
     pub(super) fn new(k: &mut KernelBuilder) -> Self {
-        Self { value: k.named_var("largest", f32::NEG_INFINITY), index: k.named_var("largest_index", 0) }
+        Self {
+            value: k.named_var("largest", f32::NEG_INFINITY),
+            index: k.named_var("largest_index", u32::MAX),
+        }
     }
 
     /// Sees results `first` and `first + 1`, which come after those that it has seen: of equals the first stays.

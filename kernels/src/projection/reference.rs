@@ -122,7 +122,7 @@ impl GreedyHead {
     pub fn reference(&self, x: &[f32], norm: &[f32], w: &[u8]) -> Result<Vec<u32>, KernelError> {
         let y = self.0.product(&self.0.segments[0], w, &self.0.staged(x, Some(norm))?)?;
         let largest = |row: &[f64]| {
-            let start = (f64::NEG_INFINITY, 0);
+            let start = (f64::NEG_INFINITY, u32::MAX);
             (0..).zip(row).fold(start, |best, (i, &v)| if v > best.0 { (v, i) } else { best }).1
         };
         Ok(y.chunks(self.0.segments[0].features() as usize).map(largest).collect())

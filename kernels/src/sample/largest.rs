@@ -77,7 +77,7 @@ impl SampleLargest {
             }
         });
         let value = k.named_var::<F32>("best", f32::NEG_INFINITY);
-        let index = k.named_var::<U32>("best_index", 0);
+        let index = k.named_var::<U32>("best_index", u32::MAX);
         for (lane, logit) in (0..LANES).zip(logits) {
             let better = k.gt(logit, value);
             let here = k.add(token, lane);
@@ -91,15 +91,13 @@ impl SampleLargest {
         let row = k.ctaid_x();
         let best = k.ptr_index(best, row, SHARED_BYTES);
         let of_row = of_block.of_blocks(k, best, self.rows.blocks());
-        let none = k.eq(of_row.key, 0);
-        let token = k.selp(none, u32::MAX, of_row.index);
         // Back from the order of values; nothing at all becomes a NaN.
         let negative = k.not(of_row.key);
         let positive = k.xor(of_row.key, 1 << 31);
         let is_positive = k.ge(of_row.key, 1 << 31);
         let bits = k.selp(is_positive, positive, negative);
         let largest = k.ptr_index(largest, row, 8);
-        k.st_global_v2::<U32>(largest, [token, bits]);
+        k.st_global_v2::<U32>(largest, [of_row.index, bits]);
     }
 
     /// Which of the thread's tokens are recent, in the low bits.

@@ -54,15 +54,10 @@ pub fn soft_max(x: &mut [f32], scale: f32) {
     }
 }
 
-/// The index of the largest value: the lowest among equals; NaN never wins; 0 if there is nothing but NaN.
+/// The index of the largest value: the lowest among equals; NaN never wins; `u32::MAX` if nothing is above -inf.
 pub fn argmax(x: &[f32]) -> u32 {
-    let mut best = None;
-    for (i, &x) in x.iter().enumerate() {
-        if !x.is_nan() && best.is_none_or(|(_, most)| x > most) {
-            best = Some((i, x));
-        }
-    }
-    best.map_or(0, |(i, _)| i as u32)
+    let none = (f32::NEG_INFINITY, u32::MAX);
+    (0..).zip(x).fold(none, |best, (i, &x)| if x > best.0 { (x, i) } else { best }).1
 }
 
 /// `out[i] += factor * x[i]`.
@@ -80,8 +75,8 @@ mod tests {
     fn argmax_takes_the_first_of_equals_and_never_nan() {
         assert_eq!(argmax(&[1.0, 3.0, 3.0, 2.0]), 1);
         assert_eq!(argmax(&[f32::NAN, -1.0, f32::NAN]), 1);
-        assert_eq!(argmax(&[f32::NAN; 3]), 0);
-        assert_eq!(argmax(&[f32::NEG_INFINITY; 3]), 0);
+        assert_eq!(argmax(&[f32::NAN; 3]), u32::MAX);
+        assert_eq!(argmax(&[f32::NEG_INFINITY; 3]), u32::MAX);
     }
 
     #[test]

@@ -17,7 +17,7 @@ use super::plan_graph::PlanGraph;
 use super::step_plan::{EngineRegions, StepPlan, advancing_plan, loop_end_plan, step_plan};
 use super::weights::Weights;
 use crate::decoder::{
-    Decoder, Output, Row, StepGuard, StepOutput, check_ahead, check_samplers, no_number, sample_on_host,
+    Decoder, Output, Row, StepGuard, StepOutput, check_ahead, check_samplers, chosen, sample_on_host,
 };
 use crate::engine::EngineOptions;
 use crate::error::{BackendError, Error};
@@ -423,7 +423,7 @@ impl Decoder for CudaDecoder {
 
     fn decode_ahead(&mut self, rows: &[Row], ahead: usize) -> Result<&[u32], Error> {
         check_ahead(rows)?;
-        self.run_ahead(rows, &[], ahead)
+        chosen(rows, self.run_ahead(rows, &[], ahead)?)
     }
 
     fn sample_ahead(
@@ -438,11 +438,7 @@ impl Decoder for CudaDecoder {
         check_samplers(rows, samplers)?;
         let rules: Vec<_> = samplers.iter().map(|sampler| sampler.rule()).collect();
         let tokens = self.run_ahead(rows, &rules, ahead)?;
-        // What stands for no token: no vocabulary is so large.
-        match rows.iter().zip(tokens).find(|&(_, &token)| token == u32::MAX) {
-            Some((row, _)) => Err(no_number(row)),
-            None => Ok(tokens.to_vec()),
-        }
+        Ok(chosen(rows, tokens)?.to_vec())
     }
 
     fn describe(&self) -> String {

@@ -148,7 +148,7 @@ fn a_step_that_hands_on_its_tokens_is_launches_alone() {
         let plan = engine.advancing_plan(rows, Output::AllArgmax).unwrap();
         assert_eq!((plan.n_launches(), count(&plan, "advance")), (plan.steps().len(), 1));
         if rows == 1 {
-            assert_eq!(plan.n_launches(), 5 * engine.config.n_layers + 4);
+            assert_eq!(plan.n_launches(), 5 * engine.config.n_layers + 3);
         }
         let (last, others) = plan.steps().split_last().unwrap();
         let shared = [engine.regions.state, engine.regions.ring];
@@ -239,9 +239,8 @@ fn a_layer_has_the_launches_that_it_should() {
     assert_eq!(count(&plan, "attention_f32"), layers);
     assert_eq!(count(&plan, "residual_projection"), 2 * layers);
     assert_eq!(count(&plan, "gated_projection"), layers);
-    assert_eq!(count(&plan, "head"), 1);
-    assert_eq!(count(&plan, "argmax"), 1);
-    assert_eq!(plan.n_launches(), 5 * layers + 3);
+    assert_eq!(count(&plan, "greedy_head"), 1);
+    assert_eq!(plan.n_launches(), 5 * layers + 2);
     assert_eq!(plan.n_launches() + 2, plan.steps().len());
 }
 
@@ -260,10 +259,10 @@ fn chunks_of_a_prompt_fill_the_cache_without_a_head() {
     // Two launches for 12 rows, one for the head, which only the last row goes through.
     assert_eq!(count(&cache, "attention_input"), 2 * engine.config.n_layers);
     assert_eq!(count(&cache, "attention_f32"), engine.config.n_layers - 1);
-    assert_eq!(count(&cache, "argmax") + count(&cache, "head"), 0);
+    assert_eq!(count(&cache, "greedy_head"), 0);
     assert!(cache.n_launches() < full.n_launches());
     assert_eq!(count(&full, "residual_projection"), 2 * 2 * engine.config.n_layers);
-    assert_eq!(count(&full, "head"), 1);
+    assert_eq!(count(&full, "greedy_head"), 1);
 }
 
 #[test]
