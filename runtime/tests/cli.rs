@@ -201,6 +201,7 @@ fn options_out_of_range_are_refused() {
     assert!(refusal(&["generate", "--min-p", "2"]).contains("min_p is 2"));
     assert!(refusal(&["generate", "--repeat-penalty", "-1"]).contains("repetition_penalty is -1"));
     assert!(refusal(&["generate", "--threads", "0"]).contains("threads must be at least 1"));
+    assert!(refusal(&["generate", "--threads", "1025"]).contains("threads is 1025, the limit is 1024"));
     assert!(refusal(&["bench", "--repeat", "0"]).contains("repeat must be at least 1"));
     assert!(refusal(&["bench", "-p", "0"]).contains("the prompt must be at least 1"));
 }
