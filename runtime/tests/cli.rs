@@ -123,6 +123,18 @@ fn files_that_are_no_models_are_refused_by_name() {
     let other = files.write("text.gguf", b"Once upon a time");
     assert!(refusal(&["info", &other]).contains("not a GGUF file"));
     assert!(refusal(&["info", &files.write("empty.gguf", b"")]).contains("magic at byte 0 needs 4 bytes"));
+    #[cfg(unix)]
+    {
+        let pipe = files.0.path().join("pipe").to_str().unwrap().to_owned();
+        assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        // Someone who opens the other end, so that a reader does not wait for ever.
+        let writer = pipe.clone();
+        std::thread::spawn(move || fs::OpenOptions::new().write(true).open(writer));
+        for path in [pipe.as_str(), "/dev/zero", "/dev/null"] {
+            let message = refusal(&["info", path]);
+            assert_eq!(message, format!("error: cannot read {path}: it is not a regular file"));
+        }
+    }
     for length in [100, 30_000, whole.len() / 2] {
         let cut = files.write("cut.gguf", &whole[..length]);
         for arguments in [&["generate", "-m", &cut][..], &["info", &cut], &["bench", "-m", &cut]] {
