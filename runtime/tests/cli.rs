@@ -205,6 +205,31 @@ fn prompts_and_counts_that_do_not_fit_are_refused_with_both_numbers() {
     );
 }
 
+/// A command with at most 4 GB of address space that must fail.
+#[cfg(target_os = "linux")]
+#[track_caller]
+fn refusal_in_4_gb(arguments: &[&str]) -> String {
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -v 4000000; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_warpsmith")]);
+    let output = command.args(arguments).args(["--backend", "cpu"]).stdin(Stdio::null()).output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    stderr(&output).lines().last().unwrap().to_owned()
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn caches_beyond_memory_are_refused_before_anything_else_is_made() {
+    let files = Files::new();
+    for batch in ["100000000", "4294967295"] {
+        let message = refusal_in_4_gb(&["bench", "-n", "1", "-p", "1", "--repeat", "1", "--batch", batch]);
+        assert!(message.contains("for the KV cache"), "{message}");
+    }
+    let key = [b"llama.context_length".as_slice(), &4u32.to_le_bytes()].concat();
+    let endless = files.write("endless.gguf", &patched(&key, &[&key[..], &[0xff; 4]].concat()));
+    let message = refusal_in_4_gb(&["generate", "-m", &endless, "--context", "4294967295", "-n", "1"]);
+    assert!(message.contains("for the KV cache"), "{message}");
+}
+
 #[test]
 fn options_out_of_range_are_refused() {
     assert!(refusal(&["generate", "--temp", "-1"]).contains("temperature is -1"));
