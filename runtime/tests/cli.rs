@@ -414,6 +414,10 @@ fn logging_is_off_stdout_and_its_filter_is_checked() {
     assert!(stderr(&output).starts_with("error: WARPSMITH_LOG is \"runtime=loud\", must be a log filter"));
     let output = warpsmith(&["doctor"]).env("WARPSMITH_LOG", "trace").output().unwrap();
     assert!(output.status.success() && stdout(&output).contains("=>"));
+    let output = warpsmith(&["generate", "-n", "1"]).env("WARPSMITH_LOG", "trace").output().unwrap();
+    let told = stderr(&output);
+    assert!(told.contains("TRACE") || told.contains("DEBUG"), "{told}");
+    assert!(!told.contains('\x1b'), "{told:?}");
 }
 
 #[test]
