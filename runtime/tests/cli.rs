@@ -334,6 +334,20 @@ fn a_synthetic_file_takes_a_text_and_says_where_the_time_goes() {
 }
 
 #[test]
+#[cfg(unix)]
+fn a_file_that_cannot_be_written_whole_is_removed() {
+    let files = Files::new();
+    let file = files.0.path().join("tiny.gguf");
+    let mut command = Command::new("sh");
+    // Files of at most a few kB, and an error instead of a signal for more.
+    command.args(["-c", "trap '' XFSZ; ulimit -f 8; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_warpsmith")]);
+    let output = command.args(["synthesize", "tiny", file.to_str().unwrap()]).output().unwrap();
+    let message = stderr(&output);
+    assert!(message.starts_with("error: cannot write ") && message.contains("tiny.gguf"), "{message}");
+    assert!(!file.exists());
+}
+
+#[test]
 fn evaluate_tells_the_loss_and_what_small_activations_cost() {
     let files = Files::new();
     let tale = files.write("tale.txt", b"Once upon a time, there was a small fox named Pip.");
