@@ -390,6 +390,10 @@ fn bench_compares_with_what_it_wrote_before() {
     let damaged = files.write("damaged.json", b"{");
     let message = refusal(&[&bench[..], &tiny, &["--compare", &damaged]].concat());
     assert!(message.contains("damaged.json: it is not JSON"), "{message}");
+    // Before anything is opened.
+    let empty = files.write("empty.json", b"[]");
+    let message = refusal(&["bench", "-m", "/no/such/model.gguf", "--compare", &empty]);
+    assert!(message.ends_with("it is not what bench --json writes: it has no `model`"), "{message}");
     let missing = refusal(&[&bench[..], &tiny, &["--compare", "/no/such/file.json"]].concat());
     assert!(missing.contains("cannot read /no/such/file.json"), "{missing}");
 }
