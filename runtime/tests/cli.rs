@@ -205,6 +205,14 @@ fn prompts_and_counts_that_do_not_fit_are_refused_with_both_numbers() {
     );
 }
 
+#[test]
+fn a_prompt_that_a_longer_context_would_hold_is_told_so() {
+    let told = |arguments: &[&str]| stderr(&run(arguments));
+    let hint = "the model has 1024 positions, of which --context N takes N";
+    assert!(told(&["generate", "--context", "16", "-n", "13"]).contains(hint));
+    assert!(!told(&["generate", "-n", "2000"]).contains(hint));
+}
+
 /// A command with at most 4 GB of address space that must fail.
 #[cfg(target_os = "linux")]
 #[track_caller]
