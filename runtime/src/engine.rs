@@ -84,9 +84,10 @@ impl EngineOptions {
     /// [`MAX_THREADS`](Self::MAX_THREADS), a cache longer than the model's context, more rows than the caches can take,
     /// or counts whose product does not fit the 32 bits of a device index.
     pub fn check(&self, config: &ModelConfig) -> Result<(), Error> {
+        const CONTEXT: &str = "the context (max_seq)";
         const INDEX: usize = u32::MAX as usize;
         let counts = [
-            ("max_seq", 1, self.max_seq, INDEX),
+            (CONTEXT, 1, self.max_seq, INDEX),
             ("n_sequences", 1, self.n_sequences, INDEX),
             ("max_rows", 1, self.max_rows, INDEX),
             ("threads", 1, self.threads.unwrap_or(1), Self::MAX_THREADS),
@@ -106,7 +107,7 @@ impl EngineOptions {
         }
         if self.max_seq > config.context_length {
             return Err(OptionError::TooLarge {
-                option: "max_seq",
+                option: CONTEXT,
                 value: self.max_seq,
                 limit: config.context_length,
             }

@@ -197,8 +197,8 @@ fn prompts_and_counts_that_do_not_fit_are_refused_with_both_numbers() {
         "error: 5 tokens of prompt and 13 to generate need 17 positions, the context holds 16"
     );
     let message = refusal(&["generate", "--context", "5000"]);
-    assert_eq!(message, "error: max_seq is 5000, the limit is 1024");
-    assert_eq!(refusal(&["generate", "--context", "0"]), "error: max_seq must be at least 1");
+    assert_eq!(message, "error: the context (max_seq) is 5000, the limit is 1024");
+    assert_eq!(refusal(&["generate", "--context", "0"]), "error: the context (max_seq) must be at least 1");
     assert!(
         text(&["generate", "Once upon a time", "--context", "16", "-n", "12"])
             .starts_with("Once upon a time")
