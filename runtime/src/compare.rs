@@ -49,6 +49,14 @@ pub enum CompareError {
         /// What is missing.
         key: &'static str,
     },
+    /// A rate that says nothing about another.
+    #[error("it is not what bench --json writes: a `{key}` is {value}, must be a speed above 0")]
+    Rate {
+        /// Which rate.
+        key: &'static str,
+        /// What it is.
+        value: String,
+    },
     /// Two GPUs.
     #[error(
         "it was measured on {before}, this on {after}: figures of two GPUs are compared with --other-gpu only"
@@ -79,24 +87,50 @@ pub enum CompareError {
     },
 }
 
+/// What a task is, in a report and in words. Tasks that differ are not compared.
+const TASK: [(&str, &str); 4] = [
+    ("model", "model"),
+    ("weight_bytes_per_token", "amount of weights"),
+    ("prompt_tokens", "length of the prompt"),
+    ("decode_tokens", "number of tokens"),
+];
+
+/// The rates of a row, in a report and in words.
+const RATES: [(&str, &str); 2] = [("prompt_tok_per_s", "prompt"), ("decode_tok_per_s", "decode")];
+
+/// Checks that a report has what a comparison needs, which is known before anything is measured.
+///
+/// # Errors
+/// What is missing.
+pub fn check(report: &Value) -> Result<(), CompareError> {
+    for (key, _) in TASK {
+        report.get(key).ok_or(CompareError::NotABench { key })?;
+    }
+    for row in rows(report)? {
+        for (key, _) in RATES {
+            let rate = row.get(key).ok_or(CompareError::NotABench { key })?;
+            if figure(rate).is_none() {
+                return Err(CompareError::Rate { key, value: rate.to_string() });
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Compares the earlier report of a benchmark with a later one. What they measured has to be the same: model, weights,
 /// tokens, and the GPU unless `other_gpu` says that it may be another.
 ///
 /// # Errors
-/// What differs.
+/// What is missing from the earlier one, and what differs.
 pub fn compare(before: &Value, after: &Value, other_gpu: bool) -> Result<Comparison, CompareError> {
+    check(before)?;
     let gpus = [gpu(before), gpu(after)];
     let differ = gpus[0] != gpus[1];
     if differ && !other_gpu {
         let [before, after] = gpus;
         return Err(CompareError::OtherGpu { before, after });
     }
-    for (key, what) in [
-        ("model", "model"),
-        ("weight_bytes_per_token", "amount of weights"),
-        ("prompt_tokens", "length of the prompt"),
-        ("decode_tokens", "number of tokens"),
-    ] {
+    for (key, what) in TASK {
         let [before, after] = [before, after].map(|report| report.get(key));
         let (Some(before), Some(after)) = (before, after) else {
             return Err(CompareError::NotABench { key });
@@ -116,7 +150,7 @@ pub fn compare(before: &Value, after: &Value, other_gpu: bool) -> Result<Compari
     for row in rows(after)? {
         let Some(old) = rows(before)?.iter().find(|old| old.get("mode") == row.get("mode")) else { continue };
         let mode = text(row.get("mode"));
-        for (key, what) in [("prompt_tok_per_s", "prompt"), ("decode_tok_per_s", "decode")] {
+        for (key, what) in RATES {
             push(&mut lines, format!("{mode} {what}"), "tok/s", old.get(key), row.get(key));
         }
     }
@@ -155,7 +189,12 @@ fn text(value: Option<&Value>) -> String {
     value.and_then(Value::as_str).unwrap_or("?").to_owned()
 }
 
-/// A figure that both have, and that can be divided by.
+/// A number that can be divided by.
+fn figure(value: &Value) -> Option<f64> {
+    value.as_f64().filter(|figure| *figure > 0.0)
+}
+
+/// A figure that both have.
 fn push(
     lines: &mut Vec<Line>,
     what: String,
@@ -163,8 +202,7 @@ fn push(
     before: Option<&Value>,
     after: Option<&Value>,
 ) {
-    let figure = |value: Option<&Value>| value.and_then(Value::as_f64).filter(|figure| *figure > 0.0);
-    if let (Some(before), Some(after)) = (figure(before), figure(after)) {
+    if let (Some(before), Some(after)) = (before.and_then(figure), after.and_then(figure)) {
         lines.push(Line { what, unit, before, after });
     }
 }
@@ -257,8 +295,31 @@ mod tests {
         assert!(matches!(change("batch", json!(2)), CompareError::Other { .. }));
         assert!(matches!(change("weight_bytes_per_token", json!(1)), CompareError::Other { .. }));
         assert_eq!(change("rows", json!(7)), CompareError::NotABench { key: "rows" });
-        let eager = json!([{ "mode": "eager", "decode_tok_per_s": 1.0 }]);
+        let eager = json!([{ "mode": "eager", "prompt_tok_per_s": 1.0, "decode_tok_per_s": 1.0 }]);
         assert!(matches!(change("rows", eager), CompareError::NothingInCommon { .. }));
         assert_eq!(compare(&json!({}), &after, true), Err(CompareError::NotABench { key: "model" }));
+    }
+
+    #[test]
+    fn what_is_no_measurement_is_refused_for_what_it_lacks() {
+        let after = report("H200", 600.0);
+        for other in [json!([]), json!(null), json!({}), json!("text")] {
+            let expected = Err(CompareError::NotABench { key: "model" });
+            assert_eq!(
+                (check(&other), compare(&other, &after, false).map(drop)),
+                (expected.clone(), expected)
+            );
+        }
+        for (rate, value) in
+            [(json!(0), "0"), (json!(null), "null"), (json!(-1.5), "-1.5"), (json!("x"), "\"x\"")]
+        {
+            let mut before = report("H200", 500.0);
+            before["rows"][0]["decode_tok_per_s"] = rate;
+            let (key, value) = ("decode_tok_per_s", value.to_owned());
+            assert_eq!(check(&before), Err(CompareError::Rate { key, value }));
+        }
+        let mut before = report("H200", 500.0);
+        before["rows"] = json!([{ "mode": "graph" }]);
+        assert_eq!(check(&before), Err(CompareError::NotABench { key: "prompt_tok_per_s" }));
     }
 }

@@ -44,7 +44,7 @@ pub struct EngineOptions {
     /// CUDA: a directory where weights are kept in the device's layout, so that the next engine on the same model file
     /// need not reorder them. `None` keeps nothing.
     pub weights_cache: Option<PathBuf>,
-    /// CPU: worker threads; `None` takes the machine's cores.
+    /// CPU: worker threads, at most [`MAX_THREADS`](Self::MAX_THREADS); `None` takes the machine's cores.
     pub threads: Option<usize>,
     /// CUDA: the device's ordinal.
     pub device: usize,
@@ -56,6 +56,9 @@ impl EngineOptions {
 
     /// The most that [`ahead`](Self::ahead) can be.
     pub const MAX_AHEAD: usize = 1023;
+
+    /// The most that [`threads`](Self::threads) can be. More would wait for each other, not work.
+    pub const MAX_THREADS: usize = 1024;
 
     /// One sequence, the model's context up to [`DEFAULT_MAX_SEQ`](Self::DEFAULT_MAX_SEQ), prompts in chunks of 8.
     pub fn for_model(config: &ModelConfig) -> Self {
@@ -77,26 +80,26 @@ impl EngineOptions {
     /// Checks the options against the model. Both engines call this first.
     ///
     /// # Errors
-    /// A count of zero, more steps ahead than [`MAX_AHEAD`](Self::MAX_AHEAD), a cache longer than the model's context, more rows than the caches can take, or counts whose
-    /// product does not fit the 32 bits of a device index.
+    /// A count of zero, more steps ahead than [`MAX_AHEAD`](Self::MAX_AHEAD) or threads than
+    /// [`MAX_THREADS`](Self::MAX_THREADS), a cache longer than the model's context, more rows than the caches can take,
+    /// or counts whose product does not fit the 32 bits of a device index.
     pub fn check(&self, config: &ModelConfig) -> Result<(), Error> {
+        const CONTEXT: &str = "the context (max_seq)";
+        const INDEX: usize = u32::MAX as usize;
         let counts = [
-            ("max_seq", self.max_seq),
-            ("n_sequences", self.n_sequences),
-            ("max_rows", self.max_rows),
-            ("threads", self.threads.unwrap_or(1)),
+            (CONTEXT, 1, self.max_seq, INDEX),
+            ("n_sequences", 1, self.n_sequences, INDEX),
+            ("max_rows", 1, self.max_rows, INDEX),
+            ("threads", 1, self.threads.unwrap_or(1), Self::MAX_THREADS),
+            ("ahead", 0, self.ahead, Self::MAX_AHEAD),
         ];
-        for (option, value) in counts {
-            if value == 0 {
+        for (option, least, value, limit) in counts {
+            if value < least {
                 return Err(OptionError::Zero { option }.into());
             }
-            if u32::try_from(value).is_err() {
-                return Err(OptionError::TooLarge { option, value, limit: u32::MAX as usize }.into());
+            if value > limit {
+                return Err(OptionError::TooLarge { option, value, limit }.into());
             }
-        }
-        if self.ahead > Self::MAX_AHEAD {
-            let (option, value, limit) = ("ahead", self.ahead, Self::MAX_AHEAD);
-            return Err(OptionError::TooLarge { option, value, limit }.into());
         }
         if !self.kv.is_float() {
             let (value, expected) = (self.kv.to_string(), "F32, F16, BF16 or F8E4M3");
@@ -104,7 +107,7 @@ impl EngineOptions {
         }
         if self.max_seq > config.context_length {
             return Err(OptionError::TooLarge {
-                option: "max_seq",
+                option: CONTEXT,
                 value: self.max_seq,
                 limit: config.context_length,
             }

@@ -123,6 +123,18 @@ fn files_that_are_no_models_are_refused_by_name() {
     let other = files.write("text.gguf", b"Once upon a time");
     assert!(refusal(&["info", &other]).contains("not a GGUF file"));
     assert!(refusal(&["info", &files.write("empty.gguf", b"")]).contains("magic at byte 0 needs 4 bytes"));
+    #[cfg(unix)]
+    {
+        let pipe = files.0.path().join("pipe").to_str().unwrap().to_owned();
+        assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        // Someone who opens the other end, so that a reader does not wait for ever.
+        let writer = pipe.clone();
+        std::thread::spawn(move || fs::OpenOptions::new().write(true).open(writer));
+        for path in [pipe.as_str(), "/dev/zero", "/dev/null"] {
+            let message = refusal(&["info", path]);
+            assert_eq!(message, format!("error: cannot read {path}: it is not a regular file"));
+        }
+    }
     for length in [100, 30_000, whole.len() / 2] {
         let cut = files.write("cut.gguf", &whole[..length]);
         for arguments in [&["generate", "-m", &cut][..], &["info", &cut], &["bench", "-m", &cut]] {
@@ -185,12 +197,45 @@ fn prompts_and_counts_that_do_not_fit_are_refused_with_both_numbers() {
         "error: 5 tokens of prompt and 13 to generate need 17 positions, the context holds 16"
     );
     let message = refusal(&["generate", "--context", "5000"]);
-    assert_eq!(message, "error: max_seq is 5000, the limit is 1024");
-    assert_eq!(refusal(&["generate", "--context", "0"]), "error: max_seq must be at least 1");
+    assert_eq!(message, "error: the context (max_seq) is 5000, the limit is 1024");
+    assert_eq!(refusal(&["generate", "--context", "0"]), "error: the context (max_seq) must be at least 1");
     assert!(
         text(&["generate", "Once upon a time", "--context", "16", "-n", "12"])
             .starts_with("Once upon a time")
     );
+}
+
+#[test]
+fn a_prompt_that_a_longer_context_would_hold_is_told_so() {
+    let told = |arguments: &[&str]| stderr(&run(arguments));
+    let hint = "the model has 1024 positions, of which --context N takes N";
+    assert!(told(&["generate", "--context", "16", "-n", "13"]).contains(hint));
+    assert!(!told(&["generate", "-n", "2000"]).contains(hint));
+}
+
+/// A command with at most 4 GB of address space that must fail.
+#[cfg(target_os = "linux")]
+#[track_caller]
+fn refusal_in_4_gb(arguments: &[&str]) -> String {
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -v 4000000; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_warpsmith")]);
+    let output = command.args(arguments).args(["--backend", "cpu"]).stdin(Stdio::null()).output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    stderr(&output).lines().last().unwrap().to_owned()
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn caches_beyond_memory_are_refused_before_anything_else_is_made() {
+    let files = Files::new();
+    for batch in ["100000000", "4294967295"] {
+        let message = refusal_in_4_gb(&["bench", "-n", "1", "-p", "1", "--repeat", "1", "--batch", batch]);
+        assert!(message.contains("for the KV cache"), "{message}");
+    }
+    let key = [b"llama.context_length".as_slice(), &4u32.to_le_bytes()].concat();
+    let endless = files.write("endless.gguf", &patched(&key, &[&key[..], &[0xff; 4]].concat()));
+    let message = refusal_in_4_gb(&["generate", "-m", &endless, "--context", "4294967295", "-n", "1"]);
+    assert!(message.contains("for the KV cache"), "{message}");
 }
 
 #[test]
@@ -201,6 +246,7 @@ fn options_out_of_range_are_refused() {
     assert!(refusal(&["generate", "--min-p", "2"]).contains("min_p is 2"));
     assert!(refusal(&["generate", "--repeat-penalty", "-1"]).contains("repetition_penalty is -1"));
     assert!(refusal(&["generate", "--threads", "0"]).contains("threads must be at least 1"));
+    assert!(refusal(&["generate", "--threads", "1025"]).contains("threads is 1025, the limit is 1024"));
     assert!(refusal(&["bench", "--repeat", "0"]).contains("repeat must be at least 1"));
     assert!(refusal(&["bench", "-p", "0"]).contains("the prompt must be at least 1"));
 }
@@ -296,6 +342,20 @@ fn a_synthetic_file_takes_a_text_and_says_where_the_time_goes() {
 }
 
 #[test]
+#[cfg(unix)]
+fn a_file_that_cannot_be_written_whole_is_removed() {
+    let files = Files::new();
+    let file = files.0.path().join("tiny.gguf");
+    let mut command = Command::new("sh");
+    // Files of at most a few kB, and an error instead of a signal for more.
+    command.args(["-c", "trap '' XFSZ; ulimit -f 8; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_warpsmith")]);
+    let output = command.args(["synthesize", "tiny", file.to_str().unwrap()]).output().unwrap();
+    let message = stderr(&output);
+    assert!(message.starts_with("error: cannot write ") && message.contains("tiny.gguf"), "{message}");
+    assert!(!file.exists());
+}
+
+#[test]
 fn evaluate_tells_the_loss_and_what_small_activations_cost() {
     let files = Files::new();
     let tale = files.write("tale.txt", b"Once upon a time, there was a small fox named Pip.");
@@ -338,6 +398,10 @@ fn bench_compares_with_what_it_wrote_before() {
     let damaged = files.write("damaged.json", b"{");
     let message = refusal(&[&bench[..], &tiny, &["--compare", &damaged]].concat());
     assert!(message.contains("damaged.json: it is not JSON"), "{message}");
+    // Before anything is opened.
+    let empty = files.write("empty.json", b"[]");
+    let message = refusal(&["bench", "-m", "/no/such/model.gguf", "--compare", &empty]);
+    assert!(message.ends_with("it is not what bench --json writes: it has no `model`"), "{message}");
     let missing = refusal(&[&bench[..], &tiny, &["--compare", "/no/such/file.json"]].concat());
     assert!(missing.contains("cannot read /no/such/file.json"), "{missing}");
 }
@@ -376,6 +440,10 @@ fn logging_is_off_stdout_and_its_filter_is_checked() {
     assert!(stderr(&output).starts_with("error: WARPSMITH_LOG is \"runtime=loud\", must be a log filter"));
     let output = warpsmith(&["doctor"]).env("WARPSMITH_LOG", "trace").output().unwrap();
     assert!(output.status.success() && stdout(&output).contains("=>"));
+    let output = warpsmith(&["generate", "-n", "1"]).env("WARPSMITH_LOG", "trace").output().unwrap();
+    let told = stderr(&output);
+    assert!(told.contains("TRACE") || told.contains("DEBUG"), "{told}");
+    assert!(!told.contains('\x1b'), "{told:?}");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use runtime::backend::Backend;
 use runtime::bench::{BenchOptions, Measurement, measure};
-use runtime::compare::compare;
+use runtime::compare::{check, compare};
 use runtime::error::{BackendError, CompareError, OptionError};
 use runtime::probe::probe;
 use runtime::{EngineOptions, Error, Model};
@@ -125,15 +125,14 @@ pub fn run(arguments: &BenchArguments, stdout: &mut impl Write) -> Result<(), Fa
     Ok(())
 }
 
-/// The report of an earlier measurement.
+/// The report of an earlier measurement, with all that a comparison needs.
 fn read_earlier(path: &Path) -> Result<(&Path, Value), Error> {
     let text =
         std::fs::read_to_string(path).map_err(|source| Error::File { path: path.to_owned(), source })?;
-    let report = serde_json::from_str(&text).map_err(|error| Error::Compare {
-        path: path.to_owned(),
-        source: CompareError::Json { reason: error.to_string() },
-    })?;
-    Ok((path, report))
+    let report =
+        serde_json::from_str(&text).map_err(|error| CompareError::Json { reason: error.to_string() });
+    let report = report.and_then(|report| check(&report).map(|()| report));
+    Ok((path, report.map_err(|source| Error::Compare { path: path.to_owned(), source })?))
 }
 
 /// The name of a device that a decoder has just run on.

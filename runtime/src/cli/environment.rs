@@ -6,7 +6,7 @@
 //! | `WARPSMITH_CUDA_LIBRARY` | gpu-driver | path of the driver library |
 
 use std::env;
-use std::io;
+use std::io::{self, IsTerminal as _};
 
 use runtime::error::OptionError;
 use tracing::Level;
@@ -20,7 +20,7 @@ use super::timings::Timings;
 
 const LOG: &str = "WARPSMITH_LOG";
 
-/// Sends log events that the filter lets through to stderr, and phases to `timings`.
+/// Sends log events that the filter lets through to stderr, in colour only where that is a terminal, and phases to `timings`.
 pub fn start_logging(timings: Option<&Timings>) -> Result<(), Failure> {
     let filter = match env::var_os(LOG) {
         None => Targets::new().with_default(Level::WARN),
@@ -31,7 +31,10 @@ pub fn start_logging(timings: Option<&Timings>) -> Result<(), Failure> {
             parsed.ok_or_else(|| OptionError::Text { option: LOG, value: value.into_owned(), expected })?
         }
     };
-    let layer = tracing_subscriber::fmt::layer().with_writer(io::stderr).without_time().with_filter(filter);
-    tracing_subscriber::registry().with(layer).with(timings.map(Timings::layer)).init();
+    let mut layer = tracing_subscriber::fmt::layer().with_writer(io::stderr).without_time();
+    if !io::stderr().is_terminal() {
+        layer = layer.with_ansi(false);
+    }
+    tracing_subscriber::registry().with(layer.with_filter(filter)).with(timings.map(Timings::layer)).init();
     Ok(())
 }

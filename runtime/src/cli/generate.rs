@@ -81,7 +81,12 @@ pub fn run(
     let prompt = tokenizer.encode(&arguments.prompt)?;
     let room = (options.max_seq + 1).saturating_sub(prompt.len());
     let n = arguments.n.unwrap_or(DEFAULT_N.min(room.max(1)));
-    check_fit(prompt.len(), n, options.max_seq)?;
+    let longest = model.config().context_length;
+    check_fit(prompt.len(), n, options.max_seq).inspect_err(|_| {
+        if options.max_seq < longest {
+            say(&format!("the model has {longest} positions, of which --context N takes N"));
+        }
+    })?;
     let generate = GenerateOptions {
         n,
         sampling: SamplingOptions {

@@ -1,5 +1,6 @@
 //! `warpsmith synthesize`
 
+use std::fs::{self, File};
 use std::io::Write;
 use std::path::PathBuf;
 
@@ -24,13 +25,20 @@ pub struct SynthesizeArguments {
 
 pub fn run(arguments: &SynthesizeArguments) -> Result<(), Failure> {
     let SynthesizeArguments { preset, file, quant } = arguments;
-    let image = image(*preset, *quant, 1, Vocabulary::Bytes)?;
-    let write = || {
-        let mut output = std::fs::File::create_new(file)?;
-        output.write_all(&image)?;
-        output.flush()
-    };
-    write().map_err(|source| Error::Write { path: file.clone(), source })?;
-    say(&format!("{}: {}", file.display(), bytes(image.len() as u64)));
+    let failed = |source| Error::Write { path: file.clone(), source };
+    let mut output = File::create_new(file).map_err(failed)?;
+    let written = image(*preset, *quant, 1, Vocabulary::Bytes).and_then(|image| {
+        output.write_all(&image).map_err(failed)?;
+        Ok(image.len() as u64)
+    });
+    drop(output);
+    match written {
+        Ok(length) => say(&format!("{}: {}", file.display(), bytes(length))),
+        Err(error) => {
+            // A part of a model is of no use. That it cannot be removed would say less than why it is one.
+            let _ = fs::remove_file(file);
+            return Err(error.into());
+        }
+    }
     Ok(())
 }

@@ -59,15 +59,18 @@ impl CpuDecoder {
     pub fn new(model: &Model, options: &EngineOptions) -> Result<Self, Error> {
         let config = model.config();
         options.check(config)?;
-        let indices = vec![vec![0; options.max_rows]; STEP_STATE];
-        let mut memory = CpuMemory { indices, ..CpuMemory::default() };
-        // The order of `values`: the RoPE table, each layer's keys and values, the vectors.
-        memory.values.push(model.rope_table(options.max_seq)?);
+        let mut memory = CpuMemory::default();
+        // The order of `values`: each layer's keys and values, the RoPE table, the vectors. The caches are the largest
+        // by far, and cost nothing until they are used: what does not fit is known before anything is computed.
         let cache = [options.n_sequences, config.n_kv_heads, options.max_seq, config.head_dim];
         let cache = cache.iter().try_fold(1usize, |product, &n| product.checked_mul(n));
         for _ in 0..2 * config.n_layers {
             memory.values.push(zeros("the KV cache", cache.unwrap_or(usize::MAX))?);
         }
+        for _ in 0..STEP_STATE {
+            memory.indices.push(zeros("the rows of a step", options.max_rows)?);
+        }
+        memory.values.push(model.rope_table(options.max_seq)?);
         let mut vectors = HashMap::new();
         for weight in config.weights.iter().filter(|weight| weight.dims.len() == 1) {
             let bytes = model.tensor_bytes(&weight.name)?;
@@ -108,11 +111,11 @@ impl CpuDecoder {
         for (index, id) in [step.tokens, step.positions, step.sequences].into_iter().enumerate() {
             bind(id, Leaf::Indices(index));
         }
-        bind(step.rope_table, Leaf::Values(0));
         for (layer, &(keys, values)) in step.kv.iter().enumerate() {
-            bind(keys, Leaf::Values(1 + 2 * layer));
-            bind(values, Leaf::Values(2 + 2 * layer));
+            bind(keys, Leaf::Values(2 * layer));
+            bind(values, Leaf::Values(2 * layer + 1));
         }
+        bind(step.rope_table, Leaf::Values(2 * step.kv.len()));
         for (id, name) in step.weights {
             let vector = self.vectors.get(&name).copied();
             bind(id, vector.map_or(Leaf::Matrix(name), Leaf::Values));

@@ -1,5 +1,6 @@
 //! Memory of the CPU engine: one workspace, values and indices that it owns, weights that it borrows.
 
+use bytemuck::Zeroable;
 use bytemuck::allocation::try_zeroed_vec;
 use graph::{BufferId, TensorView};
 
@@ -34,8 +35,8 @@ pub struct CpuMemory {
 ///
 /// # Errors
 /// [`Error::Memory`] if the system does not give them.
-pub fn zeros(what: &str, len: usize) -> Result<Vec<f32>, Error> {
-    let memory = || Error::Memory { what: what.to_owned(), bytes: len.saturating_mul(4) };
+pub fn zeros<T: Zeroable>(what: &str, len: usize) -> Result<Vec<T>, Error> {
+    let memory = || Error::Memory { what: what.to_owned(), bytes: len.saturating_mul(size_of::<T>()) };
     try_zeroed_vec(len).map_err(|()| memory())
 }
 

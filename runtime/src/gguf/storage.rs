@@ -42,7 +42,7 @@ pub struct FileIdentity {
 }
 
 impl Storage {
-    /// Maps a file.
+    /// Maps a regular file.
     ///
     /// The file must not be changed or shortened while it is mapped: other programs would change the model under
     /// this one, and reading past a shortened file's end is a bus error.
@@ -51,11 +51,16 @@ impl Storage {
     /// [`Error::File`].
     pub fn map(path: &Path) -> Result<Self, Error> {
         let fail = |source| Error::File { path: path.to_owned(), source };
-        let file = File::open(path).map_err(fail)?;
-        let metadata = file.metadata().map_err(fail)?;
-        if metadata.is_dir() {
+        // Before it is opened, which for a pipe is to wait for someone who writes.
+        let kind = std::fs::metadata(path).map_err(fail)?;
+        if kind.is_dir() {
             return Err(fail(std::io::Error::from(std::io::ErrorKind::IsADirectory)));
         }
+        if !kind.is_file() {
+            return Err(fail(std::io::Error::other("it is not a regular file")));
+        }
+        let file = File::open(path).map_err(fail)?;
+        let metadata = file.metadata().map_err(fail)?;
         if metadata.len() == 0 {
             // A mapping of no bytes is an error of the system's; the reader has a better one.
             return Ok(Self(Source::Static(&[])));

@@ -4,12 +4,12 @@ use graph::RopeStyle;
 use tensor_formats::ElementType;
 
 use super::{ModelError, ModelWeights};
-use crate::gguf::Metadata;
+use crate::gguf::{Gguf, Metadata};
 
 /// The model families that are built here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Architecture {
-    /// Llama 1 to 3 and what shares their layout: interleaved RoPE, no biases unless the file has them.
+    /// Llama 1 to 3 and what shares their layout: interleaved RoPE, no biases unless the file has them, in all layers.
     Llama,
     /// Qwen2 and Qwen2.5: NeoX RoPE, biases on queries, keys and values.
     Qwen2,
@@ -30,6 +30,14 @@ impl Architecture {
         match self {
             Self::Llama => RopeStyle::Interleaved,
             Self::Qwen2 => RopeStyle::NeoX,
+        }
+    }
+
+    /// The matrices of a layer that have a bias in every model of the family.
+    pub(super) const fn biases(self) -> &'static [&'static str] {
+        match self {
+            Self::Llama => &[],
+            Self::Qwen2 => &["attn_q", "attn_k", "attn_v"],
         }
     }
 
@@ -124,10 +132,12 @@ pub(super) struct Hyperparameters {
 }
 
 impl Hyperparameters {
-    pub fn read(metadata: &Metadata) -> Result<Self, ModelError> {
+    pub fn read(gguf: &Gguf) -> Result<Self, ModelError> {
+        let metadata = gguf.metadata();
         let architecture = Architecture::from_metadata(metadata)?;
         let keys = Keys { metadata, architecture };
         refuse_other_files(metadata)?;
+        refuse_other_blocks(gguf)?;
         keys.refuse_unsupported()?;
 
         let n_embd = keys.count("embedding_length")?;
@@ -147,9 +157,10 @@ impl Hyperparameters {
         }
         let scale_key = "attention.scale";
         let attention_scale = match metadata.opt_f32(&keys.key(scale_key))? {
+            // 0 is how some files say "the default".
+            None | Some(0.0) => (1.0 / (head_dim as f64).sqrt()) as f32,
             Some(scale) if scale.is_finite() && scale > 0.0 => scale,
             Some(scale) => return Err(keys.bad(scale_key, scale, "a positive number")),
-            None => (1.0 / (head_dim as f64).sqrt()) as f32,
         };
         Ok(Self {
             architecture,
@@ -179,6 +190,21 @@ fn refuse_other_files(metadata: &Metadata) -> Result<(), ModelError> {
         Some(count) if count > 1 => {
             Err(ModelError::NotAModel { found: format!("one of {count} parts of a model") })
         }
+        _ => Ok(()),
+    }
+}
+
+/// Quantised blocks whose layout is not the one that is read here. What is not quantised has no such version.
+fn refuse_other_blocks(gguf: &Gguf) -> Result<(), ModelError> {
+    const VERSION: u32 = 2;
+    let key = "general.quantization_version";
+    let quantised = || gguf.tensors().iter().any(|tensor| tensor.ty.is_ok_and(|ty| ty.is_quantised()));
+    match gguf.metadata().opt_u32(key)? {
+        Some(version) if version != VERSION && quantised() => Err(ModelError::Unsupported {
+            feature: "this version of quantised blocks",
+            key: key.to_owned(),
+            value: version.to_string(),
+        }),
         _ => Ok(()),
     }
 }
@@ -305,6 +331,11 @@ impl Keys<'_> {
             if !off {
                 return Err(ModelError::Unsupported { feature, key, value: self.metadata.display(value) });
             }
+        }
+        let attention = self.key("rope.scaling.attn_factor");
+        if let Some(value) = self.metadata.opt_f32(&attention)?.filter(|value| ![0.0, 1.0].contains(value)) {
+            let feature = "a factor of rotated features";
+            return Err(ModelError::Unsupported { feature, key: attention, value: value.to_string() });
         }
         let causal = self.key("attention.causal");
         if self.metadata.opt_bool(&causal)? == Some(false) {

@@ -51,7 +51,7 @@ impl Model {
     /// # Errors
     /// As [`open`](Self::open), but for the file itself.
     pub fn from_gguf(gguf: Gguf) -> Result<Self, ModelError> {
-        let hyperparameters = config::Hyperparameters::read(gguf.metadata())?;
+        let hyperparameters = config::Hyperparameters::read(&gguf)?;
         let (weights, n_vocab) = weights::Loader::load(&gguf, &hyperparameters)?;
         let h = hyperparameters;
         let config = ModelConfig {

@@ -155,7 +155,9 @@ fn biases_and_heads_are_found_where_the_file_has_them() {
     assert_eq!(config.weights.head().name, "token_embd.weight");
     let mut file = File::new("llama");
     file.add("output.weight", ElementType::F16, &[10, 64]);
-    file.add("blk.0.attn_output.bias", ElementType::F32, &[64]);
+    for layer in 0..LAYERS {
+        file.add(&format!("blk.{layer}.attn_output.bias"), ElementType::F32, &[64]);
+    }
     let model = file.model().unwrap();
     let weights = &model.config().weights;
     assert_eq!(weights.head().ty, ElementType::F16);
@@ -163,6 +165,27 @@ fn biases_and_heads_are_found_where_the_file_has_them() {
     // The embedding table is read by the row, the head as a whole.
     let matrices = model.parameters() - 10 * 64 - 10 * 64;
     assert_eq!(model.bytes_per_token(), matrices * 4 + 64 * 4 + 10 * 64 * 2);
+}
+
+#[test]
+fn a_bias_that_the_architecture_has_or_another_layer_is_needed() {
+    for lost in ["attn_q", "attn_k", "attn_v"] {
+        let mut file = File::new("qwen2");
+        let name = format!("blk.1.{lost}.bias");
+        let dims = file.tensor(&name).2.clone();
+        file.tensors.retain(|(n, ..)| *n != name);
+        assert_eq!(file.refusal(), format!("tensor {name} {dims:?} is missing"));
+        file.tensors.retain(|(n, ..)| !n.ends_with(&format!("{lost}.bias")));
+        assert_eq!(file.refusal(), format!("tensor blk.0.{lost}.bias {dims:?} is missing"));
+    }
+    for (arch, present, missing) in
+        [("llama", "blk.0.attn_q", "blk.1.attn_q"), ("qwen2", "blk.1.ffn_up", "blk.0.ffn_up")]
+    {
+        let mut file = File::new(arch);
+        let features = file.tensor(&format!("{present}.weight")).2[0];
+        file.add(&format!("{present}.bias"), ElementType::F32, &[features]);
+        assert_eq!(file.refusal(), format!("tensor {missing}.bias [{features}] is missing"));
+    }
 }
 
 #[test]
@@ -181,7 +204,7 @@ fn other_models_are_refused_by_name() {
 
 #[test]
 fn features_that_are_not_built_are_refused_by_name() {
-    let cases: [(&str, Change, &str); 7] = [
+    let cases: [(&str, Change, &str); 8] = [
         (
             "expert_count",
             |w, k| {
@@ -231,6 +254,13 @@ fn features_that_are_not_built_are_refused_by_name() {
             },
             "this kind of RoPE scaling",
         ),
+        (
+            "rope.scaling.attn_factor",
+            |w, k| {
+                w.f32(k, 1.5);
+            },
+            "a factor of rotated features",
+        ),
     ];
     for (suffix, change, feature) in cases {
         let mut file = File::new("llama");
@@ -241,7 +271,23 @@ fn features_that_are_not_built_are_refused_by_name() {
     }
     let mut off = File::new("llama");
     off.writer.u32("llama.expert_count", 0).u32("llama.attention.sliding_window", 0);
-    assert!(off.model().is_ok());
+    off.writer.f32("llama.rope.scaling.attn_factor", 1.0).f32("llama.attention.scale", 0.0);
+    assert_eq!(off.model().unwrap().config(), File::new("llama").model().unwrap().config());
+}
+
+#[test]
+fn quantised_blocks_of_another_version_are_refused() {
+    let mut file = File::new("llama");
+    file.writer.u32("general.quantization_version", 1);
+    assert!(file.model().is_ok(), "nothing is quantised");
+    file.tensor("blk.1.ffn_up.weight").1 = ElementType::Q8_0;
+    assert_eq!(
+        file.refusal(),
+        "this version of quantised blocks is not supported (metadata general.quantization_version = 1)"
+    );
+    file.writer = File::new("llama").writer;
+    file.writer.u32("general.quantization_version", 2);
+    assert!(file.model().is_ok());
 }
 
 #[test]

@@ -19,7 +19,7 @@ pub struct Weight {
     pub dims: Vec<usize>,
 }
 
-/// A matrix `[out_features, in_features]`, with a bias `[out_features]` where the file has one.
+/// A matrix `[out_features, in_features]`, with a bias `[out_features]` where the model has one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Linear {
     /// The matrix.
@@ -93,12 +93,20 @@ impl ModelWeights {
 pub(super) struct Loader<'a> {
     gguf: &'a Gguf,
     taken: HashSet<&'a str>,
+    /// The matrices of layers that have biases, such as `attn_q`: those of the architecture, and what any layer has a
+    /// bias of. A layer without it has lost it.
+    biased: HashSet<&'a str>,
 }
 
 impl<'a> Loader<'a> {
     /// The model's weights, and the size of its vocabulary.
     pub fn load(gguf: &'a Gguf, h: &Hyperparameters) -> Result<(ModelWeights, usize), ModelError> {
-        let mut loader = Self { gguf, taken: HashSet::new() };
+        let named = gguf.tensors().iter().filter_map(|tensor| {
+            let (_, part) = tensor.name.strip_prefix("blk.")?.strip_suffix(".bias")?.split_once('.')?;
+            Some(part)
+        });
+        let biased = named.chain(h.architecture.biases().iter().copied()).collect();
+        let mut loader = Self { gguf, taken: HashSet::new(), biased };
         let table = "token_embd.weight";
         let n_vocab = match (gguf.tensor(table).map(|t| t.dims.as_slice()), h.vocab_size) {
             (Some(&[n_vocab, _]), None) => n_vocab,
@@ -113,7 +121,10 @@ impl<'a> Loader<'a> {
         };
         let token_embd = loader.matrix(table, n_vocab, h.n_embd)?;
         let output = match gguf.tensor("output.weight") {
-            Some(_) => Some(loader.linear("output", n_vocab, h.n_embd)?),
+            Some(_) => {
+                let biased = gguf.tensor("output.bias").is_some();
+                Some(loader.linear("output", n_vocab, h.n_embd, biased)?)
+            }
             None => None,
         };
         let weights = ModelWeights {
@@ -133,27 +144,33 @@ impl<'a> Loader<'a> {
 
     fn layer(&mut self, layer: usize, h: &Hyperparameters) -> Result<LayerWeights, ModelError> {
         let (q_dim, kv_dim) = (dim(h.n_heads, h.head_dim), dim(h.n_kv_heads, h.head_dim));
-        let name = |part: &str| format!("blk.{layer}.{part}");
+        let norm = |loader: &mut Self, part| loader.vector(&format!("blk.{layer}.{part}.weight"), h.n_embd);
+        let linear = |loader: &mut Self, part, out_features, in_features| {
+            let biased = loader.biased.contains(part);
+            loader.linear(&format!("blk.{layer}.{part}"), out_features, in_features, biased)
+        };
         Ok(LayerWeights {
-            attn_norm: self.vector(&name("attn_norm.weight"), h.n_embd)?,
-            attn_q: self.linear(&name("attn_q"), q_dim, h.n_embd)?,
-            attn_k: self.linear(&name("attn_k"), kv_dim, h.n_embd)?,
-            attn_v: self.linear(&name("attn_v"), kv_dim, h.n_embd)?,
-            attn_output: self.linear(&name("attn_output"), h.n_embd, q_dim)?,
-            ffn_norm: self.vector(&name("ffn_norm.weight"), h.n_embd)?,
-            ffn_gate: self.linear(&name("ffn_gate"), h.n_ff, h.n_embd)?,
-            ffn_up: self.linear(&name("ffn_up"), h.n_ff, h.n_embd)?,
-            ffn_down: self.linear(&name("ffn_down"), h.n_embd, h.n_ff)?,
+            attn_norm: norm(self, "attn_norm")?,
+            attn_q: linear(self, "attn_q", q_dim, h.n_embd)?,
+            attn_k: linear(self, "attn_k", kv_dim, h.n_embd)?,
+            attn_v: linear(self, "attn_v", kv_dim, h.n_embd)?,
+            attn_output: linear(self, "attn_output", h.n_embd, q_dim)?,
+            ffn_norm: norm(self, "ffn_norm")?,
+            ffn_gate: linear(self, "ffn_gate", h.n_ff, h.n_embd)?,
+            ffn_up: linear(self, "ffn_up", h.n_ff, h.n_embd)?,
+            ffn_down: linear(self, "ffn_down", h.n_embd, h.n_ff)?,
         })
     }
 
-    fn linear(&mut self, name: &str, out_features: usize, in_features: usize) -> Result<Linear, ModelError> {
+    fn linear(
+        &mut self,
+        name: &str,
+        out_features: usize,
+        in_features: usize,
+        biased: bool,
+    ) -> Result<Linear, ModelError> {
         let weight = self.matrix(&format!("{name}.weight"), out_features, in_features)?;
-        let bias = format!("{name}.bias");
-        let bias = match self.gguf.tensor(&bias) {
-            Some(_) => Some(self.vector(&bias, out_features)?),
-            None => None,
-        };
+        let bias = if biased { Some(self.vector(&format!("{name}.bias"), out_features)?) } else { None };
         Ok(Linear { weight, bias })
     }
 

@@ -27,11 +27,19 @@ pub enum TokenizerError {
         /// Those that are.
         supported: &'static [&'static str],
     },
-    /// A byte that no token stands for: text with it could not be encoded.
-    #[error("no token stands for the byte {byte:#04x}")]
+    /// A text with a byte that no token stands for.
+    #[error("the text has the byte {byte:#04x}, for which the model has no token")]
     Byte {
         /// The byte.
         byte: u8,
+    },
+    /// A token of a type that GGUF does not have.
+    #[error("token {token} has the type {found} (tokenizer.ggml.token_type), must be from 1 to 6")]
+    Kind {
+        /// The token.
+        token: usize,
+        /// Its type.
+        found: i32,
     },
     /// A merge that is not two tokens.
     #[error("merge {index}, {text:?}, is not two tokens with a space between them")]

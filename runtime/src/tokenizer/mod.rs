@@ -25,7 +25,9 @@ pub use error::TokenizerError;
 pub use stream::TextStream;
 use tokenizers::models::bpe::{BPE, BpeBuilder};
 use tokenizers::pre_tokenizers::sequence::Sequence;
-use tokenizers::{AddedToken, DecoderWrapper, NormalizerWrapper, PostProcessorWrapper, TokenizerImpl};
+use tokenizers::{
+    AddedToken, DecoderWrapper, Model as _, NormalizerWrapper, PostProcessorWrapper, TokenizerImpl,
+};
 pub use vocabulary::TokenKind;
 use vocabulary::Vocabulary;
 
@@ -37,8 +39,9 @@ use crate::startup::phase;
 
 type Library = TokenizerImpl<BPE, NormalizerWrapper, Sequence, PostProcessorWrapper, DecoderWrapper>;
 
-/// Names that models give to tokens which end a turn or a text, beside those that the metadata names.
-const END_NAMES: [&str; 9] = [
+/// Names that models give to tokens which end a turn or a text, beside those that the metadata names. What is called so
+/// is nothing else, whatever kind the file says that it is.
+const END_NAMES: [&str; 14] = [
     "<|eot_id|>",
     "<|eom_id|>",
     "<|im_end|>",
@@ -46,13 +49,23 @@ const END_NAMES: [&str; 9] = [
     "<|endoftext|>",
     "<|end_of_text|>",
     "<end_of_turn>",
+    "<end_of_utterance>",
     "<|EOT|>",
-    "</s>",
+    "<EOT>",
+    "[EOS]",
+    // Behind these, models of code begin with another file.
+    "<|fim_pad|>",
+    "<|repo_name|>",
+    "<|file_sep|>",
 ];
+
+/// A name that is also a tag of HTML: the end of a text if the file says that it is a control token.
+const END_TAG: &str = "</s>";
 
 /// A byte-level BPE tokenizer.
 ///
-/// The names of control tokens and user-defined tokens in a text count as these tokens.
+/// The names of control tokens and user-defined tokens in a text count as these tokens. What ends a text is a control
+/// token, whatever the file calls it.
 #[derive(Debug, Clone)]
 pub struct Tokenizer {
     library: Library,
@@ -60,6 +73,9 @@ pub struct Tokenizer {
     bos: Option<u32>,
     add_bos: bool,
     end_tokens: Vec<u32>,
+    /// The bytes for which there is no token. Vocabularies may lack what never occurs in UTF-8, and what their makers
+    /// never met.
+    missing: Vec<u8>,
 }
 
 impl Tokenizer {
@@ -95,16 +111,22 @@ impl Tokenizer {
             }
         };
         let tokens = metadata.strings("tokenizer.ggml.tokens")?;
-        let vocabulary = Vocabulary::read(metadata, &tokens)?;
+        let mut kinds = vocabulary::kinds(metadata, tokens.len())?;
+        let end_tokens = end_tokens(metadata, &tokens, &kinds)?;
+        for &id in &end_tokens {
+            kinds[id as usize] = TokenKind::Control;
+        }
+        let vocabulary = Vocabulary::new(&tokens, kinds);
         let bos = special_id(metadata, "bos", tokens.len())?;
         let add_bos =
             metadata.opt_bool("tokenizer.ggml.add_bos_token")?.unwrap_or(pre.add_bos && bos.is_some());
         if add_bos && bos.is_none() {
             return Err(TokenizerError::NoBos);
         }
-        let end_tokens = end_tokens(metadata, &tokens, &vocabulary)?;
         let library = build(metadata, &tokens, &vocabulary, pre)?;
-        Ok(Self { library, vocabulary, bos, add_bos, end_tokens })
+        let token = |byte| library.get_model().token_to_id(&char_of(byte).to_string());
+        let missing = (0..=255).filter(|&byte| token(byte).is_none()).collect();
+        Ok(Self { library, vocabulary, bos, add_bos, end_tokens, missing })
     }
 
     /// Number of tokens.
@@ -146,17 +168,32 @@ impl Tokenizer {
     /// The tokens of `text`, after the start token where the model has it so.
     ///
     /// # Errors
-    /// [`TokenizerError::Library`].
+    /// [`TokenizerError::Byte`] for a text with a byte that no token stands for, and [`TokenizerError::Library`].
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {
         let encoding = self
             .library
             .encode_fast(text, false)
             .map_err(|source| TokenizerError::Library { action: "encoding a text", source })?;
+        let ids = encoding.get_ids();
+        self.check_whole(text, ids)?;
         let start = self.bos.filter(|_| self.add_bos);
-        Ok(start.into_iter().chain(encoding.get_ids().iter().copied()).collect())
+        Ok(start.into_iter().chain(ids.iter().copied()).collect())
     }
 
-    /// The text of `ids`. Control tokens are nothing; bytes that are no characters come out as U+FFFD.
+    /// Refuses a text of which `ids` lack a byte: the library leaves out what no token stands for. Such a byte may well
+    /// be part of a longer token, as of a control token's name.
+    fn check_whole(&self, text: &str, ids: &[u32]) -> Result<(), TokenizerError> {
+        if !text.bytes().any(|byte| self.missing.contains(&byte)) {
+            return Ok(());
+        }
+        let mut encoded = ids.iter().filter_map(|&id| self.vocabulary.bytes(id)).flatten().copied();
+        match text.bytes().find(|&byte| encoded.next() != Some(byte)) {
+            Some(byte) => Err(TokenizerError::Byte { byte }),
+            None => Ok(()),
+        }
+    }
+
+    /// The text of `ids`. Control tokens and unused ones are nothing; bytes that are no characters come out as U+FFFD.
     ///
     /// # Errors
     /// [`TokenizerError::Token`] for an id outside the vocabulary.
@@ -186,12 +223,6 @@ fn build(
     // Where a text occurs twice, its first token is the one to encode to.
     let vocab: tokenizers::models::bpe::Vocab =
         tokens.iter().enumerate().rev().map(|(id, &token)| (token.to_owned(), id as u32)).collect();
-    // The library would drop a byte that is no token without a word.
-    if let Some(byte) =
-        (0..=255).find(|&byte| !vocab.contains_key(alphabet::char_of(byte).to_string().as_str()))
-    {
-        return Err(TokenizerError::Byte { byte });
-    }
     let bpe = BpeBuilder::new()
         .vocab_and_merges(vocab, merges(metadata)?)
         .ignore_merges(pre.ignore_merges)
@@ -230,19 +261,17 @@ fn special_id(metadata: &Metadata, name: &str, n_vocab: usize) -> Result<Option<
     }
 }
 
-/// The end tokens that the metadata names, and control tokens of well-known names, ascending.
-fn end_tokens(
-    metadata: &Metadata,
-    tokens: &[&str],
-    vocabulary: &Vocabulary,
-) -> Result<Vec<u32>, TokenizerError> {
+/// The end tokens that the metadata names, and those of well-known names, ascending.
+fn end_tokens(metadata: &Metadata, tokens: &[&str], kinds: &[TokenKind]) -> Result<Vec<u32>, TokenizerError> {
     let mut ids = Vec::new();
     for name in ["eos", "eot", "eom"] {
         ids.extend(special_id(metadata, name, tokens.len())?);
     }
-    let control = |id: &usize| vocabulary.kind(*id as u32) == Some(TokenKind::Control);
-    let named = (0..tokens.len()).filter(control).filter(|&id| END_NAMES.contains(&tokens[id]));
-    ids.extend(named.map(|id| id as u32));
+    let ends = |(token, kind): (&&str, &TokenKind)| {
+        END_NAMES.contains(token) || *token == END_TAG && *kind == TokenKind::Control
+    };
+    let named = (0..).zip(tokens.iter().zip(kinds)).filter(|&(_, token)| ends(token));
+    ids.extend(named.map(|(id, _)| id));
     ids.sort_unstable();
     ids.dedup();
     Ok(ids)

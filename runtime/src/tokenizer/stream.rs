@@ -16,13 +16,14 @@ impl<'a> TextStream<'a> {
         Self { tokenizer, pending: Vec::new() }
     }
 
-    /// Appends to `text` what token `id` completes. Control tokens are nothing.
+    /// Appends to `text` what token `id` completes. Control tokens and unused ones are nothing.
     ///
     /// # Errors
     /// [`TokenizerError::Token`] for an id outside the vocabulary.
     pub fn push(&mut self, id: u32, text: &mut String) -> Result<(), TokenizerError> {
-        if self.tokenizer.kind(id)? == TokenKind::Control {
-            return Ok(());
+        match self.tokenizer.kind(id)? {
+            TokenKind::Normal | TokenKind::UserDefined => {}
+            TokenKind::Control | TokenKind::Unused => return Ok(()),
         }
         self.pending.extend(self.tokenizer.token_bytes(id)?);
         let mut rest = self.pending.as_slice();

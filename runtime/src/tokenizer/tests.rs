@@ -5,12 +5,19 @@ use crate::gguf::{Gguf, Storage, Writer};
 
 /// A vocabulary of the 256 bytes, `extra` tokens, and control tokens `<s>` and `</s>`.
 fn writer(extra: &[&str], merges: &[&str]) -> Writer {
-    let mut tokens: Vec<String> = (0..=255).map(|byte| alphabet::char_of(byte).to_string()).collect();
-    tokens.extend(extra.iter().map(|&token| token.to_owned()));
-    tokens.extend(["<s>".to_owned(), "</s>".to_owned()]);
+    let extra: Vec<_> = extra.iter().map(|&token| (token, 1)).collect();
+    vocabulary_of((0..=255).collect(), &extra, merges)
+}
+
+/// A vocabulary of `bytes`, `extra` tokens with their types, and control tokens `<s>` and `</s>`.
+fn vocabulary_of(bytes: Vec<u8>, extra: &[(&str, i32)], merges: &[&str]) -> Writer {
+    let mut tokens: Vec<String> = bytes.iter().map(|&byte| char_of(byte).to_string()).collect();
     let mut kinds = vec![1; tokens.len()];
+    for &(token, kind) in extra.iter().chain(&[("<s>", 3), ("</s>", 3)]) {
+        tokens.push(token.to_owned());
+        kinds.push(kind);
+    }
     let n = tokens.len();
-    kinds[n - 2..].fill(3);
     let mut writer = Writer::new();
     writer
         .string("tokenizer.ggml.model", "gpt2")
@@ -72,6 +79,56 @@ fn special_tokens_count_in_text_and_vanish_in_output() {
 }
 
 #[test]
+fn what_ends_a_text_is_a_control_token_whatever_the_file_calls_it() {
+    let extra = [("<|im_end|>", 1), ("<end_of_turn>", 4), ("<|file_sep|>", 5), ("<|tool|>", 4), ("</b>", 1)];
+    let mut file = vocabulary_of((0..=255).collect(), &extra, &[]);
+    file.u32("tokenizer.ggml.eot_token_id", 260);
+    let t = tokenizer(&file).unwrap();
+    assert_eq!(t.end_tokens(), [256, 257, 258, 260, 262]);
+    assert_eq!(t.encode("a<|im_end|></b>").unwrap(), [261, 97, 256, 260]);
+    assert_eq!(t.decode(&[97, 256, 257, 258, 259, 260, 262, 98]).unwrap(), "a<|tool|>b");
+    // A tag of HTML, unless the file says otherwise.
+    let mut tag = Writer::new();
+    let tokens: Vec<_> = (0..=255).map(|b| char_of(b).to_string()).chain(["</s>".to_owned()]).collect();
+    tag.string("tokenizer.ggml.model", "gpt2").string("tokenizer.ggml.pre", "qwen2");
+    tag.strings("tokenizer.ggml.tokens", &tokens).strings::<&str>("tokenizer.ggml.merges", &[]);
+    let tag = tokenizer(&tag).unwrap();
+    assert_eq!((tag.end_tokens(), tag.decode(&[256]).unwrap().as_str()), (&[][..], "</s>"));
+}
+
+#[test]
+fn unknown_and_unused_tokens_are_not_printed() {
+    let extra = [("<unk>", 2), ("[pad0]", 5), ("<0x0A>", 6), ("[tool]", 4)];
+    let t = tokenizer(&vocabulary_of((0..=255).collect(), &extra, &[])).unwrap();
+    assert_eq!(t.decode(&[97, 256, 257, 258, 259, 98]).unwrap(), "a[tool]b");
+    assert_eq!(t.encode("<unk>").unwrap(), [260, 256]);
+    for found in [-1, 0, 7, 99] {
+        let file = vocabulary_of((0..=255).collect(), &[("x", found)], &[]);
+        let expected = "token 256 has the type {} (tokenizer.ggml.token_type), must be from 1 to 6";
+        assert_eq!(refusal(&file), expected.replace("{}", &found.to_string()));
+    }
+}
+
+#[test]
+fn a_byte_without_a_token_is_refused_where_a_text_has_it() {
+    let bytes = (0..=255).filter(|byte| !matches!(byte, 0x04 | 0xc0 | 0xc1 | 0xe6 | 0xf5..));
+    // The third begins with 0xe6, and is a word that needs no merges.
+    let extra = [("<|日|>", 3), ("<|\u{4}|>", 4), ("æĹ¥", 1)];
+    let t = tokenizer(&vocabulary_of(bytes.collect(), &extra, &[])).unwrap();
+    let n = t.n_vocab() as u32;
+    let [control, user, word, bos] = [n - 5, n - 4, n - 3, n - 2];
+    let text = "naïve 🦊<|日|>日<|\u{4}|>";
+    let ids = t.encode(text).unwrap();
+    assert_eq!(ids[0], bos);
+    assert_eq!(ids[ids.len() - 3..], [control, word, user]);
+    assert_eq!(t.decode(&ids).unwrap(), text.replace("<|日|>", ""));
+    for (text, byte) in [("a\u{4}b", "0x04"), ("<|日|>\u{4}", "0x04"), ("日月", "0xe6"), ("月", "0xe6")] {
+        let message = t.encode(text).unwrap_err().to_string();
+        assert_eq!(message, format!("the text has the byte {byte}, for which the model has no token"));
+    }
+}
+
+#[test]
 fn characters_are_held_back_until_they_are_whole() {
     let t = tokenizer(&writer(&[], &[])).unwrap();
     let mut stream = t.stream();
@@ -111,10 +168,6 @@ fn what_cannot_be_used_is_refused_by_name() {
         "merge 0, \"xyz\", is not two tokens with a space between them"
     );
     assert!(matches!(tokenizer(&writer(&[], &["a b"])), Err(TokenizerError::Library { .. })));
-    let mut few = Writer::new();
-    few.string("tokenizer.ggml.model", "gpt2").string("tokenizer.ggml.pre", "qwen2");
-    few.strings("tokenizer.ggml.tokens", &["a"]).strings::<&str>("tokenizer.ggml.merges", &[]);
-    assert_eq!(refusal(&few), "no token stands for the byte 0x00");
     let mut bos = writer(&[], &[]);
     bos.u32("tokenizer.ggml.eot_token_id", 999);
     assert_eq!(refusal(&bos), "tokenizer.ggml.eot_token_id = 999 is outside the vocabulary of 258");

@@ -12,18 +12,34 @@ pub enum TokenKind {
     Control,
     /// Text that was added to the vocabulary as it is: recognised in prompts and printed.
     UserDefined,
-    /// Neither: padding of the table, or of a kind that byte-level BPE does not use.
+    /// Neither: padding of the table, or of a kind that byte-level BPE does not use. Not printed.
     Unused,
 }
 
 impl TokenKind {
-    fn from_id(id: i32) -> Self {
+    /// The kind that the specification gives a number. What stands for unknown text (2) is a mark like the others.
+    fn from_id(id: i32) -> Option<Self> {
         match id {
-            1 => Self::Normal,
-            3 => Self::Control,
-            4 => Self::UserDefined,
-            _ => Self::Unused,
+            1 => Some(Self::Normal),
+            2 | 3 => Some(Self::Control),
+            4 => Some(Self::UserDefined),
+            5 | 6 => Some(Self::Unused),
+            _ => None,
         }
+    }
+}
+
+/// The kinds of a file's tokens, of which there are `n_vocab`.
+pub(super) fn kinds(metadata: &Metadata, n_vocab: usize) -> Result<Vec<TokenKind>, TokenizerError> {
+    let key = "tokenizer.ggml.token_type";
+    match metadata.opt_i32s(key)? {
+        Some(kinds) if kinds.len() == n_vocab => {
+            let kind =
+                |(token, found)| TokenKind::from_id(found).ok_or(TokenizerError::Kind { token, found });
+            kinds.into_iter().enumerate().map(kind).collect()
+        }
+        Some(kinds) => Err(TokenizerError::Length { key, found: kinds.len(), expected: n_vocab }),
+        None => Ok(vec![TokenKind::Normal; n_vocab]),
     }
 }
 
@@ -37,17 +53,9 @@ pub(super) struct Vocabulary {
 }
 
 impl Vocabulary {
-    /// Reads the kinds and decodes the texts of `tokens`. A normal token with a character outside the alphabet, as
-    /// some converters leave behind for added tokens, stands for its text.
-    pub fn read(metadata: &Metadata, tokens: &[&str]) -> Result<Self, TokenizerError> {
-        let key = "tokenizer.ggml.token_type";
-        let kinds: Vec<_> = match metadata.opt_i32s(key)? {
-            Some(kinds) if kinds.len() == tokens.len() => kinds.into_iter().map(TokenKind::from_id).collect(),
-            Some(kinds) => {
-                return Err(TokenizerError::Length { key, found: kinds.len(), expected: tokens.len() });
-            }
-            None => vec![TokenKind::Normal; tokens.len()],
-        };
+    /// Decodes the texts of `tokens`, each of its kind. A normal token with a character outside the alphabet, as some
+    /// converters leave behind for added tokens, stands for its text.
+    pub fn new(tokens: &[&str], kinds: Vec<TokenKind>) -> Self {
         let mut bytes = Vec::with_capacity(tokens.iter().map(|token| token.len()).sum());
         let mut ends = Vec::with_capacity(tokens.len());
         for (token, kind) in tokens.iter().zip(&kinds) {
@@ -60,7 +68,7 @@ impl Vocabulary {
             }
             ends.push(bytes.len());
         }
-        Ok(Self { bytes, ends, kinds })
+        Self { bytes, ends, kinds }
     }
 
     pub fn len(&self) -> usize {
