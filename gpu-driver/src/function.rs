@@ -13,24 +13,29 @@ use crate::sys::{
     CU_FUNC_ATTRIBUTE_NUM_REGS, CU_FUNC_ATTRIBUTE_PTX_VERSION, CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES,
     CUfunction, CUlaunchConfig, CUstream, DriverTable,
 };
+use parking_lot::Mutex;
 use std::ffi::c_int;
 use std::fmt;
 use std::ptr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 
-/// A kernel. Cloning shares it; it keeps its module loaded.
+/// A kernel. It keeps its module loaded. Clones, and what [`Module::function`] returns for the same name, are the same
+/// kernel: what one lets launches ask for, launches of the others may ask for.
 #[derive(Clone)]
-pub struct Function(pub(crate) Arc<FunctionInner>);
-
-pub(crate) struct FunctionInner {
+pub struct Function {
     module: Module,
+    kernel: Arc<Kernel>,
+}
+
+/// What is known of a kernel, kept by its module.
+pub(crate) struct Kernel {
     handle: CUfunction,
     name: String,
     attributes: FunctionAttributes,
     /// Size of each parameter in bytes, where the driver can tell.
     parameters: Option<Vec<usize>>,
-    max_dynamic_shared: AtomicU32,
+    /// The driver's own limit, which is never lowered: the lock is held while it is raised.
+    max_dynamic_shared: Mutex<u32>,
 }
 
 /// What the compiler made of a kernel.
@@ -61,8 +66,8 @@ pub struct BlockSuggestion {
     pub min_grid: u32,
 }
 
-impl Function {
-    pub(crate) fn load(module: &Module, name: &str) -> Result<Self, DriverError> {
+impl Kernel {
+    fn load(module: &Module, name: &str) -> Result<Self, DriverError> {
         let text = c_string("kernel name", name)?;
         let mut handle = CUfunction::NULL;
         let context = module.context();
@@ -80,50 +85,59 @@ impl Function {
             ptx_target: read(CU_FUNC_ATTRIBUTE_PTX_VERSION)?,
             binary_target: read(CU_FUNC_ATTRIBUTE_BINARY_VERSION)?,
         };
-        let max_dynamic_shared = AtomicU32::new(read(CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES)?);
-        Ok(Self(Arc::new(FunctionInner {
-            module: module.clone(),
-            handle,
-            name: name.to_owned(),
-            attributes,
-            parameters: parameter_sizes(context, handle)?,
-            max_dynamic_shared,
-        })))
+        let max_dynamic_shared = Mutex::new(read(CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES)?);
+        let (name, parameters) = (name.to_owned(), parameter_sizes(context, handle)?);
+        Ok(Self { handle, name, attributes, parameters, max_dynamic_shared })
+    }
+}
+
+impl Function {
+    pub(crate) fn of(module: &Module, name: &str) -> Result<Self, DriverError> {
+        let mut kernels = module.0.kernels.lock();
+        let kernel = match kernels.get(name) {
+            Some(known) => Arc::clone(known),
+            None => {
+                let kernel = Arc::new(Kernel::load(module, name)?);
+                kernels.insert(name.to_owned(), Arc::clone(&kernel));
+                kernel
+            }
+        };
+        Ok(Self { module: module.clone(), kernel })
     }
 
     /// Its name in the PTX.
     pub fn name(&self) -> &str {
-        &self.0.name
+        &self.kernel.name
     }
 
     /// Its module.
     pub fn module(&self) -> &Module {
-        &self.0.module
+        &self.module
     }
 
     /// Its context.
     pub fn context(&self) -> &Context {
-        self.0.module.context()
+        self.module.context()
     }
 
     /// The driver's handle.
     pub fn handle(&self) -> CUfunction {
-        self.0.handle
+        self.kernel.handle
     }
 
     /// What the compiler made of it.
     pub fn attributes(&self) -> &FunctionAttributes {
-        &self.0.attributes
+        &self.kernel.attributes
     }
 
     /// Size of each parameter in bytes, where the driver can count them (CUDA 13.2).
     pub fn parameter_sizes(&self) -> Option<&[usize]> {
-        self.0.parameters.as_deref()
+        self.kernel.parameters.as_deref()
     }
 
     /// Dynamic shared memory that a launch may ask for now, bytes.
     pub fn max_dynamic_shared(&self) -> u32 {
-        self.0.max_dynamic_shared.load(Ordering::Relaxed)
+        *self.kernel.max_dynamic_shared.lock()
     }
 
     /// Lets launches ask for up to `bytes` of dynamic shared memory, which is needed where static and dynamic shared
@@ -134,7 +148,8 @@ impl Function {
     /// [`DriverError::Launch`] if static and dynamic memory together exceed what the device has for kernels that opt
     /// in; [`DriverError::Poisoned`], or the driver's failure.
     pub fn allow_dynamic_shared(&self, bytes: u32) -> Result<(), DriverError> {
-        if bytes <= self.max_dynamic_shared() {
+        let mut allowed = self.kernel.max_dynamic_shared.lock();
+        if bytes <= *allowed {
             return Ok(());
         }
         let statics = self.attributes().static_shared_bytes;
@@ -149,7 +164,7 @@ impl Function {
         let attribute = CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
         // SAFETY: the function is alive: its module is loaded.
         self.context().run(|t| unsafe { call!(t, func_set_attribute(self.handle(), attribute, value)) })?;
-        self.0.max_dynamic_shared.store(bytes, Ordering::Relaxed);
+        *allowed = bytes;
         Ok(())
     }
 
@@ -302,7 +317,7 @@ impl Function {
     }
 
     pub(crate) fn check_args(&self, args: &KernelArgs) -> Result<(), DriverError> {
-        let Some(parameters) = &self.0.parameters else { return Ok(()) };
+        let Some(parameters) = &self.kernel.parameters else { return Ok(()) };
         if parameters.len() != args.len() {
             return Err(self.refuse(format!("{} arguments for {} parameters", args.len(), parameters.len())));
         }
@@ -366,6 +381,6 @@ fn parameter_sizes(context: &Context, function: CUfunction) -> Result<Option<Vec
 
 impl fmt::Debug for Function {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Function").field("name", &self.0.name).finish_non_exhaustive()
+        f.debug_struct("Function").field("name", &self.name()).finish_non_exhaustive()
     }
 }

@@ -93,6 +93,37 @@ fn more_than_48_kib_of_shared_memory_needs_a_word() {
 }
 
 #[test]
+fn every_handle_of_a_kernel_has_the_limit_of_the_kernel() {
+    let f = Fixture::new();
+    let (a, b) = (f.function("mixed"), f.function("mixed"));
+    a.allow_dynamic_shared(100 << 10).expect("permission");
+    assert_eq!(b.max_dynamic_shared(), 100 << 10);
+    b.allow_dynamic_shared(60 << 10).expect("permission for less is implied");
+    assert_eq!(f.double.calls("cuFuncSetAttribute"), ["cuFuncSetAttribute(8, 102400)"]);
+    drop((a, b));
+    assert_eq!(f.function("mixed").max_dynamic_shared(), 100 << 10);
+}
+
+#[test]
+fn threads_do_not_lower_the_limit_of_a_kernel() {
+    for _ in 0..50 {
+        let f = Fixture::new();
+        let kernel = f.function("mixed");
+        std::thread::scope(|scope| {
+            for kib in 49..=56 {
+                let (double, kernel) = (&f.double, &kernel);
+                scope.spawn(move || {
+                    double.enter();
+                    kernel.allow_dynamic_shared(kib << 10).expect("permission");
+                });
+            }
+        });
+        let set = f.double.state().functions.values().map(|f| f.max_dynamic).max();
+        assert_eq!((kernel.max_dynamic_shared(), set), (56 << 10, Some(56 << 10)));
+    }
+}
+
+#[test]
 fn static_shared_memory_counts_towards_the_limit() {
     let f = Fixture::new();
     let module =
