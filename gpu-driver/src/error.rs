@@ -199,7 +199,7 @@ pub enum DriverError {
     /// A driver call failed.
     #[error(transparent)]
     Api(#[from] ApiError),
-    /// The context was lost to an earlier sticky error; the call was not made.
+    /// The context was given up after an earlier error, usually a sticky one; the call was not made.
     #[error("the context of device {device} is poisoned: {cause}")]
     Poisoned {
         /// Ordinal of the context's device.

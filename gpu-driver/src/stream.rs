@@ -176,7 +176,7 @@ impl Stream {
             Ok(event) => self.0.parked.lock().waiting.push_back((event, value)),
             Err(error) => {
                 tracing::warn!(%error, "no event to follow queued work with; waiting for it instead");
-                if self.synchronize().is_err() && self.context().poison().is_none() {
+                if self.synchronize().is_err() && !self.context().is_lost() {
                     // Whether the device still uses it is unknown, so it must never be freed.
                     Box::leak(value);
                 }
@@ -246,8 +246,7 @@ impl Drop for StreamInner {
                 waited
             },
         );
-        // In a poisoned context nothing runs any more.
-        if !finished && context.poison().is_none() {
+        if !finished && !context.is_lost() {
             Box::leak(Box::new(parked));
         }
     }

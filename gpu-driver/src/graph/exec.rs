@@ -344,7 +344,7 @@ impl Drop for GraphExec {
             || "GraphExec".to_owned(),
             |t| {
                 let mut finished = Ok(());
-                if context.poison().is_none() {
+                if !context.is_lost() {
                     for queue in &queues {
                         // SAFETY: the stream is alive: this vector shares it.
                         finished = finished.and(unsafe { call!(t, stream_synchronize(queue.handle())) });

@@ -124,6 +124,39 @@ fn lengths_of_copies_must_agree() {
 }
 
 #[test]
+fn a_failed_copy_returns_when_nothing_uses_the_borrowed_memory() {
+    let f = Fixture::new();
+    let mut buffer = DeviceBuffer::<u32>::uninit(&f.context, 4).expect("a buffer");
+    let failures = ["cuMemcpyHtoDAsync", "cuStreamSynchronize", "cuCtxGetCurrent"];
+    for name in failures {
+        f.double.state().busy = true;
+        f.double.fail(name, [CUresult::ERROR_LAUNCH_OUT_OF_RESOURCES]);
+        f.stream.copy_to_device(&mut buffer.as_slice_mut(), &[1; 4]).expect_err("a failing copy");
+        assert!(!f.double.state().busy, "{name}: it was waited for");
+    }
+    f.double.state().busy = true;
+    f.double.fail("cuStreamSynchronize", [CUresult::ERROR_LAUNCH_OUT_OF_RESOURCES]);
+    let error = f.stream.copy_to_host(&mut [0; 4], &buffer.as_slice()).expect_err("a failing copy");
+    assert_eq!(error.code(), Some(CUresult::ERROR_LAUNCH_OUT_OF_RESOURCES));
+    assert!(!f.double.state().busy && f.context.poison().is_none());
+}
+
+#[test]
+fn a_context_that_cannot_be_waited_for_after_a_copy_is_poisoned() {
+    let f = Fixture::new();
+    let buffer = DeviceBuffer::<u32>::zeroed(&f.stream, 4).expect("a buffer");
+    f.double.fail("cuStreamSynchronize", [CUresult::ERROR_LAUNCH_OUT_OF_RESOURCES]);
+    f.double.fail("cuCtxSynchronize", [CUresult::ERROR_UNKNOWN]);
+    let error = f.stream.read_to_vec(&buffer.as_slice()).expect_err("a failing copy");
+    assert_eq!(error.code(), Some(CUresult::ERROR_LAUNCH_OUT_OF_RESOURCES));
+    assert_eq!(f.context.poison().map(|p| p.call()), Some("cuCtxSynchronize"));
+    assert!(matches!(f.stream.synchronize(), Err(DriverError::Poisoned { .. })));
+    f.double.forget_calls();
+    drop(buffer);
+    assert_eq!(f.double.calls("cuCtxSynchronize").len(), 1, "work may be left that uses it");
+}
+
+#[test]
 fn failed_allocations_leave_nothing_behind() {
     let f = Fixture::new();
     f.double.fail("cuMemsetD8Async", [CUresult::ERROR_INVALID_VALUE]);
