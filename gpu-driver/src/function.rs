@@ -3,15 +3,16 @@
 use crate::args::KernelArgs;
 use crate::context::Context;
 use crate::error::{DriverError, count};
-use crate::launch::{Dim3, LaunchConfig};
+use crate::launch::{Dim3, LaunchConfig, no_clusters};
 use crate::module::{Module, c_string, not_found};
 use crate::stream::Stream;
 use crate::sys::table::call;
 use crate::sys::{
     CU_FUNC_ATTRIBUTE_BINARY_VERSION, CU_FUNC_ATTRIBUTE_CONST_SIZE_BYTES, CU_FUNC_ATTRIBUTE_LOCAL_SIZE_BYTES,
     CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK,
-    CU_FUNC_ATTRIBUTE_NUM_REGS, CU_FUNC_ATTRIBUTE_PTX_VERSION, CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES,
-    CUfunction, CUlaunchConfig, CUstream, DriverTable,
+    CU_FUNC_ATTRIBUTE_NON_PORTABLE_CLUSTER_SIZE_ALLOWED, CU_FUNC_ATTRIBUTE_NUM_REGS,
+    CU_FUNC_ATTRIBUTE_PTX_VERSION, CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES, CUfunction, CUlaunchConfig, CUstream,
+    DriverTable,
 };
 use parking_lot::Mutex;
 use std::ffi::c_int;
@@ -34,8 +35,15 @@ pub(crate) struct Kernel {
     attributes: FunctionAttributes,
     /// Size of each parameter in bytes, where the driver can tell.
     parameters: Option<Vec<usize>>,
-    /// The driver's own limit, which is never lowered: the lock is held while it is raised.
-    max_dynamic_shared: Mutex<u32>,
+    /// Held while the driver is told of more.
+    allowed: Mutex<Allowed>,
+}
+
+/// What launches may ask for, as the driver knows it. Nothing is ever taken back.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Allowed {
+    pub(crate) dynamic_shared: u32,
+    pub(crate) non_portable_clusters: bool,
 }
 
 /// What the compiler made of a kernel.
@@ -85,9 +93,10 @@ impl Kernel {
             ptx_target: read(CU_FUNC_ATTRIBUTE_PTX_VERSION)?,
             binary_target: read(CU_FUNC_ATTRIBUTE_BINARY_VERSION)?,
         };
-        let max_dynamic_shared = Mutex::new(read(CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES)?);
+        let dynamic_shared = read(CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES)?;
+        let allowed = Mutex::new(Allowed { dynamic_shared, non_portable_clusters: false });
         let (name, parameters) = (name.to_owned(), parameter_sizes(context, handle)?);
-        Ok(Self { handle, name, attributes, parameters, max_dynamic_shared })
+        Ok(Self { handle, name, attributes, parameters, allowed })
     }
 }
 
@@ -137,7 +146,7 @@ impl Function {
 
     /// Dynamic shared memory that a launch may ask for now, bytes.
     pub fn max_dynamic_shared(&self) -> u32 {
-        *self.kernel.max_dynamic_shared.lock()
+        self.allowed().dynamic_shared
     }
 
     /// Lets launches ask for up to `bytes` of dynamic shared memory, which is needed where static and dynamic shared
@@ -148,8 +157,8 @@ impl Function {
     /// [`DriverError::Launch`] if static and dynamic memory together exceed what the device has for kernels that opt
     /// in; [`DriverError::Poisoned`], or the driver's failure.
     pub fn allow_dynamic_shared(&self, bytes: u32) -> Result<(), DriverError> {
-        let mut allowed = self.kernel.max_dynamic_shared.lock();
-        if bytes <= *allowed {
+        let mut allowed = self.kernel.allowed.lock();
+        if bytes <= allowed.dynamic_shared {
             return Ok(());
         }
         let statics = self.attributes().static_shared_bytes;
@@ -161,11 +170,38 @@ impl Function {
                 "{bytes} bytes of dynamic and {statics} of static shared memory exceed the device's {most} per block"
             )));
         };
-        let attribute = CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
-        // SAFETY: the function is alive: its module is loaded.
-        self.context().run(|t| unsafe { call!(t, func_set_attribute(self.handle(), attribute, value)) })?;
-        *allowed = bytes;
+        self.set_attribute(CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, value)?;
+        allowed.dynamic_shared = bytes;
         Ok(())
+    }
+
+    /// Lets launches have clusters of more than 8 blocks, the most that every device with clusters takes, and up to 16. How
+    /// many of them fit, if any, depends on the device: [`Function::max_active_clusters`].
+    ///
+    /// # Errors
+    ///
+    /// [`DriverError::Launch`] where the device has no clusters; [`DriverError::Poisoned`], or the driver's failure.
+    pub fn allow_non_portable_clusters(&self) -> Result<(), DriverError> {
+        let mut allowed = self.kernel.allowed.lock();
+        if allowed.non_portable_clusters {
+            return Ok(());
+        }
+        let limits = self.context().limits();
+        if !limits.cluster_launch {
+            return Err(self.refuse(no_clusters(limits)));
+        }
+        self.set_attribute(CU_FUNC_ATTRIBUTE_NON_PORTABLE_CLUSTER_SIZE_ALLOWED, 1)?;
+        allowed.non_portable_clusters = true;
+        Ok(())
+    }
+
+    pub(crate) fn allowed(&self) -> Allowed {
+        *self.kernel.allowed.lock()
+    }
+
+    fn set_attribute(&self, attribute: c_int, value: c_int) -> Result<(), DriverError> {
+        // SAFETY: the function is alive: its module is loaded.
+        self.context().run(|t| unsafe { call!(t, func_set_attribute(self.handle(), attribute, value)) })
     }
 
     /// Blocks of `block_threads` threads and `dynamic_shared` bytes that are resident on one multiprocessor at once.

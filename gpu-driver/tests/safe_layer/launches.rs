@@ -148,6 +148,33 @@ fn attributes_go_through_the_extended_call() {
 }
 
 #[test]
+fn clusters_of_more_than_8_blocks_need_a_word() {
+    let f = Fixture::new();
+    let config = LaunchConfig::new(16, 32).with_cluster(16);
+    refused(
+        &f,
+        "mixed",
+        config,
+        mixed_args(),
+        "16x1x1: more than 8 blocks need Function::allow_non_portable_cl",
+    );
+    assert!(f.function("mixed").max_active_clusters(&config).is_err());
+    for _ in 0..2 {
+        f.function("mixed").allow_non_portable_clusters().expect("permission");
+    }
+    assert_eq!(f.double.calls("cuFuncSetAttribute"), ["cuFuncSetAttribute(14, 1)"]);
+    launch(&f, "mixed", config, mixed_args()).expect("a launch");
+    let error = launch(&f, "mixed", LaunchConfig::new(32, 32).with_cluster(32), mixed_args());
+    assert!(error.expect_err("a launch").to_string().contains("1 to 16 blocks"));
+
+    let double = Double::new();
+    double.state().version = 11_040;
+    let old = Fixture::over(double.clone(), &double.driver());
+    let error = old.function("mixed").allow_non_portable_clusters().expect_err("permission");
+    assert_eq!(error.to_string(), "mixed: a device of capability 9.0 has no clusters");
+}
+
+#[test]
 fn an_old_driver_without_the_extended_call_is_named() {
     let double = Double::new();
     let driver = double.driver_with(|t| t.launch_kernel_ex = None);
