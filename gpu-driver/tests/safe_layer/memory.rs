@@ -2,7 +2,7 @@
 
 use crate::Fixture;
 use gpu_driver::sys::CUresult;
-use gpu_driver::{DeviceBuffer, DevicePtr, DriverError, PinnedBuffer, SharedPinned};
+use gpu_driver::{DeviceBuffer, DevicePtr, DriverError, KernelArgs, PinnedBuffer, SharedPinned};
 use std::sync::Arc;
 
 #[test]
@@ -100,6 +100,20 @@ fn slices_are_checked_against_their_parents() {
     assert_eq!((left.len(), right.len(), right.device_ptr()), (5, 3, base.byte_add(20)));
     assert_eq!(right.reborrow().slice(1..).expect("a slice").len(), 2);
     assert!(right.split_at(4).is_err());
+}
+
+#[test]
+fn memory_is_an_argument_however_it_is_held() {
+    let f = Fixture::new();
+    let mut buffer = DeviceBuffer::<u32>::uninit(&f.context, 8).expect("a buffer");
+    let base = buffer.device_ptr();
+    let mut args = KernelArgs::new().with(&buffer).with(&mut buffer);
+    let borrowed = &buffer.as_slice();
+    args.push(borrowed).push(*borrowed);
+    let mut slice = buffer.as_slice_mut();
+    args.push(&slice).push(&mut slice).push(slice);
+    args.push(&Arc::new(buffer));
+    assert_eq!(args, KernelArgs::from_pointers([base; 8]));
 }
 
 #[test]
