@@ -4,6 +4,7 @@ use crate::memory::{DeviceBuffer, DevicePtr, DeviceSlice, DeviceSliceMut};
 use bytemuck::Pod;
 use std::ffi::c_void;
 use std::fmt;
+use std::sync::Arc;
 
 /// A value that can be passed to a kernel.
 ///
@@ -26,23 +27,19 @@ macro_rules! by_value {
 
 by_value!(u8, i8, u16, i16, u32, i32, u64, i64, f32, f64, DevicePtr);
 
-impl<T> KernelArg for &DeviceBuffer<T> {
-    fn push_to(self, args: &mut KernelArgs) {
-        args.push_pod(&self.device_ptr());
-    }
+macro_rules! by_address {
+    ($($t:ty),*) => {$(
+        impl<T> KernelArg for $t {
+            fn push_to(self, args: &mut KernelArgs) {
+                args.push_pod(&self.device_ptr());
+            }
+        }
+    )*};
 }
 
-impl<T> KernelArg for DeviceSlice<'_, T> {
-    fn push_to(self, args: &mut KernelArgs) {
-        args.push_pod(&self.device_ptr());
-    }
-}
-
-impl<T> KernelArg for &DeviceSliceMut<'_, T> {
-    fn push_to(self, args: &mut KernelArgs) {
-        args.push_pod(&self.device_ptr());
-    }
-}
+by_address!(&DeviceBuffer<T>, &mut DeviceBuffer<T>, &Arc<DeviceBuffer<T>>);
+by_address!(DeviceSlice<'_, T>, &DeviceSlice<'_, T>);
+by_address!(DeviceSliceMut<'_, T>, &DeviceSliceMut<'_, T>, &mut DeviceSliceMut<'_, T>);
 
 /// The arguments of one launch, copied into memory of their own, in the order of the kernel's parameters.
 ///
@@ -100,6 +97,22 @@ impl KernelArgs {
     }
 
     /// Appends plain data of any type, for kernels with structures as parameters.
+    ///
+    /// ```
+    /// use gpu_driver::{KernelArgs, Pod, bytemuck};
+    ///
+    /// #[derive(Clone, Copy, Pod, bytemuck::Zeroable)]
+    /// #[bytemuck(crate = "gpu_driver::bytemuck")]
+    /// #[repr(C)]
+    /// struct Window {
+    ///     start: u32,
+    ///     len: u32,
+    /// }
+    ///
+    /// let mut args = KernelArgs::new();
+    /// args.push_pod(&Window { start: 1, len: 2 });
+    /// assert_eq!(args.bytes(0), Some(&[1, 0, 0, 0, 2, 0, 0, 0][..]));
+    /// ```
     pub fn push_pod<T: Pod>(&mut self, value: &T) -> &mut Self {
         let bytes = bytemuck::bytes_of(value);
         let unit = self.blob.len();

@@ -16,7 +16,8 @@ use std::sync::{Arc, OnceLock, Weak};
 /// costs one `cuCtxGetCurrent`, a thread-local read. Objects can therefore be used from any thread.
 ///
 /// A sticky error (illegal address, launch failure and their like) poisons the context. From then on every operation
-/// fails with [`DriverError::Poisoned`], which names the original error, without calling the driver.
+/// fails with [`DriverError::Poisoned`], which names the original error, without calling the driver. So does a wait that
+/// fails twice, where memory that was only borrowed for a copy may still be in use.
 #[derive(Clone)]
 pub struct Context(pub(crate) Arc<ContextInner>);
 
@@ -112,7 +113,7 @@ impl Context {
         Ok(MemoryInfo { free: free as u64, total: total as u64 })
     }
 
-    /// The sticky error that ended this context, if one did.
+    /// The error that poisoned this context, if one did.
     pub fn poison(&self) -> Option<&ApiError> {
         self.0.poison.get()
     }
@@ -186,8 +187,14 @@ impl Context {
             DriverError::Jit(jit) => jit.api(),
             _ => return,
         };
-        if api.code().is_sticky() && self.0.poison.set(api.clone()).is_ok() {
-            tracing::error!(device = self.device().ordinal(), error = %api, "context poisoned");
+        if api.code().is_sticky() {
+            self.give_up(api);
+        }
+    }
+
+    fn give_up(&self, cause: &ApiError) {
+        if self.0.poison.set(cause.clone()).is_ok() {
+            tracing::error!(device = self.device().ordinal(), error = %cause, "context poisoned");
         }
     }
 
@@ -212,24 +219,51 @@ impl Context {
         }
     }
 
-    /// Waits for all work before memory or code that it may use is released. In a poisoned context there is no work
-    /// left to wait for. Used by destructors, inside [`Context::release`].
+    /// Whether a sticky error ended it, so that nothing runs in it any more. One that is poisoned because it could not be
+    /// waited for may still have work.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.poison().is_some_and(|cause| cause.code().is_sticky())
+    }
+
+    /// Waits for all work before memory or code that it may use is released. In a lost context there is none left to
+    /// wait for. Used by destructors, inside [`Context::release`].
     pub(crate) fn quiesce(&self) -> Result<(), DriverError> {
-        if self.0.poison.get().is_some() {
+        if self.is_lost() {
             return Ok(());
         }
         // SAFETY: no arguments; `release` has made the context current.
-        let wait = || unsafe { call!(self.table(), ctx_synchronize()) };
-        wait().or_else(|error| {
+        unsafe { call!(self.table(), ctx_synchronize()) }.or_else(|error| {
+            // Nobody knows whether the context is idle if it fails again, and what it may be using must stay.
+            self.wait_again(&error)?;
+            self.0.drop_log.record("waiting for the context".to_owned(), error);
+            Ok(())
+        })
+    }
+
+    /// Returns the failure of a call that queued and waited for work on memory that its caller has only borrowed, when
+    /// nothing uses that memory any more. A context that cannot be waited for is poisoned: nothing is queued in it again,
+    /// and no later wait could say more.
+    #[cold]
+    pub(crate) fn end_borrow(&self, error: DriverError) -> DriverError {
+        if let Err(DriverError::Api(cause)) = self.wait_again(&error) {
+            self.give_up(&cause);
+        }
+        error
+    }
+
+    /// Waits for all work, after a call that waits failed with `error`: what failed may be work that was queued earlier,
+    /// and the rest still runs. In a lost context nothing does.
+    fn wait_again(&self, error: &DriverError) -> Result<(), DriverError> {
+        self.note(error);
+        if self.is_lost() {
+            return Ok(());
+        }
+        // SAFETY: the handle is the primary context that this object has retained.
+        let bound = unsafe { call!(self.table(), ctx_set_current(self.0.handle)) };
+        // SAFETY: no arguments; the context is current.
+        bound.and_then(|()| unsafe { call!(self.table(), ctx_synchronize()) }).or_else(|error| {
             self.note(&error);
-            if self.poison().is_some() {
-                // The wait found the context lost. What was to be released still is.
-                self.0.drop_log.record("waiting for the context".to_owned(), error);
-                return Ok(());
-            }
-            // What failed may be work that was queued earlier. Only if it fails again nobody knows whether the context is
-            // idle, and what it may be using must stay.
-            wait().map(|()| self.0.drop_log.record("waiting for the context".to_owned(), error))
+            if self.is_lost() { Ok(()) } else { Err(error) }
         })
     }
 }

@@ -63,9 +63,12 @@ impl Driver {
     ///
     /// # Errors
     ///
-    /// As for [`Driver::load`].
+    /// As for [`Driver::load`]. An empty path is refused: to the loader it is the program itself.
     pub fn load_from(path: impl AsRef<Path>) -> Result<Self, DriverError> {
         let path = path.as_ref();
+        if path.as_os_str().is_empty() {
+            return Err(DriverError::NoDriver { tried: vec![("\"\"".to_owned(), "no path".to_owned())] });
+        }
         let name = path.display().to_string();
         match open(path.as_os_str()) {
             Ok(library) => Self::from_library(library, name),
@@ -90,7 +93,9 @@ impl Driver {
         // library is stored beside the table and dropped after it.
         let table = unsafe {
             let lookup = Lookup::new(&library);
-            DriverTable::from_resolver(|entry| lookup.resolve(entry))?
+            DriverTable::from_resolver(|entry| lookup.resolve(entry)).map_err(|missing| {
+                DriverError::IncompleteDriver { library: source.clone(), driver: lookup.version, missing }
+            })?
         };
         tracing::debug!(library = %source, "CUDA driver loaded");
         Ok(Self::new(table, source, Some(library)))
@@ -257,7 +262,7 @@ fn cause_of(error: &libloading::Error) -> String {
 struct Lookup<'l> {
     library: &'l Library,
     get_proc_address: Option<GetProcAddress>,
-    version: i32,
+    version: Option<CudaVersion>,
 }
 
 impl<'l> Lookup<'l> {
@@ -273,6 +278,7 @@ impl<'l> Lookup<'l> {
                 .get::<GetVersion>(c"cuDriverGetVersion")
                 .is_ok_and(|f| f(&mut version) == CUresult::SUCCESS)
         };
+        let version = known.then_some(CudaVersion(version));
         // SAFETY: the caller promises that the exports have the documented signatures.
         let get_proc_address = unsafe {
             library
@@ -283,14 +289,15 @@ impl<'l> Lookup<'l> {
                 })
                 .ok()
         };
-        Self { library, get_proc_address: get_proc_address.filter(|_| known), version }
+        Self { library, get_proc_address, version }
     }
 
     /// # Safety
     ///
     /// As for [`Lookup::new`].
     unsafe fn resolve(&self, entry: &Entry) -> Option<NonNull<c_void>> {
-        if let Some(pointer) = self.get_proc_address.and_then(|g| g.resolve(entry, self.version)) {
+        let asked = self.get_proc_address.zip(self.version);
+        if let Some(pointer) = asked.and_then(|(get, version)| get.resolve(entry, version)) {
             return Some(pointer);
         }
         // SAFETY: only the address is taken; whoever calls it relies on the caller's promise.

@@ -1,7 +1,7 @@
 //! Errors: which call failed, with which code, and what that means for the work that follows.
 
 use crate::module::JitError;
-use crate::sys::CUresult;
+use crate::sys::{CUresult, ENTRIES};
 use std::fmt;
 
 /// A CUDA version as the driver counts it: 1000 * major + 10 * minor.
@@ -9,6 +9,18 @@ use std::fmt;
 pub struct CudaVersion(pub i32);
 
 impl CudaVersion {
+    /// The oldest version whose drivers can be used: they have every function without which nothing works.
+    pub const OLDEST: Self = {
+        let (mut oldest, mut i) = (0, 0);
+        while i < ENTRIES.len() {
+            if ENTRIES[i].required && ENTRIES[i].version > oldest {
+                oldest = ENTRIES[i].version;
+            }
+            i += 1;
+        }
+        Self(oldest)
+    };
+
     /// Major version.
     pub fn major(self) -> i32 {
         self.0 / 1000
@@ -170,8 +182,15 @@ pub enum DriverError {
         tried: Vec<(String, String)>,
     },
     /// A library was loaded, but it lacks functions without which nothing works.
-    #[error("the library is not a usable CUDA driver: it lacks {}", .missing.join(", "))]
+    #[error(
+        "{library}{} is not a usable CUDA driver: it lacks {}{}",
+        version_clause(.driver), list_missing(.missing), needs_clause(.driver)
+    )]
     IncompleteDriver {
+        /// Its name or path.
+        library: String,
+        /// CUDA version that it supports, where it says.
+        driver: Option<CudaVersion>,
         /// The missing symbols.
         missing: Vec<&'static str>,
     },
@@ -199,7 +218,7 @@ pub enum DriverError {
     /// A driver call failed.
     #[error(transparent)]
     Api(#[from] ApiError),
-    /// The context was lost to an earlier sticky error; the call was not made.
+    /// The context was given up after an earlier error, usually a sticky one; the call was not made.
     #[error("the context of device {device} is poisoned: {cause}")]
     Poisoned {
         /// Ordinal of the context's device.
@@ -281,13 +300,13 @@ pub enum DriverError {
         align: usize,
     },
     /// Two objects of one operation belong to different contexts.
-    #[error("{what}: an object of device {other} is used with the context of device {device}")]
+    #[error("{what}: an object of device {other}{} is used with the context of device {device}", driver_of(.device, .other))]
     ContextMismatch {
         /// The operation.
         what: &'static str,
         /// Device of the context in which the operation runs.
         device: u32,
-        /// Device of the foreign object.
+        /// Device of the foreign object; the same number if the object is of another [`Driver`](crate::Driver).
         other: u32,
     },
     /// A graph operation contradicts the graph.
@@ -379,6 +398,34 @@ fn list_attempts(tried: &[(String, String)]) -> String {
     tried.iter().map(|(name, why)| format!("{name} ({why})")).collect::<Vec<_>>().join("; ")
 }
 
+/// Names that say which library it is, as opposed to all that a library of something else lacks.
+const NAMED: usize = 3;
+
+fn list_missing(missing: &[&str]) -> String {
+    let named = missing[..missing.len().min(NAMED)].join(", ");
+    match missing.len() - missing.len().min(NAMED) {
+        0 => named,
+        more => format!("{named} and {more} more functions"),
+    }
+}
+
+fn version_clause(driver: &Option<CudaVersion>) -> String {
+    driver.map(|v| format!(" (CUDA {v})")).unwrap_or_default()
+}
+
+fn needs_clause(driver: &Option<CudaVersion>) -> String {
+    let needs = CudaVersion::OLDEST;
+    if driver.is_some_and(|v| v >= needs) {
+        return String::new();
+    }
+    format!("; CUDA {needs} or later is needed")
+}
+
+/// A device has one context in one driver.
+fn driver_of(device: &u32, other: &u32) -> &'static str {
+    if device == other { " of another `Driver`" } else { "" }
+}
+
 fn driver_clause(driver: &Option<CudaVersion>) -> String {
     driver.map(|v| format!("; this driver supports CUDA {v}")).unwrap_or_default()
 }
@@ -445,6 +492,27 @@ mod tests {
             "the driver lacks cuGraphAddDependencies_v2, which CUDA 12.3 introduced; this driver supports CUDA 12.1"
         );
         assert_eq!(error.kind(), ErrorKind::Load);
+    }
+
+    #[test]
+    fn an_incomplete_driver_is_named_with_its_version_and_what_it_needs() {
+        assert_eq!(CudaVersion::OLDEST.to_string(), "11.0");
+        let error = |driver, missing: &[&'static str]| {
+            let (library, missing) = ("libcuda.so.1".to_owned(), missing.to_vec());
+            DriverError::IncompleteDriver { library, driver, missing }.to_string()
+        };
+        assert_eq!(
+            error(Some(CudaVersion(10_020)), &["cuInit"]),
+            "libcuda.so.1 (CUDA 10.2) is not a usable CUDA driver: it lacks cuInit; CUDA 11.0 or later is needed"
+        );
+        assert_eq!(
+            error(Some(CudaVersion(12_000)), &["a", "b", "c"]),
+            "libcuda.so.1 (CUDA 12.0) is not a usable CUDA driver: it lacks a, b, c"
+        );
+        assert_eq!(
+            error(None, &["a", "b", "c", "d", "e"]),
+            "libcuda.so.1 is not a usable CUDA driver: it lacks a, b, c and 2 more functions; CUDA 11.0 or later is needed"
+        );
     }
 
     #[test]

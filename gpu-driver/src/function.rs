@@ -3,34 +3,47 @@
 use crate::args::KernelArgs;
 use crate::context::Context;
 use crate::error::{DriverError, count};
-use crate::launch::{Dim3, LaunchConfig};
+use crate::launch::{Dim3, LaunchConfig, no_clusters};
 use crate::module::{Module, c_string, not_found};
 use crate::stream::Stream;
 use crate::sys::table::call;
 use crate::sys::{
     CU_FUNC_ATTRIBUTE_BINARY_VERSION, CU_FUNC_ATTRIBUTE_CONST_SIZE_BYTES, CU_FUNC_ATTRIBUTE_LOCAL_SIZE_BYTES,
     CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK,
-    CU_FUNC_ATTRIBUTE_NUM_REGS, CU_FUNC_ATTRIBUTE_PTX_VERSION, CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES,
-    CUfunction, CUlaunchConfig, CUstream, DriverTable,
+    CU_FUNC_ATTRIBUTE_NON_PORTABLE_CLUSTER_SIZE_ALLOWED, CU_FUNC_ATTRIBUTE_NUM_REGS,
+    CU_FUNC_ATTRIBUTE_PTX_VERSION, CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES, CUfunction, CUlaunchConfig, CUstream,
+    DriverTable,
 };
+use parking_lot::Mutex;
 use std::ffi::c_int;
 use std::fmt;
 use std::ptr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 
-/// A kernel. Cloning shares it; it keeps its module loaded.
+/// A kernel. It keeps its module loaded. Clones, and what [`Module::function`] returns for the same name, are the same
+/// kernel: what one lets launches ask for, launches of the others may ask for.
 #[derive(Clone)]
-pub struct Function(pub(crate) Arc<FunctionInner>);
-
-pub(crate) struct FunctionInner {
+pub struct Function {
     module: Module,
+    kernel: Arc<Kernel>,
+}
+
+/// What is known of a kernel, kept by its module.
+pub(crate) struct Kernel {
     handle: CUfunction,
     name: String,
     attributes: FunctionAttributes,
     /// Size of each parameter in bytes, where the driver can tell.
     parameters: Option<Vec<usize>>,
-    max_dynamic_shared: AtomicU32,
+    /// Held while the driver is told of more.
+    allowed: Mutex<Allowed>,
+}
+
+/// What launches may ask for, as the driver knows it. Nothing is ever taken back.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Allowed {
+    pub(crate) dynamic_shared: u32,
+    pub(crate) non_portable_clusters: bool,
 }
 
 /// What the compiler made of a kernel.
@@ -61,8 +74,8 @@ pub struct BlockSuggestion {
     pub min_grid: u32,
 }
 
-impl Function {
-    pub(crate) fn load(module: &Module, name: &str) -> Result<Self, DriverError> {
+impl Kernel {
+    fn load(module: &Module, name: &str) -> Result<Self, DriverError> {
         let text = c_string("kernel name", name)?;
         let mut handle = CUfunction::NULL;
         let context = module.context();
@@ -80,50 +93,60 @@ impl Function {
             ptx_target: read(CU_FUNC_ATTRIBUTE_PTX_VERSION)?,
             binary_target: read(CU_FUNC_ATTRIBUTE_BINARY_VERSION)?,
         };
-        let max_dynamic_shared = AtomicU32::new(read(CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES)?);
-        Ok(Self(Arc::new(FunctionInner {
-            module: module.clone(),
-            handle,
-            name: name.to_owned(),
-            attributes,
-            parameters: parameter_sizes(context, handle)?,
-            max_dynamic_shared,
-        })))
+        let dynamic_shared = read(CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES)?;
+        let allowed = Mutex::new(Allowed { dynamic_shared, non_portable_clusters: false });
+        let (name, parameters) = (name.to_owned(), parameter_sizes(context, handle)?);
+        Ok(Self { handle, name, attributes, parameters, allowed })
+    }
+}
+
+impl Function {
+    pub(crate) fn of(module: &Module, name: &str) -> Result<Self, DriverError> {
+        let mut kernels = module.0.kernels.lock();
+        let kernel = match kernels.get(name) {
+            Some(known) => Arc::clone(known),
+            None => {
+                let kernel = Arc::new(Kernel::load(module, name)?);
+                kernels.insert(name.to_owned(), Arc::clone(&kernel));
+                kernel
+            }
+        };
+        Ok(Self { module: module.clone(), kernel })
     }
 
     /// Its name in the PTX.
     pub fn name(&self) -> &str {
-        &self.0.name
+        &self.kernel.name
     }
 
     /// Its module.
     pub fn module(&self) -> &Module {
-        &self.0.module
+        &self.module
     }
 
     /// Its context.
     pub fn context(&self) -> &Context {
-        self.0.module.context()
+        self.module.context()
     }
 
     /// The driver's handle.
     pub fn handle(&self) -> CUfunction {
-        self.0.handle
+        self.kernel.handle
     }
 
     /// What the compiler made of it.
     pub fn attributes(&self) -> &FunctionAttributes {
-        &self.0.attributes
+        &self.kernel.attributes
     }
 
     /// Size of each parameter in bytes, where the driver can count them (CUDA 13.2).
     pub fn parameter_sizes(&self) -> Option<&[usize]> {
-        self.0.parameters.as_deref()
+        self.kernel.parameters.as_deref()
     }
 
     /// Dynamic shared memory that a launch may ask for now, bytes.
     pub fn max_dynamic_shared(&self) -> u32 {
-        self.0.max_dynamic_shared.load(Ordering::Relaxed)
+        self.allowed().dynamic_shared
     }
 
     /// Lets launches ask for up to `bytes` of dynamic shared memory, which is needed where static and dynamic shared
@@ -134,7 +157,8 @@ impl Function {
     /// [`DriverError::Launch`] if static and dynamic memory together exceed what the device has for kernels that opt
     /// in; [`DriverError::Poisoned`], or the driver's failure.
     pub fn allow_dynamic_shared(&self, bytes: u32) -> Result<(), DriverError> {
-        if bytes <= self.max_dynamic_shared() {
+        let mut allowed = self.kernel.allowed.lock();
+        if bytes <= allowed.dynamic_shared {
             return Ok(());
         }
         let statics = self.attributes().static_shared_bytes;
@@ -146,11 +170,38 @@ impl Function {
                 "{bytes} bytes of dynamic and {statics} of static shared memory exceed the device's {most} per block"
             )));
         };
-        let attribute = CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
-        // SAFETY: the function is alive: its module is loaded.
-        self.context().run(|t| unsafe { call!(t, func_set_attribute(self.handle(), attribute, value)) })?;
-        self.0.max_dynamic_shared.store(bytes, Ordering::Relaxed);
+        self.set_attribute(CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, value)?;
+        allowed.dynamic_shared = bytes;
         Ok(())
+    }
+
+    /// Lets launches have clusters of more than 8 blocks, the most that every device with clusters takes, and up to 16. How
+    /// many of them fit, if any, depends on the device: [`Function::max_active_clusters`].
+    ///
+    /// # Errors
+    ///
+    /// [`DriverError::Launch`] where the device has no clusters; [`DriverError::Poisoned`], or the driver's failure.
+    pub fn allow_non_portable_clusters(&self) -> Result<(), DriverError> {
+        let mut allowed = self.kernel.allowed.lock();
+        if allowed.non_portable_clusters {
+            return Ok(());
+        }
+        let limits = self.context().limits();
+        if !limits.cluster_launch {
+            return Err(self.refuse(no_clusters(limits)));
+        }
+        self.set_attribute(CU_FUNC_ATTRIBUTE_NON_PORTABLE_CLUSTER_SIZE_ALLOWED, 1)?;
+        allowed.non_portable_clusters = true;
+        Ok(())
+    }
+
+    pub(crate) fn allowed(&self) -> Allowed {
+        *self.kernel.allowed.lock()
+    }
+
+    fn set_attribute(&self, attribute: c_int, value: c_int) -> Result<(), DriverError> {
+        // SAFETY: the function is alive: its module is loaded.
+        self.context().run(|t| unsafe { call!(t, func_set_attribute(self.handle(), attribute, value)) })
     }
 
     /// Blocks of `block_threads` threads and `dynamic_shared` bytes that are resident on one multiprocessor at once.
@@ -302,7 +353,7 @@ impl Function {
     }
 
     pub(crate) fn check_args(&self, args: &KernelArgs) -> Result<(), DriverError> {
-        let Some(parameters) = &self.0.parameters else { return Ok(()) };
+        let Some(parameters) = &self.kernel.parameters else { return Ok(()) };
         if parameters.len() != args.len() {
             return Err(self.refuse(format!("{} arguments for {} parameters", args.len(), parameters.len())));
         }
@@ -366,6 +417,6 @@ fn parameter_sizes(context: &Context, function: CUfunction) -> Result<Option<Vec
 
 impl fmt::Debug for Function {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Function").field("name", &self.0.name).finish_non_exhaustive()
+        f.debug_struct("Function").field("name", &self.name()).finish_non_exhaustive()
     }
 }

@@ -84,7 +84,7 @@ pub struct LaunchConfig {
     /// Dynamic shared memory per block, bytes. Together with static shared memory above 48 KiB it needs
     /// [`Function::allow_dynamic_shared`].
     pub dynamic_shared_bytes: u32,
-    /// Blocks per cluster.
+    /// Blocks per cluster. More than 8 need [`Function::allow_non_portable_clusters`].
     pub cluster: Option<Dim3>,
     /// Start before the previous kernel in the stream has finished; the kernel must order itself by
     /// `griddepcontrol.wait`. In a graph a programmatic edge says the same.
@@ -94,8 +94,15 @@ pub struct LaunchConfig {
 /// Most launch attributes that a configuration can need.
 pub(crate) const MAX_ATTRIBUTES: usize = 2;
 
+/// Largest cluster that every device with clusters admits.
+const PORTABLE_CLUSTER: u64 = 8;
+
 /// Largest cluster that any device admits.
 const MAX_CLUSTER: u64 = 16;
+
+pub(crate) fn no_clusters(limits: &DeviceLimits) -> String {
+    format!("a device of capability {} has no clusters", limits.compute_capability)
+}
 
 impl LaunchConfig {
     /// `grid` blocks of `block` threads.
@@ -147,14 +154,23 @@ impl LaunchConfig {
     /// What is wrong with it for `function` on a device with `limits`.
     pub(crate) fn check(&self, function: &Function, limits: &DeviceLimits) -> Result<(), String> {
         self.check_geometry(function.attributes().max_threads_per_block, limits)?;
-        let allowed = function.max_dynamic_shared();
-        if self.dynamic_shared_bytes > allowed {
+        let allowed = function.allowed();
+        if self.dynamic_shared_bytes > allowed.dynamic_shared {
             return Err(format!(
-                "{} bytes of dynamic shared memory, but {allowed} are allowed beside {} static ones; \
+                "{} bytes of dynamic shared memory, but {} are allowed beside {} static ones; \
                  Function::allow_dynamic_shared raises that to {} in all",
                 self.dynamic_shared_bytes,
+                allowed.dynamic_shared,
                 function.attributes().static_shared_bytes,
                 limits.shared_per_block_optin
+            ));
+        }
+        if let Some(cluster) = self.cluster
+            && cluster.count() > PORTABLE_CLUSTER
+            && !allowed.non_portable_clusters
+        {
+            return Err(format!(
+                "cluster {cluster}: more than {PORTABLE_CLUSTER} blocks need Function::allow_non_portable_clusters"
             ));
         }
         Ok(())
@@ -183,10 +199,7 @@ impl LaunchConfig {
         }
         if let Some(cluster) = self.cluster {
             if !limits.cluster_launch {
-                return Err(format!(
-                    "cluster {cluster}: a device of capability {} has none",
-                    limits.compute_capability
-                ));
+                return Err(format!("cluster {cluster}: {}", no_clusters(limits)));
             }
             if cluster.has_zero() || cluster.count() > MAX_CLUSTER {
                 return Err(format!("cluster {cluster}: must have 1 to {MAX_CLUSTER} blocks"));

@@ -84,7 +84,7 @@ pub mod sys;
 
 pub use args::{KernelArg, KernelArgs};
 pub use attribute::DeviceAttribute;
-pub use bytemuck::Pod;
+pub use bytemuck::{self, Pod};
 pub use context::{Context, MemoryInfo};
 pub use device::{ComputeCapability, Device, DeviceLimits, Uuid};
 pub use driver::{Driver, LIBRARY_VARIABLE};

@@ -2,7 +2,7 @@
 
 use crate::context::Context;
 use crate::error::{ApiError, DriverError};
-use crate::function::Function;
+use crate::function::{Function, Kernel};
 use crate::memory::DevicePtr;
 use crate::sys::table::call;
 use crate::sys::{
@@ -10,6 +10,8 @@ use crate::sys::{
     CU_JIT_GENERATE_LINE_INFO, CU_JIT_INFO_LOG_BUFFER, CU_JIT_INFO_LOG_BUFFER_SIZE_BYTES, CU_JIT_LOG_VERBOSE,
     CU_JIT_MAX_REGISTERS, CU_JIT_OPTIMIZATION_LEVEL, CU_JIT_WALL_TIME, CUmodule, CUresult,
 };
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
 use std::ffi::{CString, c_uint, c_void};
 use std::fmt::{self, Write as _};
 use std::sync::Arc;
@@ -22,6 +24,8 @@ pub(crate) struct ModuleInner {
     context: Context,
     handle: CUmodule,
     log: JitLog,
+    /// Kernels that were asked for, by name.
+    pub(crate) kernels: Mutex<BTreeMap<String, Arc<Kernel>>>,
 }
 
 /// How PTX is compiled.
@@ -151,7 +155,8 @@ impl Module {
         match loaded {
             Ok(()) => {
                 tracing::debug!(bytes = ptx.len(), wall_ms = log.wall_ms, "module loaded");
-                Ok(Self(Arc::new(ModuleInner { context: context.clone(), handle, log })))
+                let kernels = Mutex::default();
+                Ok(Self(Arc::new(ModuleInner { context: context.clone(), handle, log, kernels })))
             }
             Err(DriverError::Api(api)) => {
                 let line = first_line_named(&log.error);
@@ -186,7 +191,7 @@ impl Module {
     /// [`DriverError::NoSuchName`], [`DriverError::InteriorNul`], [`DriverError::Poisoned`], or the driver's failure
     /// to report the kernel's attributes.
     pub fn function(&self, name: &str) -> Result<Function, DriverError> {
-        Function::load(self, name)
+        Function::of(self, name)
     }
 
     /// Address and size in bytes of a module-scope variable (`.visible .global` or `.const`).

@@ -21,9 +21,15 @@ use std::sync::Arc;
 pub struct Stream(Arc<StreamInner>);
 
 struct StreamInner {
+    queue: Arc<Queue>,
+    parked: Mutex<Parked>,
+}
+
+/// The driver's stream, without what [`Stream::keep_until_done`] keeps. An instantiated graph shares this part of the
+/// streams on which it was launched, and so may itself be among what a stream keeps.
+pub(crate) struct Queue {
     context: Context,
     handle: CUstream,
-    parked: Mutex<Parked>,
 }
 
 /// Host memory that queued copies use, each with the event after its last use.
@@ -55,7 +61,8 @@ impl Stream {
         context.run(|t| unsafe {
             call!(t, stream_create_with_priority(&mut handle, CU_STREAM_NON_BLOCKING, priority))
         })?;
-        Ok(Self(Arc::new(StreamInner { context: context.clone(), handle, parked: Mutex::default() })))
+        let queue = Arc::new(Queue { context: context.clone(), handle });
+        Ok(Self(Arc::new(StreamInner { queue, parked: Mutex::default() })))
     }
 
     /// Least and most urgent priority of the context's device, for example `(0, -5)`.
@@ -72,12 +79,16 @@ impl Stream {
 
     /// Its context.
     pub fn context(&self) -> &Context {
-        &self.0.context
+        &self.0.queue.context
     }
 
     /// The driver's handle.
     pub fn handle(&self) -> CUstream {
-        self.0.handle
+        self.0.queue.handle
+    }
+
+    pub(crate) fn queue(&self) -> &Arc<Queue> {
+        &self.0.queue
     }
 
     /// Whether both are the same queue.
@@ -105,8 +116,7 @@ impl Stream {
     pub fn synchronize(&self) -> Result<(), DriverError> {
         // Taken before waiting: what another thread parks meanwhile is not covered by this wait.
         let done = std::mem::take(&mut self.0.parked.lock().waiting);
-        // SAFETY: the stream is alive and of the current context.
-        let waited = self.context().run(|t| unsafe { call!(t, stream_synchronize(self.handle())) });
+        let waited = self.0.queue.wait();
         if waited.is_ok() {
             let (events, values): (Vec<_>, Vec<_>) = done.into_iter().unzip();
             drop(values);
@@ -126,8 +136,7 @@ impl Stream {
     ///
     /// [`DriverError::Poisoned`], or the failure of work queued earlier.
     pub fn is_idle(&self) -> Result<bool, DriverError> {
-        // SAFETY: the stream is alive and of the current context.
-        ready(self.context().run(|t| unsafe { call!(t, stream_query(self.handle())) }))
+        self.0.queue.is_idle()
     }
 
     /// Makes work queued in this stream from now on wait for `event`.
@@ -153,7 +162,8 @@ impl Stream {
     }
 
     /// Keeps `value` alive until everything queued so far has finished. It is dropped by a later call on this stream
-    /// or with the stream, never before.
+    /// or with the stream, never before. A value that holds a clone of this stream keeps the stream from being dropped:
+    /// only a later call drops it.
     pub fn keep_until_done(&self, value: Box<dyn Any + Send>) {
         let (finished, spare) = {
             let mut parked = self.0.parked.lock();
@@ -166,7 +176,7 @@ impl Stream {
             Ok(event) => self.0.parked.lock().waiting.push_back((event, value)),
             Err(error) => {
                 tracing::warn!(%error, "no event to follow queued work with; waiting for it instead");
-                if self.synchronize().is_err() && self.context().poison().is_none() {
+                if self.synchronize().is_err() && !self.context().is_lost() {
                     // Whether the device still uses it is unknown, so it must never be freed.
                     Box::leak(value);
                 }
@@ -182,6 +192,22 @@ impl Stream {
         };
         drop(finished);
         waiting
+    }
+}
+
+impl Queue {
+    pub(crate) fn handle(&self) -> CUstream {
+        self.handle
+    }
+
+    pub(crate) fn wait(&self) -> Result<(), DriverError> {
+        // SAFETY: the stream is alive and of the current context.
+        self.context.run(|t| unsafe { call!(t, stream_synchronize(self.handle)) })
+    }
+
+    pub(crate) fn is_idle(&self) -> Result<bool, DriverError> {
+        // SAFETY: the stream is alive and of the current context.
+        ready(self.context.run(|t| unsafe { call!(t, stream_query(self.handle)) }))
     }
 }
 
@@ -205,24 +231,30 @@ impl Parked {
 
 impl Drop for StreamInner {
     fn drop(&mut self) {
-        let handle = self.handle;
+        let Queue { context, handle } = &*self.queue;
         let parked = std::mem::take(self.parked.get_mut());
-        if !parked.waiting.is_empty() {
-            let mut finished = false;
-            self.context.release(
-                || "Stream, waiting for its copies".to_owned(),
-                |t| {
-                    // SAFETY: the handle is owned by this value and still alive.
-                    let waited = unsafe { call!(t, stream_synchronize(handle)) };
-                    finished = waited.is_ok();
-                    waited
-                },
-            );
-            // In a poisoned context nothing runs any more.
-            if !finished && self.context.poison().is_none() {
-                Box::leak(Box::new(parked));
-            }
+        if parked.waiting.is_empty() {
+            return;
         }
+        let mut finished = false;
+        context.release(
+            || "Stream, waiting for its copies".to_owned(),
+            |t| {
+                // SAFETY: the stream is alive: this value shares it.
+                let waited = unsafe { call!(t, stream_synchronize(*handle)) };
+                finished = waited.is_ok();
+                waited
+            },
+        );
+        if !finished && !context.is_lost() {
+            Box::leak(Box::new(parked));
+        }
+    }
+}
+
+impl Drop for Queue {
+    fn drop(&mut self) {
+        let handle = self.handle;
         // SAFETY: the handle is owned by this value and not used again; queued work still runs to its end.
         self.context.release(|| "Stream".to_owned(), |t| unsafe { call!(t, stream_destroy(handle)) });
     }
@@ -230,6 +262,6 @@ impl Drop for StreamInner {
 
 impl fmt::Debug for Stream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Stream").field("handle", &self.0.handle).finish_non_exhaustive()
+        f.debug_struct("Stream").field("handle", &self.handle()).finish_non_exhaustive()
     }
 }

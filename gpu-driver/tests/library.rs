@@ -99,9 +99,11 @@ fn entries_come_from_proc_addresses_and_else_from_suffixed_exports() {
 fn a_library_without_a_required_entry_is_refused_by_name() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = build(folder.path(), &["cuMemAlloc_v2", "cuGraphCreate"]);
-    let error = Driver::load_from(path).expect_err("a driver");
+    let error = Driver::load_from(&path).expect_err("a driver");
     assert!(matches!(error, DriverError::IncompleteDriver { .. }));
-    assert_eq!(error.to_string(), "the library is not a usable CUDA driver: it lacks cuMemAlloc_v2");
+    let wanted =
+        format!("{} (CUDA 12.1) is not a usable CUDA driver: it lacks cuMemAlloc_v2", path.display());
+    assert_eq!(error.to_string(), wanted);
 }
 
 /// The variable is read once per process, so this looks at it from a second one.

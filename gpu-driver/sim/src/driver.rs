@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use gpu_driver::Driver;
+use gpu_driver::{CudaVersion, Driver};
 
 use crate::config::SimConfig;
 use crate::error::{Result, SimError};
@@ -34,9 +34,9 @@ impl SimDriver {
     /// The driver as programs of [`gpu_driver`] use it. Each call makes one of its own, with contexts of its own that
     /// count as further references to the device's.
     pub fn driver(&self) -> Result<Driver> {
-        let table = table::table(self.0.slot, self.0.sim.config.cuda_version).map_err(|error| {
-            SimError::TooOld { version: self.0.sim.config.cuda_version, message: error.to_string() }
-        })?;
+        let version = self.0.sim.config.cuda_version;
+        let table =
+            table::table(self.0.slot, version).ok_or(SimError::TooOld { version: CudaVersion(version) })?;
         // SAFETY: the functions keep the rules of the driver API: handles are checked, memory that they return is
         // valid until it is freed, arguments are copied when they must be, and no function unwinds.
         Ok(unsafe { Driver::from_table(table) })

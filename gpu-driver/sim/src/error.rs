@@ -1,5 +1,7 @@
 //! What can be wrong with a simulated driver itself, as opposed to what its calls return.
 
+use gpu_driver::CudaVersion;
+
 /// An error of this crate.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -25,12 +27,10 @@ pub enum SimError {
     #[error("{0} devices are too many: 16 at most")]
     TooManyDevices(u32),
     /// A CUDA version without entries that every driver must have.
-    #[error("a driver of CUDA version {version} is too old: {message}")]
+    #[error("a driver of CUDA {version} is too old: CUDA {} or later is needed", CudaVersion::OLDEST)]
     TooOld {
         /// The version.
-        version: i32,
-        /// What is missing.
-        message: String,
+        version: CudaVersion,
     },
     /// Device memory could not be read or written for a test.
     #[error("device memory at {address:#x}: {message}")]

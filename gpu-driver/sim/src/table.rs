@@ -2,7 +2,6 @@
 
 use std::ptr::NonNull;
 
-use gpu_driver::DriverError;
 use gpu_driver::sys::DriverTable;
 
 use crate::api::{context, device};
@@ -47,8 +46,8 @@ macro_rules! slots {
 
 static FUNCTIONS: [SlotFunctions; SLOTS] = slots!(0 1 2 3 4 5 6 7);
 
-/// The table of the driver in a slot.
-pub(crate) fn table(slot: usize, cuda_version: i32) -> Result<DriverTable, DriverError> {
+/// The table of the driver in a slot, unless one of that version lacks what every driver must have.
+pub(crate) fn table(slot: usize, cuda_version: i32) -> Option<DriverTable> {
     let functions = &FUNCTIONS[slot % SLOTS];
     let find = |symbol: &str| -> Option<NonNull<std::ffi::c_void>> {
         let own = match symbol {
@@ -67,5 +66,6 @@ pub(crate) fn table(slot: usize, cuda_version: i32) -> Result<DriverTable, Drive
         DriverTable::from_resolver(|entry| {
             if entry.version > cuda_version { None } else { find(entry.symbol_name()) }
         })
+        .ok()
     }
 }

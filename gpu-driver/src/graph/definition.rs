@@ -136,7 +136,7 @@ impl Graph {
     ///
     /// # Errors
     ///
-    /// [`DriverError::Poisoned`], [`DriverError::SymbolMissing`] before CUDA 10, or the driver's failure.
+    /// [`DriverError::Poisoned`], or the driver's failure.
     pub fn new(context: &Context) -> Result<Self, DriverError> {
         let mut raw = CUgraph::NULL;
         // SAFETY: the graph goes to a local; the flags must be zero.
@@ -186,8 +186,8 @@ impl Graph {
     /// # Errors
     ///
     /// [`DriverError::Launch`]; [`DriverError::Graph`] for dependencies that do not fit;
-    /// [`DriverError::SymbolMissing`] for a programmatic dependency before CUDA 12.3; [`DriverError::ContextMismatch`];
-    /// [`DriverError::Poisoned`], or the driver's failure.
+    /// [`DriverError::SymbolMissing`] before CUDA 12.0, with a programmatic dependency before CUDA 12.3;
+    /// [`DriverError::ContextMismatch`]; [`DriverError::Poisoned`], or the driver's failure.
     ///
     /// # Safety
     ///
@@ -230,8 +230,8 @@ impl Graph {
     ///
     /// # Errors
     ///
-    /// [`DriverError::LengthMismatch`]; [`DriverError::Graph`] for a copy of no bytes, from host to host, or with
-    /// dependencies that do not fit; [`DriverError::ContextMismatch`]; [`DriverError::Poisoned`], or the driver's
+    /// [`DriverError::LengthMismatch`]; [`DriverError::Graph`] for a copy of no bytes, from host to host, within the device
+    /// between ranges that overlap, or with dependencies that do not fit; [`DriverError::ContextMismatch`]; [`DriverError::Poisoned`], or the driver's
     /// failure.
     pub fn add_memcpy(
         &mut self,
@@ -346,7 +346,7 @@ impl Graph {
     /// [`DriverError::Graph`] if the definition is incomplete because adding to it failed half-way or a condition has no
     /// loop, if the driver's edges are not those asked for, if the driver names a node that it cannot instantiate, if it
     /// is the body of a loop, or if it has a loop and a graph that was instantiated from it is alive;
-    /// [`DriverError::Poisoned`], or the driver's failure.
+    /// [`DriverError::SymbolMissing`] before CUDA 11.4; [`DriverError::Poisoned`], or the driver's failure.
     pub fn instantiate(&self) -> Result<GraphExec, DriverError> {
         self.expect_no_body()?;
         self.expect_sound()?;

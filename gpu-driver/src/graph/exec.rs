@@ -7,7 +7,7 @@ use super::region::Region;
 use crate::context::Context;
 use crate::error::DriverError;
 use crate::launch::Dim3;
-use crate::stream::Stream;
+use crate::stream::{Queue, Stream};
 use crate::sys::table::call;
 use crate::sys::{
     CUDA_GRAPH_INSTANTIATE_PARAMS, CUgraphExec, CUgraphExecUpdateResultInfo, CUgraphNode, CUresult, CUstream,
@@ -30,7 +30,7 @@ pub struct GraphExec {
     updated: Vec<KeepAlive>,
     /// Streams with launches that have not been seen to finish. Held during a launch, because the driver does not
     /// synchronise use of one graph from several threads.
-    launched_on: Mutex<Vec<Stream>>,
+    launched_on: Mutex<Vec<Arc<Queue>>>,
     /// With a loop, the right to be the only graph that is instantiated from the definition. Given up after `drop`.
     _only: Option<Arc<()>>,
 }
@@ -140,8 +140,8 @@ impl GraphExec {
         self.context().expect_same(stream.context(), what)?;
         let mut launched_on = self.launched_on.lock();
         // Noted before the call: a call that fails may have queued something all the same.
-        if !launched_on.iter().any(|s| s.same_as(stream)) {
-            launched_on.push(stream.clone());
+        if !launched_on.iter().any(|queue| Arc::ptr_eq(queue, stream.queue())) {
+            launched_on.push(Arc::clone(stream.queue()));
         }
         self.context().run(f)
     }
@@ -153,8 +153,8 @@ impl GraphExec {
     /// [`DriverError::Poisoned`], or the failure of work queued earlier.
     pub fn is_in_flight(&self) -> Result<bool, DriverError> {
         let mut launched_on = self.launched_on.lock();
-        while let Some(stream) = launched_on.last() {
-            if !stream.is_idle()? {
+        while let Some(queue) = launched_on.last() {
+            if !queue.is_idle()? {
                 return Ok(true);
             }
             launched_on.pop();
@@ -169,8 +169,8 @@ impl GraphExec {
     /// [`DriverError::Poisoned`], or the failure of work queued earlier.
     pub fn wait(&self) -> Result<(), DriverError> {
         let mut launched_on = self.launched_on.lock();
-        while let Some(stream) = launched_on.last() {
-            stream.synchronize()?;
+        while let Some(queue) = launched_on.last() {
+            queue.wait()?;
             launched_on.pop();
         }
         Ok(())
@@ -339,15 +339,15 @@ fn update_result_name(code: u32) -> &'static str {
 impl Drop for GraphExec {
     fn drop(&mut self) {
         let (context, handle) = (&self.definition.context, self.handle);
-        let streams = std::mem::take(self.launched_on.get_mut());
+        let queues = std::mem::take(self.launched_on.get_mut());
         context.release(
             || "GraphExec".to_owned(),
             |t| {
                 let mut finished = Ok(());
-                if context.poison().is_none() {
-                    for stream in &streams {
+                if !context.is_lost() {
+                    for queue in &queues {
                         // SAFETY: the stream is alive: this vector shares it.
-                        finished = finished.and(unsafe { call!(t, stream_synchronize(stream.handle())) });
+                        finished = finished.and(unsafe { call!(t, stream_synchronize(queue.handle())) });
                     }
                 }
                 // SAFETY: the handle is owned by this value and not used again.

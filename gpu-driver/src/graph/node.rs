@@ -183,6 +183,13 @@ pub(super) fn memcpy_params(dst: &Region, src: &Region) -> Result<CUDA_MEMCPY3D_
     if matches!((dst.place(), src.place()), (Place::Host(_), Place::Host(_))) {
         return Err(DriverError::Graph { reason: "memcpy node from host to host".to_owned() });
     }
+    if let (Place::Device(to), Place::Device(from)) = (dst.place(), src.place())
+        && to.0.abs_diff(from.0) < dst.bytes() as u64
+    {
+        return Err(DriverError::Graph {
+            reason: format!("memcpy node of {} bytes from {from} to {to}, which overlap", dst.bytes()),
+        });
+    }
     let (dst_memory_type, dst_host, dst_device) = match dst.place() {
         Place::Device(p) => (CU_MEMORYTYPE_DEVICE, ptr::null_mut(), p.0),
         Place::Host(p) => (CU_MEMORYTYPE_HOST, p, 0),

@@ -24,7 +24,8 @@ impl Stream {
     /// # Errors
     ///
     /// [`DriverError::LengthMismatch`], [`DriverError::ContextMismatch`], [`DriverError::Poisoned`], or the failure of
-    /// the copy or of work queued earlier.
+    /// the copy or of work queued earlier. The copy has ended then as well; a context in which that cannot be found out
+    /// is poisoned.
     pub fn copy_to_device<T: Pod>(
         &self,
         dst: &mut DeviceSliceMut<'_, T>,
@@ -37,9 +38,10 @@ impl Stream {
         }
         let (to, from, bytes) = (dst.device_ptr().0, src.as_ptr().cast::<c_void>(), size_of_val(src));
         // SAFETY: both ranges hold `bytes` bytes: lengths and element types agree. The host range stays borrowed until
-        // the wait below returns.
-        self.context().run(|t| unsafe { call!(t, memcpy_htod_async(to, from, bytes, self.handle())) })?;
-        self.synchronize()
+        // `finish` returns.
+        self.finish(
+            self.context().run(|t| unsafe { call!(t, memcpy_htod_async(to, from, bytes, self.handle())) }),
+        )
     }
 
     /// Copies device memory to the host, and waits for it.
@@ -55,9 +57,16 @@ impl Stream {
         }
         let (to, from, bytes) = (dst.as_mut_ptr().cast::<c_void>(), src.device_ptr().0, size_of_val(dst));
         // SAFETY: both ranges hold `bytes` bytes: lengths and element types agree. The host range stays exclusively
-        // borrowed until the wait below returns, and every bit pattern is a `T`.
-        self.context().run(|t| unsafe { call!(t, memcpy_dtoh_async(to, from, bytes, self.handle())) })?;
-        self.synchronize()
+        // borrowed until `finish` returns, and every bit pattern is a `T`.
+        self.finish(
+            self.context().run(|t| unsafe { call!(t, memcpy_dtoh_async(to, from, bytes, self.handle())) }),
+        )
+    }
+
+    /// Waits until nothing uses the host memory of a copy, whatever the call that queued it returned: a failure may be
+    /// that of earlier work.
+    fn finish(&self, queued: Result<(), DriverError>) -> Result<(), DriverError> {
+        queued.and_then(|()| self.synchronize()).map_err(|error| self.context().end_borrow(error))
     }
 
     /// Copies device memory into a new vector, and waits for it.

@@ -18,7 +18,7 @@ use super::constants::CU_GET_PROC_ADDRESS_LEGACY_STREAM;
 use super::handles::*;
 use super::result::CUresult;
 use super::structs::*;
-use crate::error::{ApiError, DriverError};
+use crate::error::{ApiError, CudaVersion, DriverError};
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 use std::ptr::NonNull;
 
@@ -65,7 +65,7 @@ macro_rules! resolved {
         match $pointer {
             // SAFETY: the caller of `from_resolver` promises that the pointer is a function of this signature.
             Some(p) => unsafe { std::mem::transmute::<NonNull<c_void>, $t>(p) },
-            None => return Err(DriverError::IncompleteDriver { missing: $missing }),
+            None => return Err($missing),
         }
     };
     (optional, $t:ty, $pointer:expr, $missing:expr) => {
@@ -123,7 +123,7 @@ macro_rules! driver_api {
             ///
             /// # Errors
             ///
-            /// [`DriverError::IncompleteDriver`] names every required entry for which there was no answer.
+            /// The symbol of every required entry for which there was no answer.
             ///
             /// # Safety
             ///
@@ -132,8 +132,8 @@ macro_rules! driver_api {
             /// used.
             pub unsafe fn from_resolver(
                 mut resolve: impl FnMut(&'static Entry) -> Option<NonNull<c_void>>,
-            ) -> Result<Self, DriverError> {
-                let mut missing: Vec<&'static str> = Vec::new();
+            ) -> Result<Self, Vec<&'static str>> {
+                let mut missing = Vec::new();
                 $(
                     let $field = resolve(&entry::$field);
                     if entry::$field.required && $field.is_none() {
@@ -439,8 +439,8 @@ pub(crate) enum GetProcAddress {
 impl GetProcAddress {
     /// Asks for an entry. `driver_version` is what `cuDriverGetVersion` said: an entry newer than the driver is not
     /// asked for, because an older function under the same base name would be no answer to it.
-    pub(crate) fn resolve(self, entry: &Entry, driver_version: i32) -> Option<NonNull<c_void>> {
-        if entry.version > driver_version {
+    pub(crate) fn resolve(self, entry: &Entry, driver_version: CudaVersion) -> Option<NonNull<c_void>> {
+        if entry.version > driver_version.0 {
             return None;
         }
         let name = std::ffi::CString::new(entry.name).ok()?;
@@ -493,8 +493,8 @@ impl DriverTable {
         let known = unsafe { (self.driver_get_version)(&mut driver) } == CUresult::SUCCESS;
         DriverError::SymbolMissing {
             symbol: entry.symbol_name(),
-            needs: crate::CudaVersion(entry.version),
-            driver: known.then_some(crate::CudaVersion(driver)),
+            needs: CudaVersion(entry.version),
+            driver: known.then_some(CudaVersion(driver)),
         }
     }
 }
@@ -556,8 +556,7 @@ mod tests {
     #[test]
     fn all_missing_required_entries_are_named_at_once() {
         // SAFETY: no pointer is returned.
-        let error = unsafe { DriverTable::from_resolver(|_| None) }.err();
-        let Some(DriverError::IncompleteDriver { missing }) = error else { panic!("{error:?}") };
+        let missing = unsafe { DriverTable::from_resolver(|_| None) }.err().expect("a table");
         assert_eq!(missing.len(), ENTRIES.iter().filter(|e| e.required).count());
         assert!(missing.contains(&"cuMemAlloc_v2"));
     }

@@ -70,6 +70,12 @@ fn objects_of_different_contexts_do_not_mix() {
     f.double.forget_calls();
     let error = foreign.memset(&mut data.as_slice_mut(), 0).expect_err("mixed");
     assert_eq!(error.to_string(), "memset: an object of device 0 is used with the context of device 1");
+    let again = f.double.driver().context(0).and_then(|c| Stream::new(&c)).expect("a stream");
+    let error = again.memset(&mut data.as_slice_mut(), 0).expect_err("mixed");
+    assert_eq!(
+        error.to_string(),
+        "memset: an object of device 0 of another `Driver` is used with the context of device 0"
+    );
     let args = KernelArgs::new().with(&data);
     // SAFETY: the double refuses or runs it on memory that it checks.
     let launched = unsafe { f.function("triple").launch(&foreign, &LaunchConfig::new(1, 4), &args) };

@@ -236,10 +236,13 @@ fn copies_and_fills_are_checked() {
     for error in [
         graph.add_memcpy(&pinned(0..1), &pinned(1..2), &[]).expect_err("host to host"),
         graph.add_memcpy(&device(0..0), &device(1..1), &[]).expect_err("nothing"),
+        graph.add_memcpy(&device(0..2), &device(1..3), &[]).expect_err("onto part of itself"),
+        graph.add_memcpy(&device(2..3), &device(2..3), &[]).expect_err("onto itself"),
         graph.add_memset(&pinned(0..1), MemsetValue::Byte(0), &[]).expect_err("host memory"),
     ] {
         assert!(matches!(error, DriverError::Graph { .. }), "{error}");
     }
+    graph.add_memcpy(&device(0..2), &device(2..4), &[]).expect("neighbours");
     let bytes = Arc::new(DeviceBuffer::<u8>::uninit(&f.context, 7).expect("a buffer"));
     let odd = Region::device(&bytes, ..).expect("a region");
     let error = graph.add_memset(&odd, MemsetValue::Word(1), &[]).expect_err("seven bytes in words");

@@ -93,6 +93,37 @@ fn more_than_48_kib_of_shared_memory_needs_a_word() {
 }
 
 #[test]
+fn every_handle_of_a_kernel_has_the_limit_of_the_kernel() {
+    let f = Fixture::new();
+    let (a, b) = (f.function("mixed"), f.function("mixed"));
+    a.allow_dynamic_shared(100 << 10).expect("permission");
+    assert_eq!(b.max_dynamic_shared(), 100 << 10);
+    b.allow_dynamic_shared(60 << 10).expect("permission for less is implied");
+    assert_eq!(f.double.calls("cuFuncSetAttribute"), ["cuFuncSetAttribute(8, 102400)"]);
+    drop((a, b));
+    assert_eq!(f.function("mixed").max_dynamic_shared(), 100 << 10);
+}
+
+#[test]
+fn threads_do_not_lower_the_limit_of_a_kernel() {
+    for _ in 0..50 {
+        let f = Fixture::new();
+        let kernel = f.function("mixed");
+        std::thread::scope(|scope| {
+            for kib in 49..=56 {
+                let (double, kernel) = (&f.double, &kernel);
+                scope.spawn(move || {
+                    double.enter();
+                    kernel.allow_dynamic_shared(kib << 10).expect("permission");
+                });
+            }
+        });
+        let set = f.double.state().functions.values().map(|f| f.max_dynamic).max();
+        assert_eq!((kernel.max_dynamic_shared(), set), (56 << 10, Some(56 << 10)));
+    }
+}
+
+#[test]
 fn static_shared_memory_counts_towards_the_limit() {
     let f = Fixture::new();
     let module =
@@ -114,6 +145,33 @@ fn attributes_go_through_the_extended_call() {
     assert_eq!(seen.attributes, [(4, [2, 1, 1]), (6, [1, 0, 0])]);
     assert_eq!((seen.grid, seen.block), ([8, 1, 1], [64, 1, 1]));
     assert_eq!(f.function("mixed").max_active_clusters(&config).expect("a count"), 66);
+}
+
+#[test]
+fn clusters_of_more_than_8_blocks_need_a_word() {
+    let f = Fixture::new();
+    let config = LaunchConfig::new(16, 32).with_cluster(16);
+    refused(
+        &f,
+        "mixed",
+        config,
+        mixed_args(),
+        "16x1x1: more than 8 blocks need Function::allow_non_portable_cl",
+    );
+    assert!(f.function("mixed").max_active_clusters(&config).is_err());
+    for _ in 0..2 {
+        f.function("mixed").allow_non_portable_clusters().expect("permission");
+    }
+    assert_eq!(f.double.calls("cuFuncSetAttribute"), ["cuFuncSetAttribute(14, 1)"]);
+    launch(&f, "mixed", config, mixed_args()).expect("a launch");
+    let error = launch(&f, "mixed", LaunchConfig::new(32, 32).with_cluster(32), mixed_args());
+    assert!(error.expect_err("a launch").to_string().contains("1 to 16 blocks"));
+
+    let double = Double::new();
+    double.state().version = 11_040;
+    let old = Fixture::over(double.clone(), &double.driver());
+    let error = old.function("mixed").allow_non_portable_clusters().expect_err("permission");
+    assert_eq!(error.to_string(), "mixed: a device of capability 9.0 has no clusters");
 }
 
 #[test]

@@ -17,9 +17,18 @@ fn a_missing_library_is_named_with_the_loaders_reason() {
 #[cfg(target_os = "linux")]
 fn a_library_that_is_no_driver_is_refused_with_what_it_lacks() {
     let error = Driver::load_from("libc.so.6").expect_err("loaded");
-    let DriverError::IncompleteDriver { missing } = &error else { panic!("{error:?}") };
+    let DriverError::IncompleteDriver { library, driver: None, missing } = &error else {
+        panic!("{error:?}")
+    };
+    assert_eq!(library, "libc.so.6");
     assert!(missing.contains(&"cuInit") && missing.contains(&"cuMemAlloc_v2"), "{error}");
     assert!(!missing.contains(&"cuGraphCreate"), "an optional entry must not prevent loading");
+}
+
+#[test]
+fn the_program_itself_is_no_driver() {
+    let error = Driver::load_from("").expect_err("loaded");
+    assert_eq!(error.to_string(), "no CUDA driver: \"\" (no path)");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use crate::Fixture;
 use gpu_driver::sys::CUresult;
-use gpu_driver::{DeviceBuffer, DevicePtr, DriverError, PinnedBuffer, SharedPinned};
+use gpu_driver::{DeviceBuffer, DevicePtr, DriverError, KernelArgs, PinnedBuffer, SharedPinned};
 use std::sync::Arc;
 
 #[test]
@@ -103,6 +103,20 @@ fn slices_are_checked_against_their_parents() {
 }
 
 #[test]
+fn memory_is_an_argument_however_it_is_held() {
+    let f = Fixture::new();
+    let mut buffer = DeviceBuffer::<u32>::uninit(&f.context, 8).expect("a buffer");
+    let base = buffer.device_ptr();
+    let mut args = KernelArgs::new().with(&buffer).with(&mut buffer);
+    let borrowed = &buffer.as_slice();
+    args.push(borrowed).push(*borrowed);
+    let mut slice = buffer.as_slice_mut();
+    args.push(&slice).push(&mut slice).push(slice);
+    args.push(&Arc::new(buffer));
+    assert_eq!(args, KernelArgs::from_pointers([base; 8]));
+}
+
+#[test]
 fn casts_check_size_and_alignment() {
     let f = Fixture::new();
     let bytes = DeviceBuffer::<u8>::uninit(&f.context, 17).expect("a buffer");
@@ -121,6 +135,39 @@ fn lengths_of_copies_must_agree() {
     assert_eq!(error.to_string(), "copy to device: destination has 4 elements, source has 3");
     assert!(f.stream.copy_to_host(&mut [0; 5], &buffer.as_slice()).is_err());
     assert!(f.double.calls("cuMemcpy").is_empty());
+}
+
+#[test]
+fn a_failed_copy_returns_when_nothing_uses_the_borrowed_memory() {
+    let f = Fixture::new();
+    let mut buffer = DeviceBuffer::<u32>::uninit(&f.context, 4).expect("a buffer");
+    let failures = ["cuMemcpyHtoDAsync", "cuStreamSynchronize", "cuCtxGetCurrent"];
+    for name in failures {
+        f.double.state().busy = true;
+        f.double.fail(name, [CUresult::ERROR_LAUNCH_OUT_OF_RESOURCES]);
+        f.stream.copy_to_device(&mut buffer.as_slice_mut(), &[1; 4]).expect_err("a failing copy");
+        assert!(!f.double.state().busy, "{name}: it was waited for");
+    }
+    f.double.state().busy = true;
+    f.double.fail("cuStreamSynchronize", [CUresult::ERROR_LAUNCH_OUT_OF_RESOURCES]);
+    let error = f.stream.copy_to_host(&mut [0; 4], &buffer.as_slice()).expect_err("a failing copy");
+    assert_eq!(error.code(), Some(CUresult::ERROR_LAUNCH_OUT_OF_RESOURCES));
+    assert!(!f.double.state().busy && f.context.poison().is_none());
+}
+
+#[test]
+fn a_context_that_cannot_be_waited_for_after_a_copy_is_poisoned() {
+    let f = Fixture::new();
+    let buffer = DeviceBuffer::<u32>::zeroed(&f.stream, 4).expect("a buffer");
+    f.double.fail("cuStreamSynchronize", [CUresult::ERROR_LAUNCH_OUT_OF_RESOURCES]);
+    f.double.fail("cuCtxSynchronize", [CUresult::ERROR_UNKNOWN]);
+    let error = f.stream.read_to_vec(&buffer.as_slice()).expect_err("a failing copy");
+    assert_eq!(error.code(), Some(CUresult::ERROR_LAUNCH_OUT_OF_RESOURCES));
+    assert_eq!(f.context.poison().map(|p| p.call()), Some("cuCtxSynchronize"));
+    assert!(matches!(f.stream.synchronize(), Err(DriverError::Poisoned { .. })));
+    f.double.forget_calls();
+    drop(buffer);
+    assert_eq!(f.double.calls("cuCtxSynchronize").len(), 1, "work may be left that uses it");
 }
 
 #[test]

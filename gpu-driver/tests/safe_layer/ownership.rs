@@ -93,6 +93,40 @@ fn dropping_a_graph_in_flight_waits_for_it_before_anything_is_freed() {
 }
 
 #[test]
+fn a_stream_may_keep_a_graph_that_was_launched_on_it() {
+    let Fixture { double, context, stream, module } = Fixture::new();
+    let mut graph = Graph::new(&context).expect("a graph");
+    graph.add_empty(&[]).expect("a node");
+    let exec = graph.instantiate().expect("an instantiated graph");
+    double.state().busy = true;
+    exec.launch(&stream).expect("a launch");
+    stream.keep_until_done(Box::new(exec));
+    double.forget_calls();
+    drop((graph, stream));
+    let calls = double.calls("");
+    let position = |name: &str| calls.iter().position(|c| c.starts_with(name)).expect("a call");
+    assert!(position("cuStreamSynchronize") < position("cuGraphExecDestroy"));
+    assert!(position("cuGraphExecDestroy") < position("cuStreamDestroy"));
+    drop((context, module));
+    assert_eq!(double.live(), [0; 8]);
+}
+
+#[test]
+fn a_graph_outlives_the_stream_on_which_it_was_launched() {
+    let f = Fixture::new();
+    let mut graph = Graph::new(&f.context).expect("a graph");
+    graph.add_empty(&[]).expect("a node");
+    let exec = graph.instantiate().expect("an instantiated graph");
+    exec.launch(&f.stream).expect("a launch");
+    f.double.state().busy = true;
+    drop(f.stream);
+    assert!(exec.is_in_flight().expect("a query"));
+    exec.wait().expect("a wait");
+    assert!(!exec.is_in_flight().expect("a query"));
+    assert_eq!(f.double.live()[2], 0, "the stream is not needed any more");
+}
+
+#[test]
 fn a_graph_that_was_never_launched_is_dropped_without_waiting() {
     let f = Fixture::new();
     let mut graph = Graph::new(&f.context).expect("a graph");

@@ -1,7 +1,7 @@
 //! Drivers, devices, contexts, handles.
 
 use gpu_driver::sys::{CUcontext, CUevent, CUresult, CUstream};
-use gpu_driver::{DeviceAttribute, DeviceBuffer, DriverError, Event, EventKind, Stream};
+use gpu_driver::{CudaVersion, DeviceAttribute, DeviceBuffer, DriverError, Event, EventKind, Stream};
 use gpu_driver_sim::{DeviceProfile, SimConfig, SimDriver, SimError, Target};
 
 use crate::support::Gpu;
@@ -49,8 +49,11 @@ fn entries_younger_than_the_driver_are_absent() {
     assert!(
         driver.table().graph_add_dependencies_v2.is_none() && driver.table().graph_add_kernel_node.is_some()
     );
-    let old = SimDriver::new(SimConfig { cuda_version: 9_000, ..SimConfig::default() }).unwrap();
-    assert!(matches!(old.driver(), Err(SimError::TooOld { version: 9_000, .. })));
+    let old = SimDriver::new(SimConfig { cuda_version: 10_020, ..SimConfig::default() }).unwrap();
+    let error = old.driver().unwrap_err().to_string();
+    assert_eq!(error, "a driver of CUDA 10.2 is too old: CUDA 11.0 or later is needed");
+    let oldest = SimConfig { cuda_version: CudaVersion::OLDEST.0, ..SimConfig::default() };
+    SimDriver::new(oldest).unwrap().driver().unwrap().context(0).unwrap();
 }
 
 #[test]

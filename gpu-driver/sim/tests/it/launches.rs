@@ -1,7 +1,10 @@
 //! What a launch may ask for.
 
-use gpu_driver::sys::{CUfunction, CUresult};
-use gpu_driver::{DeviceBuffer, KernelArgs, LaunchConfig, Module};
+use gpu_driver::sys::{
+    CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION, CUfunction, CUlaunchAttribute, CUlaunchAttributeValue,
+    CUlaunchConfig, CUresult,
+};
+use gpu_driver::{DeviceBuffer, DriverError, KernelArgs, LaunchConfig, Module};
 use gpu_driver_sim::{SimConfig, Target};
 
 use crate::support::{Gpu, words};
@@ -116,17 +119,38 @@ fn clusters_are_placed_or_refused() {
     let gpu = Gpu::new();
     let module = Module::from_ptx(&gpu.context, include_str!("pdl.ptx")).unwrap();
     let clustered = module.function("clustered").unwrap();
-    let data = DeviceBuffer::<u32>::uninit(&gpu.context, 8).unwrap();
+    let data = DeviceBuffer::<u32>::uninit(&gpu.context, 16).unwrap();
     let args = || KernelArgs::new().with(&data);
     let config = |grid: u32, cluster: u32| LaunchConfig::new(grid, 1).with_cluster(cluster);
     // SAFETY: each block writes one word of the buffer, which outlives the wait.
     let go = |grid, cluster| unsafe { clustered.launch(&gpu.stream, &config(grid, cluster), &args()) };
     go(8, 4).unwrap();
-    assert_eq!(gpu.stream.read_to_vec(&data.as_slice()).unwrap(), [0, 1, 2, 3, 0, 1, 2, 3]);
-    // Beyond the portable eight, which the safe layer lets pass.
-    let error = go(16, 16).unwrap_err();
-    assert_eq!(error.code(), Some(CUresult::ERROR_INVALID_CLUSTER_SIZE), "{error}");
+    let first = data.slice(..8).unwrap();
+    assert_eq!(gpu.stream.read_to_vec(&first).unwrap(), [0, 1, 2, 3, 0, 1, 2, 3]);
     assert!(clustered.max_active_clusters(&config(8, 8)).unwrap() > 0);
+    // Beyond the portable eight: without the checks of the safe layer, with them, and when it is allowed.
+    let mut attribute = CUlaunchAttribute {
+        id: CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION,
+        pad: [0; 4],
+        value: CUlaunchAttributeValue { cluster_dim: [16, 1, 1] },
+    };
+    let raw = CUlaunchConfig {
+        grid_dim: [16, 1, 1],
+        block_dim: [1; 3],
+        shared_mem_bytes: 0,
+        stream: gpu.stream.handle(),
+        attrs: &mut attribute,
+        num_attrs: 1,
+    };
+    let mut clusters = 0;
+    let active = gpu.driver.table().occupancy_max_active_clusters.unwrap();
+    // SAFETY: the count goes to a local; the configuration and its attribute live during the call.
+    let answer = unsafe { active(&mut clusters, clustered.handle(), &raw) };
+    assert_eq!(answer, CUresult::ERROR_INVALID_CLUSTER_SIZE);
+    assert!(matches!(go(16, 16), Err(DriverError::Launch { .. })));
+    clustered.allow_non_portable_clusters().unwrap();
+    go(16, 16).unwrap();
+    assert_eq!(gpu.stream.read_to_vec(&data.as_slice()).unwrap(), (0..16).collect::<Vec<u32>>());
     drop((clustered, module, data));
     gpu.finish();
 }

@@ -62,6 +62,7 @@ pub struct ExecModel {
 }
 
 pub struct FunctionModel {
+    pub module: usize,
     pub name: String,
     pub parameters: Vec<usize>,
     pub static_shared: i32,

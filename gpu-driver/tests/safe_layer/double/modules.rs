@@ -80,9 +80,14 @@ pub extern "C" fn module_get_function(
         let text = s.modules.get(&module.0.addr()).ok_or(CUresult::ERROR_INVALID_HANDLE)?;
         let parameters = parameters_of(text, &name).ok_or(CUresult::ERROR_NOT_FOUND)?;
         let static_shared = if text.contains(".shared") { 1024 } else { 0 };
+        let module = module.0.addr();
+        let known = s.functions.iter().find(|(_, f)| f.module == module && f.name == name);
+        if let Some((&handle, _)) = known {
+            return put(function, CUfunction(token(handle)));
+        }
         let handle = s.handle();
-        let model =
-            FunctionModel { name, parameters, static_shared, max_dynamic: (48 << 10) - static_shared };
+        let max_dynamic = (48 << 10) - static_shared;
+        let model = FunctionModel { module, name, parameters, static_shared, max_dynamic };
         s.functions.insert(handle, model);
         put(function, CUfunction(token(handle)))
     })
@@ -133,6 +138,9 @@ pub extern "C" fn func_get_attribute(value: *mut c_int, attribute: c_int, functi
 pub extern "C" fn func_set_attribute(function: CUfunction, attribute: c_int, value: c_int) -> CUresult {
     answer_in_context("cuFuncSetAttribute", format!("{attribute}, {value}"), |s| {
         let f = s.functions.get_mut(&function.0.addr()).ok_or(CUresult::ERROR_INVALID_HANDLE)?;
+        if attribute == 14 && value == 1 {
+            return Ok(());
+        }
         if attribute != 8 || value + f.static_shared > 227 << 10 {
             return Err(CUresult::ERROR_INVALID_VALUE);
         }
