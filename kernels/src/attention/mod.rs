@@ -116,6 +116,7 @@ impl Attention {
             (k_cache.len() as u64, v_cache.len() as u64),
             (self.cache.elements(), self.cache.elements())
         );
+        assert_eq!((positions.len(), sequences.len()), (self.rows as usize, self.rows as usize));
         let (head_dim, n_heads) = (self.cache.head_dim as usize, self.n_heads as usize);
         let mut y = Vec::with_capacity(q.len());
         for (index, q) in q.chunks(head_dim).enumerate() {
