@@ -3,6 +3,7 @@
 use kernels::argmax::Argmax;
 use kernels::attention::{Attention, AttentionInputs};
 use kernels::elementwise::{Elementwise, ElementwiseOp};
+use kernels::embed::EmbedRows;
 use kernels::gemv::GemvQ8;
 use kernels::kv_scatter::KvScatter;
 use kernels::projection::{self, AttentionInput, AttentionInputShape, ResidualProjection};
@@ -167,6 +168,13 @@ fn what_does_not_fit_is_refused_with_the_numbers() {
     assert!(message(RmsNorm::new(1, 64, -1.0)).contains("eps is -1"));
     assert!(message(RmsNorm::new(1 << 40, 64, 0.0)).contains("rows is 1099511627776"));
     assert!(message(SoftMax::new(1, 64, 0.0)).contains("scale is 0"));
+    assert!(message(SoftMax::new(1, 64, f32::MAX)).contains("log2(e)"));
+    let table = |vocab| EmbedRows::new(ElementType::F32, vocab, 1 << 24, 1);
+    assert!(table(1 << 22).is_ok());
+    assert_eq!(
+        message(table((1 << 22) + 1)),
+        "embed_rows: table of 4194305 rows of 67108864 bytes exceeds 281474976710656 bytes"
+    );
 }
 
 /// Those of reference and kernel have to be the same, or the one hides what is wrong with the other.
@@ -259,4 +267,14 @@ fn references_of_products_refuse_other_lengths() {
     assert!(biased.reference(right).is_err());
     assert!(biased.reference(projection::AttentionInputs { biases: Some(short), ..right }).is_err());
     assert!(biased.reference(projection::AttentionInputs { biases: Some([&[0.0; 2]; 3]), ..right }).is_ok());
+}
+
+#[test]
+fn several_activation_rows_are_refused_with_what_they_need() {
+    let kernel = ResidualProjection::new(ElementType::Q4_K, (10, 256), 5, false);
+    assert_eq!(
+        message(kernel),
+        "residual_projection: 5 activation rows: more than 4 are multiplied on tensor cores, in whole tiles of 8 pairs \
+         of weight rows, of each head where its halves are rotated"
+    );
 }

@@ -22,7 +22,7 @@ use tensor_formats::{ElementType, FormatError};
 
 use crate::blocks::WeightFormat;
 use crate::blocks::partition::Partition;
-use crate::support::{dim, refuse};
+use crate::support::{dim, matrix_extent, refuse};
 use crate::{Access, Cost, Kernel, KernelError, LaunchGeometry, Param};
 pub(crate) use cases::{cases, catalogue, invariances};
 use geometry::Spread;
@@ -173,6 +173,7 @@ impl Matrix {
             row_bytes: dim(kernel, "bytes of a row", element.row_bytes(in_features)?)?,
             batch: limited("batch", batch, MAX_BATCH)?,
         };
+        matrix_extent(kernel, "w", matrix.rows, matrix.row_bytes)?;
         Ok(matrix)
     }
 
