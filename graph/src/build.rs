@@ -157,9 +157,9 @@ pub struct RopeOperands {
 pub struct AttentionOperands {
     /// `[rows, n_heads * head_dim]` F32.
     pub query: TensorId,
-    /// `[n_sequences, n_kv_heads, max_seq, head_dim]` F32.
+    /// `[n_sequences, n_kv_heads, max_seq, head_dim]` in F32, F16, BF16 or F8E4M3.
     pub keys: TensorId,
-    /// As `keys`.
+    /// As `keys`, and of their type.
     pub values: TensorId,
     /// `[rows]` U32.
     pub positions: TensorId,

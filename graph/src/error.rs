@@ -138,14 +138,15 @@ pub enum Reason {
         /// Rows of the input.
         outer: usize,
     },
-    /// The cache of a scatter is an intermediate. Its contents have to outlive the graph, so it has to be a leaf.
+    /// The cache of a scatter is an intermediate, or a view. Its contents have to outlive the graph, and its result
+    /// replaces every other name of the memory, so it has to be a leaf.
     #[error("{operand} has to be a leaf or the result of a kv_scatter into one")]
     NotALeaf {
         /// The operand's name.
         operand: &'static str,
     },
-    /// An operand names memory as it was before a scatter wrote to it; use the scatter's result.
-    #[error("{operand} {id} was overwritten by {by}: read {by} instead")]
+    /// An operand names memory as it was before a scatter wrote to it; use the scatter's result, or a view of that.
+    #[error("{operand} {id} was overwritten by {by}: read {by}, or a view of it, instead")]
     Stale {
         /// The operand's name.
         operand: &'static str,

@@ -258,8 +258,11 @@ impl ComputeGraph {
             *slot = (self.node(id).shape, self.node(id).dtype);
         }
         let result = infer(op, &params, &operands[..inputs.len()])?;
-        if op == TensorOp::KvScatter && !self.node(self.node(inputs[0]).root).is_leaf() {
-            return Err(Reason::NotALeaf { operand: names[0] });
+        if op == TensorOp::KvScatter {
+            let cache = self.node(inputs[0]);
+            if !(cache.is_leaf() || cache.op == TensorOp::KvScatter) {
+                return Err(Reason::NotALeaf { operand: names[0] });
+            }
         }
         Ok(result)
     }

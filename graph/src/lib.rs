@@ -7,8 +7,8 @@
 //!
 //! ```
 //! use graph::passes::{Rewrite, fuse_swiglu, share_q8_activations};
+//! use graph::ElementType::{F32, Q4_K};
 //! use graph::{ComputeGraph, CountingDispatch, Shape, TensorOp, execute_graph};
-//! use tensor_formats::ElementType::{F32, Q4_K};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! // The feed-forward half of a transformer layer.
@@ -98,3 +98,6 @@ pub use op::{OpParams, RopeStyle, TensorOp};
 pub use plan::{MemoryPlan, PlanOptions, PlannedCall};
 pub use shape::{MAX_RANK, Shape, ShapeError};
 pub use view::{BufferId, TensorView};
+
+/// The element types of tensors, and all else that signatures here take from their crate.
+pub use tensor_formats::{self, ElementType};

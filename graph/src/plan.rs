@@ -14,7 +14,7 @@ pub struct PlanOptions {
     pub in_place: bool,
     /// Bytes left free before and after every tensor, rounded up to the alignment; without `reuse` nothing is ever
     /// placed there, so a test can see writes past the end of a tensor.
-    pub guard_bytes: u64,
+    pub guard_bytes: u32,
 }
 
 impl Default for PlanOptions {
@@ -103,6 +103,8 @@ struct Planner<'a> {
     graph: &'a ComputeGraph,
     groups: &'a [SymbolicGroup],
     options: PlanOptions,
+    /// Bytes of the guards.
+    guard: u64,
     /// Which of the groups a node belongs to.
     group: Vec<Option<usize>>,
     /// The index of the last node that reads the memory of a root; `usize::MAX` for outputs.
@@ -137,10 +139,9 @@ impl<'a> Planner<'a> {
                 }
             }
         }
-        let options = PlanOptions { guard_bytes: options.guard_bytes.next_multiple_of(ALIGNMENT), ..options };
         let (offset, in_place, taken) = (vec![0; n], vec![None; n], vec![false; n]);
-        let free = FreeList::default();
-        Self { graph, groups, options, group, last_read, last_use, offset, in_place, taken, free }
+        let (guard, free) = (u64::from(options.guard_bytes).next_multiple_of(ALIGNMENT), FreeList::default());
+        Self { graph, groups, options, guard, group, last_read, last_use, offset, in_place, taken, free }
     }
 
     fn run(mut self) -> MemoryPlan {
@@ -214,14 +215,13 @@ impl<'a> Planner<'a> {
     }
 
     fn allocate(&mut self, bytes: u64) -> u64 {
-        let padded = bytes.next_multiple_of(ALIGNMENT) + 2 * self.options.guard_bytes;
-        self.free.take(padded) + self.options.guard_bytes
+        let padded = bytes.next_multiple_of(ALIGNMENT) + 2 * self.guard;
+        self.free.take(padded) + self.guard
     }
 
     /// The span that `allocate` took for a tensor.
     fn padded(&self, bytes: u64, offset: u64) -> Span {
-        let guard = self.options.guard_bytes;
-        Span { start: offset - guard, end: offset + bytes.next_multiple_of(ALIGNMENT) + guard }
+        Span { start: offset - self.guard, end: offset + bytes.next_multiple_of(ALIGNMENT) + self.guard }
     }
 
     fn finish(self) -> MemoryPlan {

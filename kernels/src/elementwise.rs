@@ -86,8 +86,10 @@ impl Elementwise {
     /// What the kernel computes, in f64. `b` is ignored by [`Silu`](ElementwiseOp::Silu).
     ///
     /// # Panics
-    /// If a slice that is read is shorter than its parameter.
+    /// If the slices do not have the lengths of the parameters.
     pub fn reference(&self, a: &[f32], b: &[f32]) -> Vec<f64> {
+        assert_eq!(a.len() as u64, self.elements());
+        assert!(self.op.is_unary() || b.len() as u64 == self.b_elements());
         let b_at = |i: usize| match self.op {
             ElementwiseOp::Silu => 0.0,
             ElementwiseOp::AddRow => f64::from(b[i % self.n as usize]),

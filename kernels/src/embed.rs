@@ -7,7 +7,7 @@ use crate::cases::Case;
 use crate::dequant::Table;
 use crate::emit;
 use crate::random::Random;
-use crate::support::{boxed, dim, extent, f32_param, flat_launch, known, refuse, u32_param};
+use crate::support::{boxed, dim, f32_param, flat_launch, known, matrix_extent, refuse, u32_param};
 use crate::{Access, Cost, Kernel, KernelError, LaunchGeometry, Param};
 
 const FAMILY: &str = "embed_rows";
@@ -32,7 +32,7 @@ impl EmbedRows {
     ///
     /// # Errors
     /// [`KernelError::Format`] if a row is not whole blocks; [`KernelError::Unsupported`] if `element` is no weight
-    /// type, for a dimension of 0, or more than 2^32 output values.
+    /// type, for a dimension of 0, a table beyond 2^48 bytes, or more than 2^32 output values.
     pub fn new(element: ElementType, vocab: usize, n: usize, rows: usize) -> Result<Self, KernelError> {
         if !element.is_weight() {
             return Err(refuse(FAMILY, format!("a table of type {element}")));
@@ -40,7 +40,7 @@ impl EmbedRows {
         let row_bytes = dim(FAMILY, "bytes of a row", element.row_bytes(n)?)?;
         let (vocab, rows) = (dim(FAMILY, "vocab", vocab)?, dim(FAMILY, "rows", rows)?);
         let n = dim(FAMILY, "n", n)?;
-        extent(FAMILY, "table", &[vocab, row_bytes])?;
+        matrix_extent(FAMILY, "table", vocab, row_bytes)?;
         if flat_launch(u64::from(rows) * u64::from(n), THREADS).is_none() {
             return Err(refuse(FAMILY, format!("{rows} x {n} needs more than 2^32 threads")));
         }

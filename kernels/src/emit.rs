@@ -1,9 +1,9 @@
 //! What the emitters share: the frame of a kernel, vector accesses, index arithmetic, block reductions.
 
-use ptx_builder::{F32, KernelBuilder, Load, Module, Pred, Reg, Space, Target, U32, U64};
+use ptx_builder::{F32, Function, KernelBuilder, Load, Module, Pred, Reg, Space, Target, U32, U64};
 
 use crate::support::WARP;
-use crate::{Kernel, KernelError};
+use crate::{Kernel, KernelError, shared_memory};
 
 /// log2(e): exponentials are taken to base 2.
 pub(crate) const LOG2_E: f32 = std::f32::consts::LOG2_E;
@@ -48,10 +48,21 @@ pub(crate) fn module_that_waits(
         }
         build(k, &pointers);
     });
+    let (needs, has) = (shared_bytes(kernel, &module), shared_memory(target));
+    if needs > has.into() {
+        return Err(KernelError::SharedMemory { kernel: kernel.name(), needs, has, target });
+    }
     match module.verify() {
         Ok(verified) => Ok(verified.into_module()),
         Err(report) => Err(KernelError::Verify { kernel: kernel.name(), report: report.to_string() }),
     }
+}
+
+/// Bytes of shared memory of a block: what the functions of its module declare, and behind it what a launch gives.
+fn shared_bytes(kernel: &dyn Kernel, module: &Module) -> u64 {
+    let declared = module.functions.iter().map(Function::static_shared_bytes).sum::<u64>();
+    let align = module.dynamic_shared.unwrap_or(1);
+    declared.next_multiple_of(align.into()) + u64::from(kernel.geometry().dynamic_shared)
 }
 
 /// Whether kernels for `target` start before their predecessors have ended.

@@ -39,8 +39,13 @@ pub trait Kernel: std::fmt::Debug + Send + Sync {
     ///
     /// # Errors
     /// [`KernelError::Target`] if `target` is older than [`min_target`](Kernel::min_target);
-    /// [`KernelError::Verify`] if the verifier rejects what was built, which is a defect of the emitter.
+    /// [`KernelError::SharedMemory`] if a block needs more than it can have there; [`KernelError::Verify`] if the verifier rejects what was built, which is a defect of the emitter.
     fn emit(&self, target: Target) -> Result<Module, KernelError>;
+
+    /// Whether devices of `target` can run this kernel: [`emit`](Kernel::emit) refuses all others.
+    fn runs_on(&self, target: Target) -> bool {
+        !matches!(self.emit(target), Err(KernelError::Target { .. } | KernelError::SharedMemory { .. }))
+    }
 }
 
 /// One pointer parameter of a kernel.
@@ -110,6 +115,7 @@ pub(crate) const LEAST_SHARED: u32 = 98 << 10;
 /// Bytes of shared memory that a block can have on devices of `target`, at least.
 pub const fn shared_memory(target: Target) -> u32 {
     match target.sm() {
+        75 => 64 << 10,
         90 | 100 => 227 << 10,
         _ => LEAST_SHARED,
     }
@@ -145,6 +151,21 @@ pub enum KernelError {
         kernel: String,
         /// The first target that would do.
         needs: Target,
+        /// The target that was asked for.
+        target: Target,
+    },
+    /// A block needs more shared memory than it can have on devices of the target.
+    #[error(
+        "{kernel} needs {needs} bytes of shared memory, a block can have {has} on {target}: make it for that target, \
+         with `on` or `within`"
+    )]
+    SharedMemory {
+        /// The kernel's name.
+        kernel: String,
+        /// Bytes that a block needs.
+        needs: u64,
+        /// Bytes that it can have.
+        has: u32,
         /// The target that was asked for.
         target: Target,
     },

@@ -49,6 +49,7 @@ impl KvScatter {
     /// If the slices do not have the lengths of the parameters.
     pub fn reference(&self, cache: &mut [f32], x: &[f32], positions: &[u32], sequences: &[u32]) {
         assert_eq!((cache.len() as u64, x.len() as u64), (self.cache.elements(), self.elements()));
+        assert_eq!((positions.len(), sequences.len()), (self.rows as usize, self.rows as usize));
         let head_dim = self.cache.head_dim as usize;
         for (row, x) in x.chunks(self.cache.row() as usize).enumerate() {
             for (head, x) in (0..).zip(x.chunks(head_dim)) {

@@ -25,8 +25,7 @@
 //! [`cases`](cases::cases) lists conformance cases for anything that can run PTX.
 //!
 //! ```
-//! use kernels::{Kernel, rms_norm::RmsNorm};
-//! use ptx_builder::Target;
+//! use kernels::{Kernel, Target, ptx_builder, rms_norm::RmsNorm};
 //!
 //! let norm = RmsNorm::new(1, 2048, 1e-5)?;
 //! let ptx = ptx_builder::print(&norm.emit(Target::SM_80)?);
@@ -71,3 +70,8 @@ mod support;
 pub use cache::CacheShape;
 pub use catalogue::catalogue;
 pub use kernel::{Access, Cost, Kernel, KernelError, LaunchGeometry, Param, shared_memory};
+
+/// Modules and their targets, and all else that signatures here take from their crate.
+pub use ptx_builder::{self, Module, Target};
+/// The element types of tensors, and all else that signatures here take from their crate.
+pub use tensor_formats::{self, ElementType};

@@ -85,7 +85,7 @@ impl Rope {
     /// If the slices do not have the lengths of the parameters.
     pub fn reference(&self, x: &[f32], positions: &[u32], table: &[f32]) -> Vec<f64> {
         let (head_dim, pairs) = (self.head_dim as usize, self.pairs() as usize);
-        assert_eq!(x.len() as u64, self.elements());
+        assert_eq!((x.len() as u64, positions.len()), (self.elements(), self.rows as usize));
         assert_eq!(table.len(), self.max_seq as usize * pairs * 2);
         let mut y: Vec<f64> = x.iter().map(|&v| v.into()).collect();
         for (index, head) in y.chunks_mut(head_dim).enumerate() {

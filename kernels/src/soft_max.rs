@@ -12,8 +12,8 @@ const FAMILY: &str = "soft_max";
 
 /// `y[r, i] = exp(scale * x[r, i]) / sum_j exp(scale * x[r, j])`, computed relative to the row's maximum.
 ///
-/// One block per row; the order of the sum depends on `n` alone. An entry of -inf gives 0; a row of nothing else, or
-/// with a NaN or +inf in it, gives NaN. Parameters: `x` and `y` `[rows, n]` f32; `y` may be `x`.
+/// One block per row; the order of the sum depends on `n` alone. An entry of -inf gives 0; a row of nothing else, with
+/// a NaN or +inf in it, or whose largest entry times `scale` and `log2(e)` is beyond f32, gives NaN. Parameters: `x` and `y` `[rows, n]` f32; `y` may be `x`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SoftMax {
     rows: u32,
@@ -25,12 +25,14 @@ impl SoftMax {
     /// The kernel for `rows` rows of `n` values.
     ///
     /// # Errors
-    /// [`KernelError::Unsupported`] for `rows` of 0 or beyond 2^31, `n` of 0 or beyond 2^28, or a `scale` that is not positive and finite.
+    /// [`KernelError::Unsupported`] for `rows` of 0 or beyond 2^31, `n` of 0 or beyond 2^28, or a `scale` that is not
+    /// positive or, times `log2(e)`, not finite.
     pub fn new(rows: usize, n: usize, scale: f32) -> Result<Self, KernelError> {
         let (rows, n) = (dim(FAMILY, "rows", rows)?, dim_up_to(FAMILY, "n", n, RowPlan::MAX_N)?);
         extent(FAMILY, "x", &[rows, n])?;
-        if !scale.is_finite() || scale <= 0.0 {
-            return Err(refuse(FAMILY, format!("scale is {scale}, it must be positive and finite")));
+        if !(scale * LOG2_E).is_finite() || scale <= 0.0 {
+            let reason = format!("scale is {scale}, it must be positive, and times log2(e) finite");
+            return Err(refuse(FAMILY, reason));
         }
         Ok(Self { rows, n, scale })
     }
@@ -188,6 +190,10 @@ pub(crate) fn cases() -> Vec<Case> {
     cases.extend([case(2, 200, 1.0, true), case(1, 99, 1.0, true)]);
     cases.push(special("masked", &[1.0, -inf, 2.0, -inf, -inf]));
     cases.push(special("all_masked", &[-inf; 8]));
+    let beyond = known(SoftMax::new(2, 2, 1e38));
+    let beyond = Case::new(beyond, "beyond").with_f32("x", &[3.0, 0.0, 2.0, 1.0]);
+    let y = vec![f64::NAN, f64::NAN, 1.0, 0.0];
+    cases.push(beyond.expect_f32("y", y, 2, F32_BOUND));
     cases.push(special("nan", &[0.0, 1.0, f32::NAN, 2.0, 3.0, 4.0]));
     cases.push(special("large", &large));
     // The largest element of each row is elsewhere, and without it the others overflow.

@@ -44,6 +44,19 @@ pub(crate) fn extent(kernel: &'static str, name: &str, dims: &[u32]) -> Result<(
     }
 }
 
+/// The same for a matrix of `rows` rows of `row_bytes` bytes.
+pub(crate) fn matrix_extent(
+    kernel: &'static str,
+    name: &str,
+    rows: u32,
+    row_bytes: u32,
+) -> Result<(), KernelError> {
+    if u64::from(rows) * u64::from(row_bytes) <= MAX_BYTES {
+        return Ok(());
+    }
+    Err(refuse(kernel, format!("{name} of {rows} rows of {row_bytes} bytes exceeds {MAX_BYTES} bytes")))
+}
+
 /// [`KernelError::Unsupported`].
 pub(crate) fn refuse(kernel: &'static str, reason: String) -> KernelError {
     KernelError::Unsupported { kernel, reason }

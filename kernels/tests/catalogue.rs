@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use kernels::catalogue;
+use kernels::{KernelError, catalogue, shared_memory};
 use ptx_builder::Target;
 
 #[test]
@@ -20,7 +20,7 @@ fn names_are_distinct_identifiers() {
 fn every_kernel_emits_the_same_verified_text_twice_for_every_target() {
     for kernel in catalogue() {
         let name = kernel.name();
-        for &target in Target::all().iter().filter(|&&target| target >= kernel.min_target()) {
+        for &target in Target::all().iter().filter(|&&target| kernel.runs_on(target)) {
             let text = match kernel.emit(target) {
                 Ok(module) => ptx_builder::print(&module),
                 Err(error) => panic!("{name} for {target}: {error}"),
@@ -37,6 +37,33 @@ fn every_kernel_emits_the_same_verified_text_twice_for_every_target() {
             assert_eq!(numbers, [x, y, z], "{name}: {contract:?}");
         }
     }
+}
+
+#[test]
+fn what_is_emitted_fits_the_shared_memory_of_its_target() {
+    let mut refused = 0;
+    for (kernel, &target) in
+        catalogue().iter().flat_map(|kernel| Target::all().iter().map(move |target| (kernel, target)))
+    {
+        let dynamic = u64::from(kernel.geometry().dynamic_shared);
+        match kernel.emit(target) {
+            Ok(module) => {
+                let declared: u64 =
+                    module.functions.iter().map(ptx_builder::Function::static_shared_bytes).sum();
+                let most = u64::from(shared_memory(target));
+                assert!(declared + dynamic <= most, "{} for {target}: {declared} + {dynamic}", kernel.name());
+            }
+            Err(KernelError::Target { needs, .. }) => assert!(target < needs, "{}", kernel.name()),
+            Err(error @ KernelError::SharedMemory { .. }) => {
+                assert!(target >= kernel.min_target() && !kernel.runs_on(target), "{error}");
+                assert!(error.to_string().contains("`on`"), "{error}");
+                refused += 1;
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+    assert!(refused > 0);
+    assert_eq!(shared_memory(Target::SM_75), 64 << 10);
 }
 
 #[test]

@@ -92,6 +92,10 @@ fn what_does_not_fit_is_refused_with_the_numbers() {
         "gemv: out_features is 134217728, the most is 67108864"
     );
     assert_eq!(message(Gemv::new(ElementType::U32, 8, 256, 1)), "gemv: weights of type U32");
+    assert_eq!(
+        message(Gemv::new(ElementType::F32, 1 << 26, 1 << 22, 1)),
+        "gemv: w of 67108864 rows of 16777216 bytes exceeds 281474976710656 bytes"
+    );
     let float = GemvQ8::new(ElementType::F16, 8, 256, 1).expect_err("no bytes to multiply");
     assert_eq!(float.to_string(), "gemv_q8: weights of type F16");
     let partial = QuantizeQ8::new(1, 33).expect_err("no whole groups");

@@ -3,7 +3,10 @@
 use kernels::argmax::Argmax;
 use kernels::attention::{Attention, AttentionInputs};
 use kernels::elementwise::{Elementwise, ElementwiseOp};
+use kernels::embed::EmbedRows;
+use kernels::gemv::GemvQ8;
 use kernels::kv_scatter::KvScatter;
+use kernels::projection::{self, AttentionInput, AttentionInputShape, ResidualProjection};
 use kernels::random::Random;
 use kernels::rms_norm::RmsNorm;
 use kernels::rope::{Rope, RopeShape, RopeStyle};
@@ -165,4 +168,113 @@ fn what_does_not_fit_is_refused_with_the_numbers() {
     assert!(message(RmsNorm::new(1, 64, -1.0)).contains("eps is -1"));
     assert!(message(RmsNorm::new(1 << 40, 64, 0.0)).contains("rows is 1099511627776"));
     assert!(message(SoftMax::new(1, 64, 0.0)).contains("scale is 0"));
+    assert!(message(SoftMax::new(1, 64, f32::MAX)).contains("log2(e)"));
+    let table = |vocab| EmbedRows::new(ElementType::F32, vocab, 1 << 24, 1);
+    assert!(table(1 << 22).is_ok());
+    assert_eq!(
+        message(table((1 << 22) + 1)),
+        "embed_rows: table of 4194305 rows of 67108864 bytes exceeds 281474976710656 bytes"
+    );
+}
+
+/// Those of reference and kernel have to be the same, or the one hides what is wrong with the other.
+#[test]
+fn references_take_whole_parameters() {
+    let add = Elementwise::new(ElementwiseOp::Add, 2, 3).unwrap();
+    let rope = RopeShape { rows: 2, heads: 1, head_dim: 2, n_rot: 2, max_seq: 4 };
+    let rope = Rope::new(RopeStyle::NeoX, rope).unwrap();
+    let cache =
+        CacheShape { n_sequences: 1, n_kv_heads: 1, max_seq: 2, head_dim: 4, element: ElementType::F32 };
+    let scatter = KvScatter::new(cache, 1).unwrap();
+    let attention = Attention::new(cache, 1, 1, 1.0).unwrap();
+    let attend = |positions: &[u32], sequences: &[u32]| {
+        let inputs =
+            AttentionInputs { q: &[0.0; 4], k_cache: &[0.0; 8], v_cache: &[0.0; 8], positions, sequences };
+        attention.reference(inputs);
+    };
+    let calls: [(&str, &dyn Fn()); 7] = [
+        ("a is short", &|| drop(add.reference(&[0.0; 5], &[0.0; 6]))),
+        ("b is long", &|| drop(add.reference(&[0.0; 6], &[0.0; 7]))),
+        ("positions of rope", &|| drop(rope.reference(&[0.0; 4], &[0; 3], &[0.0; 8]))),
+        ("positions of kv_scatter", &|| scatter.reference(&mut [0.0; 8], &[0.0; 4], &[0; 2], &[0])),
+        ("sequences of kv_scatter", &|| scatter.reference(&mut [0.0; 8], &[0.0; 4], &[0], &[0; 2])),
+        ("positions of attention", &|| attend(&[0; 2], &[0])),
+        ("sequences of attention", &|| attend(&[0], &[0; 2])),
+    ];
+    for (what, call) in calls {
+        assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(call)).is_err(), "{what}");
+    }
+}
+
+#[test]
+fn references_of_products_refuse_other_lengths() {
+    let q8_0 = ElementType::Q8_0;
+    let gemv = GemvQ8::new(q8_0, 2, 32, 2).unwrap();
+    assert!(gemv.reference(&[0; 68], &[0; 80]).is_ok());
+    assert!(gemv.reference(&[0; 68], &[0; 81]).is_err());
+
+    let weights = [0; 2 * 136];
+    let of = |bias: bool, values: Option<&[f32]>| {
+        let kernel = ResidualProjection::new(q8_0, (2, 128), 2, bias).unwrap();
+        kernel.reference(&[0.0; 256], &weights, values, &[0.0; 4])
+    };
+    assert_eq!(of(true, Some(&[1.0, 2.0])).unwrap(), [1.0, 2.0, 1.0, 2.0]);
+    assert!(of(false, None).is_ok());
+    for (bias, values) in [
+        (true, None),
+        (true, Some(&[][..])),
+        (true, Some(&[1.0])),
+        (true, Some(&[1.0; 4])),
+        (false, Some(&[1.0; 2])),
+    ] {
+        assert!(of(bias, values).is_err(), "{bias} {values:?}");
+    }
+
+    let cache =
+        CacheShape { n_sequences: 1, n_kv_heads: 1, max_seq: 4, head_dim: 2, element: ElementType::F32 };
+    let input = |bias| {
+        AttentionInput::new(AttentionInputShape {
+            batch: 2,
+            cols: 128,
+            eps: 0.0,
+            elements: [q8_0; 3],
+            n_heads: 1,
+            bias,
+            style: RopeStyle::NeoX,
+            table_positions: 3,
+            cache,
+        })
+    };
+    let right = projection::AttentionInputs {
+        x: &[1.0; 256],
+        norm: &[1.0; 128],
+        weights: [&weights; 3],
+        biases: None,
+        positions: &[0; 2],
+        table: &[0.0; 6],
+    };
+    let short: [&[f32]; 3] = [&[0.0; 2], &[0.0; 2], &[0.0; 1]];
+    let (plain, biased) = (input(false).unwrap(), input(true).unwrap());
+    assert!(plain.reference(right).is_ok());
+    for wrong in [
+        projection::AttentionInputs { positions: &[], ..right },
+        projection::AttentionInputs { positions: &[0; 3], ..right },
+        projection::AttentionInputs { table: &[0.0; 4], ..right },
+        projection::AttentionInputs { biases: Some([&[0.0; 2]; 3]), ..right },
+    ] {
+        assert!(plain.reference(wrong).is_err(), "{wrong:?}");
+    }
+    assert!(biased.reference(right).is_err());
+    assert!(biased.reference(projection::AttentionInputs { biases: Some(short), ..right }).is_err());
+    assert!(biased.reference(projection::AttentionInputs { biases: Some([&[0.0; 2]; 3]), ..right }).is_ok());
+}
+
+#[test]
+fn several_activation_rows_are_refused_with_what_they_need() {
+    let kernel = ResidualProjection::new(ElementType::Q4_K, (10, 256), 5, false);
+    assert_eq!(
+        message(kernel),
+        "residual_projection: 5 activation rows: more than 4 are multiplied on tensor cores, in whole tiles of 8 pairs \
+         of weight rows, of each head where its halves are rotated"
+    );
 }

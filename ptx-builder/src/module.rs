@@ -20,6 +20,11 @@ pub(crate) const GRAPH_SET_CONDITIONAL: &str = "cudaGraphSetConditional";
 /// of a few bytes can make a reader allocate.
 pub const MAX_REGISTERS: u32 = 1 << 20;
 
+/// Threads of a block or blocks of a cluster of these extents; numbers beyond 64 bits are the largest of 64 bits.
+pub(crate) fn volume(extents: [u32; 3]) -> u64 {
+    extents.into_iter().fold(1, |product, n| product.saturating_mul(n.into()))
+}
+
 /// A PTX module: kernels, device functions and variables for one target.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Module {

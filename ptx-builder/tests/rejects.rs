@@ -101,6 +101,7 @@ fn launch_bounds() {
     rejected(kernel(|k| k.reqntid(1024, 2, 1)), Rule::LaunchBounds, "1024 x 2 x 1");
     rejected(kernel(|k| k.reqntid(1, 1, 65)), Rule::LaunchBounds, "1 x 1 x 65");
     rejected(kernel(|k| k.reqntid(0, 1, 1)), Rule::LaunchBounds, "0 x 1 x 1");
+    rejected(kernel(|k| k.reqntid(u32::MAX, u32::MAX, 2)), Rule::LaunchBounds, "4294967295 x 4294967295 x 2");
     rejected(kernel(|k| k.maxntid(64, 1, 1)), Rule::LaunchBounds, "exclude each other");
     rejected(kernel(|k| k.minnctapersm(0)), Rule::LaunchBounds, ".minnctapersm is between 1 and 32");
     rejected(kernel(|k| k.maxnreg(8)), Rule::LaunchBounds, ".maxnreg is between 24 and 255");
@@ -444,6 +445,12 @@ fn clusters() {
     accepted(sized([2, 2, 1]));
     rejected(sized([4, 4, 2]), Rule::LaunchBounds, "no cluster has the size 4 x 4 x 2");
     rejected(sized([0, 1, 1]), Rule::LaunchBounds, "no cluster has the size 0 x 1 x 1");
+    // One block modulo 2^64.
+    rejected(
+        sized([998_724_481, 1_119_412_321, 33]),
+        Rule::LaunchBounds,
+        "no cluster has the size 998724481",
+    );
     let mut both = sized([2, 1, 1]);
     both.functions[0].maxclusterrank = Some(2);
     rejected(both, Rule::LaunchBounds, "exclude each other");

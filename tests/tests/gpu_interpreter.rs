@@ -82,7 +82,7 @@ fn the_interpreter_and_the_gpu_give_the_same_bits() {
     let mut tallies: BTreeMap<String, Tally> = BTreeMap::new();
     let mut failures = Vec::new();
     let target = device.target();
-    let mut pending = cases("").filter(|case| case.kernel.min_target() <= target).peekable();
+    let mut pending = cases("").filter(|case| case.kernel.runs_on(target)).peekable();
     while pending.peek().is_some() {
         let group: Vec<Case> = pending.by_ref().take(GROUP).collect();
         let kernels: Vec<&dyn Kernel> = group.iter().map(|case| case.kernel.as_ref()).collect();

@@ -17,7 +17,7 @@ fn check(filters: &[&str]) {
     for filter in filters {
         let (mut ran, mut worst, mut failures) = (0, 0.0f64, Vec::new());
         let target = runner.cache().target();
-        let mut pending = cases(filter).filter(|case| case.kernel.min_target() <= target).peekable();
+        let mut pending = cases(filter).filter(|case| case.kernel.runs_on(target)).peekable();
         while pending.peek().is_some() {
             let group: Vec<Case> = pending.by_ref().take(GROUP).collect();
             compile(&runner, &group);
@@ -113,7 +113,8 @@ fn a_row_does_not_depend_on_its_batch() {
     let mut runner = gpu::runner();
     let mut ran = 0;
     let target = runner.cache().target();
-    for pair in invariances("").filter(|pair| pair.left.kernel.min_target() <= target) {
+    let runs = |case: &Case| case.kernel.runs_on(target);
+    for pair in invariances("").filter(|pair| runs(&pair.left) && runs(&pair.right)) {
         pair.run(&mut runner).unwrap_or_else(|failure| panic!("{}: {failure}", pair.name));
         ran += 1;
     }
@@ -126,7 +127,7 @@ fn the_whole_catalogue_compiles_without_local_memory() {
     let runner = gpu::runner();
     let target = runner.cache().target();
     let mut catalogue = kernels::catalogue();
-    catalogue.retain(|kernel| kernel.min_target() <= target);
+    catalogue.retain(|kernel| kernel.runs_on(target));
     let kernels: Vec<&dyn Kernel> = catalogue.iter().map(AsRef::as_ref).collect();
     let compiled = runner.cache().get_all(&kernels).unwrap_or_else(|error| panic!("{error:?}"));
     let functions: Vec<_> = compiled.iter().map(|kernel| &kernel.function).collect();

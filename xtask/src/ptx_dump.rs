@@ -17,7 +17,7 @@ use crate::{ptx_verify, tools};
 
 #[derive(clap::Args)]
 pub struct Args {
-    /// Kernel to print; `all` for the whole catalogue; left out, the catalogue is listed.
+    /// Kernel to print; `all` for those of the catalogue that the target can run; left out, the catalogue is listed.
     kernel: Option<String>,
     /// Target, for example sm_90a.
     #[arg(long, default_value = "sm_90")]
@@ -45,8 +45,11 @@ pub fn run(args: &Args) -> Result<()> {
         }
         return Ok(());
     };
-    let chosen: Vec<_> =
-        catalogue.iter().filter(|kernel| wanted == "all" || kernel.name() == *wanted).collect();
+    let all = wanted == "all";
+    let chosen: Vec<_> = catalogue
+        .iter()
+        .filter(|kernel| if all { kernel.runs_on(args.target) } else { kernel.name() == *wanted })
+        .collect();
     if chosen.is_empty() {
         return Err(Error::Message(no_such_kernel(wanted, &catalogue)));
     }

@@ -4,8 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use kernels::shared_memory;
-use kernels::{Kernel, KernelError};
+use kernels::Kernel;
 use ptx_builder::Target;
 use rayon::prelude::*;
 
@@ -116,8 +115,7 @@ fn assemble_all(ptxas: &Path, folder: &Path, kernel: &dyn Kernel) -> Assembled {
     let name = kernel.name();
     let mut assembled =
         Assembled { name: name.clone(), most: Budget::default(), count: 0, failures: Vec::new() };
-    let shared = kernel.geometry().dynamic_shared;
-    for &target in Target::all().iter().filter(|&&target| shared <= shared_memory(target)) {
+    for &target in Target::all().iter().filter(|&&target| kernel.runs_on(target)) {
         match assemble(ptxas, folder, kernel, target) {
             Ok(found) => {
                 assembled.count += 1;
@@ -131,8 +129,6 @@ fn assemble_all(ptxas: &Path, folder: &Path, kernel: &dyn Kernel) -> Assembled {
                         .push(format!("{name} for {target}: {} bytes of local memory", found.stack_bytes));
                 }
             }
-            // The kernel says that it is not for this target.
-            Err(Error::Kernel(KernelError::Target { .. })) => {}
             Err(error) => assembled.failures.push(format!("{name} for {target}: {error}")),
         }
     }

@@ -121,7 +121,7 @@ pub struct Rope {
 /// [`TensorOp::KvScatter`](crate::TensorOp::KvScatter).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct KvScatter {
-    /// `[n_sequences, n_kv_heads, max_seq, head_dim]` F32, written in part.
+    /// `[n_sequences, n_kv_heads, max_seq, head_dim]` in F32, F16, BF16 or F8E4M3, written in part.
     pub cache: TensorView,
     /// `[rows, n_kv_heads * head_dim]` F32.
     pub input: TensorView,
@@ -144,9 +144,9 @@ pub struct KvScatter {
 pub struct Attention {
     /// `[rows, n_heads * head_dim]` F32.
     pub query: TensorView,
-    /// `[n_sequences, n_kv_heads, max_seq, head_dim]` F32.
+    /// `[n_sequences, n_kv_heads, max_seq, head_dim]` in F32, F16, BF16 or F8E4M3.
     pub keys: TensorView,
-    /// As `keys`.
+    /// As `keys`, and of their type.
     pub values: TensorView,
     /// `[rows]` U32, each below `max_seq`; row `r` attends to `positions[r] + 1` positions.
     pub positions: TensorView,

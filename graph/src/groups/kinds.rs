@@ -49,7 +49,7 @@ pub struct AttentionInput<T = TensorView> {
     pub n_rot: usize,
     /// `[rows, n_heads * head_dim]` F32: the rotated query.
     pub output: T,
-    /// `[n_sequences, n_kv_heads, max_seq, head_dim]` F32, written in part.
+    /// `[n_sequences, n_kv_heads, max_seq, head_dim]` in F32, F16, BF16 or F8E4M3, written in part.
     pub keys: T,
     /// As `keys`.
     pub values: T,

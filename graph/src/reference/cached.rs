@@ -78,7 +78,7 @@ pub struct RopeDims {
 /// [`ReferenceError::OutOfRange`] for a position that the table lacks.
 pub fn rope(x: &[f64], positions: &[u32], table: &[f64], dims: RopeDims) -> Result<Vec<f64>, ReferenceError> {
     let mut out = x.to_vec();
-    let cols = x.len() / positions.len();
+    let cols = x.len().checked_div(positions.len()).unwrap_or(0);
     for (row, &position) in positions.iter().enumerate() {
         let position = below("position", row, position, table.len() / dims.n_rot)?;
         let angles = &table[position * dims.n_rot..][..dims.n_rot];
@@ -96,7 +96,7 @@ pub fn rope(x: &[f64], positions: &[u32], table: &[f64], dims: RopeDims) -> Resu
 }
 
 /// Writes each row of `x`, of `n_kv_heads * head_dim` features, to its position of its sequence's cache. Of two rows at
-/// one place the later stays.
+/// one place the later stays; [`TensorOp::KvScatter`](crate::TensorOp::KvScatter) does not promise that.
 ///
 /// # Errors
 /// [`ReferenceError::OutOfRange`] for a position or sequence that the cache lacks; nothing is written then.
@@ -144,7 +144,7 @@ pub struct AttentionInputs<'a> {
 pub fn attention(inputs: AttentionInputs<'_>) -> Result<Vec<f64>, ReferenceError> {
     let AttentionInputs { query, keys, values, rows, dims, scale } = inputs;
     let n_rows = rows.positions.len();
-    let n_heads = query.len() / n_rows / dims.head_dim;
+    let n_heads = query.len().checked_div(n_rows).unwrap_or(0) / dims.head_dim;
     let group = n_heads / dims.n_kv_heads;
     let mut out = vec![0.0; query.len()];
     for row in 0..n_rows {
@@ -182,6 +182,17 @@ mod tests {
         let dims = RopeDims { style: RopeStyle::NeoX, n_rot: 4, head_dim: 5 };
         assert_eq!(rope(&x, &[0], &table, dims).unwrap(), x);
         assert!(rope(&x, &[2], &table, dims).is_err());
+    }
+
+    #[test]
+    fn no_rows_give_none() {
+        let dims = RopeDims { style: RopeStyle::NeoX, n_rot: 4, head_dim: 5 };
+        assert_eq!(rope(&[], &[], &[0.0; 8], dims).unwrap(), []);
+        let dims = CacheDims { n_sequences: 1, n_kv_heads: 1, max_seq: 2, head_dim: 1 };
+        let rows = RowState { positions: &[], sequences: &[] };
+        let inputs =
+            AttentionInputs { query: &[], keys: &[0.0; 2], values: &[0.0; 2], rows, dims, scale: 1.0 };
+        assert_eq!(attention(inputs).unwrap(), []);
     }
 
     #[test]

@@ -399,6 +399,9 @@ fn a_scatter_writes_to_a_leaf() {
     let inputs = [copy, f.kv, f.positions, f.sequences];
     let expected = "cache has to be a leaf or the result of a kv_scatter into one";
     f.refuses(TensorOp::KvScatter, &inputs, OpParams::None, expected);
+    let view = f.g.view(f.cache, 0, 1).unwrap();
+    f.g.set_name(view, "view").unwrap();
+    f.refuses(TensorOp::KvScatter, &[view, f.kv, f.positions, f.sequences], OpParams::None, expected);
 }
 
 #[test]
@@ -409,7 +412,7 @@ fn a_cache_is_not_read_by_an_overwritten_name() {
     let scattered = f.g.kv_scatter(f.cache, f.kv, f.positions, f.sequences).unwrap();
     f.g.set_name(scattered, "scattered").unwrap();
     let expected = |operand: &str, id| {
-        format!("{operand} {id} was overwritten by {scattered}: read {scattered} instead")
+        format!("{operand} {id} was overwritten by {scattered}: read {scattered}, or a view of it, instead")
     };
     let [p, s] = [f.positions, f.sequences];
     let stale = [f.x, f.cache, scattered, p, s];

@@ -183,6 +183,18 @@ proptest! {
     }
 }
 
+#[test]
+fn the_largest_guards_overflow_nothing() {
+    let mut g = ComputeGraph::new();
+    let x = leaf(&mut g, "x", F32, &[4, 32]);
+    let first = g.copy(x).unwrap();
+    let second = g.copy(first).unwrap();
+    let plan = g.plan_with(PlanOptions { reuse: false, in_place: false, guard_bytes: u32::MAX });
+    let offsets = [first, second].map(|id| plan.view(id).unwrap().offset);
+    assert_eq!(offsets, [1 << 32, (3 << 32) + 512]);
+    assert_eq!(plan.workspace_bytes, (4 << 32) + 1024);
+}
+
 /// The simulation has to notice a bad plan: that of a graph in which the same tensor dies earlier.
 #[test]
 #[should_panic(expected = "is gone")]

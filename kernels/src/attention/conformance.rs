@@ -190,6 +190,14 @@ pub(crate) fn cases() -> Vec<Case> {
         }
         cases.extend(thresholds(stored));
     }
+    // Seven heads would not have room.
+    for (stored, head_dim) in [(Stored::F16, 136), (Stored::F16, 144), (Stored::E4m3, 144)] {
+        for group in [7, 14] {
+            let shape = Sequences { stored, head_dim, group, n_kv_heads: 1, ..PLAIN };
+            let shape = Sequences { lengths: &[70, 1], ..shape };
+            cases.push(shape.case(&shape.data(), "large_heads"));
+        }
+    }
     cases.extend(TENSOR_CORES.into_iter().flat_map(rings));
     cases.extend([64, 128, 256].map(last_bits));
     let sharp = Sequences { head_dim: 128, max_seq: 700, lengths: &[700, 513], sharpness: 12.0, ..PLAIN };

@@ -12,7 +12,6 @@ use ptx_builder::{Module, Target};
 
 use self::matrix::ring;
 use self::plan::Plan;
-use self::results::Results;
 use self::splits::{Partials, Splits};
 use crate::cache::Cache;
 use crate::support::{counter_param, dim, extent, f32_param, refuse, scratch_param, u32_param};
@@ -93,7 +92,7 @@ impl Attention {
     #[must_use]
     pub fn within(self, bytes: u32) -> Self {
         let slots = match self.plan {
-            Plan::Matrix(_) => ring::slots(&self, bytes.saturating_sub(self.static_shared())),
+            Plan::Matrix(plan) => ring::slots(&self, bytes.saturating_sub(plan.shared_bytes())),
             Plan::Lanes(_) => None,
         };
         Self { slots, ..self }
@@ -117,6 +116,7 @@ impl Attention {
             (k_cache.len() as u64, v_cache.len() as u64),
             (self.cache.elements(), self.cache.elements())
         );
+        assert_eq!((positions.len(), sequences.len()), (self.rows as usize, self.rows as usize));
         let (head_dim, n_heads) = (self.cache.head_dim as usize, self.n_heads as usize);
         let mut y = Vec::with_capacity(q.len());
         for (index, q) in q.chunks(head_dim).enumerate() {
@@ -148,15 +148,6 @@ impl Attention {
     /// Sets of heads of a row that blocks do apart.
     fn sets(&self) -> u32 {
         self.n_heads / self.plan.heads()
-    }
-
-    /// Bytes of shared memory beside rings.
-    fn static_shared(&self) -> u32 {
-        let queries = match self.plan {
-            Plan::Matrix(plan) => plan.query_bytes(),
-            Plan::Lanes(_) => 0,
-        };
-        Results::bytes(self) + queries
     }
 
     fn elements(&self) -> u64 {

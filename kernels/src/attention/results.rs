@@ -116,12 +116,6 @@ pub(super) struct Results {
 }
 
 impl Results {
-    /// Bytes of shared memory.
-    pub const fn bytes(kernel: &Attention) -> u32 {
-        let entries = kernel.plan.warps() * kernel.plan.heads();
-        entries * (kernel.plan.head_stride(kernel.cache.head_dim) + 2) * 4
-    }
-
     pub fn new(k: &mut KernelBuilder, kernel: &Attention) -> Self {
         let entries = kernel.plan.warps() * kernel.plan.heads();
         Self {

@@ -17,12 +17,12 @@ mod geometry;
 mod replay;
 
 use ptx_builder::{Module, Target};
-use tensor_formats::ElementType;
 use tensor_formats::reference::dequantize_row_f64;
+use tensor_formats::{ElementType, FormatError};
 
 use crate::blocks::WeightFormat;
 use crate::blocks::partition::Partition;
-use crate::support::{dim, refuse};
+use crate::support::{dim, matrix_extent, refuse};
 use crate::{Access, Cost, Kernel, KernelError, LaunchGeometry, Param};
 pub(crate) use cases::{cases, catalogue, invariances};
 use geometry::Spread;
@@ -74,7 +74,8 @@ impl Gemv {
     ///
     /// # Errors
     /// [`KernelError::Format`] if a row is not whole blocks; [`KernelError::Unsupported`] if `element` is no weight
-    /// type, for a dimension of 0, more than 2^26 output or 2^22 input features, or a batch beyond [`MAX_BATCH`].
+    /// type, for a dimension of 0, more than 2^26 output or 2^22 input features, a matrix beyond 2^48 bytes, or a batch
+    /// beyond [`MAX_BATCH`].
     pub fn new(
         element: ElementType,
         out_features: usize,
@@ -123,7 +124,11 @@ impl GemvQ8 {
     pub fn reference(&self, w: &[u8], x: &[u8]) -> Result<Vec<f64>, KernelError> {
         let cols = self.0.cols as usize;
         let row_bytes = ElementType::Q8Act.row_bytes(cols)?;
-        let mut values = vec![0.0; x.len() / row_bytes * cols];
+        let (what, batch, actual) = ("bytes of x", self.0.batch as usize, x.len());
+        if actual != batch * row_bytes {
+            return Err(FormatError::Length { what, expected: batch * row_bytes, actual }.into());
+        }
+        let mut values = vec![0.0; batch * cols];
         for (row, values) in x.chunks(row_bytes).zip(values.chunks_mut(cols)) {
             dequantize_row_f64(ElementType::Q8Act, row, values)?;
         }
@@ -160,14 +165,16 @@ impl Matrix {
         let Some(format) = WeightFormat::of(element) else {
             return Err(refuse(kernel, format!("weights of type {element}")));
         };
-        Ok(Self {
+        let matrix = Self {
             element,
             format,
             rows: limited("out_features", out_features, MAX_OUT_FEATURES)?,
             cols: limited("in_features", in_features, MAX_IN_FEATURES)?,
             row_bytes: dim(kernel, "bytes of a row", element.row_bytes(in_features)?)?,
             batch: limited("batch", batch, MAX_BATCH)?,
-        })
+        };
+        matrix_extent(kernel, "w", matrix.rows, matrix.row_bytes)?;
+        Ok(matrix)
     }
 
     fn name(&self, family: &str) -> String {

@@ -30,16 +30,15 @@ impl AttentionInput {
     /// [`KernelError::Format`] if a slice does not have the length of its parameter.
     pub fn reference(&self, inputs: AttentionInputs<'_>) -> Result<[Vec<f64>; 3], KernelError> {
         let staged = self.0.staged(inputs.x, Some(inputs.norm))?;
+        check("positions", self.0.stage.batch as usize, inputs.positions.len())?;
         let mut outputs = [const { Vec::new() }; 3];
         for (index, (segment, output)) in self.0.segments.iter().zip(&mut outputs).enumerate() {
             let mut y = self.0.product(segment, inputs.weights[index], &staged)?;
             let features = segment.features() as usize;
-            if let Some(biases) = inputs.biases {
-                let bias = biases[index].iter().cycle();
-                y.iter_mut().zip(bias).for_each(|(y, &bias)| *y += f64::from(bias));
-            }
+            add_bias(segment, inputs.biases.map(|biases| biases[index]), &mut y)?;
             if let Some(rotation) = segment.rotation {
                 let (head_dim, distance) = (rotation.head_dim as usize, segment.pairing.distance() as usize);
+                check("values of table", rotation.max_seq as usize * head_dim, inputs.table.len())?;
                 for (row, y) in y.chunks_mut(features).enumerate() {
                     let position = inputs.positions[row];
                     for (head, pair) in
@@ -77,9 +76,7 @@ impl ResidualProjection {
         let mut y = self.0.product(&self.0.segments[0], w, &self.0.staged(x, None)?)?;
         check("values of residual", y.len(), residual.len())?;
         y.iter_mut().zip(residual).for_each(|(y, &residual)| *y += f64::from(residual));
-        if let Some(bias) = bias {
-            y.iter_mut().zip(bias.iter().cycle()).for_each(|(y, &bias)| *y += f64::from(bias));
-        }
+        add_bias(&self.0.segments[0], bias, &mut y)?;
         Ok(y)
     }
 }
@@ -166,6 +163,16 @@ impl Projection {
         }
         Ok(y)
     }
+}
+
+/// Adds the bias to every row of `y`, if the segment has one; no bias and an empty one are the same.
+fn add_bias(segment: &Segment, bias: Option<&[f32]>, y: &mut [f64]) -> Result<(), FormatError> {
+    let (features, bias) = (segment.features() as usize, bias.unwrap_or_default());
+    check("values of bias", if segment.bias { features } else { 0 }, bias.len())?;
+    for y in y.chunks_mut(features) {
+        y.iter_mut().zip(bias).for_each(|(y, &bias)| *y += f64::from(bias));
+    }
+    Ok(())
 }
 
 fn check(what: &'static str, expected: usize, actual: usize) -> Result<(), FormatError> {

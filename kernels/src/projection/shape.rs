@@ -6,6 +6,7 @@ use tensor_formats::ElementType;
 use super::geometry::{self, MOST_PROCESSORS, PROCESSORS, Spread};
 use super::largest::Largest;
 use super::stage::{MULTIPLE, Stage};
+use super::tiles::TILE_UNITS;
 use super::tuning::Tuning;
 use super::{Destination, MAX_BATCH, Names, Pairing, Projection, Rotation, Segment, product, tiles};
 use crate::blocks::WeightFormat;
@@ -349,7 +350,8 @@ impl Projection {
             let (name, segments) = (name.clone(), segments.clone());
             Self { family, name, processors, target, stage, segments, spread, ring_bytes: 0 }
         };
-        if batch >= tuning.first_tile_batch && segments.iter().all(|segment| tiles::copies(segment, cols)) {
+        let tiled = segments.iter().all(|segment| tiles::copies(segment, cols));
+        if batch >= tuning.first_tile_batch && tiled {
             let of_tiles = TILE_WARPS.into_iter().find_map(|warps| {
                 let spread = Spread::of_tiles(&segments, stage, (processors, warps), tuning)?;
                 let stage = Stage { tiles: true, cluster: spread.cluster(), ..stage };
@@ -361,10 +363,20 @@ impl Projection {
             }
         }
         if batch > MOST_DOTS {
-            return Err(refuse(family, format!("{batch} rows of {cols} columns")));
+            let reason = match tiled {
+                true => format!("for which {target} has no room with {cols} columns"),
+                false => format!(
+                    "in whole tiles of {TILE_UNITS} pairs of weight rows, of each head where its halves are rotated"
+                ),
+            };
+            let most = format!("more than {MOST_DOTS} are multiplied on tensor cores");
+            return Err(refuse(family, format!("{batch} activation rows: {most}, {reason}")));
         }
         let Some(spread) = Spread::new(&segments, stage, processors) else {
-            return Err(refuse(family, format!("rows of {cols} columns")));
+            return Err(refuse(
+                family,
+                format!("rows of {cols} columns are too long for the warps of a block"),
+            ));
         };
         let bytes = |segment: &Segment| product::slot_bytes(segment, &spread, stage);
         let slot_bytes = segments.iter().map(bytes).fold(0, u32::max);

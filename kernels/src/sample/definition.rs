@@ -1,7 +1,7 @@
 //! What sampling means, in operations that every machine rounds alike: integers, and f32 products, sums and fused
 //! multiply-adds.
 //!
-//! A probability is a [weight](weight) of 32 bits, so sums of them are exact and do not depend on their order. A draw is
+//! A probability is a [`weight`] of 32 bits, so sums of them are exact and do not depend on their order. A draw is
 //! a function of seed and position, so it does not depend on what was drawn before.
 
 /// The weight of the most likely token: that of probability 1 in units of it.

@@ -5,6 +5,7 @@ use super::finding::{Finding, RawFinding};
 use super::memory::{LaunchMemory, Memory, Shape};
 use super::metrics::Metrics;
 use super::program::{Kernel, align};
+use crate::module::volume;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use thiserror::Error;
@@ -261,7 +262,7 @@ fn check_geometry(launch: &Launch<'_>) -> Result<(), InterpError> {
             return fail(format!("an empty {name}: {axes:?}"));
         }
     }
-    let threads: u64 = launch.block.iter().map(|n| u64::from(*n)).product();
+    let threads = volume(launch.block);
     if threads > MAX_THREADS || launch.block[2] > 64 {
         return fail(format!("a block of {:?} threads, more than hardware has", launch.block));
     }
@@ -274,12 +275,12 @@ fn check_geometry(launch: &Launch<'_>) -> Result<(), InterpError> {
         return fail(format!("the kernel is for blocks of {required:?} threads, not {:?}", launch.block));
     }
     if let Some(most) = function.maxntid {
-        let bound: u64 = most.iter().map(|n| u64::from(*n)).product();
+        let bound = volume(most);
         if threads > bound {
             return fail(format!("the kernel is for blocks of at most {bound} threads, not {threads}"));
         }
     }
-    let blocks: u64 = launch.cluster.iter().map(|n| u64::from(*n)).product();
+    let blocks = volume(launch.cluster);
     if blocks > 16 {
         return fail(format!("a cluster of {blocks} blocks, more than 16"));
     }

@@ -4,7 +4,9 @@ use super::Place;
 use super::report::{Reporter, Rule};
 use crate::ids::RegClass;
 use crate::inst::{Kind, Space};
-use crate::module::{Array, DYNAMIC_SHARED, Function, FunctionKind, MAX_REGISTERS, Module, Param, ParamTy};
+use crate::module::{
+    Array, DYNAMIC_SHARED, Function, FunctionKind, MAX_REGISTERS, Module, Param, ParamTy, volume,
+};
 use crate::parse::{INLINE_CLOSE, INLINE_OPEN};
 use crate::print::{parse_register, register_token, targets};
 use crate::target::Requires;
@@ -200,7 +202,7 @@ fn check_launch_bounds(function: &Function, reporter: &mut Reporter<'_>) {
     let mut error = |message| reporter.error(Rule::LaunchBounds, place, message);
     for (name, size) in [(".reqntid", function.reqntid), (".maxntid", function.maxntid)] {
         let Some([x, y, z]) = size else { continue };
-        let threads = u64::from(x) * u64::from(y) * u64::from(z);
+        let threads = volume([x, y, z]);
         if threads == 0 || threads > 1024 || x > 1024 || y > 1024 || z > 64 {
             error(format!("no block has the size {x} x {y} x {z} of {name}: at most 1024 threads, 64 in z"));
         }
@@ -241,7 +243,7 @@ fn check_clusters(module: &Module, function: &Function, reporter: &mut Reporter<
         reporter.error(Rule::Target, place, message);
     }
     if let Some([x, y, z]) = reqnctapercluster {
-        let blocks = u64::from(*x) * u64::from(*y) * u64::from(*z);
+        let blocks = volume([*x, *y, *z]);
         if blocks == 0 || blocks > 16 {
             let message = format!("no cluster has the size {x} x {y} x {z}: between 1 and 16 blocks");
             reporter.error(Rule::LaunchBounds, place, message);

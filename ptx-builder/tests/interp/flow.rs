@@ -1,6 +1,7 @@
 //! Divergence and reconvergence, loops, calls, jump tables.
 
 use crate::support::{Setup, module, put};
+use ptx_builder::interp::{InterpError, Launch, Memory, Options, Program, launch};
 use ptx_builder::{FULL_WARP, U32};
 
 fn lanes(f: impl Fn(u32) -> u32) -> Vec<u32> {
@@ -223,6 +224,23 @@ fn endless_recursion_is_a_stack_overflow() {
     let finding = Setup::default()
         .finds(ptx_builder::parse(text).unwrap(), ptx_builder::interp::FindingKind::OutOfBounds);
     assert!(finding.detail.contains("stack"), "{finding}");
+}
+
+/// Their products are 1 modulo 2^64.
+#[test]
+fn blocks_and_clusters_of_far_too_many_are_refused() {
+    let m = module(|k, _| k.ret());
+    let (memory, verified) = (Memory::new(), m.verify().unwrap());
+    let program = Program::new(&verified).unwrap().load(&memory).unwrap();
+    let kernel = program.kernel("k").unwrap();
+    let many = [998_724_481, 1_119_412_321, 33];
+    for (block, cluster) in [(many, [1; 3]), ([32, 1, 1], many), ([32, 1, 1], [u32::MAX; 3])] {
+        let params = [vec![0; 8]];
+        let what =
+            Launch { kernel: &kernel, grid: [1; 3], block, cluster, dynamic_shared: 0, params: &params };
+        let error = launch(&memory, &what, &Options::default()).unwrap_err();
+        assert!(matches!(error, InterpError::Geometry { .. }), "{block:?} {cluster:?}: {error}");
+    }
 }
 
 #[test]

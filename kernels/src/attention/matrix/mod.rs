@@ -50,15 +50,17 @@ impl MatrixPlan {
     const VALUE_ROUND: u32 = 8 * Self::PIECE;
     /// Heads of a fragment.
     const MAX_HEADS: u32 = 8;
-    /// Features of all heads of a block together: as many as the threads can write out with one 16-byte store each, and
-    /// as many as have room in shared memory for each warp.
+    /// Features of all heads of a block together: as many as the threads can write out with one 16-byte store each.
     const MAX_FEATURES: u32 = Self::WARPS * WARP * 4;
+    /// Bytes of shared memory that a kernel can declare.
+    const MAX_SHARED: u32 = 48 << 10;
 
     /// The plan for groups of `group` query heads of `head_dim` features, a multiple of 8.
     pub fn new(group: u32, head_dim: u32) -> Self {
         let most = (Self::MAX_FEATURES / head_dim).min(Self::MAX_HEADS);
-        let heads = (1..=most).rev().find(|&heads| group.is_multiple_of(heads)).unwrap_or(1);
-        Self { heads, head_dim }
+        let plans = (1..=most).rev().map(|heads| Self { heads, head_dim });
+        let mut fit = plans.filter(|plan| plan.shared_bytes() <= Self::MAX_SHARED);
+        fit.find(|plan| group.is_multiple_of(plan.heads)).unwrap_or(Self { heads: 1, head_dim })
     }
 
     const fn key_rounds(self) -> u32 {
@@ -68,6 +70,12 @@ impl MatrixPlan {
     /// Bytes of shared memory for the queries: two fragments a round, each with four words of every lane.
     pub const fn query_bytes(self) -> u32 {
         2 * self.key_rounds() * WARP * 16
+    }
+
+    /// Bytes of shared memory beside rings: those of the queries, and what each warp leaves of each head, which is its
+    /// features, a maximum and a sum.
+    pub const fn shared_bytes(self) -> u32 {
+        Self::WARPS * self.heads * (self.head_stride() + 2) * 4 + self.query_bytes()
     }
 
     const fn value_rounds(self) -> u32 {
