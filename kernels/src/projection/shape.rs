@@ -87,7 +87,7 @@ pub struct GatedProjection(pub(super) Projection);
 #[derive(Debug, Clone, PartialEq)]
 pub struct Head(pub(super) Projection);
 
-/// `y[b]` = the lowest `i` for which `w[i] n`, of [`Head`], is the largest, as [`Argmax`](crate::Argmax) has it.
+/// `y[b]` = the lowest `i` for which `w[i] n`, of [`Head`], is the largest, as [`Argmax`](crate::argmax::Argmax) has it.
 ///
 /// Parameters: those of [`Head`], but `y` `[batch]` u32, and `best` ([`Access::Counter`](crate::Access::Counter)).
 #[derive(Debug, Clone, PartialEq)]
