@@ -11,7 +11,7 @@ fn header(rest: &str) -> String {
 
 fn body(rest: &str) -> String {
     header(&format!(
-        ".visible .entry k(.param .u64 p)\n{{\n.reg .pred %p<4>;\n.reg .b16 %rs<4>;\n.reg .b32 %r<8>;\n.reg .b64 %rd<4>;\n{rest}\nret;\n}}\n"
+        ".visible .entry k(.param .u64 p)\n{{\n.reg .pred %p<4>;\n.reg .b16 %rs<4>;\n.reg .b32 %r<8>;\n.reg .b64 %rd<4>;\n.reg .f32 %f<9>;\n.reg .f64 %fd<4>;\n{rest}\nret;\n}}\n"
     ))
 }
 
@@ -62,9 +62,119 @@ fn other_spellings_of_the_same_instruction() {
         ("mov.s32 %r1, -7 / 2;", "mov.s32 %r1, -3;"),
         ("ld.global.u32 %r1, [%rd1+(2*4)-4];", "ld.global.u32 %r1, [%rd1+4];"),
         ("mov.pred %p1, -1;", "mov.pred %p1, 1;"),
+        ("setp.eq.u32 %p1|_, %r1, %r2;", "setp.eq.u32 %p1, %r1, %r2;"),
         ("{ { } };", ""),
     ] {
         same(written, canonical);
+    }
+}
+
+/// The printed text of a body.
+#[track_caller]
+fn printed(text: &str) -> String {
+    let module = parse(&body(text)).unwrap_or_else(|error| panic!("{text}: {error}"));
+    module.verify_foreign().unwrap_or_else(|errors| panic!("{text}: {errors}")).ptx()
+}
+
+/// The rule that a body breaks.
+#[track_caller]
+fn broken(text: &str) -> Rule {
+    let module = parse(&body(text)).unwrap_or_else(|error| panic!("{text}: {error}"));
+    module.verify_foreign().map(|_| ()).expect_err(text).errors[0].rule
+}
+
+#[test]
+fn either_result_of_a_pair_may_be_unwanted() {
+    assert!(printed("setp.eq.u32 _|%p1, %r1, %r2;").contains("setp.eq.u32 %p4|%p1, %r1, %r2;"));
+    assert!(printed("setp.eq.u32 %p1|_, %r1, %r2;").contains("setp.eq.u32 %p1, %r1, %r2;"));
+    assert!(printed("setp.eq.u32 _, %r1, %r2;").contains("setp.eq.u32 %p4, %r1, %r2;"));
+}
+
+#[test]
+fn the_version_is_the_one_that_the_assembler_asks_for() {
+    for (text, version) in [
+        ("mbarrier.arrive.relaxed.cta.shared::cta.b64 %rd1, [%r1];", "8.6"),
+        ("mbarrier.arrive.relaxed.cluster.shared::cluster.b64 _, [%r1], 1;", "8.6"),
+        ("mbarrier.arrive.expect_tx.relaxed.cta.shared::cta.b64 %rd1, [%r1], 1;", "8.6"),
+        ("mbarrier.arrive_drop.relaxed.cta.shared::cta.b64 %rd1, [%r1];", "8.6"),
+        ("mbarrier.test_wait.relaxed.cta.shared::cta.b64 %p1, [%r1], %rd1;", "8.6"),
+        ("mbarrier.try_wait.parity.relaxed.cta.shared::cta.b64 %p1, [%r1], 0;", "8.6"),
+        ("mbarrier.expect_tx.relaxed.cta.shared::cta.b64 [%r1], 1;", "8.0"),
+        ("mbarrier.complete_tx.relaxed.cluster.shared::cluster.b64 [%r1], 1;", "8.0"),
+        ("mbarrier.arrive.release.cluster.shared::cta.b64 %rd1, [%r1];", "8.0"),
+    ] {
+        let ptx = printed(text);
+        assert!(ptx.starts_with(&format!(".version {version}\n")), "{text}: {ptx}");
+    }
+}
+
+#[test]
+fn some_words_of_bits_are_in_no_float_register() {
+    for text in [
+        "dp4a.s32.s32 %r1, %f1, %r2, %r3;",
+        "dp2a.lo.u32.s32 %r1, %r2, %f1, %r3;",
+        "redux.sync.and.b32 %f1, %r2, -1;",
+        "redux.sync.or.b32 %r1, %f2, -1;",
+        "redux.sync.add.u32 %r1, %r2, %f1;",
+        "match.any.sync.b32 %f1, %r2, -1;",
+        "match.any.sync.b32 %r1, %r2, %f1;",
+        "match.all.sync.b32 %f1|%p1, %r2, -1;",
+        "match.all.sync.b32 %r1|%p1, %r2, %f1;",
+        "vote.sync.ballot.b32 %r1, %p1, %f1;",
+        "shfl.sync.idx.b32 %r1, %r2, %r3, %r4, %f1;",
+        "bmsk.clamp.b32 %f1, %r2, %r3;",
+        "elect.sync %f1|%p1, -1;",
+        "elect.sync %r1|%p1, %f1;",
+        "bar.warp.sync %f1;",
+        "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%f1,%f2,%f3,%f4}, {%f5,%f6,%f7,%f8}, {%r1,%r2}, {%f1,%f2,%f3,%f4};",
+        "mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%f1,%f2,%f3,%f4}, {%r1,%r2}, {%f5}, {%f1,%f2,%f3,%f4};",
+        "mbarrier.arrive.shared.b64 %fd1, [%r1];",
+        "mbarrier.test_wait.shared.b64 %p1, [%r1], %fd1;",
+        "mbarrier.pending_count.b64 %r1, %fd1;",
+        "createpolicy.fractional.L2::evict_first.b64 %fd1, 1.0;",
+        "ld.global.L2::cache_hint.u32 %r1, [%rd1], %fd1;",
+        "st.global.L2::cache_hint.u32 [%rd1], %r1, %fd1;",
+        "cp.async.bulk.global.shared::cta.bulk_group.L2::cache_hint [%rd1], [%r1], 16, %fd1;",
+    ] {
+        assert_eq!(broken(text), Rule::OperandType, "{text}");
+    }
+    for text in [
+        "match.any.sync.b32 %r1, %f2, -1;",
+        "shfl.sync.idx.b32 %f1, %f2, 0, 31, -1;",
+        "vote.sync.ballot.b32 %f1, %p1, -1;",
+        "prmt.b32 %f1, %f2, %f3, %f4;",
+        "lop3.b32 %f1, %f2, %f3, %f4, 1;",
+        "atom.global.exch.b32 %f1, [%rd1], %f2;",
+    ] {
+        printed(text);
+    }
+}
+
+#[test]
+fn the_variables_of_a_call_are_used_without_a_guard() {
+    let module = |text: &str| {
+        let function = ".func (.param .b32 r) f(.param .b32 a) { st.param.b32 [r], 1; ret; }";
+        let kernel = format!(".entry k() {{ .reg .b32 %r<4>; .reg .pred %p<2>; {text} ret; }}");
+        parse(&header(&format!("{function}\n{kernel}"))).unwrap_or_else(|error| panic!("{text}: {error}"))
+    };
+    let variables = ".param .b32 v; .param .b32 w;";
+    for line in
+        ["@%p1 st.param.b32 [v], %r1; call (w), f, (v);", "call (w), f, (v); @%p1 ld.param.b32 %r1, [w];"]
+    {
+        let errors = module(&format!("{variables} {line}")).verify_foreign().map(|_| ()).expect_err(line);
+        assert_eq!(errors.errors[0].rule, Rule::Call, "{errors}");
+    }
+    // A call of registers keeps its guard, and what the result was where it is not made.
+    let verified = module("@%p1 call (%r1), f, (%r2);").verify_foreign().unwrap_or_else(|e| panic!("{e}"));
+    let text = verified.ptx();
+    let lines = [
+        "\tst.param.b32 [call_param], %r2;",
+        "\t@%p1 call (",
+        "\tld.param.b32 %r4, [",
+        "\t@%p1 mov.b32 %r1, %r4;",
+    ];
+    for line in lines {
+        assert!(text.contains(line), "`{line}` in {text}");
     }
 }
 
@@ -98,7 +208,7 @@ fn what_is_not_supported_is_named() {
     at_module(".section .debug_str {", 22, "end of file", "never ends");
     at_module(".pragma \"open;", 9, "\"", "never ends");
     at_module(".global .b32 x = 1 / (2 - 2);", 29, ";", "divides by zero");
-    let in_body = |line: &str, column, at: &str, message: &str| fails(&body(line), (10, column), at, message);
+    let in_body = |line: &str, column, at: &str, message: &str| fails(&body(line), (12, column), at, message);
     in_body(
         "suld.b.2d.b32.trap {%r1}, [s, {%r1, %r2}];",
         1,

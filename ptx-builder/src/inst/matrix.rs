@@ -57,7 +57,7 @@ impl MmaShape {
     pub(super) fn signature(self) -> Signature {
         let (ty, nd, na, nb) = self.fragments();
         let reg = |ty, n| Arg::one(What::Reg(ty)).vector(n);
-        Signature::new(&[Arg::def(ty).vector(nd), reg(Ty::B32, na), reg(Ty::B32, nb), reg(ty, nd)])
+        Signature::new(&[Arg::def(ty).vector(nd), reg(Ty::U32, na), reg(Ty::U32, nb), reg(ty, nd)])
     }
 
     pub(super) fn parse(words: &mut Words<'_>) -> Result<Self, String> {

@@ -3,7 +3,7 @@
 use super::body::Body;
 use super::lexer::{Pos, Token};
 use super::{ParseError, Parser, Result};
-use crate::ids::BlockId;
+use crate::ids::{BlockId, RegClass};
 use crate::inst::{
     Address, Base, Form, Guard, Inst, Kind, Operand, Regular, Role, Shape, Space, SpecialReg, What,
 };
@@ -198,8 +198,11 @@ impl<'a> Resolver<'_, '_, 'a> {
             }
             for (i, raw) in arg.operands.iter().enumerate() {
                 let second = expected.form == Form::Pair && i == 1;
-                let what = if second { What::Pred(false) } else { expected.what };
-                operands.push(self.operand(*raw, what, expected.role, arg.pos)?);
+                operands.push(match raw {
+                    Raw::Name("_") if second => Operand::None,
+                    raw if second => self.operand(*raw, What::Pred(false), expected.role, arg.pos)?,
+                    raw => self.operand(*raw, expected.what, expected.role, arg.pos)?,
+                });
             }
             if expected.form == Form::Pair && arg.form == RawForm::One {
                 operands.push(Operand::None);
@@ -281,10 +284,9 @@ impl<'a> Resolver<'_, '_, 'a> {
         of_type: impl FnOnce(Ty) -> Option<Operand>,
     ) -> std::result::Result<Operand, &'static str> {
         let ty = match what {
-            What::Value(ty) | What::WideValue(ty) | What::MovSource(ty) => ty,
-            What::Reg(ty) | What::WideReg(ty) if role == Role::Use => ty,
             What::Literal => Ty::S64,
-            _ => return Err("a literal cannot stand here"),
+            _ if role == Role::Def => return Err("a literal cannot stand here"),
+            what => what.ty().ok_or("a literal cannot stand here")?,
         };
         let operand = of_type(ty).ok_or("this literal does not fit the type of the operand")?;
         Ok(match what {
@@ -304,18 +306,15 @@ impl<'a> Resolver<'_, '_, 'a> {
         }
         let unknown = |message: &str| Err(ParseError::new(pos, name, message));
         match (what, role) {
-            (What::Pred(_) | What::Sink, _) if name == "_" => return Ok(Operand::None),
-            (What::Reg(ty) | What::WideReg(ty), Role::Def) if name == "_" => {
-                return Ok(Operand::Reg(self.body.function.new_register(ty.class())));
+            (What::Sink, _) if name == "_" => return Ok(Operand::None),
+            (_, Role::Def) if name == "_" => {
+                let class = what.ty().map_or(RegClass::Pred, Ty::class);
+                return Ok(Operand::Reg(self.body.function.new_register(class)));
             }
             (_, Role::Def) => return unknown("unknown register"),
             _ => {}
         }
-        let (What::MovSource(ty) | What::Value(ty) | What::WideValue(ty) | What::Reg(ty) | What::WideReg(ty)) =
-            what
-        else {
-            return unknown("unknown register");
-        };
+        let Some(ty) = what.ty() else { return unknown("unknown register") };
         if name == "WARP_SZ" && ty.is_int() {
             return self.operand(Raw::Number(false, "32"), what, role, pos);
         }

@@ -450,18 +450,11 @@ impl Lowering<'_> {
 
     fn row(&mut self, what: What, operand: &Operand) -> Result<Row, Reason> {
         let ty = match what {
-            What::Reg(ty)
-            | What::WideReg(ty)
-            | What::Value(ty)
-            | What::WideValue(ty)
-            | What::MovSource(ty) => ty,
             What::Pred(_) => Ty::Pred,
             // Results of this kind are never kept.
             What::Sink => Ty::B64,
             What::Literal => Ty::U32,
-            What::Address(_) | What::Label | What::Any => {
-                return Err("an operand that is no value".to_owned());
-            }
+            what => what.ty().ok_or("an operand that is no value")?,
         };
         let file = file_of(ty.class());
         let source = match operand {
