@@ -91,6 +91,73 @@ fn either_result_of_a_pair_may_be_unwanted() {
 }
 
 #[test]
+fn labels_that_nothing_jumps_to() {
+    for text in [
+        "{ L5: mov.u32 %r1, 1; } { L5: mov.u32 %r1, 2; }",
+        "mov.u32 %r1, 1; L5: L6: mov.u32 %r1, 2; @%p1 bra L6;",
+        "L5: mov.u32 %r1, 1; @%p1 bra L5; L1: mov.u32 %r1, 2;",
+        "L9: L8: L7: ret; L0: mov.u32 %r1, 1; L3:",
+    ] {
+        let ptx = printed(text);
+        assert_eq!(parse(&ptx).map(|module| module.to_string()).as_ref(), Ok(&ptx), "{text}");
+    }
+}
+
+#[test]
+fn variables_of_halves_and_of_small_alignment() {
+    let text = header(
+        ".global .f16 h; .const .f16x2 hh[2]; .shared .align 4 .b64 s; .global .align 1 .f64 d;\n.entry k(.param .u32 n, .param .align 4 .b64 p, .param .f16 q) { .reg .b64 %rd; .local .align 2 .f16 t[4]; ld.param.u64 %rd, [p]; ret; }",
+    );
+    let module = parse(&text).unwrap_or_else(|error| panic!("{error}"));
+    let verified = module.clone().verify_foreign().unwrap_or_else(|errors| panic!("{errors}"));
+    let ptx = verified.ptx();
+    for part in [
+        ".global .align 2 .b16 h[1];",
+        ".const .align 4 .b32 hh[2];",
+        ".shared .align 4 .b64 s[1];",
+        ".global .align 1 .f64 d[1];",
+        ".param .align 4 .b8 p[8]",
+        ".param .b16 q",
+        ".local .align 2 .b16 t[4];",
+    ] {
+        assert!(ptx.contains(part), "`{part}` in {ptx}");
+    }
+    assert_eq!(parse(&ptx), Ok(module));
+}
+
+#[test]
+fn registers_may_be_wider_than_values() {
+    for text in [
+        "ld.global.b16 %f1, [%rd1];",
+        "ld.global.b8 %fd1, [%rd1];",
+        "ld.global.v2.b32 {%fd1,%rd2}, [%rd1];",
+        "ld.global.f32 %rd2, [%rd1];",
+        "st.global.b32 [%rd1], %fd1;",
+        "cvt.f32.f16 %f1, %r1;",
+        "cvt.rn.f16.f32 %rd1, %f1;",
+        "cvt.rn.f32.s32 %rd1, %rd2;",
+        "mov.u16 %rs1, %tid.x; mov.b16 %rs1, %nctaid.z; mov.u16 %rs1, %gridid; mov.u32 %r1, %gridid;",
+    ] {
+        printed(text);
+    }
+    for text in [
+        "ld.global.u16 %f1, [%rd1];",
+        "ld.global.f32 %fd1, [%rd1];",
+        "ld.global.v2.u8 {%rs1,%r1}, [%rd1];",
+        "cvt.f32.f16 %f1, %f2;",
+        "cvt.rn.f16.f32 %f2, %f1;",
+        "cvt.rn.bf16.f32 %r1, %f1;",
+        "cvt.rn.bf16x2.f32 %rd1, %f1, %f2;",
+        "cvt.rna.tf32.f32 %rd1, %f1;",
+        "st.async.shared::cluster.mbarrier::complete_tx::bytes.b32 [%r1], %rd2, [%r3];",
+        "mov.u16 %rs1, %laneid;",
+        "mov.u64 %rd1, %tid.x;",
+    ] {
+        assert_eq!(broken(text), Rule::OperandType, "{text}");
+    }
+}
+
+#[test]
 fn the_version_is_the_one_that_the_assembler_asks_for() {
     for (text, version) in [
         ("mbarrier.arrive.relaxed.cta.shared::cta.b64 %rd1, [%r1];", "8.6"),

@@ -151,6 +151,12 @@ impl<'a> Parser<'a> {
         self.fail("expected a number of 32 bits")
     }
 
+    /// The type of a variable: a half is 16 bits.
+    fn stored_ty(&mut self) -> Result<Ty> {
+        let ty = self.ty()?;
+        Ok(if matches!(ty, Ty::F16 | Ty::F16x2) { ty.stored() } else { ty })
+    }
+
     fn ty(&mut self) -> Result<Ty> {
         if let Token::Word(word) = self.peek()
             && let Some(ty) = word.strip_prefix('.').and_then(Ty::parse)

@@ -34,7 +34,7 @@ impl<'a> Parser<'a> {
         }
         let vector = [(".v2", 2), (".v4", 4)].into_iter().find(|(word, _)| self.eat_word(word));
         let parts = vector.map_or(1, |(_, parts)| parts);
-        let ty = self.ty()?;
+        let ty = self.stored_ty()?;
         loop {
             self.peek();
             let pos = self.pos();

@@ -129,7 +129,7 @@ fn check_operand(
             check_base(module, function, space, *address, report)
         }
         (What::MovSource(ty), Operand::Special(special)) => {
-            if ty.bits() != special.ty().bits() || ty.is_float() {
+            if !special.has_bits(ty.bits()) || ty.is_float() {
                 report(Rule::OperandType, format!("{} is a .{}, not a .{ty}", special.name(), special.ty()));
             }
         }
