@@ -198,6 +198,12 @@ impl Ty {
         })
     }
 
+    /// An integer literal of this type as it is stored, from a literal of 64 bits of which it takes the low ones.
+    pub(crate) const fn truncated_literal(self, value: i64) -> Option<i64> {
+        let unused = 64 - self.bits();
+        self.canonical_literal((value.cast_unsigned() << unused >> unused) as i128)
+    }
+
     /// The smallest and largest value of an integer literal of this type, as it is stored: signed types by
     /// value, the others by their bits, 64-bit ones reinterpreted.
     pub(crate) const fn literal_range(self) -> (i64, i64) {

@@ -62,6 +62,22 @@ fn other_spellings_of_the_same_instruction() {
         ("mov.s32 %r1, -7 / 2;", "mov.s32 %r1, -3;"),
         ("ld.global.u32 %r1, [%rd1+(2*4)-4];", "ld.global.u32 %r1, [%rd1+4];"),
         ("mov.pred %p1, -1;", "mov.pred %p1, 1;"),
+        ("mov.u32 %r1, 0xFFFFFFFFF;", "mov.u32 %r1, 0xFFFFFFFF;"),
+        ("add.s16 %rs1, %rs2, 70000;", "add.s16 %rs1, %rs2, 4464;"),
+        ("mov.s32 %r1, 0xffffffffffffffffU;", "mov.s32 %r1, -1;"),
+        ("mov.u32 %r1, -5000000000;", "mov.u32 %r1, 3589934592;"),
+        ("st.global.u8 [%rd1], 300 - 1;", "st.global.u8 [%rd1], 43;"),
+        ("add.f32 %f1, %f2, 25e-2;", "add.f32 %f1, %f2, 0.25;"),
+        ("add.f32 %f1, %f2, 2.5E+1;", "add.f32 %f1, %f2, 25.0;"),
+        ("add.f32 %f1, %f2, -.5;", "add.f32 %f1, %f2, -0.5;"),
+        ("ld.global.u32 %r1, [%rd1+0x1e-4];", "ld.global.u32 %r1, [%rd1+26];"),
+        ("mov.u32 %r1, 0x1E-4;", "mov.u32 %r1, 26;"),
+        ("membar.proxy.alias;", "fence.proxy.alias;"),
+        ("isspacep.param::entry %p1, %rd1;", "isspacep.param %p1, %rd1;"),
+        (
+            "ldmatrix.sync.aligned.m8n8.x1.shared::cta.b16 {%r1}, [%r5];",
+            "ldmatrix.sync.aligned.m8n8.x1.shared.b16 {%r1}, [%r5];",
+        ),
         ("setp.eq.u32 %p1|_, %r1, %r2;", "setp.eq.u32 %p1, %r1, %r2;"),
         ("{ { } };", ""),
     ] {
@@ -262,13 +278,15 @@ fn what_is_not_supported_is_named() {
     at_module(".local .b32 x;", 1, ".local", "expected `.entry`");
     at_module(".global .b32 x[2][2] = {1};", 24, "{", "several dimensions are not supported");
     at_module(".global .b32 x = y;", 18, "y", "unknown symbol");
-    at_module(".global .b8 x = 256;", 17, "256", "does not fit the type");
+    at_module(".global .b8 x = 1.5;", 17, "1.5", "does not fit the type");
+    at_module(".global .v2 .b8 x = {{1, 2, 3}};", 27, ",", "expected `}`");
     at_module(".global .b8 x = 0xF0(y);", 22, "y", "unknown symbol");
     at_module(".global .b8 y; .const .b8 x = 0xF0(y);", 31, "0xF0", "does not select the bytes");
     at_module(".global .b32 x; .global .b32 x;", 30, "x", "already declared");
     at_module(".global .b32 x[65536][65536];", 29, ";", "too large");
     at_module(".func f(); .entry f() { }", 19, "f", "already defined");
     at_module(".func f() { } .func f() { }", 21, "f", "already defined");
+    at_module(".entry k()", 1, "k", "declared but not defined");
     at_module(".entry k();", 1, "k", "declared but not defined");
     at_module(".func f() .abi_preserve 4;", 11, ".abi_preserve", "not supported");
     at_module(".alias a, b;", 8, "a", "unknown function");
@@ -287,6 +305,47 @@ fn what_is_not_supported_is_named() {
     in_body("wmma.load.a %r1;", 1, "wmma.load.a", "`wmma` instructions");
     in_body("tcgen05.alloc %r1;", 1, "tcgen05.alloc", "`tcgen05` instructions");
     in_body("multimem.red.add.u32 [%rd1], %r1;", 1, "multimem.red.add.u32", "multicast memory");
+    for (line, message) in [
+        ("wgmma.fence.sync.aligned;", "`wgmma` instructions are not supported"),
+        ("fence.acquire.gpu;", "fences that only acquire or release are"),
+        ("fence.proxy.tensormap::generic.release.gpu;", "tensor maps are"),
+        ("atom.global.add.v2.f32 {%f1,%f2}, [%rd1], {%f3,%f4};", "atomic operations on vectors are"),
+        ("red.global.add.noftz.v4.bf16x2 [%rd1], {%r1,%r2,%r3,%r4};", "atomic operations on vectors are"),
+        (
+            "red.async.relaxed.cluster.shared::cluster.mbarrier::complete_tx::bytes.add.u32 [%r1], %r2, [%r3];",
+            "`red.async` is",
+        ),
+        (
+            "cp.reduce.async.bulk.global.shared::cta.bulk_group.add.f32 [%rd1], [%r1], 16;",
+            "`cp.reduce.async.bulk` is",
+        ),
+        (
+            "atom.global.add.L2::cache_hint.u32 %r1, [%rd1], %r2, %rd2;",
+            "cache policies of atomic operations are",
+        ),
+        ("cp.async.cg.shared.global.L2::cache_hint [%r1], [%rd1], 16, %rd2;", "this hint of `cp.async` is"),
+        ("createpolicy.cvt.L2.b64 %rd1, 0x3d000;", "policies other than fractional ones are"),
+        ("prefetch.tensormap [%rd1];", "tensor maps are"),
+        ("ld.mmio.relaxed.sys.global.u32 %r1, [%rd1];", "`.mmio` is"),
+        ("cvt.rn.relu.f16.f32 %rs1, %f1;", "`.relu` is"),
+        ("cvt.pack.sat.u16.s32 %r1, %r2, %r3;", "`cvt.pack` is"),
+        ("cvt.rz.tf32.f32 %r1, %f1;", "this rounding to `tf32` is"),
+        ("max.relu.s32 %r1, %r2, %r3;", "`.relu` is"),
+        ("min.xorsign.abs.f32 %f1, %f2, %f3;", "`.xorsign` is"),
+        ("add.u16x2 %r1, %r2, %r3;", "pairs of 16-bit integers are"),
+        ("lop3.or.b32 %r1|%p1, %r2, %r3, %r4, 1, %p2;", "`lop3` with a predicate is"),
+        (
+            "mma.sync.aligned.m8n8k4.row.col.f64.f64.f64.f64 {%fd1,%fd2}, {%fd3}, {%fd1}, {%fd2,%fd3};",
+            "is not supported",
+        ),
+        (
+            "ldmatrix.sync.aligned.m8n8.x1.b16 {%r1}, [%rd1];",
+            "matrices at generic addresses are not supported",
+        ),
+    ] {
+        in_body(line, 1, line.split(' ').next().unwrap_or(line).trim_end_matches(';'), message);
+    }
+    in_body("mov.u32 %r1, %envreg3;", 14, "%envreg3", "this special register is not supported");
     in_body("alloca.u64 %rd1, 8;", 1, "alloca.u64", "grows at run time");
     in_body(
         "cp.async.bulk.tensor.2d.shared::cluster.global [%r1], [%rd1, {%r1, %r2}], [%r3];",
@@ -305,6 +364,39 @@ fn what_is_not_supported_is_named() {
     in_body("add.f32 %r1, %r2, p;", 19, "p", "a symbol cannot stand here");
     in_body("{ inside: } bra inside;", 17, "inside", "unknown label");
     in_body("{ .reg .b32 t; } mov.u32 t, 1;", 26, "t", "unknown register");
+}
+
+#[test]
+fn a_declaration_has_no_registers() {
+    let module = parse(&header(".func (.reg .u32 r) f(.reg .u32 a); .entry k() { ret; }"));
+    let module = module.unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(parse(&module.to_string()), Ok(module));
+}
+
+#[test]
+fn directives_need_no_blanks_and_few_other_signs() {
+    let text = ".version 8.8\n.target sm_90\n.extern .func f()\n.visible.global.u32 x;\n.global .attribute(.managed, .unified(19, 95)) .v2 .u32 v[2] = {{1, 2}, {3, 4}};\n.entry k(.param.u64 p) { .reg.u64 a; .shared.b32 s; ld.param.u64 a, [p]; ret; }";
+    let with = ".version 8.8\n.target sm_90\n.address_size 64\n.extern .func f();\n.visible .global .u32 x;\n.global .align 8 .u32 v[4] = {1, 2, 3, 4};\n.entry k(.param .u64 p) { .reg .u64 a; .shared .b32 s; ld.param.u64 a, [p]; ret; }";
+    let module = parse(text).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(parse(with), Ok(module));
+}
+
+#[test]
+fn predicates_may_be_literals() {
+    assert!(printed("and.pred %p1, %p2, 1;").contains("mov.pred %p4, 1;\n\tand.pred %p1, %p2, %p4;"));
+    printed("selp.u32 %r1, 1, 0, 1; vote.sync.any.pred %p1, 1, -1; bar.red.popc.u32 %r1, 0, 1;");
+}
+
+#[test]
+fn targets_that_nothing_is_generated_for_are_read() {
+    for (target, version) in
+        [("sm_70", "6.0"), ("sm_87", "7.4"), ("sm_100", "8.6"), ("sm_103a", "8.8"), ("sm_120", "8.7")]
+    {
+        let text = format!(".version 9.0\n.target {target}\n.address_size 64\n.entry k() {{ ret; }}");
+        let module = parse(&text).unwrap_or_else(|error| panic!("{error}"));
+        let ptx = module.verify_foreign().unwrap_or_else(|errors| panic!("{errors}")).ptx();
+        assert!(ptx.starts_with(&format!(".version {version}\n.target {target}\n")), "{ptx}");
+    }
 }
 
 #[test]

@@ -216,10 +216,12 @@ impl Regular {
 fn other_name(mnemonic: &str) -> Option<String> {
     const SAME: &[(&str, &str)] = &[
         ("shared::cta", "shared"),
+        ("param::entry", "param"),
         ("barrier.cta.", "barrier."),
         ("bar.cta.", "bar."),
         ("barrier.cluster.arrive.release", "barrier.cluster.arrive"),
         ("barrier.cluster.wait.acquire", "barrier.cluster.wait"),
+        ("membar.proxy.", "fence.proxy."),
         ("ret.uni", "ret"),
         // Single precision `mad` is fused.
         ("mad.rn.", "fma.rn."),

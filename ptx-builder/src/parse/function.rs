@@ -54,7 +54,10 @@ impl<'a> Parser<'a> {
         }
         self.directives(&mut function)?;
         let message = "a function of this name is already defined";
-        if self.eat(';') {
+        // The semicolon may be missing.
+        if self.eat(';') || matches!(self.peek(), Token::Word(_) | Token::End) {
+            // Those of parameters, which only a body loads.
+            function.registers = Default::default();
             return symbols.declare(name, function).map_err(|()| ParseError::new(pos, name, message));
         }
         if !self.eat('{') {

@@ -229,7 +229,7 @@ impl<'a> Resolver<'_, '_, 'a> {
                 .literal(what, role, |ty| literal(negative, text, ty))
                 .or_else(|message| fail(text, message)),
             Raw::Value(value) => {
-                let value = |ty: Ty| ty.canonical_literal(i128::from(value)).map(Operand::Int);
+                let value = |ty: Ty| ty.truncated_literal(value).map(Operand::Int);
                 self.literal(what, role, value).or_else(|message| fail("expression", message))
             }
             Raw::Sum(name, offset) => {
@@ -285,12 +285,13 @@ impl<'a> Resolver<'_, '_, 'a> {
     ) -> std::result::Result<Operand, &'static str> {
         let ty = match what {
             What::Literal => Ty::S64,
+            What::Pred(_) if role == Role::Use => Ty::Pred,
             _ if role == Role::Def => return Err("a literal cannot stand here"),
             what => what.ty().ok_or("a literal cannot stand here")?,
         };
         let operand = of_type(ty).ok_or("this literal does not fit the type of the operand")?;
         Ok(match what {
-            What::Reg(_) | What::WideReg(_) => self.moved(ty, operand),
+            What::Reg(_) | What::WideReg(_) | What::Pred(_) => self.moved(ty, operand),
             _ => operand,
         })
     }
@@ -329,6 +330,7 @@ impl<'a> Resolver<'_, '_, 'a> {
                 Ok(self.moved(ty, Operand::Symbol(base)))
             }
             Some(_) => unknown("a symbol cannot stand here"),
+            None if super::refused::special(name) => unknown("this special register is not supported"),
             None if direct => unknown("unknown register or symbol"),
             None => unknown("unknown register"),
         }
@@ -359,8 +361,8 @@ fn literal(negative: bool, text: &str, ty: Ty) -> Option<Operand> {
     }
     if matches!(ty, Ty::F32 | Ty::F64) {
         // Decimal literals are doubles, rounded to the type of the operand.
-        let looks_decimal =
-            text.contains('.') && text.bytes().all(|b| b.is_ascii_digit() || b".eE".contains(&b));
+        let looks_decimal = text.contains(['.', 'e', 'E'])
+            && text.bytes().all(|b| b.is_ascii_digit() || b".eE+-".contains(&b));
         let value: f64 = text.parse().ok().filter(|_| looks_decimal)?;
         let value = if negative { -value } else { value };
         #[expect(clippy::cast_possible_truncation, reason = "the rounding that the PTX ISA defines")]
@@ -369,8 +371,9 @@ fn literal(negative: bool, text: &str, ty: Ty) -> Option<Operand> {
             _ => Operand::F64(value.to_bits()),
         });
     }
-    let magnitude = i128::from(integer(text)?);
-    ty.canonical_literal(if negative { -magnitude } else { magnitude }).map(Operand::Int)
+    let bits = integer(text)?;
+    let bits = if negative { bits.wrapping_neg() } else { bits };
+    ty.truncated_literal(bits.cast_signed()).map(Operand::Int)
 }
 
 /// The bits of an element of an initial value.
