@@ -34,10 +34,10 @@ pub struct Target {
     specific: bool,
 }
 
-/// A target name that is not one of [`Target::all`].
+/// A target name that is neither one of [`Target::all`] nor one that other compilers' text has.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error(
-    "unknown target `{0}`, the known ones are sm_75, sm_80, sm_86, sm_89, sm_90, sm_90a, sm_100a and sm_120a"
+    "unknown target `{0}`, kernels are generated for sm_75, sm_80, sm_86, sm_89, sm_90, sm_90a, sm_100a and sm_120a"
 )]
 pub struct UnknownTarget(pub String);
 
@@ -59,7 +59,7 @@ impl Target {
     /// Blackwell, consumer; runs on 12.0 only.
     pub const SM_120A: Self = Self { sm: 120, specific: true };
 
-    /// Every known target, ascending.
+    /// Every target that kernels are generated for, ascending.
     pub const fn all() -> &'static [Self] {
         &[
             Self::SM_75,
@@ -72,6 +72,22 @@ impl Target {
             Self::SM_120A,
         ]
     }
+
+    /// Targets that text may have and that nothing is generated for.
+    const FOREIGN: &[Self] = &[
+        Self { sm: 70, specific: false },
+        Self { sm: 72, specific: false },
+        Self { sm: 87, specific: false },
+        Self { sm: 88, specific: false },
+        Self { sm: 100, specific: false },
+        Self { sm: 103, specific: false },
+        Self { sm: 103, specific: true },
+        Self { sm: 110, specific: false },
+        Self { sm: 110, specific: true },
+        Self { sm: 120, specific: false },
+        Self { sm: 121, specific: false },
+        Self { sm: 121, specific: true },
+    ];
 
     /// The architecture number: 90 for `sm_90a`.
     pub const fn sm(self) -> u32 {
@@ -86,13 +102,18 @@ impl Target {
     /// The PTX ISA version that introduced the target.
     pub const fn ptx_version(self) -> PtxVersion {
         match (self.sm, self.specific) {
+            (70, _) => PtxVersion::new(6, 0),
+            (72, _) => PtxVersion::new(6, 1),
             (75, _) => PtxVersion::new(6, 3),
             (80, _) => PtxVersion::new(7, 0),
             (86, _) => PtxVersion::new(7, 1),
+            (87, _) => PtxVersion::new(7, 4),
             (89, _) | (90, false) => PtxVersion::new(7, 8),
             (90, true) => PtxVersion::new(8, 0),
             (100, _) => PtxVersion::new(8, 6),
-            _ => PtxVersion::new(8, 7),
+            (120, _) => PtxVersion::new(8, 7),
+            (103 | 121, _) => PtxVersion::new(8, 8),
+            _ => PtxVersion::new(9, 0),
         }
     }
 
@@ -129,7 +150,11 @@ impl FromStr for Target {
                 None => (digits, false),
             };
             let sm = digits.parse().ok()?;
-            Self::all().iter().copied().find(|t| *t == Self { sm, specific } && t.to_string() == text)
+            Self::all()
+                .iter()
+                .chain(Self::FOREIGN)
+                .copied()
+                .find(|t| *t == Self { sm, specific } && t.to_string() == text)
         };
         parse().ok_or_else(|| UnknownTarget(text.to_owned()))
     }

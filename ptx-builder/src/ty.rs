@@ -169,14 +169,17 @@ impl Ty {
         }
     }
 
-    /// The relaxed rule of `ld`, `st` and `cvt`: integers and bits may sit in a wider untyped register.
+    /// The relaxed rule of `ld`, `st` and `cvt`: values may sit in a wider untyped register, bits in any.
     pub const fn fits_in(self, class: RegClass) -> bool {
         if self.agrees_with(class) {
             return true;
         }
-        matches!(self.kind(), TyKind::Bits | TyKind::Unsigned | TyKind::Signed)
-            && matches!(class, RegClass::B16 | RegClass::B32 | RegClass::B64)
-            && self.bits() <= class.bits()
+        let takes = match class {
+            RegClass::Pred => false,
+            RegClass::B16 | RegClass::B32 | RegClass::B64 => !matches!(self.kind(), TyKind::Pred),
+            RegClass::F32 | RegClass::F64 => matches!(self.kind(), TyKind::Bits),
+        };
+        takes && self.bits() <= class.bits()
     }
 
     /// An integer literal of this type as it is stored, from any reading of its bits: -1 and 0xFFFFFFFF are
@@ -193,6 +196,12 @@ impl Ty {
         } else {
             (raw.cast_unsigned() >> (64 - bits)).cast_signed()
         })
+    }
+
+    /// An integer literal of this type as it is stored, from a literal of 64 bits of which it takes the low ones.
+    pub(crate) const fn truncated_literal(self, value: i64) -> Option<i64> {
+        let unused = 64 - self.bits();
+        self.canonical_literal((value.cast_unsigned() << unused >> unused) as i128)
     }
 
     /// The smallest and largest value of an integer literal of this type, as it is stored: signed types by

@@ -11,7 +11,7 @@ fn header(rest: &str) -> String {
 
 fn body(rest: &str) -> String {
     header(&format!(
-        ".visible .entry k(.param .u64 p)\n{{\n.reg .pred %p<4>;\n.reg .b16 %rs<4>;\n.reg .b32 %r<8>;\n.reg .b64 %rd<4>;\n{rest}\nret;\n}}\n"
+        ".visible .entry k(.param .u64 p)\n{{\n.reg .pred %p<4>;\n.reg .b16 %rs<4>;\n.reg .b32 %r<8>;\n.reg .b64 %rd<4>;\n.reg .f32 %f<9>;\n.reg .f64 %fd<4>;\n{rest}\nret;\n}}\n"
     ))
 }
 
@@ -62,9 +62,202 @@ fn other_spellings_of_the_same_instruction() {
         ("mov.s32 %r1, -7 / 2;", "mov.s32 %r1, -3;"),
         ("ld.global.u32 %r1, [%rd1+(2*4)-4];", "ld.global.u32 %r1, [%rd1+4];"),
         ("mov.pred %p1, -1;", "mov.pred %p1, 1;"),
+        ("mov.u32 %r1, 0xFFFFFFFFF;", "mov.u32 %r1, 0xFFFFFFFF;"),
+        ("add.s16 %rs1, %rs2, 70000;", "add.s16 %rs1, %rs2, 4464;"),
+        ("mov.s32 %r1, 0xffffffffffffffffU;", "mov.s32 %r1, -1;"),
+        ("mov.u32 %r1, -5000000000;", "mov.u32 %r1, 3589934592;"),
+        ("st.global.u8 [%rd1], 300 - 1;", "st.global.u8 [%rd1], 43;"),
+        ("add.f32 %f1, %f2, 25e-2;", "add.f32 %f1, %f2, 0.25;"),
+        ("add.f32 %f1, %f2, 2.5E+1;", "add.f32 %f1, %f2, 25.0;"),
+        ("add.f32 %f1, %f2, -.5;", "add.f32 %f1, %f2, -0.5;"),
+        ("ld.global.u32 %r1, [%rd1+0x1e-4];", "ld.global.u32 %r1, [%rd1+26];"),
+        ("mov.u32 %r1, 0x1E-4;", "mov.u32 %r1, 26;"),
+        ("membar.proxy.alias;", "fence.proxy.alias;"),
+        ("isspacep.param::entry %p1, %rd1;", "isspacep.param %p1, %rd1;"),
+        (
+            "ldmatrix.sync.aligned.m8n8.x1.shared::cta.b16 {%r1}, [%r5];",
+            "ldmatrix.sync.aligned.m8n8.x1.shared.b16 {%r1}, [%r5];",
+        ),
+        ("setp.eq.u32 %p1|_, %r1, %r2;", "setp.eq.u32 %p1, %r1, %r2;"),
         ("{ { } };", ""),
     ] {
         same(written, canonical);
+    }
+}
+
+/// The printed text of a body.
+#[track_caller]
+fn printed(text: &str) -> String {
+    let module = parse(&body(text)).unwrap_or_else(|error| panic!("{text}: {error}"));
+    module.verify_foreign().unwrap_or_else(|errors| panic!("{text}: {errors}")).ptx()
+}
+
+/// The rule that a body breaks.
+#[track_caller]
+fn broken(text: &str) -> Rule {
+    let module = parse(&body(text)).unwrap_or_else(|error| panic!("{text}: {error}"));
+    module.verify_foreign().map(|_| ()).expect_err(text).errors[0].rule
+}
+
+#[test]
+fn either_result_of_a_pair_may_be_unwanted() {
+    assert!(printed("setp.eq.u32 _|%p1, %r1, %r2;").contains("setp.eq.u32 %p4|%p1, %r1, %r2;"));
+    assert!(printed("setp.eq.u32 %p1|_, %r1, %r2;").contains("setp.eq.u32 %p1, %r1, %r2;"));
+    assert!(printed("setp.eq.u32 _, %r1, %r2;").contains("setp.eq.u32 %p4, %r1, %r2;"));
+}
+
+#[test]
+fn labels_that_nothing_jumps_to() {
+    for text in [
+        "{ L5: mov.u32 %r1, 1; } { L5: mov.u32 %r1, 2; }",
+        "mov.u32 %r1, 1; L5: L6: mov.u32 %r1, 2; @%p1 bra L6;",
+        "L5: mov.u32 %r1, 1; @%p1 bra L5; L1: mov.u32 %r1, 2;",
+        "L9: L8: L7: ret; L0: mov.u32 %r1, 1; L3:",
+    ] {
+        let ptx = printed(text);
+        assert_eq!(parse(&ptx).map(|module| module.to_string()).as_ref(), Ok(&ptx), "{text}");
+    }
+}
+
+#[test]
+fn variables_of_halves_and_of_small_alignment() {
+    let text = header(
+        ".global .f16 h; .const .f16x2 hh[2]; .shared .align 4 .b64 s; .global .align 1 .f64 d;\n.entry k(.param .u32 n, .param .align 4 .b64 p, .param .f16 q) { .reg .b64 %rd; .local .align 2 .f16 t[4]; ld.param.u64 %rd, [p]; ret; }",
+    );
+    let module = parse(&text).unwrap_or_else(|error| panic!("{error}"));
+    let verified = module.clone().verify_foreign().unwrap_or_else(|errors| panic!("{errors}"));
+    let ptx = verified.ptx();
+    for part in [
+        ".global .align 2 .b16 h[1];",
+        ".const .align 4 .b32 hh[2];",
+        ".shared .align 4 .b64 s[1];",
+        ".global .align 1 .f64 d[1];",
+        ".param .align 4 .b8 p[8]",
+        ".param .b16 q",
+        ".local .align 2 .b16 t[4];",
+    ] {
+        assert!(ptx.contains(part), "`{part}` in {ptx}");
+    }
+    assert_eq!(parse(&ptx), Ok(module));
+}
+
+#[test]
+fn registers_may_be_wider_than_values() {
+    for text in [
+        "ld.global.b16 %f1, [%rd1];",
+        "ld.global.b8 %fd1, [%rd1];",
+        "ld.global.v2.b32 {%fd1,%rd2}, [%rd1];",
+        "ld.global.f32 %rd2, [%rd1];",
+        "st.global.b32 [%rd1], %fd1;",
+        "cvt.f32.f16 %f1, %r1;",
+        "cvt.rn.f16.f32 %rd1, %f1;",
+        "cvt.rn.f32.s32 %rd1, %rd2;",
+        "mov.u16 %rs1, %tid.x; mov.b16 %rs1, %nctaid.z; mov.u16 %rs1, %gridid; mov.u32 %r1, %gridid;",
+    ] {
+        printed(text);
+    }
+    for text in [
+        "ld.global.u16 %f1, [%rd1];",
+        "ld.global.f32 %fd1, [%rd1];",
+        "ld.global.v2.u8 {%rs1,%r1}, [%rd1];",
+        "cvt.f32.f16 %f1, %f2;",
+        "cvt.rn.f16.f32 %f2, %f1;",
+        "cvt.rn.bf16.f32 %r1, %f1;",
+        "cvt.rn.bf16x2.f32 %rd1, %f1, %f2;",
+        "cvt.rna.tf32.f32 %rd1, %f1;",
+        "st.async.shared::cluster.mbarrier::complete_tx::bytes.b32 [%r1], %rd2, [%r3];",
+        "mov.u16 %rs1, %laneid;",
+        "mov.u64 %rd1, %tid.x;",
+    ] {
+        assert_eq!(broken(text), Rule::OperandType, "{text}");
+    }
+}
+
+#[test]
+fn the_version_is_the_one_that_the_assembler_asks_for() {
+    for (text, version) in [
+        ("mbarrier.arrive.relaxed.cta.shared::cta.b64 %rd1, [%r1];", "8.6"),
+        ("mbarrier.arrive.relaxed.cluster.shared::cluster.b64 _, [%r1], 1;", "8.6"),
+        ("mbarrier.arrive.expect_tx.relaxed.cta.shared::cta.b64 %rd1, [%r1], 1;", "8.6"),
+        ("mbarrier.arrive_drop.relaxed.cta.shared::cta.b64 %rd1, [%r1];", "8.6"),
+        ("mbarrier.test_wait.relaxed.cta.shared::cta.b64 %p1, [%r1], %rd1;", "8.6"),
+        ("mbarrier.try_wait.parity.relaxed.cta.shared::cta.b64 %p1, [%r1], 0;", "8.6"),
+        ("mbarrier.expect_tx.relaxed.cta.shared::cta.b64 [%r1], 1;", "8.0"),
+        ("mbarrier.complete_tx.relaxed.cluster.shared::cluster.b64 [%r1], 1;", "8.0"),
+        ("mbarrier.arrive.release.cluster.shared::cta.b64 %rd1, [%r1];", "8.0"),
+    ] {
+        let ptx = printed(text);
+        assert!(ptx.starts_with(&format!(".version {version}\n")), "{text}: {ptx}");
+    }
+}
+
+#[test]
+fn some_words_of_bits_are_in_no_float_register() {
+    for text in [
+        "dp4a.s32.s32 %r1, %f1, %r2, %r3;",
+        "dp2a.lo.u32.s32 %r1, %r2, %f1, %r3;",
+        "redux.sync.and.b32 %f1, %r2, -1;",
+        "redux.sync.or.b32 %r1, %f2, -1;",
+        "redux.sync.add.u32 %r1, %r2, %f1;",
+        "match.any.sync.b32 %f1, %r2, -1;",
+        "match.any.sync.b32 %r1, %r2, %f1;",
+        "match.all.sync.b32 %f1|%p1, %r2, -1;",
+        "match.all.sync.b32 %r1|%p1, %r2, %f1;",
+        "vote.sync.ballot.b32 %r1, %p1, %f1;",
+        "shfl.sync.idx.b32 %r1, %r2, %r3, %r4, %f1;",
+        "bmsk.clamp.b32 %f1, %r2, %r3;",
+        "elect.sync %f1|%p1, -1;",
+        "elect.sync %r1|%p1, %f1;",
+        "bar.warp.sync %f1;",
+        "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%f1,%f2,%f3,%f4}, {%f5,%f6,%f7,%f8}, {%r1,%r2}, {%f1,%f2,%f3,%f4};",
+        "mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%f1,%f2,%f3,%f4}, {%r1,%r2}, {%f5}, {%f1,%f2,%f3,%f4};",
+        "mbarrier.arrive.shared.b64 %fd1, [%r1];",
+        "mbarrier.test_wait.shared.b64 %p1, [%r1], %fd1;",
+        "mbarrier.pending_count.b64 %r1, %fd1;",
+        "createpolicy.fractional.L2::evict_first.b64 %fd1, 1.0;",
+        "ld.global.L2::cache_hint.u32 %r1, [%rd1], %fd1;",
+        "st.global.L2::cache_hint.u32 [%rd1], %r1, %fd1;",
+        "cp.async.bulk.global.shared::cta.bulk_group.L2::cache_hint [%rd1], [%r1], 16, %fd1;",
+    ] {
+        assert_eq!(broken(text), Rule::OperandType, "{text}");
+    }
+    for text in [
+        "match.any.sync.b32 %r1, %f2, -1;",
+        "shfl.sync.idx.b32 %f1, %f2, 0, 31, -1;",
+        "vote.sync.ballot.b32 %f1, %p1, -1;",
+        "prmt.b32 %f1, %f2, %f3, %f4;",
+        "lop3.b32 %f1, %f2, %f3, %f4, 1;",
+        "atom.global.exch.b32 %f1, [%rd1], %f2;",
+    ] {
+        printed(text);
+    }
+}
+
+#[test]
+fn the_variables_of_a_call_are_used_without_a_guard() {
+    let module = |text: &str| {
+        let function = ".func (.param .b32 r) f(.param .b32 a) { st.param.b32 [r], 1; ret; }";
+        let kernel = format!(".entry k() {{ .reg .b32 %r<4>; .reg .pred %p<2>; {text} ret; }}");
+        parse(&header(&format!("{function}\n{kernel}"))).unwrap_or_else(|error| panic!("{text}: {error}"))
+    };
+    let variables = ".param .b32 v; .param .b32 w;";
+    for line in
+        ["@%p1 st.param.b32 [v], %r1; call (w), f, (v);", "call (w), f, (v); @%p1 ld.param.b32 %r1, [w];"]
+    {
+        let errors = module(&format!("{variables} {line}")).verify_foreign().map(|_| ()).expect_err(line);
+        assert_eq!(errors.errors[0].rule, Rule::Call, "{errors}");
+    }
+    // A call of registers keeps its guard, and what the result was where it is not made.
+    let verified = module("@%p1 call (%r1), f, (%r2);").verify_foreign().unwrap_or_else(|e| panic!("{e}"));
+    let text = verified.ptx();
+    let lines = [
+        "\tst.param.b32 [call_param], %r2;",
+        "\t@%p1 call (",
+        "\tld.param.b32 %r4, [",
+        "\t@%p1 mov.b32 %r1, %r4;",
+    ];
+    for line in lines {
+        assert!(text.contains(line), "`{line}` in {text}");
     }
 }
 
@@ -85,20 +278,22 @@ fn what_is_not_supported_is_named() {
     at_module(".local .b32 x;", 1, ".local", "expected `.entry`");
     at_module(".global .b32 x[2][2] = {1};", 24, "{", "several dimensions are not supported");
     at_module(".global .b32 x = y;", 18, "y", "unknown symbol");
-    at_module(".global .b8 x = 256;", 17, "256", "does not fit the type");
+    at_module(".global .b8 x = 1.5;", 17, "1.5", "does not fit the type");
+    at_module(".global .v2 .b8 x = {{1, 2, 3}};", 27, ",", "expected `}`");
     at_module(".global .b8 x = 0xF0(y);", 22, "y", "unknown symbol");
     at_module(".global .b8 y; .const .b8 x = 0xF0(y);", 31, "0xF0", "does not select the bytes");
     at_module(".global .b32 x; .global .b32 x;", 30, "x", "already declared");
     at_module(".global .b32 x[65536][65536];", 29, ";", "too large");
     at_module(".func f(); .entry f() { }", 19, "f", "already defined");
     at_module(".func f() { } .func f() { }", 21, "f", "already defined");
+    at_module(".entry k()", 1, "k", "declared but not defined");
     at_module(".entry k();", 1, "k", "declared but not defined");
     at_module(".func f() .abi_preserve 4;", 11, ".abi_preserve", "not supported");
     at_module(".alias a, b;", 8, "a", "unknown function");
     at_module(".section .debug_str {", 22, "end of file", "never ends");
     at_module(".pragma \"open;", 9, "\"", "never ends");
     at_module(".global .b32 x = 1 / (2 - 2);", 29, ";", "divides by zero");
-    let in_body = |line: &str, column, at: &str, message: &str| fails(&body(line), (10, column), at, message);
+    let in_body = |line: &str, column, at: &str, message: &str| fails(&body(line), (12, column), at, message);
     in_body(
         "suld.b.2d.b32.trap {%r1}, [s, {%r1, %r2}];",
         1,
@@ -110,6 +305,47 @@ fn what_is_not_supported_is_named() {
     in_body("wmma.load.a %r1;", 1, "wmma.load.a", "`wmma` instructions");
     in_body("tcgen05.alloc %r1;", 1, "tcgen05.alloc", "`tcgen05` instructions");
     in_body("multimem.red.add.u32 [%rd1], %r1;", 1, "multimem.red.add.u32", "multicast memory");
+    for (line, message) in [
+        ("wgmma.fence.sync.aligned;", "`wgmma` instructions are not supported"),
+        ("fence.acquire.gpu;", "fences that only acquire or release are"),
+        ("fence.proxy.tensormap::generic.release.gpu;", "tensor maps are"),
+        ("atom.global.add.v2.f32 {%f1,%f2}, [%rd1], {%f3,%f4};", "atomic operations on vectors are"),
+        ("red.global.add.noftz.v4.bf16x2 [%rd1], {%r1,%r2,%r3,%r4};", "atomic operations on vectors are"),
+        (
+            "red.async.relaxed.cluster.shared::cluster.mbarrier::complete_tx::bytes.add.u32 [%r1], %r2, [%r3];",
+            "`red.async` is",
+        ),
+        (
+            "cp.reduce.async.bulk.global.shared::cta.bulk_group.add.f32 [%rd1], [%r1], 16;",
+            "`cp.reduce.async.bulk` is",
+        ),
+        (
+            "atom.global.add.L2::cache_hint.u32 %r1, [%rd1], %r2, %rd2;",
+            "cache policies of atomic operations are",
+        ),
+        ("cp.async.cg.shared.global.L2::cache_hint [%r1], [%rd1], 16, %rd2;", "this hint of `cp.async` is"),
+        ("createpolicy.cvt.L2.b64 %rd1, 0x3d000;", "policies other than fractional ones are"),
+        ("prefetch.tensormap [%rd1];", "tensor maps are"),
+        ("ld.mmio.relaxed.sys.global.u32 %r1, [%rd1];", "`.mmio` is"),
+        ("cvt.rn.relu.f16.f32 %rs1, %f1;", "`.relu` is"),
+        ("cvt.pack.sat.u16.s32 %r1, %r2, %r3;", "`cvt.pack` is"),
+        ("cvt.rz.tf32.f32 %r1, %f1;", "this rounding to `tf32` is"),
+        ("max.relu.s32 %r1, %r2, %r3;", "`.relu` is"),
+        ("min.xorsign.abs.f32 %f1, %f2, %f3;", "`.xorsign` is"),
+        ("add.u16x2 %r1, %r2, %r3;", "pairs of 16-bit integers are"),
+        ("lop3.or.b32 %r1|%p1, %r2, %r3, %r4, 1, %p2;", "`lop3` with a predicate is"),
+        (
+            "mma.sync.aligned.m8n8k4.row.col.f64.f64.f64.f64 {%fd1,%fd2}, {%fd3}, {%fd1}, {%fd2,%fd3};",
+            "is not supported",
+        ),
+        (
+            "ldmatrix.sync.aligned.m8n8.x1.b16 {%r1}, [%rd1];",
+            "matrices at generic addresses are not supported",
+        ),
+    ] {
+        in_body(line, 1, line.split(' ').next().unwrap_or(line).trim_end_matches(';'), message);
+    }
+    in_body("mov.u32 %r1, %envreg3;", 14, "%envreg3", "this special register is not supported");
     in_body("alloca.u64 %rd1, 8;", 1, "alloca.u64", "grows at run time");
     in_body(
         "cp.async.bulk.tensor.2d.shared::cluster.global [%r1], [%rd1, {%r1, %r2}], [%r3];",
@@ -128,6 +364,39 @@ fn what_is_not_supported_is_named() {
     in_body("add.f32 %r1, %r2, p;", 19, "p", "a symbol cannot stand here");
     in_body("{ inside: } bra inside;", 17, "inside", "unknown label");
     in_body("{ .reg .b32 t; } mov.u32 t, 1;", 26, "t", "unknown register");
+}
+
+#[test]
+fn a_declaration_has_no_registers() {
+    let module = parse(&header(".func (.reg .u32 r) f(.reg .u32 a); .entry k() { ret; }"));
+    let module = module.unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(parse(&module.to_string()), Ok(module));
+}
+
+#[test]
+fn directives_need_no_blanks_and_few_other_signs() {
+    let text = ".version 8.8\n.target sm_90\n.extern .func f()\n.visible.global.u32 x;\n.global .attribute(.managed, .unified(19, 95)) .v2 .u32 v[2] = {{1, 2}, {3, 4}};\n.entry k(.param.u64 p) { .reg.u64 a; .shared.b32 s; ld.param.u64 a, [p]; ret; }";
+    let with = ".version 8.8\n.target sm_90\n.address_size 64\n.extern .func f();\n.visible .global .u32 x;\n.global .align 8 .u32 v[4] = {1, 2, 3, 4};\n.entry k(.param .u64 p) { .reg .u64 a; .shared .b32 s; ld.param.u64 a, [p]; ret; }";
+    let module = parse(text).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(parse(with), Ok(module));
+}
+
+#[test]
+fn predicates_may_be_literals() {
+    assert!(printed("and.pred %p1, %p2, 1;").contains("mov.pred %p4, 1;\n\tand.pred %p1, %p2, %p4;"));
+    printed("selp.u32 %r1, 1, 0, 1; vote.sync.any.pred %p1, 1, -1; bar.red.popc.u32 %r1, 0, 1;");
+}
+
+#[test]
+fn targets_that_nothing_is_generated_for_are_read() {
+    for (target, version) in
+        [("sm_70", "6.0"), ("sm_87", "7.4"), ("sm_100", "8.6"), ("sm_103a", "8.8"), ("sm_120", "8.7")]
+    {
+        let text = format!(".version 9.0\n.target {target}\n.address_size 64\n.entry k() {{ ret; }}");
+        let module = parse(&text).unwrap_or_else(|error| panic!("{error}"));
+        let ptx = module.verify_foreign().unwrap_or_else(|errors| panic!("{errors}")).ptx();
+        assert!(ptx.starts_with(&format!(".version {version}\n.target {target}\n")), "{ptx}");
+    }
 }
 
 #[test]

@@ -41,7 +41,8 @@ fn errors_have_line_column_and_text() {
     fails("add.u32 %r0, %r1;", (10, 1), "add.u32", "operands are missing");
     fails("add.u32 %r0, %r1, 1, 2;", (10, 1), "add.u32", "too many operands");
     fails("add.u32 %r0, %r1, {%r2, %r3};", (10, 19), "add.u32", "not grouped");
-    fails("add.u32 %r0, %r1, 4294967296;", (10, 19), "4294967296", "does not fit the type");
+    fails("add.u32 %r0, %r1, 1e3;", (10, 19), "1e3", "does not fit the type");
+    fails("ld.global.u32 %r0, [%rd0+1e-4];", (10, 30), "]", "the offset");
     fails("add.rn.f32 %f0, %f1, 1;", (10, 22), "1", "does not fit the type");
     fails("mov.u32 %r0, %nosuch;", (10, 14), "%nosuch", "unknown register or symbol");
     fails("ld.param.u64 %rd0, [q];", (10, 20), "q", "unknown register or symbol");

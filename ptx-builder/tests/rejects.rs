@@ -129,7 +129,8 @@ fn array() {
     rejected(kernel(|k| _ = k.shared::<F32>("t", 0)), Rule::Array, "array `t` is empty");
     rejected(kernel(|k| _ = k.shared::<F32>("t", 12289)), Rule::Array, "49156 bytes of static shared memory");
     rejected(kernel(|k| _ = k.local::<F32>("t", 200_000)), Rule::Array, "800000 bytes of local memory");
-    rejected(kernel(|k| _ = k.shared_aligned::<F32>("t", 4, 2)), Rule::Array, "cannot be aligned to 2 bytes");
+    rejected(kernel(|k| _ = k.shared_aligned::<F32>("t", 4, 6)), Rule::Array, "cannot be aligned to 6 bytes");
+    accepted(kernel(|k| _ = k.shared_aligned::<F32>("t", 4, 2)));
     rejected(kernel(|k| _ = k.dynamic_shared(12)), Rule::Array, "cannot be aligned to 12 bytes");
     let global = edited(|k| _ = k.shared::<F32>("t", 4), |f| f.arrays[0].space = Space::Global);
     rejected(global, Rule::Array, "cannot be in global memory");
@@ -168,7 +169,8 @@ fn global() {
     refused(&|g| g.space = Space::Local, "cannot be in local memory");
     refused(&|g| g.ty = Ty::F16, "cannot have elements of type .f16");
     refused(&|g| g.len = 0, "is empty");
-    refused(&|g| g.align = 4, "of .u64 cannot be aligned to 4 bytes");
+    refused(&|g| g.align = 3, "of .u64 cannot be aligned to 3 bytes");
+    accepted(with(&|g| g.align = 4));
     refused(&|g| (g.space, g.len) = (Space::Const, 10_000), "has 80000 bytes, at most 65536 can be");
     refused(&|g| g.init = vec![1; 24], "an initial value of 24 bytes, more than its 16");
     refused(&|g| g.init = vec![1; 12], "ends within an element");
@@ -454,6 +456,9 @@ fn clusters() {
     let mut both = sized([2, 1, 1]);
     both.functions[0].maxclusterrank = Some(2);
     rejected(both, Rule::LaunchBounds, "exclude each other");
+    let mut explicit = edited(|_| {}, |f| (f.explicitcluster, f.maxclusterrank) = (true, Some(8)));
+    explicit.target = Target::SM_90;
+    accepted(explicit);
     let mut old = sized([2, 1, 1]);
     old.target = Target::SM_80;
     rejected(old, Rule::Target, "clusters need sm_90, the module targets sm_80");

@@ -2,7 +2,7 @@
 
 use super::{KernelBuilder, Pred, Reg, RegTy, Val, Var};
 use crate::ids::{RegClass, RegId};
-use crate::inst::{Guard, Inst, Kind, Operand, Regular, Role, SpecialReg, What};
+use crate::inst::{Guard, Inst, Kind, Operand, Regular, Role, SpecialReg};
 use crate::module::Block;
 use crate::ops::{Mods, Op};
 use crate::ty::Ty;
@@ -195,9 +195,7 @@ fn canonicalise_literals(kind: &Kind, operands: &mut [Operand]) {
     let signature = kind.signature(operands);
     let whats = signature.args().iter().flat_map(|arg| std::iter::repeat_n(arg.what, arg.operands()));
     for (operand, what) in operands.iter_mut().zip(whats) {
-        if let (Operand::Int(value), What::Value(ty) | What::WideValue(ty) | What::MovSource(ty)) =
-            (operand, what)
-        {
+        if let (Operand::Int(value), Some(ty)) = (operand, what.ty()) {
             *value = ty.canonical_literal(i128::from(*value)).unwrap_or(*value);
         }
     }

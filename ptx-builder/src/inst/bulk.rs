@@ -47,7 +47,7 @@ impl BulkCopy {
             signature.push(Arg::one(What::Reg(Ty::B16)));
         }
         if self.cache_hint {
-            signature.push(Arg::one(What::Reg(Ty::B64)));
+            signature.push(Arg::one(What::Reg(Ty::U64)));
         }
         signature
     }

@@ -230,9 +230,10 @@ impl Cvt {
     }
 
     pub(super) fn signature(&self) -> Signature {
-        let bf16 = self.to == Ty::BF16 || self.from == Ty::BF16;
-        let to = if bf16 { What::Reg(self.to) } else { What::WideReg(self.to) };
-        let from = if bf16 { What::Value(self.from) } else { What::WideValue(self.from) };
+        let narrow = |ty: Ty| ty.kind() == TyKind::SmallFloat && ty != Ty::F16;
+        let exact = narrow(self.to) || narrow(self.from);
+        let to = if exact { What::Reg(self.to) } else { What::WideReg(self.to) };
+        let from = if exact { What::Value(self.from) } else { What::WideValue(self.from) };
         let dest = Arg { role: Role::Def, what: to, form: Form::One };
         let source = Arg::one(from);
         if self.is_packed() {

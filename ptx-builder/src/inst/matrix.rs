@@ -53,11 +53,26 @@ mma_shapes! {
     M16N8K32E5M2 "m16n8k32.row.col.f32.e5m2.e5m2.f32": F32 x 4, a x 4, b x 2, (8 4 89);
 }
 
+/// Shapes of the PTX ISA, of which some types are not above.
+const OTHER_SHAPES: &[&str] = &[
+    "m8n8k4",
+    "m8n8k16",
+    "m8n8k32",
+    "m8n8k128",
+    "m16n8k4",
+    "m16n8k8",
+    "m16n8k16",
+    "m16n8k32",
+    "m16n8k64",
+    "m16n8k128",
+    "m16n8k256",
+];
+
 impl MmaShape {
     pub(super) fn signature(self) -> Signature {
         let (ty, nd, na, nb) = self.fragments();
         let reg = |ty, n| Arg::one(What::Reg(ty)).vector(n);
-        Signature::new(&[Arg::def(ty).vector(nd), reg(Ty::B32, na), reg(Ty::B32, nb), reg(ty, nd)])
+        Signature::new(&[Arg::def(ty).vector(nd), reg(Ty::U32, na), reg(Ty::U32, nb), reg(ty, nd)])
     }
 
     pub(super) fn parse(words: &mut Words<'_>) -> Result<Self, String> {
@@ -71,7 +86,14 @@ impl MmaShape {
             name.push_str(&word);
         }
         let found = Self::ALL.iter().copied().find(|shape| shape.name() == name);
-        found.ok_or_else(|| format!("unknown matrix shape `{name}`"))
+        found.ok_or_else(|| {
+            let exists = OTHER_SHAPES.contains(&name.split('.').next().unwrap_or_default());
+            if exists {
+                format!("the matrix shape `{name}` is not supported")
+            } else {
+                format!("unknown matrix shape `{name}`")
+            }
+        })
     }
 }
 
@@ -113,7 +135,9 @@ impl MatrixMove {
             _ => None,
         })?;
         let trans = words.eat("trans");
-        words.expect("shared")?;
+        if Space::parse(words) != Space::Shared {
+            return Err("matrices at generic addresses are not supported".to_owned());
+        }
         words.expect("b16")?;
         Ok(Self { count, trans })
     }

@@ -91,9 +91,9 @@ impl Mbarrier {
         let address = Arg::one(What::Address(self.space));
         let word = Arg::value(Ty::U32);
         let optional = word.form(Form::Optional);
-        let state = Arg::one(What::Reg(Ty::B64));
+        let state = Arg::one(What::Reg(Ty::U64));
         let sink = Arg { role: Role::Def, ..Arg::one(What::Sink) };
-        let old = if self.space == Space::SharedCluster { sink } else { Arg::def(Ty::B64) };
+        let old = if self.space == Space::SharedCluster { sink } else { Arg::def(Ty::U64) };
         let complete = Arg { role: Role::Def, ..Arg::one(What::Pred(false)) };
         match self.op {
             M::Init | M::ExpectTx | M::CompleteTx => Signature::new(&[address, word]),
@@ -125,6 +125,9 @@ impl Mbarrier {
         let space = self.space.requires().and(op);
         match self.order {
             None => space,
+            Some((AtomOrder::Relaxed, _)) if self.op.arrives() || self.op.waits() => {
+                space.and(Requires::new(8, 6, 90))
+            }
             Some((AtomOrder::Relaxed, _)) => space.and(Requires::new(8, 0, 90)),
             Some((_, Scope::Cluster)) => space.and(Requires::new(8, 0, 90)),
             Some(_) => space.and(Requires::new(8, 0, 80)),

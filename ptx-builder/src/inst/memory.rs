@@ -60,7 +60,7 @@ impl Ld {
         let dest = Arg { role: Role::Def, ..Arg::one(What::WideReg(self.ty)) };
         let mut signature = Signature::new(&[self.width.arg(dest), Arg::one(What::Address(self.space))]);
         if self.cache_hint {
-            signature.push(Arg::one(What::Reg(Ty::B64)));
+            signature.push(Arg::one(What::Reg(Ty::U64)));
         }
         signature
     }
@@ -221,7 +221,7 @@ impl St {
         let value = Arg::one(What::WideValue(self.ty));
         let mut signature = Signature::new(&[Arg::one(What::Address(self.space)), self.width.arg(value)]);
         if self.cache_hint {
-            signature.push(Arg::one(What::Reg(Ty::B64)));
+            signature.push(Arg::one(What::Reg(Ty::U64)));
         }
         signature
     }

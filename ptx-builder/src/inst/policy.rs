@@ -30,7 +30,7 @@ pub struct CreatePolicy {
 
 impl CreatePolicy {
     pub(super) fn signature() -> Signature {
-        Signature::new(&[Arg::def(Ty::B64), Arg::value(Ty::F32).form(Form::Optional)])
+        Signature::new(&[Arg::def(Ty::U64), Arg::value(Ty::F32).form(Form::Optional)])
     }
 
     pub(super) fn problems(&self, report: &mut dyn FnMut(String)) {

@@ -54,6 +54,7 @@ impl Regular {
                 Spec::S32 => What::Reg(Ty::S32),
                 Spec::B32 | Spec::R32 => What::Reg(Ty::B32),
                 Spec::U64 => What::Reg(Ty::U64),
+                Spec::Word => What::Word,
                 Spec::P | Spec::PN => What::Pred(false),
                 Spec::Imm => What::Literal,
                 Spec::Global => What::Address(Space::Global),
@@ -70,6 +71,7 @@ impl Regular {
                 Spec::U32 | Spec::OptU32 => What::Value(Ty::U32),
                 Spec::S32 => What::Value(Ty::S32),
                 Spec::B32 => What::Value(Ty::B32),
+                Spec::Word => What::Word,
                 Spec::R32 => What::Reg(Ty::B32),
                 Spec::U64 => What::Value(Ty::U64),
                 Spec::P => What::Pred(false),
@@ -214,10 +216,12 @@ impl Regular {
 fn other_name(mnemonic: &str) -> Option<String> {
     const SAME: &[(&str, &str)] = &[
         ("shared::cta", "shared"),
+        ("param::entry", "param"),
         ("barrier.cta.", "barrier."),
         ("bar.cta.", "bar."),
         ("barrier.cluster.arrive.release", "barrier.cluster.arrive"),
         ("barrier.cluster.wait.acquire", "barrier.cluster.wait"),
+        ("membar.proxy.", "fence.proxy."),
         ("ret.uni", "ret"),
         // Single precision `mad` is fused.
         ("mad.rn.", "fma.rn."),

@@ -23,6 +23,8 @@ pub enum What {
     Value(Ty),
     /// A register that the type fits in, or a literal of it.
     WideValue(Ty),
+    /// An untyped 32-bit register, or a literal of 32 bits.
+    Word,
     /// A predicate register; with `true`, it may be negated.
     Pred(bool),
     /// An integer literal.
@@ -37,6 +39,21 @@ pub enum What {
     Label,
     /// Any register (inline text).
     Any,
+}
+
+impl What {
+    /// The type, if it is a value that has one.
+    pub const fn ty(self) -> Option<Ty> {
+        match self {
+            Self::Reg(ty)
+            | Self::WideReg(ty)
+            | Self::Value(ty)
+            | Self::WideValue(ty)
+            | Self::MovSource(ty) => Some(ty),
+            Self::Word => Some(Ty::B32),
+            _ => None,
+        }
+    }
 }
 
 /// How an argument is written.

@@ -41,6 +41,21 @@ macro_rules! special_registers {
     };
 }
 
+impl SpecialReg {
+    /// Can `mov` read it as a value of so many bits? Some had fewer once.
+    pub(crate) fn has_bits(self, bits: u32) -> bool {
+        let fewer: &[u32] = match self {
+            Self::TidX | Self::TidY | Self::TidZ | Self::NtidX | Self::NtidY | Self::NtidZ => &[16],
+            Self::CtaidX | Self::CtaidY | Self::CtaidZ | Self::NctaidX | Self::NctaidY | Self::NctaidZ => {
+                &[16]
+            }
+            Self::GridId => &[16, 32],
+            _ => &[],
+        };
+        bits == self.ty().bits() || fewer.contains(&bits)
+    }
+}
+
 special_registers! {
     /// Thread index in the block, x.
     TidX "%tid.x" U32 true (1 0 50);

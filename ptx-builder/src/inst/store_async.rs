@@ -26,7 +26,7 @@ impl StAsync {
 
     pub(super) fn signature(&self) -> Signature {
         let address = Arg::one(What::Address(Space::SharedCluster));
-        Signature::new(&[address, self.width.arg(Arg::one(What::WideValue(self.ty))), address])
+        Signature::new(&[address, self.width.arg(Arg::one(What::Value(self.ty))), address])
     }
 
     pub(super) fn requires() -> Requires {

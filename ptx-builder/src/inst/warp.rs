@@ -19,9 +19,8 @@ named! {
 
 pub(super) fn shfl_signature() -> Signature {
     let dest = Arg::def(Ty::B32).form(Form::Pair);
-    let [value, lane, clamp, mask] =
-        [What::Reg(Ty::B32), What::Value(Ty::U32), What::Value(Ty::U32), What::Value(Ty::B32)];
-    Signature::new(&[dest, Arg::one(value), Arg::one(lane), Arg::one(clamp), Arg::one(mask)])
+    let [lane, clamp] = [Arg::value(Ty::U32); 2];
+    Signature::new(&[dest, Arg::one(What::Reg(Ty::B32)), lane, clamp, Arg::one(What::Word)])
 }
 
 pub(super) fn parse_shfl(words: &mut Words<'_>) -> Result<Kind, String> {
@@ -32,12 +31,12 @@ pub(super) fn parse_shfl(words: &mut Words<'_>) -> Result<Kind, String> {
 }
 
 pub(super) fn match_all_signature(ty: Ty) -> Signature {
-    let dest = Arg::def(Ty::B32).form(Form::Pair);
-    Signature::new(&[dest, Arg::value(ty), Arg::value(Ty::B32)])
+    let dest = Arg::def(Ty::U32).form(Form::Pair);
+    Signature::new(&[dest, Arg::value(ty), Arg::one(What::Word)])
 }
 
 pub(super) fn elect_signature() -> Signature {
-    Signature::new(&[Arg::def(Ty::B32).form(Form::Pair), Arg::value(Ty::B32)])
+    Signature::new(&[Arg::def(Ty::U32).form(Form::Pair), Arg::one(What::Word)])
 }
 
 pub(super) fn match_all_problems(ty: Ty, report: &mut dyn FnMut(String)) {

@@ -26,6 +26,8 @@ pub enum Spec {
     S32,
     /// Register or literal, 32 bits.
     B32,
+    /// Untyped register or literal, 32 bits.
+    Word,
     /// Register, 32 bits.
     R32,
     /// Register or literal, unsigned 64-bit.

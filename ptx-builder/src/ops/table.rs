@@ -120,8 +120,8 @@ regular {
     Fns        "fns"         [] [B32]                     (T) <- (T U32 S32), 6 0 50, PURE;
     SzextClamp "szext.clamp" [] [U32 S32]                 (T) <- (T U32), 7 6 70, PURE;
     SzextWrap  "szext.wrap"  [] [U32 S32]                 (T) <- (T U32), 7 6 70, PURE;
-    BmskClamp  "bmsk.clamp"  [] [B32]                     (T) <- (U32 U32), 7 6 70, PURE;
-    BmskWrap   "bmsk.wrap"   [] [B32]                     (T) <- (U32 U32), 7 6 70, PURE;
+    BmskClamp  "bmsk.clamp"  [] [B32]                     (U32) <- (U32 U32), 7 6 70, PURE;
+    BmskWrap   "bmsk.wrap"   [] [B32]                     (U32) <- (U32 U32), 7 6 70, PURE;
     Bfe        "bfe"         [] [U32 U64 S32 S64]         (T) <- (T U32 U32), 2 0 50, PURE;
     Bfi        "bfi"         [] [B32 B64]                 (T) <- (T T U32 U32), 2 0 50, PURE;
     Lop3       "lop3"        [] [B32]                     (T) <- (T T T Imm), 4 3 50, PURE;
@@ -133,18 +133,18 @@ regular {
     PrmtEcr    "prmt.b32.ecr"  [] [] (B32) <- (B32 B32 B32), 2 0 50, PURE;
     PrmtRc16   "prmt.b32.rc16" [] [] (B32) <- (B32 B32 B32), 2 0 50, PURE;
     // Dot products of bytes and of halves with bytes
-    Dp4aUU     "dp4a.u32.u32"    [] [] (U32) <- (B32 B32 U32), 5 0 61, PURE;
-    Dp4aUS     "dp4a.u32.s32"    [] [] (S32) <- (B32 B32 S32), 5 0 61, PURE;
-    Dp4aSU     "dp4a.s32.u32"    [] [] (S32) <- (B32 B32 S32), 5 0 61, PURE;
-    Dp4aSS     "dp4a.s32.s32"    [] [] (S32) <- (B32 B32 S32), 5 0 61, PURE;
-    Dp2aLoUU   "dp2a.lo.u32.u32" [] [] (U32) <- (B32 B32 U32), 5 0 61, PURE;
-    Dp2aLoUS   "dp2a.lo.u32.s32" [] [] (S32) <- (B32 B32 S32), 5 0 61, PURE;
-    Dp2aLoSU   "dp2a.lo.s32.u32" [] [] (S32) <- (B32 B32 S32), 5 0 61, PURE;
-    Dp2aLoSS   "dp2a.lo.s32.s32" [] [] (S32) <- (B32 B32 S32), 5 0 61, PURE;
-    Dp2aHiUU   "dp2a.hi.u32.u32" [] [] (U32) <- (B32 B32 U32), 5 0 61, PURE;
-    Dp2aHiUS   "dp2a.hi.u32.s32" [] [] (S32) <- (B32 B32 S32), 5 0 61, PURE;
-    Dp2aHiSU   "dp2a.hi.s32.u32" [] [] (S32) <- (B32 B32 S32), 5 0 61, PURE;
-    Dp2aHiSS   "dp2a.hi.s32.s32" [] [] (S32) <- (B32 B32 S32), 5 0 61, PURE;
+    Dp4aUU     "dp4a.u32.u32"    [] [] (U32) <- (Word Word U32), 5 0 61, PURE;
+    Dp4aUS     "dp4a.u32.s32"    [] [] (S32) <- (Word Word S32), 5 0 61, PURE;
+    Dp4aSU     "dp4a.s32.u32"    [] [] (S32) <- (Word Word S32), 5 0 61, PURE;
+    Dp4aSS     "dp4a.s32.s32"    [] [] (S32) <- (Word Word S32), 5 0 61, PURE;
+    Dp2aLoUU   "dp2a.lo.u32.u32" [] [] (U32) <- (Word Word U32), 5 0 61, PURE;
+    Dp2aLoUS   "dp2a.lo.u32.s32" [] [] (S32) <- (Word Word S32), 5 0 61, PURE;
+    Dp2aLoSU   "dp2a.lo.s32.u32" [] [] (S32) <- (Word Word S32), 5 0 61, PURE;
+    Dp2aLoSS   "dp2a.lo.s32.s32" [] [] (S32) <- (Word Word S32), 5 0 61, PURE;
+    Dp2aHiUU   "dp2a.hi.u32.u32" [] [] (U32) <- (Word Word U32), 5 0 61, PURE;
+    Dp2aHiUS   "dp2a.hi.u32.s32" [] [] (S32) <- (Word Word S32), 5 0 61, PURE;
+    Dp2aHiSU   "dp2a.hi.s32.u32" [] [] (S32) <- (Word Word S32), 5 0 61, PURE;
+    Dp2aHiSS   "dp2a.hi.s32.s32" [] [] (S32) <- (Word Word S32), 5 0 61, PURE;
     // Single and double precision
     FAdd       "add"         [Rnd Ftz Sat] [F32]          (T) <- (T T), 1 0 50, PURE;
     DAdd       "add"         [Rnd] [F64]                  (T) <- (T T), 1 0 50, PURE;
@@ -225,21 +225,21 @@ regular {
     // Selection
     Selp       "selp"        [] [B16 B32 B64 U16 U32 U64 S16 S32 S64 F32 F64] (T) <- (T T P), 1 0 50, PURE;
     // Warp
-    VoteAll    "vote.sync.all.pred"   [] [] (P) <- (PN B32), 6 0 50, EXCHANGE;
-    VoteAny    "vote.sync.any.pred"   [] [] (P) <- (PN B32), 6 0 50, EXCHANGE;
-    VoteUni    "vote.sync.uni.pred"   [] [] (P) <- (PN B32), 6 0 50, EXCHANGE;
-    VoteBallot "vote.sync.ballot.b32" [] [] (B32) <- (PN B32), 6 0 50, EXCHANGE;
-    MatchAny   "match.any.sync"  [] [B32 B64]             (B32) <- (T B32), 6 0 70, EXCHANGE;
-    ReduxAdd   "redux.sync.add"  [] [U32 S32]             (T) <- (T B32), 7 0 80, EXCHANGE;
-    ReduxMin   "redux.sync.min"  [] [U32 S32]             (T) <- (T B32), 7 0 80, EXCHANGE;
-    ReduxMax   "redux.sync.max"  [] [U32 S32]             (T) <- (T B32), 7 0 80, EXCHANGE;
-    ReduxAnd   "redux.sync.and"  [] [B32]                 (T) <- (T B32), 7 0 80, EXCHANGE;
-    ReduxOr    "redux.sync.or"   [] [B32]                 (T) <- (T B32), 7 0 80, EXCHANGE;
-    ReduxXor   "redux.sync.xor"  [] [B32]                 (T) <- (T B32), 7 0 80, EXCHANGE;
-    FReduxMin  "redux.sync.min"  [] [F32]                 (T) <- (T B32), 8 6 100 a, EXCHANGE;
-    FReduxMax  "redux.sync.max"  [] [F32]                 (T) <- (T B32), 8 6 100 a, EXCHANGE;
+    VoteAll    "vote.sync.all.pred"   [] [] (P) <- (PN Word), 6 0 50, EXCHANGE;
+    VoteAny    "vote.sync.any.pred"   [] [] (P) <- (PN Word), 6 0 50, EXCHANGE;
+    VoteUni    "vote.sync.uni.pred"   [] [] (P) <- (PN Word), 6 0 50, EXCHANGE;
+    VoteBallot "vote.sync.ballot.b32" [] [] (B32) <- (PN Word), 6 0 50, EXCHANGE;
+    MatchAny   "match.any.sync"  [] [B32 B64]             (U32) <- (T Word), 6 0 70, EXCHANGE;
+    ReduxAdd   "redux.sync.add"  [] [U32 S32]             (T) <- (T Word), 7 0 80, EXCHANGE;
+    ReduxMin   "redux.sync.min"  [] [U32 S32]             (T) <- (T Word), 7 0 80, EXCHANGE;
+    ReduxMax   "redux.sync.max"  [] [U32 S32]             (T) <- (T Word), 7 0 80, EXCHANGE;
+    ReduxAnd   "redux.sync.and"  [] [B32]                 (U32) <- (Word Word), 7 0 80, EXCHANGE;
+    ReduxOr    "redux.sync.or"   [] [B32]                 (U32) <- (Word Word), 7 0 80, EXCHANGE;
+    ReduxXor   "redux.sync.xor"  [] [B32]                 (U32) <- (Word Word), 7 0 80, EXCHANGE;
+    FReduxMin  "redux.sync.min"  [] [F32]                 (T) <- (T Word), 8 6 100 a, EXCHANGE;
+    FReduxMax  "redux.sync.max"  [] [F32]                 (T) <- (T Word), 8 6 100 a, EXCHANGE;
     ActiveMask "activemask.b32"  [] []                    (B32) <- (), 6 2 50, EXCHANGE;
-    BarWarpSync "bar.warp.sync"  [] []                    () <- (B32), 6 0 50, SYNC;
+    BarWarpSync "bar.warp.sync"  [] []                    () <- (Word), 6 0 50, SYNC;
     MovMatrix  "movmatrix.sync.aligned.m8n8.trans.b16" [] [] (B32) <- (R32), 7 8 75, EXCHANGE;
     // Block barriers
     BarSync    "bar.sync"        [] []                    () <- (U32 OptU32), 1 0 50, SYNC;

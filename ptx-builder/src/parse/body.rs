@@ -11,7 +11,7 @@ use crate::ids::{ArrayId, BlockId, CallParamId, ParamId, RegClass, RegId};
 use crate::inst::{Address, Base, Guard, Inst, Kind, Ld, Operand, Regular, Space, St};
 use crate::module::{Array, Block, Function, MAX_REGISTERS, Param};
 use crate::ops::Op;
-use crate::print::parse_register;
+use crate::print::{parse_register, targets};
 
 /// A body in the making.
 pub(super) struct Body<'b, 'a> {
@@ -20,6 +20,8 @@ pub(super) struct Body<'b, 'a> {
     pub(super) symbols: &'b Symbols<'a>,
     in_registers: &'b InRegisters,
     comments: Option<String>,
+    /// Blocks whose label is a number, which is their name until it is known whether it is needed.
+    numbered: Vec<BlockId>,
     /// Does the next instruction start a block?
     ended: bool,
 }
@@ -91,7 +93,15 @@ impl<'a> Parser<'a> {
         in_registers: &InRegisters,
         symbols: &Symbols<'a>,
     ) -> Result<()> {
-        let mut body = Body { function, scope, symbols, in_registers, comments: None, ended: true };
+        let mut body = Body {
+            function,
+            scope,
+            symbols,
+            in_registers,
+            comments: None,
+            numbered: Vec::new(),
+            ended: true,
+        };
         for (id, reg) in &in_registers.params {
             let load = parameter_move(body.function, Base::Param(*id), *reg);
             body.append(load);
@@ -102,7 +112,10 @@ impl<'a> Parser<'a> {
             body.comments = None;
             body.push(Inst::new(Kind::Regular(Regular::new(Op::Ret, None)), vec![]));
         }
-        resolve_labels(function, scope)
+        let numbered = body.numbered;
+        resolve_labels(function, scope)?;
+        drop_names(function, &numbered);
+        Ok(())
     }
 
     /// One statement; `false` at the brace that closes the function.
@@ -148,7 +161,12 @@ impl<'a> Parser<'a> {
                     _ => {
                         let label = body.scope.label(name, pos);
                         let block = BlockId(u32::try_from(body.function.blocks.len()).unwrap_or(u32::MAX));
-                        body.function.blocks.push(Block { name: block_name(name), insts: Vec::new() });
+                        let own = block_name(name);
+                        if own.is_none() {
+                            body.numbered.push(block);
+                        }
+                        let name_of_block = own.unwrap_or_else(|| name.to_owned());
+                        body.function.blocks.push(Block { name: Some(name_of_block), insts: Vec::new() });
                         body.ended = false;
                         if !body.scope.place(label, block) {
                             return Err(ParseError::new(pos, name, "this label is already defined"));
@@ -207,7 +225,7 @@ impl<'a> Parser<'a> {
         let align = if self.eat_word(".align") { Some(self.number()?) } else { None };
         let parts = [(".v2", 2), (".v4", 4)].into_iter().find(|(word, _)| self.eat_word(word));
         let parts = parts.map_or(1, |(_, parts)| parts);
-        let ty = self.ty()?;
+        let ty = self.stored_ty()?;
         loop {
             let name = self.name("a name")?;
             let (_, len) = self.dimensions(parts)?;
@@ -314,6 +332,20 @@ fn block_name(label: &str) -> Option<String> {
         }
     }
     Some(label.chars().filter(|c| *c != '%').collect())
+}
+
+/// A block that is jumped to, or that has instructions and follows a jump, is one without a name, too.
+fn drop_names(function: &mut Function, numbered: &[BlockId]) {
+    let targets = targets(function);
+    for id in numbered {
+        let before = id.index().checked_sub(1).and_then(|before| function.blocks.get(before));
+        let apart = before.is_none_or(|block| block.insts.last().is_some_and(Inst::is_terminator));
+        if let Some(block) = function.blocks.get_mut(id.index())
+            && (targets[id.index()] || apart && !block.insts.is_empty())
+        {
+            block.name = None;
+        }
+    }
 }
 
 /// Replaces label numbers by blocks.

@@ -4,7 +4,7 @@ use super::body::Body;
 use super::lexer::{Pos, Token};
 use super::operand::{Raw, Resolver};
 use super::{ParseError, Parser, Result};
-use crate::ids::{BlockId, CallParamId, PrototypeId, TargetsId};
+use crate::ids::{BlockId, CallParamId, PrototypeId, RegId, TargetsId};
 use crate::inst::{Address, Base, Call, Callee, Guard, Inst, Kind, Ld, Operand, Role, Space, St, What};
 use crate::module::{Param, ParamTy};
 use crate::symbols::Prototype;
@@ -72,7 +72,7 @@ impl<'a> Parser<'a> {
                 Some(id) => id,
                 None => {
                     let (id, load) = resolver.result(raw, ty, pos)?;
-                    loads.push(load);
+                    loads.extend(load);
                     id
                 }
             });
@@ -271,17 +271,24 @@ impl<'a> Resolver<'_, '_, 'a> {
         let id = self.new_variable(ParamTy::Scalar(scalar));
         let address = Operand::Addr(Address { base: Base::CallParam(id), offset: 0 });
         let kind = Kind::St(St::plain(Space::Param, scalar));
-        self.body.push(Inst { guard: self.guard, ..Inst::new(kind, vec![address, value]) });
+        self.body.push(Inst::new(kind, vec![address, value]));
         Ok(id)
     }
 
-    /// A result that is not in a variable is loaded from one after the call.
-    fn result(&mut self, raw: Raw<'a>, ty: ParamTy, pos: Pos) -> Result<(CallParamId, Inst)> {
+    /// A result that is not in a variable is loaded from one after the call. The load has no guard, so that of the
+    /// call goes to a move.
+    fn result(&mut self, raw: Raw<'a>, ty: ParamTy, pos: Pos) -> Result<(CallParamId, Vec<Inst>)> {
         let scalar = Self::scalar(ty, pos)?;
         let dest = self.operand(raw, What::Reg(scalar), Role::Def, pos)?;
         let id = self.new_variable(ParamTy::Scalar(scalar));
         let address = Operand::Addr(Address { base: Base::CallParam(id), offset: 0 });
         let kind = Kind::Ld(Ld::plain(Space::Param, scalar));
-        Ok((id, Inst { guard: self.guard, ..Inst::new(kind, vec![dest, address]) }))
+        let Some((class, guard)) = dest.register().map(RegId::class).zip(self.guard) else {
+            return Ok((id, vec![Inst::new(kind, vec![dest, address])]));
+        };
+        let loaded = Operand::Reg(self.body.function.new_register(class));
+        let declared = Ty::parse(&class.declared()[1..]).unwrap_or(scalar);
+        let mov = Inst::new(Kind::Mov(declared), vec![dest, loaded]);
+        Ok((id, vec![Inst::new(kind, vec![loaded, address]), Inst { guard: Some(guard), ..mov }]))
     }
 }

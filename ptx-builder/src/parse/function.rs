@@ -54,7 +54,10 @@ impl<'a> Parser<'a> {
         }
         self.directives(&mut function)?;
         let message = "a function of this name is already defined";
-        if self.eat(';') {
+        // The semicolon may be missing.
+        if self.eat(';') || matches!(self.peek(), Token::Word(_) | Token::End) {
+            // Those of parameters, which only a body loads.
+            function.registers = Default::default();
             return symbols.declare(name, function).map_err(|()| ParseError::new(pos, name, message));
         }
         if !self.eat('{') {
@@ -130,7 +133,7 @@ impl<'a> Parser<'a> {
     pub(super) fn param(&mut self) -> Result<(&'a str, ParamTy)> {
         self.expect_word(".param")?;
         let align = if self.eat_word(".align") { Some(self.number()?) } else { None };
-        let ty = self.ty()?;
+        let ty = self.stored_ty()?;
         if self.eat_word(".ptr") {
             let global = self.eat_word(".global");
             let other = !global && [".shared", ".const", ".local"].iter().any(|space| self.eat_word(space));
@@ -148,7 +151,10 @@ impl<'a> Parser<'a> {
             };
             return Ok((name, ParamTy::Bytes { len, align: align.unwrap_or(ty.bytes()) }));
         }
-        Ok((name, ParamTy::Scalar(ty)))
+        Ok(match align {
+            Some(align) if align != ty.bytes() => (name, ParamTy::Bytes { len: ty.bytes(), align }),
+            _ => (name, ParamTy::Scalar(ty)),
+        })
     }
 
     fn directive_number(&mut self) -> Result<u32> {

@@ -125,8 +125,9 @@ impl<'a> Lexer<'a> {
                 return Ok((pos, Token::Text(&inside[..end])));
             }
             let token = match first {
-                '0'..='9' => {
-                    Token::Number(self.advance(run(rest, |c| c.is_ascii_alphanumeric() || c == '.')))
+                '0'..='9' => Token::Number(self.advance(number(rest))),
+                '.' if rest[1..].starts_with(|c: char| c.is_ascii_digit()) => {
+                    Token::Number(self.advance(number(rest)))
                 }
                 'a'..='z' | 'A'..='Z' | '_' | '$' | '%' | '.' => Token::Word(self.advance(word(rest))),
                 _ => {
@@ -159,11 +160,27 @@ fn run(text: &str, accept: impl Fn(char) -> bool) -> usize {
     text.find(|c| !accept(c)).unwrap_or(text.len())
 }
 
-/// The length of a word: `::` belongs to it, a single colon does not.
+/// The length of a number, the sign of a decimal exponent included.
+fn number(text: &str) -> usize {
+    let length = run(text, |c| c.is_ascii_alphanumeric() || c == '.');
+    let decimal = |text: &str| text.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+    match (text[..length].strip_suffix(['e', 'E']), text[length..].strip_prefix(['+', '-'])) {
+        (Some(before), Some(after)) if decimal(before) && after.starts_with(|c: char| c.is_ascii_digit()) => {
+            length + 1 + run(after, |c| c.is_ascii_digit())
+        }
+        _ => length,
+    }
+}
+
+/// The length of a word: `::` belongs to it, a single colon does not. Another directive or type may follow a directive
+/// without a blank.
 fn word(text: &str) -> usize {
-    let mut length = 0;
+    let directive = text.starts_with('.');
+    let mut length = usize::from(directive);
     loop {
-        length += run(&text[length..], |c| c.is_ascii_alphanumeric() || matches!(c, '_' | '$' | '%' | '.'));
+        let accept =
+            |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '$' | '%') || c == '.' && !directive;
+        length += run(&text[length..], accept);
         if !text[length..].starts_with("::") {
             return length.max(1);
         }

@@ -5,9 +5,11 @@
 //! anywhere, functions declared before they are defined. Some of it has no place in the IR and is written in other
 //! words, with the same meaning:
 //! - Names in nested braces become names of the function, made different where they are not.
-//! - Special registers, symbols and sums outside of `mov` are moved to a new register first; `_` in the place of
-//!   a result becomes a register that nobody reads.
-//! - Parameters, arguments and results in `.reg` registers go through `.param` variables.
+//! - Special registers, symbols and sums outside of `mov`, and predicates that are literals, are moved to a new
+//!   register first; `_` in the place of a result becomes a register that nobody reads.
+//! - Integer literals lose the bits that their operand does not have.
+//! - Parameters, arguments and results in `.reg` registers go through `.param` variables, which have no guard.
+//! - A variable of `.f16` is one of bits, and a parameter with an alignment of its own is one of bytes.
 //! - Every `.extern .shared` array is the dynamic shared memory; an alias is what it stands for; `.calltargets` is
 //!   the prototype of its first function.
 //! - Managed memory is global memory; a vector variable is an array of its elements.
@@ -149,6 +151,12 @@ impl<'a> Parser<'a> {
             return Ok(value);
         }
         self.fail("expected a number of 32 bits")
+    }
+
+    /// The type of a variable: a half is 16 bits.
+    fn stored_ty(&mut self) -> Result<Ty> {
+        let ty = self.ty()?;
+        Ok(if matches!(ty, Ty::F16 | Ty::F16x2) { ty.stored() } else { ty })
     }
 
     fn ty(&mut self) -> Result<Ty> {

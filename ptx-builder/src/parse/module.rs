@@ -244,8 +244,7 @@ impl<'a> Parser<'a> {
                 _ => return self.fail("expected `debug` or a texture mode"),
             }
         }
-        self.expect_word(".address_size")?;
-        if self.number()? != 64 {
+        if self.eat_word(".address_size") && self.number()? != 64 {
             return self.fail("addresses have 64 bits");
         }
         Ok(target)

@@ -3,7 +3,7 @@
 use super::body::Body;
 use super::lexer::{Pos, Token};
 use super::{ParseError, Parser, Result};
-use crate::ids::BlockId;
+use crate::ids::{BlockId, RegClass};
 use crate::inst::{
     Address, Base, Form, Guard, Inst, Kind, Operand, Regular, Role, Shape, Space, SpecialReg, What,
 };
@@ -198,8 +198,11 @@ impl<'a> Resolver<'_, '_, 'a> {
             }
             for (i, raw) in arg.operands.iter().enumerate() {
                 let second = expected.form == Form::Pair && i == 1;
-                let what = if second { What::Pred(false) } else { expected.what };
-                operands.push(self.operand(*raw, what, expected.role, arg.pos)?);
+                operands.push(match raw {
+                    Raw::Name("_") if second => Operand::None,
+                    raw if second => self.operand(*raw, What::Pred(false), expected.role, arg.pos)?,
+                    raw => self.operand(*raw, expected.what, expected.role, arg.pos)?,
+                });
             }
             if expected.form == Form::Pair && arg.form == RawForm::One {
                 operands.push(Operand::None);
@@ -226,7 +229,7 @@ impl<'a> Resolver<'_, '_, 'a> {
                 .literal(what, role, |ty| literal(negative, text, ty))
                 .or_else(|message| fail(text, message)),
             Raw::Value(value) => {
-                let value = |ty: Ty| ty.canonical_literal(i128::from(value)).map(Operand::Int);
+                let value = |ty: Ty| ty.truncated_literal(value).map(Operand::Int);
                 self.literal(what, role, value).or_else(|message| fail("expression", message))
             }
             Raw::Sum(name, offset) => {
@@ -281,14 +284,14 @@ impl<'a> Resolver<'_, '_, 'a> {
         of_type: impl FnOnce(Ty) -> Option<Operand>,
     ) -> std::result::Result<Operand, &'static str> {
         let ty = match what {
-            What::Value(ty) | What::WideValue(ty) | What::MovSource(ty) => ty,
-            What::Reg(ty) | What::WideReg(ty) if role == Role::Use => ty,
             What::Literal => Ty::S64,
-            _ => return Err("a literal cannot stand here"),
+            What::Pred(_) if role == Role::Use => Ty::Pred,
+            _ if role == Role::Def => return Err("a literal cannot stand here"),
+            what => what.ty().ok_or("a literal cannot stand here")?,
         };
         let operand = of_type(ty).ok_or("this literal does not fit the type of the operand")?;
         Ok(match what {
-            What::Reg(_) | What::WideReg(_) => self.moved(ty, operand),
+            What::Reg(_) | What::WideReg(_) | What::Pred(_) => self.moved(ty, operand),
             _ => operand,
         })
     }
@@ -304,18 +307,15 @@ impl<'a> Resolver<'_, '_, 'a> {
         }
         let unknown = |message: &str| Err(ParseError::new(pos, name, message));
         match (what, role) {
-            (What::Pred(_) | What::Sink, _) if name == "_" => return Ok(Operand::None),
-            (What::Reg(ty) | What::WideReg(ty), Role::Def) if name == "_" => {
-                return Ok(Operand::Reg(self.body.function.new_register(ty.class())));
+            (What::Sink, _) if name == "_" => return Ok(Operand::None),
+            (_, Role::Def) if name == "_" => {
+                let class = what.ty().map_or(RegClass::Pred, Ty::class);
+                return Ok(Operand::Reg(self.body.function.new_register(class)));
             }
             (_, Role::Def) => return unknown("unknown register"),
             _ => {}
         }
-        let (What::MovSource(ty) | What::Value(ty) | What::WideValue(ty) | What::Reg(ty) | What::WideReg(ty)) =
-            what
-        else {
-            return unknown("unknown register");
-        };
+        let Some(ty) = what.ty() else { return unknown("unknown register") };
         if name == "WARP_SZ" && ty.is_int() {
             return self.operand(Raw::Number(false, "32"), what, role, pos);
         }
@@ -330,6 +330,7 @@ impl<'a> Resolver<'_, '_, 'a> {
                 Ok(self.moved(ty, Operand::Symbol(base)))
             }
             Some(_) => unknown("a symbol cannot stand here"),
+            None if super::refused::special(name) => unknown("this special register is not supported"),
             None if direct => unknown("unknown register or symbol"),
             None => unknown("unknown register"),
         }
@@ -360,8 +361,8 @@ fn literal(negative: bool, text: &str, ty: Ty) -> Option<Operand> {
     }
     if matches!(ty, Ty::F32 | Ty::F64) {
         // Decimal literals are doubles, rounded to the type of the operand.
-        let looks_decimal =
-            text.contains('.') && text.bytes().all(|b| b.is_ascii_digit() || b".eE".contains(&b));
+        let looks_decimal = text.contains(['.', 'e', 'E'])
+            && text.bytes().all(|b| b.is_ascii_digit() || b".eE+-".contains(&b));
         let value: f64 = text.parse().ok().filter(|_| looks_decimal)?;
         let value = if negative { -value } else { value };
         #[expect(clippy::cast_possible_truncation, reason = "the rounding that the PTX ISA defines")]
@@ -370,8 +371,9 @@ fn literal(negative: bool, text: &str, ty: Ty) -> Option<Operand> {
             _ => Operand::F64(value.to_bits()),
         });
     }
-    let magnitude = i128::from(integer(text)?);
-    ty.canonical_literal(if negative { -magnitude } else { magnitude }).map(Operand::Int)
+    let bits = integer(text)?;
+    let bits = if negative { bits.wrapping_neg() } else { bits };
+    ty.truncated_literal(bits.cast_signed()).map(Operand::Int)
 }
 
 /// The bits of an element of an initial value.

@@ -23,9 +23,13 @@ impl<'a> Parser<'a> {
             } else if self.eat_word(".attribute") {
                 // Managed memory, which host and device see: any global memory here.
                 self.expect('(')?;
-                while !self.eat(')') {
-                    if self.bump() == Token::End {
-                        return self.fail("expected `)`");
+                let mut depth = 1usize;
+                while depth > 0 {
+                    match self.bump() {
+                        Token::Punct('(') => depth += 1,
+                        Token::Punct(')') => depth -= 1,
+                        Token::End => return self.fail("expected `)`"),
+                        _ => {}
                     }
                 }
             } else {
@@ -34,7 +38,7 @@ impl<'a> Parser<'a> {
         }
         let vector = [(".v2", 2), (".v4", 4)].into_iter().find(|(word, _)| self.eat_word(word));
         let parts = vector.map_or(1, |(_, parts)| parts);
-        let ty = self.ty()?;
+        let ty = self.stored_ty()?;
         loop {
             self.peek();
             let pos = self.pos();
@@ -58,7 +62,7 @@ impl<'a> Parser<'a> {
                     if dims > 1 {
                         return self.fail("initial values of several dimensions are not supported");
                     }
-                    self.initial_value(&mut global, symbols)?;
+                    self.initial_value(&mut global, parts, symbols)?;
                 }
                 if global.len == 0 && linkage != Linkage::Extern {
                     // `name[] = {...}`
@@ -96,7 +100,8 @@ impl<'a> Parser<'a> {
         Ok((dims, len))
     }
 
-    fn initial_value(&mut self, global: &mut Global, symbols: &Symbols<'a>) -> Result<()> {
+    /// A value, or a list of values, or of vectors of so many parts.
+    fn initial_value(&mut self, global: &mut Global, parts: u32, symbols: &Symbols<'a>) -> Result<()> {
         if !self.eat('{') {
             self.element(global, 0, symbols)?;
         } else {
@@ -109,8 +114,19 @@ impl<'a> Parser<'a> {
                         break;
                     }
                 }
-                self.element(global, index, symbols)?;
-                index += 1;
+                if parts == 1 || !self.eat('{') {
+                    self.element(global, index, symbols)?;
+                    index += 1;
+                    continue;
+                }
+                for part in 0..parts {
+                    if part > 0 {
+                        self.expect(',')?;
+                    }
+                    self.element(global, index, symbols)?;
+                    index += 1;
+                }
+                self.expect('}')?;
             }
         }
         // Zero is what the rest is anyway.
@@ -135,7 +151,7 @@ impl<'a> Parser<'a> {
         }
         if self.at_expression() {
             let value = self.expression()?;
-            let Some(bits) = ty.canonical_literal(i128::from(value)) else {
+            let Some(bits) = ty.truncated_literal(value) else {
                 return Err(ParseError::new(pos, "expression", "this does not fit the type of the variable"));
             };
             global.init.extend_from_slice(&bits.to_le_bytes()[..(ty.bytes() as usize).min(8)]);

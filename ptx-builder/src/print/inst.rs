@@ -184,10 +184,7 @@ fn write_base(f: &mut fmt::Formatter<'_>, context: Context<'_>, base: Base) -> f
 
 /// Bits in hexadecimal, numbers in decimal.
 fn write_int(f: &mut fmt::Formatter<'_>, value: i64, what: What) -> fmt::Result {
-    let ty = match what {
-        What::Value(ty) | What::WideValue(ty) | What::MovSource(ty) => ty,
-        _ => return write!(f, "{value}"),
-    };
+    let Some(ty) = what.ty() else { return write!(f, "{value}") };
     match ty.kind() {
         TyKind::Signed => write!(f, "{value}"),
         TyKind::Unsigned => write!(f, "{}", value.cast_unsigned()),

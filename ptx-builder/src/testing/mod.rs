@@ -257,6 +257,7 @@ impl Scratch {
             }
             (Role::Def, What::Sink) => Operand::None,
             (Role::Def, _) => Operand::Reg(self.function.new_register(RegClass::Pred)),
+            (_, What::Word) if literals => Operand::Int(literal_for(kind.op(), position)),
             (_, What::Value(ty) | What::WideValue(ty) | What::MovSource(ty))
                 if literals && ty.kind() != TyKind::SmallFloat =>
             {
@@ -267,14 +268,6 @@ impl Scratch {
                     _ => Operand::Int(literal_for(kind.op(), position)),
                 }
             }
-            (
-                _,
-                What::Reg(ty)
-                | What::WideReg(ty)
-                | What::Value(ty)
-                | What::WideValue(ty)
-                | What::MovSource(ty),
-            ) => old(ty.class()),
             (_, What::Pred(true)) if literals => Operand::NotPred(RegId::new(RegClass::Pred, 0)),
             (_, What::Pred(_)) => old(RegClass::Pred),
             (_, What::Literal) => Operand::Int(literal_for(kind.op(), position)),
@@ -291,7 +284,7 @@ impl Scratch {
                 let negative = !literals && matches!(base, Base::Reg(_));
                 Operand::Addr(Address { base, offset: if negative { -16 } else { 16 } })
             }
-            (_, What::Label | What::Any | What::Sink) => Operand::None,
+            (_, what) => what.ty().map_or(Operand::None, |ty| old(ty.class())),
         }
     }
 }

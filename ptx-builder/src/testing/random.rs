@@ -255,6 +255,7 @@ impl Random<'_> {
             (Role::Def, What::Sink) => Operand::None,
             (Role::Def, _) => Operand::Reg(k.fresh_register(RegClass::Pred)),
             (_, What::MovSource(ty)) if self.chance(2) => self.mov_source(k, ty),
+            (_, What::Word) if self.chance(2) => self.literal(kind, Ty::B32, position),
             (_, What::Value(ty) | What::WideValue(ty) | What::MovSource(ty))
                 if ty.kind() != TyKind::SmallFloat && ty != Ty::Pred && self.chance(2) =>
             {
@@ -263,21 +264,13 @@ impl Random<'_> {
             (_, What::WideReg(ty) | What::WideValue(ty)) if ty.fits_in(RegClass::B32) && self.chance(3) => {
                 Operand::Reg(self.live(RegClass::B32))
             }
-            (
-                _,
-                What::Reg(ty)
-                | What::WideReg(ty)
-                | What::Value(ty)
-                | What::WideValue(ty)
-                | What::MovSource(ty),
-            ) => Operand::Reg(self.live(ty.class())),
             (_, What::Pred(negatable)) => {
                 let reg = self.live(RegClass::Pred);
                 if negatable && self.chance(2) { Operand::NotPred(reg) } else { Operand::Reg(reg) }
             }
             (_, What::Literal) => Operand::Int(literal_for(kind.op(), position)),
             (_, What::Address(space)) => self.address(space),
-            (_, What::Label | What::Any | What::Sink) => Operand::None,
+            (_, what) => what.ty().map_or(Operand::None, |ty| Operand::Reg(self.live(ty.class()))),
         }
     }
 

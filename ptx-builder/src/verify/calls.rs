@@ -3,7 +3,7 @@
 use super::Place;
 use super::report::{Reporter, Rule};
 use crate::ids::{CallParamId, InstId};
-use crate::inst::{Call, Callee, Inst, Kind};
+use crate::inst::{Address, Base, Call, Callee, Inst, Kind, Operand};
 use crate::module::{Function, FunctionKind, Module, ParamTy};
 
 pub(super) fn check(
@@ -29,8 +29,16 @@ pub(super) fn check(
             };
             reporter.error(Rule::OperandKind, place, error);
         }
+        Kind::Ld(_) | Kind::St(_) if inst.guard.is_some() && inst.operands.iter().any(is_call_param) => {
+            let message = "arguments and results of calls are stored and loaded without a guard".to_owned();
+            reporter.error(Rule::Call, place, message);
+        }
         _ => {}
     }
+}
+
+fn is_call_param(operand: &Operand) -> bool {
+    matches!(operand, Operand::Addr(Address { base: Base::CallParam(_), .. }))
 }
 
 fn check_call(module: &Module, function: &Function, call: &Call, report: &mut dyn FnMut(String)) {

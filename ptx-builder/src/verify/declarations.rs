@@ -232,7 +232,7 @@ fn check_launch_bounds(function: &Function, reporter: &mut Reporter<'_>) {
 }
 
 fn check_clusters(module: &Module, function: &Function, reporter: &mut Reporter<'_>) {
-    let Function { reqnctapercluster, explicitcluster, maxclusterrank, .. } = function;
+    let Function { reqnctapercluster, maxclusterrank, .. } = function;
     let place = Place::Function(function);
     if !function.has_cluster_directives() {
         return;
@@ -249,7 +249,7 @@ fn check_clusters(module: &Module, function: &Function, reporter: &mut Reporter<
             reporter.error(Rule::LaunchBounds, place, message);
         }
     }
-    if maxclusterrank.is_some() && (reqnctapercluster.is_some() || *explicitcluster) {
+    if maxclusterrank.is_some() && reqnctapercluster.is_some() {
         let message = ".maxclusterrank and an exact cluster size exclude each other".to_owned();
         reporter.error(Rule::LaunchBounds, place, message);
     }
@@ -312,7 +312,7 @@ fn check_arrays(function: &Function, reporter: &mut Reporter<'_>) {
         if *len == 0 {
             error(format!("array `{name}` is empty"));
         }
-        if !is_alignment(*align) || *align < ty.bytes() {
+        if !is_alignment(*align) {
             error(format!("array `{name}` of .{ty} cannot be aligned to {align} bytes"));
         }
         if *space == Space::Local {

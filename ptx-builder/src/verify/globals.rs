@@ -32,7 +32,7 @@ fn check_shape(global: &Global, error: &mut dyn FnMut(String)) {
     if *len == 0 && *linkage != Linkage::Extern {
         error("is empty".to_owned());
     }
-    if !is_alignment(*align) || *align < ty.bytes() {
+    if !is_alignment(*align) {
         error(format!("of .{ty} cannot be aligned to {align} bytes"));
     }
     let limit = if *space == Space::Const { 64 * 1024 } else { MAX_BYTES };

@@ -105,14 +105,17 @@ fn check_operand(
         (What::Reg(ty) | What::Value(ty) | What::MovSource(ty), Operand::Reg(reg)) => {
             check_register(*reg, ty, ty.agrees_with(reg.class()), report);
         }
+        (What::Word, Operand::Reg(reg)) => {
+            check_register(*reg, Ty::B32, reg.class() == RegClass::B32, report);
+        }
         (What::WideReg(ty) | What::WideValue(ty), Operand::Reg(reg)) => {
             check_register(*reg, ty, ty.fits_in(reg.class()), report);
         }
         (
-            What::Value(ty) | What::WideValue(ty) | What::MovSource(ty),
+            What::Value(_) | What::WideValue(_) | What::MovSource(_) | What::Word,
             literal @ (Operand::Int(_) | Operand::F32(_) | Operand::F64(_)),
         ) if role == Role::Use => {
-            check_literal(literal, ty, report);
+            check_literal(literal, what.ty().unwrap_or(Ty::B32), report);
         }
         (What::Pred(_), Operand::Reg(reg)) => {
             check_register(*reg, Ty::Pred, reg.class() == RegClass::Pred, report)
@@ -126,7 +129,7 @@ fn check_operand(
             check_base(module, function, space, *address, report)
         }
         (What::MovSource(ty), Operand::Special(special)) => {
-            if ty.bits() != special.ty().bits() || ty.is_float() {
+            if !special.has_bits(ty.bits()) || ty.is_float() {
                 report(Rule::OperandType, format!("{} is a .{}, not a .{ty}", special.name(), special.ty()));
             }
         }
@@ -137,7 +140,7 @@ fn check_operand(
             }
         }
         (What::Reg(_) | What::WideReg(_) | What::Any, _) => kind(report, "a register"),
-        (What::Value(_) | What::WideValue(_), _) => kind(report, "a register or a literal"),
+        (What::Value(_) | What::WideValue(_) | What::Word, _) => kind(report, "a register or a literal"),
         (What::MovSource(_), _) => kind(report, "a register, literal, special register or symbol"),
         (What::Pred(_), _) => kind(report, "a predicate"),
         (What::Literal, _) => kind(report, "an integer literal"),

@@ -40,26 +40,14 @@ impl Text {
             (Role::Def, What::Sink) => "_".to_owned(),
             (Role::Def, _) if arg.form == Form::Pair && part == 1 => self.result("pred"),
             (Role::Def, What::Pred(_)) => self.result("pred"),
-            (
-                Role::Def,
-                What::Reg(ty)
-                | What::WideReg(ty)
-                | What::Value(ty)
-                | What::WideValue(ty)
-                | What::MovSource(ty),
-            ) => self.result(declared(ty)),
             (_, What::Literal) => literal(kind.op(), position).to_string(),
             (_, What::Pred(_)) => "%yes".to_owned(),
             (_, What::Address(space)) => format!("[{}]", base(kind, space, position)),
-            (
-                _,
-                What::Reg(ty)
-                | What::WideReg(ty)
-                | What::Value(ty)
-                | What::WideValue(ty)
-                | What::MovSource(ty),
-            ) => value(kind, ty, position),
-            (_, what) => panic!("{kind:?} has {what:?}"),
+            (role, what) => match (role, what.ty()) {
+                (Role::Def, Some(ty)) => self.result(declared(ty)),
+                (Role::Use, Some(ty)) => value(kind, ty, position),
+                (_, None) => panic!("{kind:?} has {what:?}"),
+            },
         }
     }
 

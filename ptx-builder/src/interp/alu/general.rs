@@ -137,6 +137,7 @@ fn integer(ty: Ty, bits: u64) -> i128 {
 
 /// One value.
 fn scalar(cvt: &Cvt, bits: u64) -> u64 {
+    let bits = bits & mask(cvt.from);
     let bits = if cvt.ftz { flush(bits, cvt.from) } else { bits };
     let round = Round::of_cvt(cvt.round);
     let element = |ty: Ty| match ty {

@@ -7,8 +7,8 @@ use super::step::{
 };
 use crate::ids::RegClass;
 use crate::inst::{
-    Address, Atom, AtomOrder, Base, BulkCompletion, BulkCopy, Call, Callee, Guard, Inst, Kind, MatrixMove,
-    Mbarrier, MbarrierOp, MemOrder, Operand, Red, Regular, Scope, Space, What,
+    Address, Atom, AtomOrder, Base, BulkCompletion, BulkCopy, Call, Callee, Cvt, Guard, Inst, Kind,
+    MatrixMove, Mbarrier, MbarrierOp, MemOrder, Operand, Red, Regular, Scope, Space, What,
 };
 use crate::interp::alu::{self, Place};
 use crate::interp::memory::{LOCAL_WINDOW, SHARED_WINDOW};
@@ -125,6 +125,11 @@ impl Lowering<'_> {
             // The result is a hint that nothing here takes.
             Kind::CreatePolicy(_) => Ok(Action::Nop),
             Kind::Inline { .. } => Err("inline text is not interpreted".to_owned()),
+            Kind::Mov(ty) if ty.bits() == 16 && matches!(operands.get(1), Some(Operand::Special(_))) => {
+                let low =
+                    Cvt { to: Ty::U16, from: Ty::U32, round: None, ftz: false, sat: false, satfinite: false };
+                self.alu(inst, &Kind::Cvt(low), args)
+            }
             Kind::Mov(_) if matches!(operands.get(1), Some(Operand::Special(s)) if is_clock(*s)) => {
                 let Some(Operand::Special(special)) = operands.get(1) else {
                     return Err("no source".to_owned());
@@ -450,18 +455,11 @@ impl Lowering<'_> {
 
     fn row(&mut self, what: What, operand: &Operand) -> Result<Row, Reason> {
         let ty = match what {
-            What::Reg(ty)
-            | What::WideReg(ty)
-            | What::Value(ty)
-            | What::WideValue(ty)
-            | What::MovSource(ty) => ty,
             What::Pred(_) => Ty::Pred,
             // Results of this kind are never kept.
             What::Sink => Ty::B64,
             What::Literal => Ty::U32,
-            What::Address(_) | What::Label | What::Any => {
-                return Err("an operand that is no value".to_owned());
-            }
+            what => what.ty().ok_or("an operand that is no value")?,
         };
         let file = file_of(ty.class());
         let source = match operand {

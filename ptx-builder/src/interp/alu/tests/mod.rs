@@ -136,14 +136,9 @@ fn operands(kind: &Kind) -> (usize, Vec<Ty>) {
         for part in 0..arg.operands() {
             types.push(match arg.what {
                 _ if arg.form == Form::Pair && part == 1 => Ty::Pred,
-                What::Reg(ty)
-                | What::WideReg(ty)
-                | What::Value(ty)
-                | What::WideValue(ty)
-                | What::MovSource(ty) => ty,
                 What::Pred(_) => Ty::Pred,
                 What::Literal => Ty::U32,
-                what => panic!("{kind:?} has {what:?}"),
+                what => what.ty().unwrap_or_else(|| panic!("{kind:?} has {what:?}")),
             });
             results += usize::from(arg.role == Role::Def);
         }
