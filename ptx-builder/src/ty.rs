@@ -169,7 +169,7 @@ impl Ty {
         }
     }
 
-    /// The relaxed rule of `ld`, `st` and `cvt`: values may sit in a wider untyped register, bits in any.
+    /// The relaxed rule of `ld`, `cvt` and, but for floats, `st`: values may sit in a wider untyped register, bits in any.
     pub const fn fits_in(self, class: RegClass) -> bool {
         if self.agrees_with(class) {
             return true;

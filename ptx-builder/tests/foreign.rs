@@ -160,6 +160,7 @@ fn registers_may_be_wider_than_values() {
         "ld.global.u16 %f1, [%rd1];",
         "ld.global.f32 %fd1, [%rd1];",
         "ld.global.v2.u8 {%rs1,%r1}, [%rd1];",
+        "st.global.f32 [%rd1], %rd2;",
         "cvt.f32.f16 %f1, %f2;",
         "cvt.rn.f16.f32 %f2, %f1;",
         "cvt.rn.bf16.f32 %r1, %f1;",

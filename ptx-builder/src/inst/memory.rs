@@ -218,8 +218,10 @@ impl St {
     }
 
     pub(super) fn signature(&self) -> Signature {
-        let value = Arg::one(What::WideValue(self.ty));
-        let mut signature = Signature::new(&[Arg::one(What::Address(self.space)), self.width.arg(value)]);
+        // What is stored as a float from a wider register, ptxas converts: it takes it for an integer.
+        let value = if self.ty.is_float() { What::Value(self.ty) } else { What::WideValue(self.ty) };
+        let value = self.width.arg(Arg::one(value));
+        let mut signature = Signature::new(&[Arg::one(What::Address(self.space)), value]);
         if self.cache_hint {
             signature.push(Arg::one(What::Reg(Ty::U64)));
         }
