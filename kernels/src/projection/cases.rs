@@ -416,13 +416,8 @@ impl Data {
             Head::new(self.element, (self.rows, self.cols), rows.len(), EPS)
                 .and_then(|kernel| kernel.on(self.processors, Target::SM_90)),
         );
-        let x = self.x(&rows);
-        let y = known(kernel.reference(x, &self.norm, &self.w[0]));
-        Case::new(kernel, "")
-            .with_f32("x", x)
-            .with_f32("norm", &self.norm)
-            .with_bytes("w", &self.planes(0))
-            .expect_f32("y", y, self.rows, F32_BOUND)
+        let y = known(kernel.reference(self.x(&rows), &self.norm, &self.w[0]));
+        self.of_head(kernel, &rows).expect_f32("y", y, self.rows, F32_BOUND)
     }
 
     fn greedy_head(&self, rows: std::ops::Range<usize>) -> Case {
@@ -430,13 +425,16 @@ impl Data {
             GreedyHead::new(self.element, (self.rows, self.cols), rows.len(), EPS)
                 .and_then(|kernel| kernel.on(self.processors, Target::SM_90)),
         );
-        let x = self.x(&rows);
-        let y = known(kernel.reference(x, &self.norm, &self.w[0]));
+        let y = known(kernel.reference(self.x(&rows), &self.norm, &self.w[0]));
+        self.of_head(kernel, &rows).expect_u32("y", &y)
+    }
+
+    /// A case with what a head reads.
+    fn of_head(&self, kernel: impl Kernel + 'static, rows: &std::ops::Range<usize>) -> Case {
         Case::new(kernel, "")
-            .with_f32("x", x)
+            .with_f32("x", self.x(rows))
             .with_f32("norm", &self.norm)
             .with_bytes("w", &self.planes(0))
-            .expect_u32("y", &y)
     }
 }
 
