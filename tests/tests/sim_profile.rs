@@ -48,7 +48,8 @@ fn check(profile: &Profile, steps: usize) {
         profile: profile.clone(),
     };
     let families: Vec<String> = roofline.families().into_iter().map(|family| family.name).collect();
-    for family in ["copy", "embed_rows", "attention_input", "residual_projection", "gated_projection", "head"]
+    for family in
+        ["copy", "embed_rows", "attention_input", "residual_projection", "gated_projection", "greedy_head"]
     {
         assert!(families.iter().any(|name| name.starts_with(family)), "{family}: {families:?}");
     }

@@ -17,7 +17,8 @@ const REDUCTIONS: &[&str] = &["rms_norm", "soft_max", "argmax"];
 const LOOPS: &[&str] = &["rms_norm", "soft_max"];
 
 /// The kernels that quantise what they multiply.
-const PROJECTIONS: &[&str] = &["residual_projection", "gated_projection", "head", "attention_input"];
+const PROJECTIONS: &[&str] =
+    &["residual_projection", "gated_projection", "head", "greedy_head", "attention_input"];
 
 const ALL: &[Equivalent] = &[
     Equivalent {
@@ -237,7 +238,15 @@ const ALL: &[Equivalent] = &[
         reason: "bits of the byte are cut out of it, its sign is none of them",
     },
     Equivalent {
-        families: &["copy", "gemv", "residual_projection", "gated_projection", "head", "attention_input"],
+        families: &[
+            "copy",
+            "gemv",
+            "residual_projection",
+            "gated_projection",
+            "head",
+            "greedy_head",
+            "attention_input",
+        ],
         line: "u16 %rs,",
         change: "Type(S16)",
         reason: "the register is as wide as the value",

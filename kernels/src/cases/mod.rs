@@ -77,7 +77,7 @@ const FAMILIES: [Family; 14] = [
     Family { stems: &["rms_norm"], cases: crate::rms_norm::cases },
     Family { stems: &["gemv"], cases: crate::gemv::cases },
     Family {
-        stems: &["residual_projection", "gated_projection", "head", "attention_input"],
+        stems: &["residual_projection", "gated_projection", "head", "greedy_head", "attention_input"],
         cases: crate::projection::cases,
     },
     Family { stems: &["quantize"], cases: crate::quantize::cases },
