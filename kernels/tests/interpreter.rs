@@ -12,7 +12,8 @@ const TARGETS: [Target; 3] = [Target::SM_75, Target::SM_80, Target::SM_90A];
 const EMBEDDING: &[&str] = &["embed"];
 const NORMS: &[&str] = &["rms_norm"];
 const PRODUCTS: &[&str] = &["gemv"];
-const PROJECTIONS: &[&str] = &["residual_projection", "gated_projection", "head", "attention_input"];
+const PROJECTIONS: &[&str] =
+    &["residual_projection", "gated_projection", "head", "greedy_head", "attention_input"];
 const QUANTISATION: &[&str] = &["quantize"];
 const ELEMENTWISE: &[&str] = &["add", "mul", "silu", "swiglu"];
 const COPIES: &[&str] = &["copy", "kv_scatter", "stream_read"];

@@ -62,7 +62,7 @@ fn matrix_vector_products() {
 #[test]
 #[ignore = "needs a CUDA device"]
 fn fused_projections() {
-    check(&["residual_projection", "gated_projection", "head_q"]);
+    check(&["residual_projection", "gated_projection", "head_q", "greedy_head"]);
 }
 
 #[test]
@@ -150,6 +150,7 @@ fn every_case_belongs_to_a_test() {
         "residual_projection",
         "gated_projection",
         "head_q",
+        "greedy_head",
         "quantize",
         "add",
         "mul",
