@@ -33,11 +33,12 @@ pub enum TensorOp {
     Rope,
     /// Writes row `r` of `input [rows, n_kv_heads * head_dim]` to position `positions[r]` of sequence `sequences[r]` of
     /// `cache [n_sequences, n_kv_heads, max_seq, head_dim]` in F32, F16, BF16 or F8E4M3, rounded to nearest. Of two
-    /// rows at one position of one sequence either may stay, or part of each. The result is the cache: an alias of its leaf.
+    /// rows at one position of one sequence either may stay, or part of each. The result is the cache: an alias of its
+    /// leaf.
     KvScatter,
     /// Causal grouped-query attention of `query [rows, n_heads * head_dim]` over `keys` and `values`
-    /// `[n_sequences, n_kv_heads, max_seq, head_dim]` of one type, which [`KvScatter`](Self::KvScatter) takes: row `r` attends to positions `0..=positions[r]` of
-    /// sequence `sequences[r]`, and query head `h` reads key-value head `h / (n_heads / n_kv_heads)`.
+    /// `[n_sequences, n_kv_heads, max_seq, head_dim]` of one type, which [`KvScatter`](Self::KvScatter) takes: row `r`
+    /// attends to positions `0..=positions[r]` of sequence `sequences[r]`, and query head `h` reads key-value head `h / (n_heads / n_kv_heads)`.
     Attention,
     /// `softmax(scale * x)` over the innermost dimension.
     SoftMax,

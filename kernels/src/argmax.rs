@@ -16,8 +16,8 @@ const FAMILY: &str = "argmax";
 
 /// `y[r]` = the lowest `i` for which `x[r, i]` is the largest of the row.
 ///
-/// A NaN never wins. A row with nothing above -inf gives `u32::MAX`. Several blocks share a long row: each offers its best, and the
-/// last to do so knows the best of all. What is better does not depend on who compares it, so neither does the result.
+/// A NaN never wins. A row with nothing above -inf gives `u32::MAX`. Several blocks share a long row: each offers its
+/// best, and the last to do so knows the best of all. What is better does not depend on who compares it, so neither does the result.
 ///
 /// Parameters: `x` `[rows, n]` f32, `y` `[rows]` u32. Where a row has several blocks, then `best` ([`Access::Counter`]).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,12 +82,14 @@ impl Argmax {
     /// If `x` does not have the length of the parameter.
     pub fn reference(&self, x: &[f32]) -> Vec<u32> {
         assert_eq!(x.len(), self.rows as usize * self.n as usize);
-        let best = |row: &[f32]| {
-            let start = (f32::NEG_INFINITY, u32::MAX);
-            (0..).zip(row).fold(start, |best, (i, &v)| if v > best.0 { (v, i) } else { best }).1
-        };
-        x.chunks(self.n as usize).map(best).collect()
+        x.chunks(self.n as usize).map(|row| first_largest(row.iter().map(|&v| v.into()))).collect()
     }
+}
+
+/// What [`Argmax`] gives for a row of these values.
+pub(crate) fn first_largest(row: impl Iterator<Item = f64>) -> u32 {
+    let none = (f64::NEG_INFINITY, u32::MAX);
+    (0..).zip(row).fold(none, |best, (i, v)| if v > best.0 { (v, i) } else { best }).1
 }
 
 impl Kernel for Argmax {

@@ -77,8 +77,11 @@ pub struct RopeDims {
 /// # Errors
 /// [`ReferenceError::OutOfRange`] for a position that the table lacks.
 pub fn rope(x: &[f64], positions: &[u32], table: &[f64], dims: RopeDims) -> Result<Vec<f64>, ReferenceError> {
+    if positions.is_empty() {
+        return Ok(Vec::new());
+    }
     let mut out = x.to_vec();
-    let cols = x.len().checked_div(positions.len()).unwrap_or(0);
+    let cols = x.len() / positions.len();
     for (row, &position) in positions.iter().enumerate() {
         let position = below("position", row, position, table.len() / dims.n_rot)?;
         let angles = &table[position * dims.n_rot..][..dims.n_rot];
@@ -144,7 +147,10 @@ pub struct AttentionInputs<'a> {
 pub fn attention(inputs: AttentionInputs<'_>) -> Result<Vec<f64>, ReferenceError> {
     let AttentionInputs { query, keys, values, rows, dims, scale } = inputs;
     let n_rows = rows.positions.len();
-    let n_heads = query.len().checked_div(n_rows).unwrap_or(0) / dims.head_dim;
+    if n_rows == 0 {
+        return Ok(Vec::new());
+    }
+    let n_heads = query.len() / n_rows / dims.head_dim;
     let group = n_heads / dims.n_kv_heads;
     let mut out = vec![0.0; query.len()];
     for row in 0..n_rows {

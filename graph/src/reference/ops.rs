@@ -76,7 +76,8 @@ pub fn soft_max(x: &[f64], cols: usize, scale: f32) -> Vec<f64> {
     x.chunks_exact(cols).flat_map(row_soft_max).collect()
 }
 
-/// The index of the largest value of each row of `cols`: the lowest among equals, never a NaN's, `u32::MAX` if nothing is above -inf.
+/// The index of the largest value of each row of `cols`: the lowest among equals, never a NaN's, `u32::MAX` if nothing is
+/// above -inf.
 pub fn argmax(x: &[f64], cols: usize) -> Vec<u32> {
     let row_argmax = |row: &[f64]| {
         let none = (f64::NEG_INFINITY, u32::MAX);

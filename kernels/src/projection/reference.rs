@@ -5,6 +5,7 @@ use tensor_formats::{ElementType, FormatError, quantize_row};
 
 use super::{AttentionInput, GatedProjection, GreedyHead, Head, Projection, ResidualProjection, Segment};
 use crate::KernelError;
+use crate::argmax::first_largest;
 
 /// What [`AttentionInput::reference`] reads: the kernel's parameters, weights in GGUF's layout.
 #[derive(Debug, Clone, Copy)]
@@ -118,11 +119,8 @@ impl GreedyHead {
     /// [`KernelError::Format`] if a slice does not have the length of its parameter.
     pub fn reference(&self, x: &[f32], norm: &[f32], w: &[u8]) -> Result<Vec<u32>, KernelError> {
         let y = self.0.product(&self.0.segments[0], w, &self.0.staged(x, Some(norm))?)?;
-        let largest = |row: &[f64]| {
-            let start = (f64::NEG_INFINITY, u32::MAX);
-            (0..).zip(row).fold(start, |best, (i, &v)| if v > best.0 { (v, i) } else { best }).1
-        };
-        Ok(y.chunks(self.0.segments[0].features() as usize).map(largest).collect())
+        let rows = y.chunks(self.0.segments[0].features() as usize);
+        Ok(rows.map(|row| first_largest(row.iter().copied())).collect())
     }
 }
 
