@@ -16,7 +16,7 @@ const LATE: Duration = Duration::from_millis(2);
 pub(super) struct Pace {
     /// The time of a step; `None` as long as none was seen.
     step: Option<Duration>,
-    /// When it was last looked how many steps are done, or the first was queued.
+    /// When the last step that is known to be done seems to have ended, or the first was queued.
     since: Instant,
     /// Steps that were done then and have not been taken.
     ready: u32,
@@ -54,11 +54,12 @@ impl Pace {
         let mut n = done()?;
         let Some(step) = self.step.filter(|_| n == 0) else {
             if n > 0 {
-                self.found(n, queued);
+                self.found(n, queued, self.since);
             }
             return Ok(n > 0);
         };
         let begun = Instant::now();
+        let mut looked = begun;
         let together = step.max(SMOOTH.min(step * most));
         let expected = self.since + together;
         // The first look is after the time of several, but it is the first of them that can be overdue.
@@ -68,35 +69,41 @@ impl Pace {
             if now >= overdue {
                 return Ok(false);
             }
+            looked = now;
             let left = expected.saturating_duration_since(now);
             thread::sleep(left.max(step / 16).max(SHORTEST));
             n = done()?;
         }
-        self.found(n, queued);
+        self.found(n, queued, looked);
         Ok(true)
     }
 
-    /// `n` of `queued` steps are done, one of which is taken.
-    fn found(&mut self, n: u32, queued: u32) {
+    /// `n` of `queued` steps are done, one of which is taken; none was when it was last `looked`.
+    fn found(&mut self, n: u32, queued: u32, looked: Instant) {
         let now = Instant::now();
-        // As long as some are not done, the device has not been idle. When the last one ended nobody knows.
-        if n < queued {
-            self.learn((now - self.since) / n);
+        self.ready = n - 1;
+        // When the last of all ended nobody knows.
+        if n == queued {
+            self.since = now;
+            return;
         }
-        (self.since, self.ready) = (now, n - 1);
+        // The device has not been idle: the next step has begun, and has not ended.
+        let passed = now - self.since;
+        let (least, most) = (passed / (n + 1), passed / n);
+        let step = self.step.map_or(most, |step| step.clamp(least.min(step * 2), most));
+        let ended = self.since + step * n;
+        let after = if n == 1 { looked } else { now.checked_sub(step).unwrap_or(looked) };
+        self.step = Some(step);
+        self.since = ended.clamp(after.min(now), now);
     }
 
     /// All of `steps` steps have run since somebody else began to wait for them, and one of them is taken.
     pub(super) fn waited(&mut self, begun: Instant, steps: u32) {
         let (now, steps) = (Instant::now(), steps.max(1));
-        self.learn((now - begun) / steps);
-        (self.since, self.ready) = (now, steps - 1);
-    }
-
-    /// A quarter of the news, and not too much of it: what is seen is inexact by as much as a sleep is, and may include
-    /// what the caller did meanwhile.
-    fn learn(&mut self, seen: Duration) {
+        let seen = (now - begun) / steps;
+        // A quarter of the news, and not too much of it: it may include what the caller did meanwhile.
         self.step = Some(self.step.map_or(seen, |step| (step * 3 + seen.min(step * 2)) / 4));
+        (self.since, self.ready) = (now, steps - 1);
     }
 }
 
@@ -154,6 +161,24 @@ mod tests {
             }
             let step = pace.step.unwrap();
             assert!(step > MILLI && step < 4 * MILLI, "{guess:?}: {step:?}");
+        }
+    }
+
+    /// What is seen late has ended before, and the next step is expected so much sooner.
+    #[test]
+    fn a_look_in_the_middle_of_a_step_does_not_shift_the_next_ones() {
+        let begun = Instant::now();
+        let past = begun.checked_sub(25 * MILLI).expect("a clock that has run for a while");
+        for (guess, step, ended) in [(10, 10.0, 20.0), (6, 25.0 / 3.0, 50.0 / 3.0), (20, 12.5, 25.0)] {
+            let mut pace = Pace { step: Some(guess * MILLI), since: past, ready: 0 };
+            pace.found(2, 8, past);
+            // The test may be held up.
+            let held_up = begun.elapsed().as_secs_f64() * 1e3;
+            let seen = pace.step.expect("known").as_secs_f64() * 1e3;
+            assert!(seen > step - 0.01 && seen <= step + held_up / 2.0, "{guess}: {seen}");
+            let since = (pace.since - past).as_secs_f64() * 1e3;
+            assert!(since > ended - 0.01 && since <= ended + held_up, "{guess}: {since}");
+            assert_eq!(pace.ready, 1, "one is taken");
         }
     }
 
