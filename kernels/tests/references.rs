@@ -52,10 +52,10 @@ proptest! {
             .map(|_| match random.below(8) { 0 => f32::NAN, v => v as f32 })
             .collect();
         for (row, at) in x.chunks(n).zip(Argmax::new(rows, n)?.reference(&x)) {
-            let at = at as usize;
             if row.iter().all(|v| v.is_nan()) {
-                prop_assert_eq!(at, 0);
+                prop_assert_eq!(at, u32::MAX);
             } else {
+                let at = at as usize;
                 prop_assert!(row.iter().all(|&v| v.is_nan() || v <= row[at]));
                 prop_assert!(row[..at].iter().all(|&v| v.is_nan() || v < row[at]));
             }
