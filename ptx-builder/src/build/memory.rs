@@ -341,6 +341,16 @@ impl KernelBuilder {
         self.store_async::<M, 2>(addr, values.map(Val::operand), object);
     }
 
+    /// As [`st_async`](Self::st_async), four consecutive elements.
+    pub fn st_async_v4<M: MemTy>(
+        &mut self,
+        addr: impl SharedAddr,
+        values: [impl Val<M::Reg>; 4],
+        object: impl SharedAddr,
+    ) {
+        self.store_async::<M, 4>(addr, values.map(Val::operand), object);
+    }
+
     fn store_async<M: MemTy, const N: usize>(
         &mut self,
         addr: impl SharedAddr,
