@@ -11,12 +11,33 @@ use tensor_formats::{ElementType, quantize_row};
 const ELEMENTS: [ElementType; 4] =
     [ElementType::F32, ElementType::F16, ElementType::BF16, ElementType::F8E4M3];
 
-/// One row that attends to every position of a cache of five chunks: eight query heads of `head_dim` features share two key
-/// heads. Rings may have `shared` bytes.
-fn case(element: ElementType, head_dim: usize, shared: u32) -> Case {
+/// What kernels have beside what every device has.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum With {
+    Nothing,
+    Rings,
+    Clusters,
+}
+
+const ALL: [With; 3] = [With::Nothing, With::Rings, With::Clusters];
+
+/// Every element type with everything.
+fn all() -> impl Iterator<Item = (ElementType, With)> {
+    ELEMENTS.into_iter().flat_map(|element| ALL.map(|with| (element, with)))
+}
+
+/// One row that attends to every position of a cache of several chunks: eight query heads of `head_dim` features share two
+/// key heads.
+fn case(element: ElementType, head_dim: usize, with: With) -> Case {
     let cache = CacheShape { n_sequences: 1, n_kv_heads: 2, max_seq: 320, head_dim, element };
-    let kernel = Attention::new(cache, 1, 8, 0.125).expect("a kernel for the shape").within(shared);
-    assert_eq!(kernel.geometry().grid[1], 5);
+    let kernel = Attention::new(cache, 1, 8, 0.125).expect("a kernel for the shape");
+    let kernel = match with {
+        With::Nothing => kernel,
+        With::Rings => kernel.within(SHARED),
+        With::Clusters => kernel.within(SHARED).clustered(),
+    };
+    // Five chunks of 64 positions; three of 128 for four blocks.
+    assert_eq!(kernel.geometry().grid[1], if with == With::Clusters { 4 } else { 5 });
     let mut random = Random::new(7);
     let q = random.f32s(8 * head_dim);
     let mut stored = || {
@@ -46,8 +67,8 @@ fn metrics(case: &Case) -> Metrics {
 
 #[test]
 fn every_cached_byte_is_read_once_for_all_heads_of_a_group() {
-    for (element, shared) in ELEMENTS.into_iter().flat_map(|element| [(element, 0), (element, SHARED)]) {
-        let mut allocations = metrics(&case(element, 64, shared)).allocations;
+    for (element, with) in all() {
+        let mut allocations = metrics(&case(element, 64, with)).allocations;
         allocations.sort_by_key(|allocation| allocation.bytes);
         for cache in allocations.iter().rev().take(2) {
             assert_eq!(cache.bytes, element.row_bytes(2 * 320 * 64).expect("whole elements") as u64);
@@ -63,15 +84,15 @@ fn keys_and_values_in_a_ring_meet_in_no_bank() {
     for element in [ElementType::F16, ElementType::F8E4M3] {
         // Rows of one line, of two, of one and a half; of F8E4M3 of half as many.
         for head_dim in [64, 128, 96] {
-            let conflicts = |shared| {
-                let case = case(element, head_dim, shared);
-                assert_eq!(case.name.contains("_ring"), shared > 0, "{}", case.name);
+            let conflicts = |with| {
+                let case = case(element, head_dim, with);
+                assert_eq!(case.name.contains("_ring"), with != With::Nothing, "{}", case.name);
                 let metrics = metrics(&case);
                 [Direction::Load, Direction::Store]
                     .map(|direction| metrics.total(Space::Shared, direction).bank_conflicts())
             };
             // What warps leave for each other is the same.
-            assert_eq!(conflicts(SHARED), conflicts(0), "{element}, {head_dim}");
+            assert_eq!(conflicts(With::Rings), conflicts(With::Nothing), "{element}, {head_dim}");
         }
     }
 }
@@ -90,7 +111,7 @@ fn rings_are_for_devices_that_have_room_for_them() {
             let plain = Attention::new(cache, 1, group, 0.125).expect("a kernel for the shape");
             let kernel = plain.within(shared_memory(target));
             assert!(kernel.min_target() <= target.max(plain.min_target()), "{target}: {}", kernel.name());
-            rings += usize::from(kernel != plain);
+            rings += usize::from(kernel.name() != plain.name());
         }
     }
     assert!(rings > 0);
@@ -98,18 +119,18 @@ fn rings_are_for_devices_that_have_room_for_them() {
 
 #[test]
 fn blocks_of_any_order_give_the_same_bits() {
-    for element in ELEMENTS {
-        let case = case(element, 64, SHARED);
+    for (element, with) in ELEMENTS.into_iter().flat_map(|e| [(e, With::Rings), (e, With::Clusters)]) {
+        let case = case(element, 64, with);
         let mut results = (0..12).map(|seed| {
             // Half of the runs with several blocks at a time.
             let threads = (seed % 2 == 0).then_some(1);
             let options = Options { seed, threads, ..Options::default() };
             let mut interpreter = Interpreter::with_options(Target::SM_90A, options);
             case.launch(&mut interpreter)
-                .unwrap_or_else(|failure| panic!("{element}, seed {seed}: {failure}"))
+                .unwrap_or_else(|failure| panic!("{element}, {with:?}, seed {seed}: {failure}"))
         });
         let first = results.next().expect("a run");
-        assert!(results.all(|other| other == first), "{element}");
+        assert!(results.all(|other| other == first), "{element}, {with:?}");
     }
 }
 
@@ -134,9 +155,9 @@ fn guessing(text: &str, guess: [u32; 2]) -> String {
 
 #[test]
 fn a_wrong_guess_changes_nothing() {
-    for (element, shared) in ELEMENTS.into_iter().flat_map(|element| [(element, 0), (element, SHARED)]) {
+    for (element, with) in all() {
         for position in [319, 100] {
-            let case = case(element, 64, shared).with_u32("positions", &[position]);
+            let case = case(element, 64, with).with_u32("positions", &[position]);
             let expected = case.launch(&mut Interpreter::new(Target::SM_90A)).expect("as it is");
             let text = text(case.kernel.as_ref());
             for guess in
@@ -146,10 +167,7 @@ fn a_wrong_guess_changes_nothing() {
                 let mut interpreter = Interpreter::new(Target::SM_90A).running(module);
                 let got =
                     case.launch(&mut interpreter).unwrap_or_else(|failure| panic!("{guess:?}: {failure}"));
-                assert!(
-                    got == expected,
-                    "{element}, {shared} bytes of rings, position {position}, {guess:?}"
-                );
+                assert!(got == expected, "{element}, {with:?}, position {position}, {guess:?}");
             }
         }
     }
@@ -157,8 +175,8 @@ fn a_wrong_guess_changes_nothing() {
 
 #[test]
 fn only_a_guess_is_read_before_the_wait() {
-    for (element, shared) in ELEMENTS.into_iter().flat_map(|element| [(element, 0), (element, SHARED)]) {
-        let text = text(case(element, 64, shared).kernel.as_ref());
+    for (element, with) in all() {
+        let text = text(case(element, 64, with).kernel.as_ref());
         let before = text.split("griddepcontrol.wait").next().expect("some text");
         assert!(before.len() < text.len(), "{element}: nothing is waited for");
         let early: Vec<&str> = before

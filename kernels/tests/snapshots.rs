@@ -5,7 +5,7 @@ use kernels::catalogue;
 use ptx_builder::Target;
 
 /// One small shape of each variant of the kernels that are not matrix products.
-const NAMES: [&str; 46] = [
+const NAMES: [&str; 47] = [
     "add_f32_n64_b1",
     "add_f32_n77_b2",
     "add_row_f32_n64_b1",
@@ -16,6 +16,7 @@ const NAMES: [&str; 46] = [
     "argmax_f32_n32000_b1",
     "attention_e4m3_h4_s2_kv2_m320_d64_b2_s3e000000",
     "attention_f16_h4_s2_kv2_m320_d64_b2_s3e000000",
+    "attention_f16_h4_s2_kv2_m320_d64_b2_s3e000000_cluster4_ring4",
     "attention_f16_h8_s1_kv2_m64_d80_b1_s3de4f92e_ring3",
     "attention_f32_h4_s2_kv2_m64_d128_b2_s3db504f3",
     "attention_f32_h8_s1_kv2_m64_d80_b1_s3de4f92e",

@@ -6,7 +6,7 @@ use super::{Attention, AttentionInputs};
 use crate::cases::{Case, F32_BOUND, Invariance};
 use crate::random::Random;
 use crate::stored::Stored;
-use crate::support::{boxed, known};
+use crate::support::known;
 use crate::{CacheShape, Kernel, shared_memory};
 
 fn scale(head_dim: usize) -> f32 {
@@ -22,22 +22,23 @@ const SHARED: u32 = shared_memory(Target::SM_90);
 /// The kernels of this family that tools iterate over.
 pub(crate) fn catalogue() -> Vec<Box<dyn Kernel>> {
     type Shape = (usize, usize, usize, usize, usize);
-    let kernel = |stored: Stored, (rows, group, n_kv_heads, head_dim, max_seq): Shape, shared| {
+    let kernel = |stored: Stored, (rows, group, n_kv_heads, head_dim, max_seq): Shape| {
         let element = stored.element();
         let cache = CacheShape { n_sequences: rows, n_kv_heads, max_seq, head_dim, element };
-        let kernel = Attention::new(cache, rows, group * n_kv_heads, scale(head_dim));
-        boxed(kernel.map(|kernel| kernel.within(shared)))
+        known(Attention::new(cache, rows, group * n_kv_heads, scale(head_dim)))
     };
+    let any = |stored, shape| Box::new(kernel(stored, shape)) as Box<dyn Kernel>;
+    let large = |stored, shape| Box::new(kernel(stored, shape).within(SHARED).clustered()) as Box<dyn Kernel>;
     let head_dims = [64, 80, 96, 128, 256].map(|head_dim| (1, 4, 2, head_dim, 64));
     let groups = [1, 2, 7, 8].map(|group| (2, group, 2, 128, 64));
     // Llama 3.2 1B, Qwen2.5 1.5B, Llama 3.1 8B.
     let real = [(1, 4, 8, 64, 4096), (1, 6, 2, 128, 4096), (1, 4, 8, 128, 4096), (8, 4, 8, 128, 4096)];
     let split = [(2, 2, 2, 64, 320), (1, 8, 1, 128, 8192)];
     let shapes = head_dims.into_iter().chain(groups).chain(real).chain(split);
-    let mut kernels: Vec<_> =
-        shapes.flat_map(|shape| Stored::ALL.map(|stored| kernel(stored, shape, 0))).collect();
-    for shape in real.into_iter().chain([(1, 4, 2, 80, 64)]) {
-        kernels.extend(TENSOR_CORES.map(|stored| kernel(stored, shape, SHARED)));
+    let mut kernels: Vec<_> = shapes.flat_map(|shape| Stored::ALL.map(|stored| any(stored, shape))).collect();
+    kernels.extend(real.into_iter().flat_map(|shape| Stored::ALL.map(|stored| large(stored, shape))));
+    for shape in [(1, 4, 2, 80, 64), (2, 2, 2, 64, 320), (1, 6, 2, 128, 8192)] {
+        kernels.extend(TENSOR_CORES.map(|stored| large(stored, shape)));
     }
     kernels
 }
@@ -56,6 +57,8 @@ struct Sequences<'a> {
     sharpness: f32,
     /// Bytes of shared memory that rings may take their part of.
     shared: u32,
+    /// Whether the blocks of a row are a cluster.
+    clusters: bool,
 }
 
 /// The data of a [`Sequences`].
@@ -111,7 +114,8 @@ impl Sequences<'_> {
         let element = self.stored.element();
         let cache = CacheShape { n_sequences, n_kv_heads, max_seq, head_dim, element };
         let kernel = Attention::new(cache, data.positions.len(), self.group * n_kv_heads, scale);
-        known(kernel).within(self.shared)
+        let kernel = known(kernel).within(self.shared);
+        if self.clusters { kernel.clustered() } else { kernel }
     }
 
     fn case(&self, data: &Data, name: &str) -> Case {
@@ -146,6 +150,7 @@ const PLAIN: Sequences<'static> = Sequences {
     lengths: &[],
     sharpness: 1.0,
     shared: 0,
+    clusters: false,
 };
 
 const LENGTHS: [usize; 5] = [1, 31, 32, 33, 1025];
@@ -200,6 +205,7 @@ pub(crate) fn cases() -> Vec<Case> {
     }
     cases.extend(TENSOR_CORES.into_iter().flat_map(rings));
     cases.extend([64, 128, 256].map(last_bits));
+    cases.extend(Stored::ALL.into_iter().flat_map(clusters));
     let sharp = Sequences { head_dim: 128, max_seq: 700, lengths: &[700, 513], sharpness: 12.0, ..PLAIN };
     cases.push(sharp.case(&sharp.data(), "sharp"));
     let full = Sequences { max_seq: 4096, n_kv_heads: 1, lengths: &[4096], ..PLAIN };
@@ -207,8 +213,10 @@ pub(crate) fn cases() -> Vec<Case> {
 
     let prompt = Sequences { max_seq: 80, lengths: &[60, 61, 62, 63, 64, 65, 66, 67, 68], ..PLAIN };
     cases.push(prompt.case(&prompt.of_one_sequence(), "prompt"));
-    for (max_seq, length) in [(70, 70), (400, 370)] {
-        let in_place = Sequences { max_seq, lengths: &[length, 3], ..PLAIN };
+    for (stored, (max_seq, length)) in
+        Stored::ALL.into_iter().flat_map(|stored| [(70, 70), (400, 370)].map(|shape| (stored, shape)))
+    {
+        let in_place = Sequences { stored, max_seq, lengths: &[length, 3], ..PLAIN };
         cases.push(in_place.case(&in_place.data(), "").with_alias("y", "q"));
     }
     cases
@@ -225,8 +233,8 @@ fn rings(stored: Stored) -> Vec<Case> {
             let data = shape.data();
             let kernel = shape.kernel(&data);
             // Not every head has room for a ring, and more memory is not always another slot.
-            if kernel.slots > slots {
-                slots = kernel.slots;
+            if kernel.slots() > slots {
+                slots = kernel.slots();
                 cases.push(shape.case_of(kernel.unsplit(), &data, "ring"));
             }
         }
@@ -293,6 +301,41 @@ fn thresholds(stored: Stored) -> Vec<Case> {
     thresholds.into_iter().chain(outside).collect()
 }
 
+/// Rows that clusters of every size do, of lengths around those at which their division changes.
+fn clusters(stored: Stored) -> Vec<Case> {
+    let shared = if TENSOR_CORES.contains(&stored) { SHARED } else { 0 };
+    let plain = Sequences { stored, group: 2, shared, clusters: true, max_seq: 1100, ..PLAIN };
+    let case = |shape: Sequences<'_>, name: &str| shape.case(&shape.data(), name);
+    let mut cases: Vec<_> = [1, 128, 129, 512, 1024, 1025, 1100]
+        .into_iter()
+        .map(|length| case(Sequences { lengths: &[length], ..plain }, &format!("cluster_{length}")))
+        .collect();
+    // One chunk, two, three, eight of one length; of these 1,030 and more positions need fewer.
+    for max_seq in [128, 129, 300, 1024, 1030] {
+        cases.push(case(Sequences { max_seq, lengths: &[max_seq], ..plain }, "cluster_full"));
+    }
+    let lengths = [129, 1, 1024, 1100, 1025, 600, 512, 128, 192];
+    // 2, 4, 8, 10, 16, 18, 36, and 72 sets of heads.
+    for (rows, n_kv_heads) in [(1, 2), (2, 2), (8, 1), (5, 2), (4, 4), (9, 2), (9, 4), (9, 8)] {
+        let shape = Sequences { n_kv_heads, head_dim: 16, lengths: &lengths[..rows], ..plain };
+        cases.push(case(shape, "clusters"));
+    }
+    // Features that the blocks of a cluster do not share evenly, or are too few for.
+    for (group, head_dim) in [(1, 16), (3, 80), (7, 16), (8, 128), (4, 256)] {
+        let shape = Sequences { group, head_dim, lengths: &[700], max_seq: 1024, ..plain };
+        cases.push(case(shape, "cluster_shares"));
+    }
+    let sharp = Sequences { lengths: &[700, 130], sharpness: 12.0, ..plain };
+    cases.push(case(sharp, "cluster_sharp"));
+    let outside = Sequences { lengths: &[600, 40, 300, 40], ..plain };
+    let mut data = outside.data();
+    (data.positions[1], data.sequences[2], data.positions[3]) = (1100, 4, u32::MAX);
+    cases.push(outside.case(&data, "cluster_outside"));
+    let in_place = Sequences { lengths: &[700, 3], ..plain };
+    cases.push(case(in_place, "cluster_in_place").with_alias("y", "q"));
+    cases
+}
+
 /// Products and sums that are exact, and large ones that cancel out: every score is 0, and so is every second feature of
 /// the result. A value whose last bit is wrong spoils that.
 fn last_bits(head_dim: usize) -> Case {
@@ -325,24 +368,28 @@ pub(crate) fn invariances() -> Vec<Invariance> {
         lengths: &lengths,
         sharpness: 2.0,
         shared: 0,
+        clusters: false,
     };
     let name = |shape: &Sequences, what: &str| {
-        format!("attention_{}_g{}_d{}/{what}", shape.stored.name(), shape.group, shape.head_dim)
+        let clusters = if shape.clusters { "_clusters" } else { "" };
+        format!("attention_{}_g{}_d{}{clusters}/{what}", shape.stored.name(), shape.group, shape.head_dim)
     };
     let mut pairs = Vec::new();
-    for (stored, group, n_kv_heads, head_dim) in [
-        (Stored::F32, 4, 2, 64),
-        (Stored::F32, 7, 2, 64),
-        (Stored::F32, 4, 2, 128),
-        (Stored::F32, 6, 2, 128),
-        (Stored::F16, 4, 2, 128),
-        (Stored::Bf16, 7, 2, 64),
-        (Stored::E4m3, 6, 2, 128),
+    for (stored, group, n_kv_heads, head_dim, clusters) in [
+        (Stored::F32, 4, 2, 64, false),
+        (Stored::F32, 7, 2, 64, false),
+        (Stored::F32, 4, 2, 128, false),
+        (Stored::F32, 6, 2, 128, false),
+        (Stored::F16, 4, 2, 128, false),
+        (Stored::Bf16, 7, 2, 64, false),
+        (Stored::E4m3, 6, 2, 128, false),
         // So many heads that the blocks of a row are fewer in a batch.
-        (Stored::F16, 1, 8, 64),
+        (Stored::F16, 1, 8, 64, false),
+        (Stored::F16, 1, 8, 64, true),
+        (Stored::F32, 4, 2, 64, true),
     ] {
         let row = 6;
-        let shape = of(stored, group, n_kv_heads, head_dim);
+        let shape = Sequences { clusters, ..of(stored, group, n_kv_heads, head_dim) };
         let batch = shape.data();
         let width = group * n_kv_heads * head_dim;
         let alone = Data {
@@ -360,8 +407,13 @@ pub(crate) fn invariances() -> Vec<Invariance> {
             right_bytes: 0..width * 4,
         });
     }
-    for (stored, head_dim) in [(Stored::F16, 64), (Stored::F16, 128), (Stored::E4m3, 80)] {
-        let registers = of(stored, 4, 2, head_dim);
+    for (stored, head_dim, clusters) in [
+        (Stored::F16, 64, false),
+        (Stored::F16, 128, false),
+        (Stored::E4m3, 80, false),
+        (Stored::F16, 128, true),
+    ] {
+        let registers = Sequences { clusters, ..of(stored, 4, 2, head_dim) };
         let ring = Sequences { shared: SHARED, ..registers };
         let bytes = 0..lengths.len() * 4 * 2 * head_dim * 4;
         pairs.push(Invariance {
@@ -373,12 +425,14 @@ pub(crate) fn invariances() -> Vec<Invariance> {
             right_bytes: bytes,
         });
     }
-    for stored in [Stored::F32, Stored::F16] {
-        let small = of(stored, 4, 2, 64);
-        let large = Sequences { max_seq: 4500, ..small };
+    for (stored, clusters, max_seq) in
+        [(Stored::F32, false, 4500), (Stored::F16, false, 4500), (Stored::F16, true, 4000)]
+    {
+        let small = Sequences { clusters, ..of(stored, 4, 2, 64) };
+        let large = Sequences { max_seq, ..small };
         let bytes = 0..lengths.len() * 4 * 2 * 64 * 4;
         pairs.push(Invariance {
-            name: name(&small, "max_seq_300_and_4500"),
+            name: name(&small, &format!("max_seq_300_and_{max_seq}")),
             left: small.case(&small.data(), ""),
             right: large.case(&large.data(), ""),
             param: "y",

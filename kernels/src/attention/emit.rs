@@ -5,9 +5,11 @@ use ptx_builder::{KernelBuilder, Load, MemOrder, Module, Reg, Scope, Space, Targ
 use super::Attention;
 use super::lanes::Lanes;
 use super::matrix::{Matrix, operands};
+use super::partials::{Partials, Parts, arrive};
+use super::peers::Peers;
 use super::plan::Plan;
 use super::results::{Features, Outlet, Results};
-use super::splits::{Division, Partials, Parts, Positions, arrive};
+use super::splits::{Division, Positions};
 use crate::KernelError;
 use crate::emit::{self, split};
 use crate::support::ALL_LANES;
@@ -16,10 +18,10 @@ pub(super) fn emit(kernel: &Attention, target: Target) -> Result<Module, KernelE
     emit::module_that_waits(kernel, target, |k, pointers| {
         let [q, keys, values, positions, sequences, y] = std::array::from_fn(|i| pointers[i]);
         let partials = match *pointers {
-            [.., scratch, counters] if kernel.splits.several() => Some(Partials { scratch, counters }),
+            [.., scratch, counters] if kernel.meets_in_global() => Some(Partials { scratch, counters }),
             _ => None,
         };
-        if kernel.slots.is_some() {
+        if kernel.slots().is_some() {
             // They take most of a processor's shared memory: there is no second block.
             k.minnctapersm(1);
         }
@@ -52,17 +54,26 @@ pub(super) struct Sources {
 fn body(k: &mut KernelBuilder, kernel: &Attention, tensors: Tensors, partials: Option<Partials>) {
     let row = Row::of_block(k, kernel);
     let results = Results::new(k, kernel);
+    let peers = kernel.splits.clustered.then(|| Peers::begin(k, kernel, row.thread));
     let Work { division, first, y, workers } = Work::begin(k, kernel, tensors, row);
-    let (Some(partials), Some(division)) = (partials, division) else {
+    let Some(division) = division else {
         workers.attend(k, kernel, first, results);
         k.barrier();
         let outlet = Outlet::new(k, kernel, row.thread);
-        Features::of_block(k, kernel, results, &outlet).store(k, &outlet, y);
+        let features = Features::of_block(k, kernel, results, &outlet);
+        features.store(k, (outlet.place, Some(outlet.stores)), y);
         return;
     };
+    if peers.is_some() {
+        k.comment("nobody is sent parts before having begun");
+        k.cluster_wait();
+    }
     let chunks = division.chunks(k);
-    division.end_without_chunk(k, chunks);
+    division.end_idle(k, chunks);
     let alone = k.le(chunks, 1);
+    if let Some(peers) = &peers {
+        peers.expect(k, row.thread, chunks);
+    }
     let chunk = |k: &mut KernelBuilder, index: Reg<U32>, positions: Positions, next: Option<Reg<U32>>| {
         workers.attend(k, kernel, positions, results);
         if let Some(next) = next {
@@ -76,16 +87,24 @@ fn body(k: &mut KernelBuilder, kernel: &Attention, tensors: Tensors, partials: O
         let outlet = Outlet::new(k, kernel, row.thread);
         let features = Features::of_block(k, kernel, results, &outlet);
         k.if_(alone, |k| {
-            features.store(k, &outlet, y);
+            features.store(k, (outlet.place, Some(outlet.stores)), y);
             k.ret();
         });
         k.comment("leave the part of the chunk");
-        Parts::find(k, kernel, partials.scratch, &outlet).leave(k, kernel, index, &features);
-        // Before shared memory is used again, and before the part is counted.
-        k.barrier();
+        if let Some(peers) = &peers {
+            peers.send(k, index, &outlet, &features);
+        }
+        if let Some(partials) = &partials {
+            Parts::find(k, kernel, partials.scratch, &outlet).leave(k, kernel, index, &features);
+        }
+        if partials.is_some() || next.is_some() {
+            // Before the part is counted, and before shared memory is used again.
+            k.barrier();
+        }
     };
     if kernel.splits.one_each() {
-        chunk(k, division.first, first, None);
+        let has = peers.is_some().then(|| k.lt(division.first, chunks));
+        emit::where_(k, has, |k| chunk(k, division.first, first, None));
     } else {
         k.for_range(division.first, chunks, kernel.splits.blocks, |k, index| {
             let positions = division.positions(k, index);
@@ -93,10 +112,15 @@ fn body(k: &mut KernelBuilder, kernel: &Attention, tensors: Tensors, partials: O
             chunk(k, index, positions, Some(next));
         });
     }
-    arrive(k, kernel, &partials, chunks, row.thread);
-    let outlet = Outlet::new(k, kernel, row.thread);
-    let parts = Parts::find(k, kernel, partials.scratch, &outlet);
-    parts.total(k, chunks).store(k, &outlet, y);
+    if let Some(peers) = &peers {
+        peers.finish(k, row.thread, chunks, y);
+    }
+    if let Some(partials) = &partials {
+        arrive(k, kernel, partials, chunks, row.thread);
+        let outlet = Outlet::new(k, kernel, row.thread);
+        let parts = Parts::find(k, kernel, partials.scratch, &outlet);
+        parts.total(k, chunks).store(k, (outlet.place, Some(outlet.stores)), y);
+    }
 }
 
 /// What a block does.
@@ -144,11 +168,17 @@ impl Work {
         }
         emit::wait(k);
         let now = overlaps.then(|| row.belongs(k, &tensors, Load::WEAK));
-        let queries = workers.load_queries(k);
-        let any = first.first.map(|position| k.lt(position, first.end));
-        emit::where_(k, any, |k| workers.begin(k, first));
-        // A warp reads them whether or not it has positions.
-        workers.lay_out(k, queries);
+        // The first block of a row without positions attends, too.
+        let attends = first.first.map(|position| {
+            let end = k.max(first.end, 1);
+            k.lt(position, end)
+        });
+        emit::where_(k, attends, |k| {
+            let queries = workers.load_queries(k);
+            workers.begin(k, first);
+            // A warp lays out its part whether or not it has positions.
+            workers.lay_out(k, queries);
+        });
         if let Some(now) = now {
             k.comment("anew if it was not right");
             let [moved, other] = [0, 1].map(|i| {

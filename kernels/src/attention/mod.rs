@@ -4,6 +4,8 @@ mod conformance;
 mod emit;
 mod lanes;
 mod matrix;
+mod partials;
+mod peers;
 mod plan;
 mod results;
 mod splits;
@@ -11,8 +13,9 @@ mod splits;
 use ptx_builder::{Module, Target};
 
 use self::matrix::ring;
+use self::partials::Partials;
 use self::plan::Plan;
-use self::splits::{Partials, Splits};
+use self::splits::Splits;
 use crate::cache::Cache;
 use crate::support::{counter_param, dim, extent, f32_param, refuse, scratch_param, u32_param};
 use crate::{Access, CacheShape, Cost, Kernel, KernelError, LaunchGeometry, Param};
@@ -30,16 +33,16 @@ const FAMILY: &str = "attention";
 /// most), which share every key and value they read, and one chunk, or in a large batch several. Its warps take positions
 /// in turn, with an online softmax each (Milakov and Gimelshein, 2018), and are combined at the end in a fixed order. Where
 /// a row has several chunks, their parts are left in `scratch`, and the last block to do so combines them, also in a fixed
-/// order. Chunks depend on the row's length, so the result of a row depends on nothing but that row. A position or sequence
-/// outside the cache gives a row of NaNs; nothing outside the cache is read.
+/// order; [clusters](Self::clustered) do without. Chunks depend on the row's length, so the result of a row depends on
+/// nothing but that row. A position or sequence outside the cache gives a row of NaNs; nothing outside the cache is read.
 ///
 /// Products with caches of F16 and F8E4M3 are done by tensor cores, with queries and weights as sums of two f16 and sums in
 /// f32, which is as exact as f32 is. Queries beyond 65,504, the largest f16, give NaNs there. Where kernels start before
 /// their predecessors end, keys and values are fetched into the cache meanwhile.
 ///
 /// Parameters: `q` `[rows, n_heads * head_dim]` f32, `k_cache` and `v_cache` (see [`CacheShape`]), `positions` and
-/// `sequences` `[rows]` u32, `y` like `q`; `y` may be `q`. Where rows can have several chunks, then `scratch` and
-/// `counters` ([`Access::Scratch`], [`Access::Counter`]).
+/// `sequences` `[rows]` u32, `y` like `q`; `y` may be `q`. Where rows can have several chunks without clusters, then
+/// `scratch` and `counters` ([`Access::Scratch`], [`Access::Counter`]).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Attention {
     cache: Cache,
@@ -48,8 +51,8 @@ pub struct Attention {
     scale: f32,
     plan: Plan,
     splits: Splits,
-    /// Slots of a warp's ring; `None` if keys and values are loaded straight into registers.
-    slots: Option<u32>,
+    /// Bytes of shared memory that a block may have.
+    shared: u32,
 }
 
 impl Attention {
@@ -80,7 +83,7 @@ impl Attention {
         let plan = Plan::new(n_heads / cache.n_kv_heads, head_dim, cache.stored);
         let splits = Splits::new(cache.max_seq, rows, n_heads / plan.heads());
         extent(FAMILY, "scratch", &[rows, n_heads, splits.chunks, head_dim + 2])?;
-        let kernel = Self { cache, rows, n_heads, scale, plan, splits, slots: None };
+        let kernel = Self { cache, rows, n_heads, scale, plan, splits, shared: 0 };
         if u64::from(rows) * u64::from(kernel.sets()) >= 1 << 31 {
             return Err(refuse(FAMILY, format!("{rows} rows of {n_heads} heads are too many blocks")));
         }
@@ -91,11 +94,15 @@ impl Attention {
     /// for a block have room for enough of them; results are the same to the bit.
     #[must_use]
     pub fn within(self, bytes: u32) -> Self {
-        let slots = match self.plan {
-            Plan::Matrix(plan) => ring::slots(&self, bytes.saturating_sub(plan.shared_bytes())),
-            Plan::Lanes(_) => None,
-        };
-        Self { slots, ..self }
+        Self { shared: bytes, ..self }
+    }
+
+    /// The same with rows divided among the blocks of clusters, which put together the parts of a row in their shared memory,
+    /// where this is expected to be faster. Results differ in their last bits, as chunks do. Needs sm_90.
+    #[must_use]
+    pub fn clustered(self) -> Self {
+        let splits = Splits::clustered(self.cache.max_seq, self.rows, self.sets());
+        Self { splits: splits.unwrap_or(self.splits), ..self }
     }
 
     /// The same with one block for all positions of a row and its heads, however many they are: it has neither scratch
@@ -103,6 +110,29 @@ impl Attention {
     #[must_use]
     pub fn unsplit(self) -> Self {
         Self { splits: Splits::WHOLE, ..self }
+    }
+
+    /// Slots of a warp's ring; `None` if keys and values are loaded straight into registers.
+    fn slots(&self) -> Option<u32> {
+        match self.plan {
+            Plan::Matrix(plan) => {
+                ring::slots(self, self.shared.saturating_sub(plan.shared_bytes() + self.peers_bytes()))
+            }
+            Plan::Lanes(_) => None,
+        }
+    }
+
+    fn ring_bytes(&self) -> u32 {
+        self.slots().map_or(0, |slots| ring::bytes(self, slots))
+    }
+
+    fn peers_bytes(&self) -> u32 {
+        if self.splits.clustered { peers::bytes(self) } else { 0 }
+    }
+
+    /// Whether the parts of a row meet in global memory.
+    fn meets_in_global(&self) -> bool {
+        self.splits.several() && !self.splits.clustered
     }
 
     /// What the kernel computes, in f64.
@@ -175,8 +205,10 @@ impl Kernel for Attention {
         let (heads, scale, rows, cache) = (self.n_heads, self.scale.to_bits(), self.rows, self.cache.name());
         let element = self.cache.stored.name();
         let whole = if self.splits == Splits::WHOLE { "_unsplit" } else { "" };
-        let ring = self.slots.map_or_else(String::new, |slots| format!("_ring{slots}"));
-        format!("attention_{element}_h{heads}_{cache}_b{rows}_s{scale:08x}{whole}{ring}")
+        let blocks = self.splits.blocks;
+        let cluster = if self.splits.clustered { format!("_cluster{blocks}") } else { String::new() };
+        let ring = self.slots().map_or_else(String::new, |slots| format!("_ring{slots}"));
+        format!("attention_{element}_h{heads}_{cache}_b{rows}_s{scale:08x}{whole}{cluster}{ring}")
     }
 
     fn params(&self) -> Vec<Param> {
@@ -196,7 +228,7 @@ impl Kernel for Attention {
             u32_param("sequences", rows),
             f32_param("y", Access::Write, self.elements(), 16),
         ];
-        if self.splits.several() {
+        if self.meets_in_global() {
             params.push(scratch_param("scratch", Partials::elements(self)));
             params.push(counter_param("counters", rows * u64::from(self.sets())));
         }
@@ -207,13 +239,14 @@ impl Kernel for Attention {
         LaunchGeometry {
             grid: [self.rows * self.sets(), self.splits.blocks, 1],
             block: [self.plan.threads(), 1, 1],
-            dynamic_shared: self.slots.map_or(0, |slots| ring::bytes(self, slots)),
+            dynamic_shared: self.ring_bytes() + self.peers_bytes(),
         }
     }
 
     fn min_target(&self) -> Target {
         let reads = self.cache.stored.reads_from();
-        if self.slots.is_some() { reads.max(ring::MIN_TARGET) } else { reads }
+        let large = self.slots().is_some() || self.splits.clustered;
+        if large { reads.max(ring::MIN_TARGET) } else { reads }
     }
 
     fn cost(&self, context: u64) -> Cost {

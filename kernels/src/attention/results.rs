@@ -1,6 +1,6 @@
 //! What the warps of a block know of its heads becomes four features of each thread.
 
-use ptx_builder::{ArrayRef, F32, KernelBuilder, Pred, Reg, U32, U64};
+use ptx_builder::{ArrayRef, F32, KernelBuilder, Pred, Reg, U32, U64, Var};
 
 use super::Attention;
 use super::plan::Plan;
@@ -95,12 +95,74 @@ impl Features {
         Self { max, sum: k.get(sum), values: values.map(|v| k.get(v)) }
     }
 
-    /// Stores the features as those of the row from `y` on.
-    pub fn store(&self, k: &mut KernelBuilder, outlet: &Outlet, y: Reg<U64>) {
+    /// Stores the features as group `place` of those from `y` on.
+    pub fn store(&self, k: &mut KernelBuilder, (place, stores): (Reg<U32>, Option<Pred>), y: Reg<U64>) {
         let norm = k.rcp(self.sum);
         let row = self.values.map(|v| k.mul(v, norm));
-        let at = k.ptr_index(y, outlet.place, 16);
-        k.guarded(outlet.stores, |k| k.st_global_v4::<F32>(at, row));
+        let at = k.ptr_index(y, place, 16);
+        match stores {
+            Some(stores) => k.guarded(stores, |k| k.st_global_v4::<F32>(at, row)),
+            None => k.st_global_v4::<F32>(at, row),
+        }
+    }
+}
+
+/// The parts of a row's features, in the order of their positions, brought to one maximum.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Combined {
+    max: Var<F32>,
+    sum: Var<F32>,
+    values: [Var<F32>; 4],
+}
+
+impl Combined {
+    pub fn new(k: &mut KernelBuilder) -> Self {
+        Self {
+            max: k.named_var::<F32>("all_max", f32::MIN),
+            sum: k.named_var::<F32>("all_sum", 0.0),
+            values: [(); 4].map(|()| k.var::<F32>(0.0)),
+        }
+    }
+
+    /// Adds up to `count` parts from `base` on, of `chunks`, which `load` loads.
+    pub fn add(
+        &self,
+        k: &mut KernelBuilder,
+        count: u32,
+        (base, chunks): (Reg<U32>, Reg<U32>),
+        load: impl Fn(&mut KernelBuilder, Reg<U32>) -> Features,
+    ) {
+        k.comment("beyond the end the last part is read and its weight is 0");
+        let last = k.sub(chunks, 1);
+        let loaded: Vec<_> = (0..count)
+            .map(|u| {
+                let index = if u == 0 { base } else { k.add(base, u) };
+                let read = k.min(index, last);
+                let part = load(k, read);
+                let valid = k.le(index, last);
+                Features { max: k.selp(valid, part.max, f32::NEG_INFINITY), ..part }
+            })
+            .collect();
+        let old = k.get(self.max);
+        let new = loaded.iter().fold(old, |max, part| k.max(max, part.max));
+        let below = k.sub(old, new);
+        let factor = k.ex2_approx(below);
+        k.set(self.max, new);
+        for total in self.values.into_iter().chain([self.sum]) {
+            k.update(total, |k, total| k.mul(total, factor));
+        }
+        for part in loaded {
+            let below = k.sub(part.max, new);
+            let weight = k.ex2_approx(below);
+            k.update(self.sum, |k, sum| k.fma(part.sum, weight, sum));
+            for (total, v) in self.values.into_iter().zip(part.values) {
+                k.update(total, |k, total| k.fma(v, weight, total));
+            }
+        }
+    }
+
+    pub fn features(&self, k: &mut KernelBuilder) -> Features {
+        Features { max: k.get(self.max), sum: k.get(self.sum), values: self.values.map(|v| k.get(v)) }
     }
 }
 

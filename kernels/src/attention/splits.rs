@@ -1,17 +1,16 @@
-//! How a row's positions are divided among blocks, and how their results become one row.
+//! How a row's positions are divided among blocks.
 
-use ptx_builder::{AtomOp, AtomOrder, Atomic, F32, KernelBuilder, Pred, Reg, Scope, U32, U64};
+use ptx_builder::{KernelBuilder, Pred, Reg, U32};
 
-use super::Attention;
 use super::lanes::plan::LanePlan;
-use super::results::{Features, Outlet};
 use crate::emit;
 
 /// The division of a row's positions.
 ///
 /// A short row is one chunk. A longer one is cut into chunks of [`CHUNK`](Self::CHUNK) positions, or of as many times
-/// that as it takes for [`chunks`](Self::chunks) of them to suffice. The division depends on the length, and on the number
-/// of blocks that the heads of a row make anyway: not on the batch, and not on the size of the cache.
+/// that as it takes for [`chunks`](Self::chunks) of them to suffice; in clusters of two times that at least. The division
+/// depends on the length, on the number of blocks that the heads of a row make anyway, and on whether blocks are clusters:
+/// not on the batch, and otherwise not on the size of the cache.
 ///
 /// Chunks are dealt out to the blocks of a row in turn. How many blocks that are depends on the batch, but no result
 /// does: every chunk has a part of its own.
@@ -19,10 +18,12 @@ use crate::emit;
 pub(super) struct Splits {
     /// Chunks of the longest row.
     pub chunks: u32,
-    /// Blocks for each row and set of heads. Those that find no chunk left do nothing.
+    /// Blocks for each row and set of heads. Those that find no chunk left do nothing, but as part of a cluster.
     pub blocks: u32,
     /// Whether a row may be so long that chunks grow.
     grow: bool,
+    /// Whether the blocks of a row are a cluster, whose parts meet in its shared memory; otherwise they do in global memory.
+    pub clustered: bool,
 }
 
 impl Splits {
@@ -30,7 +31,10 @@ impl Splits {
     pub const CHUNK: u32 = LanePlan::MAX_STEP;
     /// Positions that one block does alone: the chunks that others could take from it cost it as long as blocks take to
     /// meet.
-    pub const ALONE: u32 = 4 * Self::CHUNK;
+    const ALONE: u32 = 4 * Self::CHUNK;
+    /// The same in a cluster, whose blocks meet sooner, and its smallest chunk. A smaller one has no work for some warps, and
+    /// is one more for few blocks to do.
+    const CLUSTER_ALONE: u32 = 2 * Self::CHUNK;
     /// Blocks that are enough for a large GPU: one on each multiprocessor. Twice as many read no faster, and take longer
     /// to combine.
     const ENOUGH: u32 = 128;
@@ -39,17 +43,39 @@ impl Splits {
     /// Blocks for each row even of a large batch, one row of which may be long. More of them would cost short rows more,
     /// since a block without a chunk also has to be started.
     const FEWEST: u32 = 4;
+    /// Most chunks of a row in a cluster: as many as it has blocks, if these are not needed for other rows.
+    pub const CLUSTER_CHUNKS: u32 = 8;
+    /// Blocks of a cluster, and how many clusters an H200 has room for, one block a processor
+    /// (`cuOccupancyMaxActiveClusters`).
+    const CLUSTERS: [(u32, u32); 3] = [(8, 15), (4, 30), (2, 66)];
+    /// Positions of the cache for each set of heads up to which it is faster to meet sooner than to have more blocks.
+    const CLUSTER_POSITIONS: u32 = 2048;
 
     /// The division of `rows` rows of up to `max_seq` positions, of each of which `sets` sets of heads are done apart.
     pub fn new(max_seq: u32, rows: u32, sets: u32) -> Self {
         let most = (Self::ENOUGH / sets).clamp(16, Self::MOST);
         let chunks = if max_seq <= Self::ALONE { 1 } else { max_seq.div_ceil(Self::CHUNK) };
         let blocks = (Self::ENOUGH / sets / rows).max(Self::FEWEST);
-        Self { chunks: chunks.min(most), blocks: blocks.min(chunks).min(most), grow: chunks > most }
+        let grow = chunks > most;
+        Self { chunks: chunks.min(most), blocks: blocks.min(chunks).min(most), grow, clustered: false }
+    }
+
+    /// The same in clusters; `None` where that would be slower.
+    pub fn clustered(max_seq: u32, rows: u32, sets: u32) -> Option<Self> {
+        if u64::from(max_seq) > u64::from(sets) * u64::from(Self::CLUSTER_POSITIONS) {
+            return None;
+        }
+        let chunks = max_seq.div_ceil(Self::CLUSTER_ALONE);
+        let sharers = u64::from(rows) * u64::from(sets);
+        let room = Self::CLUSTERS.into_iter().find(|&(_, clusters)| sharers <= clusters.into());
+        let [.., (fewest, _)] = Self::CLUSTERS;
+        let blocks = room.map_or(fewest, |(blocks, _)| blocks).min(chunks.next_power_of_two());
+        let grow = chunks > Self::CLUSTER_CHUNKS;
+        Some(Self { chunks: chunks.min(Self::CLUSTER_CHUNKS), blocks, grow, clustered: blocks > 1 })
     }
 
     /// One block for all positions of a row.
-    pub const WHOLE: Self = Self { chunks: 1, blocks: 1, grow: true };
+    pub const WHOLE: Self = Self { chunks: 1, blocks: 1, grow: true, clustered: false };
 
     /// Whether no block has more than one chunk.
     pub const fn one_each(self) -> bool {
@@ -59,6 +85,11 @@ impl Splits {
     /// Whether a row may have several chunks.
     pub const fn several(self) -> bool {
         self.chunks > 1
+    }
+
+    /// Positions that one block does alone.
+    const fn alone(self) -> u32 {
+        if self.clustered { Self::CLUSTER_ALONE } else { Self::ALONE }
     }
 }
 
@@ -88,16 +119,19 @@ impl Division {
     /// The division of a row of `length` positions, which are at most 2^31.
     pub fn of_row(k: &mut KernelBuilder, splits: Splits, length: Reg<U32>) -> Self {
         k.comment("the chunks of the row's positions");
-        let alone = k.le(length, Splits::ALONE);
-        let chunk = if splits.grow {
+        let alone = k.le(length, splits.alone());
+        let grown = splits.grow.then(|| {
             let all = splits.chunks * Splits::CHUNK;
             let rounded = k.add(length, all - 1);
             let times = emit::quotient_below(k, rounded, 1 << 32, all);
             k.mul(times, Splits::CHUNK)
-        } else {
-            k.imm::<U32>(Splits::CHUNK)
+        });
+        let chunk = match grown {
+            Some(grown) if splits.clustered => k.max(grown, Splits::CLUSTER_ALONE),
+            None if splits.clustered => k.imm::<U32>(Splits::CLUSTER_ALONE),
+            Some(grown) => k.selp(alone, Splits::ALONE, grown),
+            None => k.selp(alone, Splits::ALONE, Splits::CHUNK),
         };
-        let chunk = k.selp(alone, Splits::ALONE, chunk);
         Self { splits, length, alone, chunk, first: k.ctaid_y() }
     }
 
@@ -109,16 +143,18 @@ impl Division {
             let chunks = k.div(rounded, self.chunk);
             k.max(chunks, 1)
         } else {
-            let rounded = k.add(self.length, Splits::CHUNK - 1);
-            let chunks = k.shr(rounded, Splits::CHUNK.ilog2());
+            let chunk = if self.splits.clustered { Splits::CLUSTER_ALONE } else { Splits::CHUNK };
+            let rounded = k.add(self.length, chunk - 1);
+            let chunks = k.shr(rounded, chunk.ilog2());
             k.selp(self.alone, 1, chunks)
         };
         k.name(chunks, "chunks")
     }
 
-    /// Ends the block if there is no chunk for it.
-    pub fn end_without_chunk(&self, k: &mut KernelBuilder, chunks: Reg<U32>) {
-        let beyond = k.ge(self.first, chunks);
+    /// Ends the block if there is no chunk for it, and no part in a cluster that meets.
+    pub fn end_idle(&self, k: &mut KernelBuilder, chunks: Reg<U32>) {
+        let blocks = if self.splits.clustered { k.selp(self.alone, 1, self.splits.blocks) } else { chunks };
+        let beyond = k.ge(self.first, blocks);
         k.ret_if(beyond);
     }
 
@@ -127,137 +163,6 @@ impl Division {
         let first = k.mul(index, self.chunk);
         let end = k.add(first, self.chunk);
         Positions { first: Some(first), end: k.min(end, self.length) }
-    }
-}
-
-/// Where blocks leave what they know of their heads, for the one that ends last.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Partials {
-    /// `[rows, sets, chunks, heads, head_dim]` weighted values, then `[rows, sets, chunks, heads, 2]` largest scores and
-    /// sums of weights.
-    pub scratch: Reg<U64>,
-    /// `[rows, sets]`: how many blocks have left their parts.
-    pub counters: Reg<U64>,
-}
-
-impl Partials {
-    /// Floats of the scratch memory.
-    pub fn elements(kernel: &Attention) -> u64 {
-        let heads = u64::from(kernel.rows) * u64::from(kernel.n_heads) * u64::from(kernel.splits.chunks);
-        heads * (u64::from(kernel.cache.head_dim) + 2)
-    }
-}
-
-/// Counts the block, all of whose threads have left their parts and met. Only the last block of its row and heads goes on;
-/// it sees all parts, and leaves the counter at zero.
-pub(super) fn arrive(
-    k: &mut KernelBuilder,
-    kernel: &Attention,
-    partials: &Partials,
-    chunks: Reg<U32>,
-    thread: Reg<U32>,
-) {
-    k.comment("the last block to get here finds the others counted, and leaves the counter at zero");
-    let blocks = k.min(chunks, kernel.splits.blocks);
-    let others = k.sub(blocks, 1);
-    let found = k.named_var::<U32>("found", 0);
-    let set = k.ctaid_x();
-    let counter = k.ptr_index(partials.counters, set, 4);
-    let counts = k.eq(thread, 0);
-    k.if_(counts, |k| {
-        // Releases what the block has stored before its barrier, and acquires what those before it have.
-        let order = Atomic::GLOBAL.order(AtomOrder::AcqRel, Scope::Gpu);
-        let old = k.atom::<U32>(order, AtomOp::Inc, counter, others);
-        k.set(found, old);
-    });
-    let is_last = k.eq(found, others);
-    let is_last = k.and_pred(counts, is_last);
-    let is_last = k.bar_any(0, is_last);
-    k.ret_if(!is_last);
-}
-
-/// Parts that the last block loads together.
-const TOGETHER: u32 = 16;
-
-/// The parts of this thread's features.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Parts<'a> {
-    outlet: &'a Outlet,
-    /// The weighted values of the first part.
-    values: Reg<U64>,
-    /// Largest score and sum of the first part.
-    stats: Reg<U64>,
-    /// Bytes from the values of a part to the next.
-    values_stride: u32,
-    stats_stride: u32,
-}
-
-impl<'a> Parts<'a> {
-    pub fn find(k: &mut KernelBuilder, kernel: &Attention, scratch: Reg<U64>, outlet: &'a Outlet) -> Self {
-        let (heads, chunks) = (kernel.plan.heads(), kernel.splits.chunks);
-        let (values_stride, stats_stride) = (heads * kernel.cache.head_dim * 4, heads * 8);
-        let parts = u64::from(kernel.rows) * u64::from(kernel.sets()) * u64::from(chunks);
-        let set = k.ctaid_x();
-        let first = k.mul_wide(set, chunks);
-        let values = k.mad(first, u64::from(values_stride), scratch);
-        let values = k.ptr_index(values, outlet.place, 16);
-        let stats = k.mad(first, u64::from(stats_stride), scratch);
-        let stats = k.add(stats, parts * u64::from(values_stride));
-        let stats = k.ptr_index(stats, outlet.head, 8);
-        Self { outlet, values, stats, values_stride, stats_stride }
-    }
-
-    /// The addresses of values and statistics of part `index`.
-    fn part(&self, k: &mut KernelBuilder, index: Reg<U32>) -> [Reg<U64>; 2] {
-        let values = k.ptr_index(self.values, index, self.values_stride);
-        [values, k.ptr_index(self.stats, index, self.stats_stride)]
-    }
-
-    /// Leaves part `index`.
-    pub fn leave(&self, k: &mut KernelBuilder, kernel: &Attention, index: Reg<U32>, features: &Features) {
-        let [values, stats] = self.part(k, index);
-        k.guarded(self.outlet.stores, |k| k.st_global_v4::<F32>(values, features.values));
-        let leads = self.outlet.leads(k, kernel);
-        k.guarded(leads, |k| k.st_global_v2::<F32>(stats, [features.max, features.sum]));
-    }
-
-    /// All parts, in the order of their positions, brought to one maximum.
-    pub fn total(&self, k: &mut KernelBuilder, chunks: Reg<U32>) -> Features {
-        let max = k.named_var::<F32>("all_max", f32::MIN);
-        let sum = k.named_var::<F32>("all_sum", 0.0);
-        let values = [(); 4].map(|()| k.var::<F32>(0.0));
-        let last = k.sub(chunks, 1);
-        k.for_range(0, chunks, TOGETHER, |k, base| {
-            k.comment("beyond the end the last part is read and its weight is 0");
-            let loaded: Vec<_> = (0..TOGETHER)
-                .map(|u| {
-                    let index = if u == 0 { base } else { k.add(base, u) };
-                    let read = k.min(index, last);
-                    let [values, stats] = self.part(k, read);
-                    let [part_max, part_sum] = k.ld_global_v2::<F32>(stats);
-                    let values = k.ld_global_v4::<F32>(values);
-                    let valid = k.le(index, last);
-                    (k.selp(valid, part_max, f32::NEG_INFINITY), part_sum, values)
-                })
-                .collect();
-            let old = k.get(max);
-            let new = loaded.iter().fold(old, |max, &(part, ..)| k.max(max, part));
-            let below = k.sub(old, new);
-            let factor = k.ex2_approx(below);
-            k.set(max, new);
-            for total in values.into_iter().chain([sum]) {
-                k.update(total, |k, total| k.mul(total, factor));
-            }
-            for (part_max, part_sum, part) in loaded {
-                let below = k.sub(part_max, new);
-                let weight = k.ex2_approx(below);
-                k.update(sum, |k, sum| k.fma(part_sum, weight, sum));
-                for (total, v) in values.into_iter().zip(part) {
-                    k.update(total, |k, total| k.fma(v, weight, total));
-                }
-            }
-        });
-        Features { max: k.get(max), sum: k.get(sum), values: values.map(|v| k.get(v)) }
     }
 }
 
@@ -290,5 +195,31 @@ mod tests {
             assert_eq!(Splits::new(1 << 17, rows, 8), expected);
         }
         assert_eq!(Splits::new(100, 64, 8).blocks, 1);
+        for (rows, blocks) in [(1, 8), (2, 4), (4, 2), (8, 2), (32, 2), (1 << 28, 2)] {
+            let expected = Splits { blocks, ..Splits::clustered(1 << 14, 1, 8).unwrap() };
+            assert_eq!(Splits::clustered(1 << 14, rows, 8), Some(expected));
+        }
+    }
+
+    #[test]
+    fn clusters_cut_rows_alike_in_caches_of_every_size_and_have_no_idle_block() {
+        let longest = Splits::clustered(1 << 14, 1, 8).unwrap();
+        assert!(longest.grow && longest.chunks == Splits::CLUSTER_CHUNKS && longest.one_each());
+        for max_seq in (1..3000).step_by(7) {
+            let splits = Splits::clustered(max_seq, 1, 8).unwrap();
+            assert!(splits.chunks * Splits::CLUSTER_ALONE >= max_seq || splits == longest, "{splits:?}");
+            assert!((splits.chunks - 1) * Splits::CLUSTER_ALONE < max_seq, "{max_seq}: {splits:?}");
+            assert_eq!(splits.clustered, splits.several(), "{max_seq}");
+            assert!(splits.one_each() && splits.blocks / 2 < splits.chunks, "{max_seq}: {splits:?}");
+        }
+    }
+
+    #[test]
+    fn few_heads_and_long_caches_have_more_blocks_than_a_cluster() {
+        for (max_seq, sets, clustered) in
+            [(4096, 2, true), (4097, 2, false), (2048, 1, true), (2049, 1, false), (1 << 31, 1 << 30, true)]
+        {
+            assert_eq!(Splits::clustered(max_seq, 1, sets).is_some(), clustered, "{max_seq}, {sets}");
+        }
     }
 }

@@ -74,7 +74,10 @@ pub(crate) fn lower(call: &OpCall, machine: Machine) -> Result<Vec<Lowered>, Cud
             let graph::Attention { n_sequences, n_kv_heads, max_seq, head_dim, .. } = a;
             let cache = CacheShape { n_sequences, n_kv_heads, max_seq, head_dim, element: a.keys.dtype };
             let kernel = Attention::new(cache, a.query.shape.rows(), a.n_heads, a.scale);
-            let kernel = kernel.map(|kernel| kernel.within(shared_memory(machine.target)));
+            let kernel = kernel.map(|kernel| {
+                let kernel = kernel.within(shared_memory(machine.target));
+                if machine.target >= ptx_builder::Target::SM_90 { kernel.clustered() } else { kernel }
+            });
             one(kernel, &[a.query, a.keys, a.values, a.positions, a.sequences, a.output])?
         }
         OpCall::SoftMax(a) => {

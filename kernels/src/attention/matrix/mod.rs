@@ -145,7 +145,7 @@ impl Matrix {
             has_last_key: last(k, plan.key_rounds(), MatrixPlan::KEY_ROUND, of_four),
             has_last_value: last(k, plan.value_rounds(), MatrixPlan::VALUE_ROUND, row),
             queries: Queries::new(k, plan, warp, lane, sources.q),
-            ring: kernel.slots.map(|slots| Ring::new(k, kernel, slots, (warp, lane), sources)),
+            ring: kernel.slots().map(|slots| Ring::new(k, kernel, slots, (warp, lane), sources)),
         }
     }
 
