@@ -15,6 +15,7 @@ use kernels::rms_norm::RmsNorm;
 use kernels::rope::{Rope, RopeShape, RopeStyle};
 use kernels::soft_max::SoftMax;
 use kernels::{CacheShape, Kernel, KernelError, shared_memory};
+use ptx_builder::Target;
 use tensor_formats::ElementType;
 
 use super::error::CudaError;
@@ -76,7 +77,7 @@ pub(crate) fn lower(call: &OpCall, machine: Machine) -> Result<Vec<Lowered>, Cud
             let kernel = Attention::new(cache, a.query.shape.rows(), a.n_heads, a.scale);
             let kernel = kernel.map(|kernel| {
                 let kernel = kernel.within(shared_memory(machine.target));
-                if machine.target >= ptx_builder::Target::SM_90 { kernel.clustered() } else { kernel }
+                if machine.target >= Target::SM_90 { kernel.clustered() } else { kernel }
             });
             one(kernel, &[a.query, a.keys, a.values, a.positions, a.sequences, a.output])?
         }
