@@ -82,7 +82,7 @@ regular {
     Neg        "neg"         [] [S16 S32 S64]             (T) <- (T), 1 0 50, PURE;
     Abs        "abs"         [] [S16 S32 S64]             (T) <- (T), 1 0 50, PURE;
     Sad        "sad"         [] [U16 U32 U64 S16 S32 S64] (T) <- (T T T), 1 0 50, PURE;
-    // With the carry flag of the thread: `cc` forms assign it, `c` forms add it (subtract it, as a borrow)
+    // With the carry flag of the thread: `cc` forms assign it, `c` forms add it (its complement is what `subc` subtracts)
     AddCc      "add.cc"      [] [U32 S32 U64 S64] (T) <- (T T), 1 2 50, PURE;
     AddC       "addc"        [] [U32 S32 U64 S64] (T) <- (T T), 1 2 50, PURE;
     AddCCc     "addc.cc"     [] [U32 S32 U64 S64] (T) <- (T T), 1 2 50, PURE;

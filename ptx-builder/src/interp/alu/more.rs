@@ -17,7 +17,9 @@ const LOW: u8 = 1;
 const HIGH: u8 = 2;
 
 /// Sums with the carry flag, one bit for each lane of the predicate in the slot [`EXTRA`]. Unsigned and signed forms
-/// have the same bits, except for the high word of a product.
+/// have the same bits, except for the high word of a product. A difference is the sum with the complement, as the
+/// hardware forms it: its flag is set where nothing is borrowed. The PTX ISA calls the flag the borrow, which only
+/// shows where sums and differences follow each other.
 fn carry<T: Int, const PRODUCT: u8, const SUB: bool, const READS: bool, const SETS: bool>(
     regs: &mut Regs,
     args: &Args,
@@ -37,9 +39,9 @@ fn carry<T: Int, const PRODUCT: u8, const SUB: bool, const READS: bool, const SE
             _ => (a, b),
         };
         let (x, y) = (i128::from(x.bits()), i128::from(y.bits()));
-        let carry = i128::from(is_set(carries, i));
-        let sum = if SUB { x - y - carry } else { x + y + carry };
-        lanes |= u32::from(sum >> T::BITS & 1 == 1) << i;
+        let carry = i128::from(if READS { is_set(carries, i) } else { SUB });
+        let sum = if SUB { x - y - 1 + carry } else { x + y + carry };
+        lanes |= u32::from((sum >> T::BITS & 1 == 1) != SUB) << i;
         sums[i] = T::low(sum).put();
     }
     store(regs, args.slots[0], mask, |i| sums[i]);
