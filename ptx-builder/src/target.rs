@@ -167,8 +167,8 @@ pub struct Requires {
     pub ptx: PtxVersion,
     /// The first architecture that has it.
     pub sm: u32,
-    /// Only the architecture-specific target of exactly that architecture has it.
-    pub specific: bool,
+    /// Only architecture-specific targets have it: those from that architecture to this one.
+    pub specific_until: Option<u32>,
 }
 
 impl Requires {
@@ -177,25 +177,29 @@ impl Requires {
 
     /// PTX ISA `major.minor`, `sm_<sm>` and later.
     pub const fn new(major: u8, minor: u8, sm: u32) -> Self {
-        Self { ptx: PtxVersion::new(major, minor), sm, specific: false }
+        Self { ptx: PtxVersion::new(major, minor), sm, specific_until: None }
     }
 
-    /// PTX ISA `major.minor`, `sm_<sm>a` only.
-    pub const fn specific(major: u8, minor: u8, sm: u32) -> Self {
-        Self { ptx: PtxVersion::new(major, minor), sm, specific: true }
+    /// PTX ISA `major.minor`, architecture-specific targets from `sm_<sm>a` to `sm_<last>a`.
+    pub const fn specific(major: u8, minor: u8, sm: u32, last: u32) -> Self {
+        Self { ptx: PtxVersion::new(major, minor), sm, specific_until: Some(last) }
     }
 
     /// Does `target` meet it?
     pub const fn met_by(self, target: Target) -> bool {
-        if self.specific { target.specific && target.sm() == self.sm } else { target.sm() >= self.sm }
+        let known = match self.specific_until {
+            None => true,
+            Some(last) => target.specific && target.sm() <= last,
+        };
+        known && target.sm() >= self.sm
     }
 
     /// Both requirements together.
     pub(crate) fn and(self, other: Self) -> Self {
         let ptx = self.ptx.max(other.ptx);
-        let stronger = match (self.specific, other.specific) {
-            (true, false) => self,
-            (false, true) => other,
+        let stronger = match (self.specific_until, other.specific_until) {
+            (Some(_), None) => self,
+            (None, Some(_)) => other,
             _ if self.sm >= other.sm => self,
             _ => other,
         };
@@ -204,6 +208,6 @@ impl Requires {
 
     /// The target's name as an error message gives it.
     pub(crate) fn target_name(self) -> String {
-        format!("sm_{}{}", self.sm, if self.specific { "a" } else { "" })
+        format!("sm_{}{}", self.sm, if self.specific_until.is_some() { "a" } else { "" })
     }
 }

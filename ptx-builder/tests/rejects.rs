@@ -55,6 +55,9 @@ fn accepted(module: Module) {
 
 fn name() {
     rejected(edited(|_| {}, |f| f.name = "9lives".into()), Rule::Name, "`9lives` cannot be a symbol");
+    let elsewhere = edited(|_| {}, |f| f.linkage = Linkage::Extern);
+    rejected(elsewhere, Rule::Name, "what is defined elsewhere has no body");
+    rejected(edited(|_| {}, |f| f.linkage = Linkage::Common), Rule::Name, ".common is for variables");
     rejected(kernel(|k| _ = k.param::<U32>("WARP_SZ")), Rule::Name, "`WARP_SZ` cannot be a symbol");
     let labelled = |name: &'static str| {
         kernel(|k| {
@@ -107,6 +110,8 @@ fn launch_bounds() {
     rejected(kernel(|k| k.maxnreg(8)), Rule::LaunchBounds, ".maxnreg is between 24 and 255");
     let free = edited(|k| k.minnctapersm(2), |f| f.reqntid = None);
     rejected(free, Rule::LaunchBounds, "has no effect without");
+    let device = edited(|_| {}, |f| f.kind = FunctionKind::Device);
+    rejected(device, Rule::LaunchBounds, "performance directives belong to kernels");
     let unbounded = edited(|_| {}, |f| f.reqntid = None).verify().unwrap();
     assert_eq!(unbounded.notes()[0].rule, Rule::LaunchBounds);
 }
@@ -123,6 +128,12 @@ fn parameter() {
     rejected(kernel(|k| _ = k.param_ptr("p", 0)), Rule::Parameter, "cannot be aligned to 0 bytes");
     let half = edited(|k| _ = k.declare_param::<U32>("n"), |f| f.params[0].ty = ParamTy::Scalar(Ty::F16x2));
     rejected(half, Rule::Parameter, "cannot be a .f16x2");
+    let word = |name: &str| Param { name: name.into(), ty: ParamTy::Scalar(Ty::U32) };
+    let two = edited(
+        |_| {},
+        |f| (f.kind, f.reqntid, f.returns) = (FunctionKind::Device, None, vec![word("a"), word("b")]),
+    );
+    rejected(two, Rule::Parameter, "at most one result");
 }
 
 fn array() {
@@ -434,8 +445,12 @@ fn target() {
         "`griddepcontrol.wait` needs sm_90, the module targets sm_80",
     );
     let mut forward = kernel(|k| k.setmaxnreg_dec(40));
-    forward.target = Target::SM_100A;
-    rejected(forward, Rule::Target, "needs sm_90a, the module targets sm_100a");
+    for target in [Target::SM_90A, Target::SM_100A, Target::SM_120A] {
+        forward.target = target;
+        accepted(forward.clone());
+    }
+    forward.target = Target::SM_90;
+    rejected(forward, Rule::Target, "needs sm_90a, the module targets sm_90");
 }
 
 fn clusters() {
@@ -481,7 +496,7 @@ fn parameters_of_functions() {
     let load = edited(
         |k| _ = k.param::<U32>("n"),
         |f| {
-            f.kind = FunctionKind::Device;
+            (f.kind, f.reqntid) = (FunctionKind::Device, None);
             f.returns.push(param("r"));
             f.blocks[0].insts[0].operands[1] = at(Base::Return(ParamId(0)));
         },

@@ -9,8 +9,11 @@ macro_rules! requires {
     ($major:literal $minor:literal $sm:literal) => {
         Requires::new($major, $minor, $sm)
     };
+    ($major:literal $minor:literal $sm:literal a $last:literal) => {
+        Requires::specific($major, $minor, $sm, $last)
+    };
     ($major:literal $minor:literal $sm:literal a) => {
-        Requires::specific($major, $minor, $sm)
+        Requires::specific($major, $minor, $sm, u32::MAX)
     };
 }
 
@@ -18,7 +21,7 @@ macro_rules! ptx_ops {
     (
         regular { $(
             $op:ident $mnemonic:literal [$($mods:ident)*] [$($ty:ident)*]
-            ($($def:ident)*) <- ($($u:ident)*), $major:literal $minor:literal $sm:literal $($a:ident)?, $effects:ident;
+            ($($def:ident)*) <- ($($u:ident)*), $major:literal $minor:literal $sm:literal $($a:ident $($last:literal)?)?, $effects:ident;
         )* }
         irregular { $( $(#[$doc:meta])* $iop:ident $imnemonic:literal; )* }
     ) => {
@@ -49,7 +52,7 @@ macro_rules! ptx_ops {
                             types: &[$(Ty::$ty),*],
                             defs: &[$(Spec::$def),*],
                             uses: &[$(Spec::$u),*],
-                            requires: requires!($major $minor $sm $($a)?),
+                            requires: requires!($major $minor $sm $($a $($last)?)?),
                             effects: Effects::$effects,
                         }),
                     }, )*
@@ -236,8 +239,8 @@ regular {
     ReduxAnd   "redux.sync.and"  [] [B32]                 (U32) <- (Word Word), 7 0 80, EXCHANGE;
     ReduxOr    "redux.sync.or"   [] [B32]                 (U32) <- (Word Word), 7 0 80, EXCHANGE;
     ReduxXor   "redux.sync.xor"  [] [B32]                 (U32) <- (Word Word), 7 0 80, EXCHANGE;
-    FReduxMin  "redux.sync.min"  [] [F32]                 (T) <- (T Word), 8 6 100 a, EXCHANGE;
-    FReduxMax  "redux.sync.max"  [] [F32]                 (T) <- (T Word), 8 6 100 a, EXCHANGE;
+    FReduxMin  "redux.sync.min"  [] [F32]                 (T) <- (T Word), 8 6 100 a 103, EXCHANGE;
+    FReduxMax  "redux.sync.max"  [] [F32]                 (T) <- (T Word), 8 6 100 a 103, EXCHANGE;
     ActiveMask "activemask.b32"  [] []                    (B32) <- (), 6 2 50, EXCHANGE;
     BarWarpSync "bar.warp.sync"  [] []                    () <- (Word), 6 0 50, SYNC;
     MovMatrix  "movmatrix.sync.aligned.m8n8.trans.b16" [] [] (B32) <- (R32), 7 8 75, EXCHANGE;

@@ -9,6 +9,7 @@ use crate::module::{
 };
 use crate::parse::{INLINE_CLOSE, INLINE_OPEN};
 use crate::print::{parse_register, register_token, targets};
+use crate::symbols::Linkage;
 use crate::target::Requires;
 use crate::ty::{Ty, TyKind};
 use std::collections::HashSet;
@@ -74,6 +75,7 @@ pub(super) fn check_module(module: &Module, reporter: &mut Reporter<'_>) {
 }
 
 pub(super) fn check_function(module: &Module, function: &Function, reporter: &mut Reporter<'_>) {
+    check_linkage(function, reporter);
     check_clusters(module, function, reporter);
     check_names(function, reporter);
     check_text(function, reporter);
@@ -194,12 +196,26 @@ fn check_text(function: &Function, reporter: &mut Reporter<'_>) {
     }
 }
 
+fn check_linkage(function: &Function, reporter: &mut Reporter<'_>) {
+    let message = match function.linkage {
+        Linkage::Extern if !function.blocks.is_empty() => "what is defined elsewhere has no body",
+        Linkage::Common => ".common is for variables",
+        _ => return,
+    };
+    reporter.error(Rule::Name, Place::Function(function), message.to_owned());
+}
+
 fn check_launch_bounds(function: &Function, reporter: &mut Reporter<'_>) {
-    if function.kind == FunctionKind::Device {
-        return;
-    }
     let place = Place::Function(function);
     let mut error = |message| reporter.error(Rule::LaunchBounds, place, message);
+    if function.kind == FunctionKind::Device {
+        let Function { reqntid, maxntid, minnctapersm, maxnreg, .. } = function;
+        let sizes = reqntid.is_some() || maxntid.is_some() || function.has_cluster_directives();
+        if sizes || minnctapersm.is_some() || maxnreg.is_some() {
+            error("performance directives belong to kernels".to_owned());
+        }
+        return;
+    }
     for (name, size) in [(".reqntid", function.reqntid), (".maxntid", function.maxntid)] {
         let Some([x, y, z]) = size else { continue };
         let threads = volume([x, y, z]);
@@ -260,6 +276,9 @@ fn check_params(function: &Function, reporter: &mut Reporter<'_>) {
     let kernel = function.kind == FunctionKind::Kernel;
     if kernel && (!function.returns.is_empty() || function.noreturn) {
         reporter.error(Rule::Parameter, place, "a kernel does not return to a caller".to_owned());
+    }
+    if function.returns.len() > 1 {
+        reporter.error(Rule::Parameter, place, "a function has at most one result".to_owned());
     }
     let bytes = check_param_list(function, &function.params, reporter);
     if kernel && bytes > MAX_PARAM_BYTES {
