@@ -180,8 +180,9 @@ fn check_literal(literal: &Operand, ty: Ty, report: Report<'_>) {
 fn check_base(module: &Module, function: &Function, space: Space, address: Address, report: Report<'_>) {
     if let Base::Reg(reg) = address.base {
         let wide = reg.class() == RegClass::B64;
-        let narrow = reg.class() == RegClass::B32 && matches!(space, Space::Shared | Space::SharedCluster);
-        // Space is generic for atomics whose space is written elsewhere; 32-bit addresses are shared only.
+        let narrow = reg.class() == RegClass::B32
+            && matches!(space, Space::Shared | Space::SharedCluster | Space::Local);
+        // Space is generic for atomics whose space is written elsewhere; 32-bit addresses are those of small windows.
         if !(wide || narrow) {
             report(Rule::OperandType, format!("{reg} is no address in {} memory", space_name(space)));
         }
@@ -207,7 +208,7 @@ fn check_symbol(module: &Module, function: &Function, ty: Ty, base: Base, report
     let Some(object) = object(module, function, base) else {
         return report(Rule::OperandKind, format!("{} is not declared", undeclared(base)));
     };
-    let narrow = ty.bits() == 32 && object.space == Some(Space::Shared);
+    let narrow = ty.bits() == 32 && matches!(object.space, Some(Space::Shared | Space::Local));
     if ty.is_float() || !(ty.bits() == 64 || narrow) {
         let place =
             object.space.map_or("of a function".to_owned(), |s| format!("in {} memory", space_name(s)));
