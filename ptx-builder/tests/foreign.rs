@@ -79,6 +79,15 @@ fn other_spellings_of_the_same_instruction() {
             "ldmatrix.sync.aligned.m8n8.x1.shared.b16 {%r1}, [%r5];",
         ),
         ("setp.eq.u32 %p1|_, %r1, %r2;", "setp.eq.u32 %p1, %r1, %r2;"),
+        ("add.ftz.rn.f32 %f1, %f2, %f3;", "add.rn.ftz.f32 %f1, %f2, %f3;"),
+        ("fma.sat.ftz.rz.f32 %f1, %f2, %f3, %f4;", "fma.rz.ftz.sat.f32 %f1, %f2, %f3, %f4;"),
+        ("mad.ftz.rn.f32 %f1, %f2, %f3, %f4;", "fma.rn.ftz.f32 %f1, %f2, %f3, %f4;"),
+        ("div.ftz.approx.f32 %f1, %f2, %f3;", "div.approx.ftz.f32 %f1, %f2, %f3;"),
+        ("ex2.ftz.approx.f32 %f1, %f2;", "ex2.approx.ftz.f32 %f1, %f2;"),
+        ("cvt.ftz.rzi.s32.f32 %r1, %f2;", "cvt.rzi.ftz.s32.f32 %r1, %f2;"),
+        ("cvt.sat.rn.ftz.f32.f64 %f1, %fd2;", "cvt.rn.ftz.sat.f32.f64 %f1, %fd2;"),
+        ("selp.b32 %r1, %r2, 3, !%p1;", "selp.b32 %r1, 3, %r2, %p1;"),
+        ("add.f32 %f1, %f2, 0d3FB999999999999A;", "add.f32 %f1, %f2, 0f3DCCCCCD;"),
         ("{ { } };", ""),
     ] {
         same(written, canonical);
@@ -329,6 +338,12 @@ fn what_is_not_supported_is_named() {
         ("prefetch.tensormap [%rd1];", "tensor maps are"),
         ("ld.mmio.relaxed.sys.global.u32 %r1, [%rd1];", "`.mmio` is"),
         ("cvt.rn.relu.f16.f32 %rs1, %f1;", "`.relu` is"),
+        ("cvt.rn.satfinite.bf16.f32 %rs1, %f1;", "`.satfinite` of halves is"),
+        ("ld.global.v8.b32 {%r1,%r2,%r3,%r4,%r5,%r6,%r7,%r0}, [%rd1];", "accesses of 32 bytes are"),
+        ("st.global.v4.f64 [%rd1], {%fd1,%fd2,%fd3,%fd0};", "accesses of 32 bytes are"),
+        ("mad.rn.f16 %rs1, %rs2, %rs3, %rs0;", "unknown instruction"),
+        ("setp.lo.s32 %p1, %r1, %r2;", "compare unsigned integers, not .s32"),
+        ("set.hs.u32.f32 %r1, %f1, %f2;", "compare unsigned integers, not .f32"),
         ("cvt.pack.sat.u16.s32 %r1, %r2, %r3;", "`cvt.pack` is"),
         ("cvt.rz.tf32.f32 %r1, %f1;", "this rounding to `tf32` is"),
         ("max.relu.s32 %r1, %r2, %r3;", "`.relu` is"),
@@ -365,6 +380,32 @@ fn what_is_not_supported_is_named() {
     in_body("add.f32 %r1, %r2, p;", 19, "p", "a symbol cannot stand here");
     in_body("{ inside: } bra inside;", 17, "inside", "unknown label");
     in_body("{ .reg .b32 t; } mov.u32 t, 1;", 26, "t", "unknown register");
+}
+
+#[test]
+fn names_are_declared_once_between_braces() {
+    for (text, name) in [
+        (".reg .b32 a, a;", "a"),
+        (".reg .b32 a<2>; .reg .b64 a<3>;", "a"),
+        (".reg .b32 a<3>, a1;", "a1"),
+        (".reg .b32 p;", "p"),
+        (".shared .b32 s; .reg .b64 s;", "s"),
+        ("{ .local .b32 s; .shared .b32 s; }", "s"),
+        (".param .b32 x; .param .b32 x;", "x"),
+    ] {
+        let error = parse(&body(text)).expect_err(text);
+        assert!(error.message == "this name is already declared" && error.text == name, "{text}: {error}");
+    }
+    for text in [
+        ".func f(.param .b32 a, .param .b32 a);",
+        ".func f(.reg .b32 a, .reg .b32 a);",
+        ".func (.param .b32 a) f(.param .b32 a);",
+        ".entry k(.param .b32 a, .param .u64 a) { ret; }",
+    ] {
+        let error = parse(&header(text)).expect_err(text);
+        assert_eq!(error.message, "this name is already declared", "{text}");
+    }
+    printed(".reg .b32 a; { .reg .b64 a; .shared .b32 p; } { .reg .f32 a; } .reg .b32 a1; .reg .b32 a_1<2>;");
 }
 
 #[test]
@@ -417,7 +458,8 @@ fn nesting_and_sizes_are_bounded() {
     let start = std::time::Instant::now();
     let large = header(".global .b8 x[4294967295] = {1};\n.global .b8 y[4294967295];\n");
     assert!(parse(&large).is_ok_and(|module| module.globals[0].init == [1] && module.verify().is_err()));
-    let registers = body(&".reg .b32 %q<1000000>; ".repeat(1000));
+    let registers: String = (0..1000).map(|i| format!(".reg .b32 %q{i}_<1000000>; ")).collect();
+    let registers = body(&registers);
     assert!(parse(&registers).is_err_and(|error| error.message.contains("too many registers")));
     // The same name many times over.
     let scopes = body(&"{ .param .b32 x; .reg .b32 t; again: bra again; }".repeat(20_000));

@@ -80,15 +80,15 @@ named! {
 }
 
 impl Cmp {
-    /// The variant of a name, or of its synonym for unsigned operands.
-    pub(super) fn parse(word: &str) -> Option<Self> {
-        match word {
-            "lo" => Some(Self::Lt),
-            "ls" => Some(Self::Le),
-            "hi" => Some(Self::Gt),
-            "hs" => Some(Self::Ge),
-            _ => Self::from_name(word),
-        }
+    /// The next word as a comparison, and whether it is one of the names that only unsigned operands have.
+    pub(super) fn parse(words: &mut Words<'_>) -> Result<(Self, bool), String> {
+        words.need("a comparison", |word| match word {
+            "lo" => Some((Self::Lt, true)),
+            "ls" => Some((Self::Le, true)),
+            "hi" => Some((Self::Gt, true)),
+            "hs" => Some((Self::Ge, true)),
+            _ => Some((Self::from_name(word)?, false)),
+        })
     }
 }
 
@@ -158,10 +158,18 @@ impl Setp {
     }
 
     pub(super) fn parse(words: &mut Words<'_>) -> Result<Self, String> {
-        let cmp = words.need("a comparison", Cmp::parse)?;
+        let (cmp, unsigned) = Cmp::parse(words)?;
         let combine = words.take(Combine::from_name);
         let ftz = words.eat("ftz");
-        Ok(Self { cmp, combine, ftz, ty: words.ty()? })
+        Self { cmp, combine, ftz, ty: words.ty()? }.named(unsigned)
+    }
+
+    /// This, unless the comparison has a name that its type has not.
+    pub(super) fn named(self, unsigned: bool) -> Result<Self, String> {
+        if unsigned && self.ty.kind() != TyKind::Unsigned {
+            return Err(format!("`lo`, `ls`, `hi` and `hs` compare unsigned integers, not .{}", self.ty));
+        }
+        Ok(self)
     }
 }
 
@@ -330,11 +338,26 @@ impl Cvt {
     }
 
     pub(super) fn parse(words: &mut Words<'_>) -> Result<Self, String> {
-        let round = words.take(CvtRound::from_name);
-        let ftz = words.eat("ftz");
-        let sat = words.eat("sat");
-        let satfinite = words.eat("satfinite");
-        Ok(Self { round, ftz, sat, satfinite, to: words.ty()?, from: words.ty()? })
+        let mut cvt =
+            Self { round: None, ftz: false, sat: false, satfinite: false, to: Ty::B8, from: Ty::B8 };
+        // The order of the modifiers is free.
+        loop {
+            if cvt.round.is_none()
+                && let Some(round) = words.take(CvtRound::from_name)
+            {
+                cvt.round = Some(round);
+            } else if !cvt.ftz && words.eat("ftz") {
+                cvt.ftz = true;
+            } else if !cvt.sat && words.eat("sat") {
+                cvt.sat = true;
+            } else if !cvt.satfinite && words.eat("satfinite") {
+                cvt.satfinite = true;
+            } else {
+                break;
+            }
+        }
+        (cvt.to, cvt.from) = (words.ty()?, words.ty()?);
+        Ok(cvt)
     }
 }
 

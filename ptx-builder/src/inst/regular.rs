@@ -200,15 +200,17 @@ impl Regular {
         }
         let mut words: Vec<&str> = rest.split('.').skip(1).collect();
         let ty = if info.types.is_empty() { None } else { Some(Ty::parse(words.pop()?)?) };
-        let mut words = words.into_iter().peekable();
-        let rounding = words.peek().and_then(|word| Rounding::ALL.into_iter().find(|r| r.name() == *word));
-        if rounding.is_some() {
-            words.next();
+        // Their order is free.
+        let mut mods = Mods::NONE;
+        for word in words {
+            match word {
+                "ftz" if !mods.ftz => mods.ftz = true,
+                "sat" if !mods.sat => mods.sat = true,
+                _ if mods.rounding.is_some() => return None,
+                _ => mods.rounding = Some(Rounding::ALL.into_iter().find(|r| r.name() == word)?),
+            }
         }
-        let mut eat = |word: &str| words.next_if_eq(&word).is_some();
-        let mods = Mods { rounding, ftz: eat("ftz"), sat: eat("sat") };
-        let complete = words.next().is_none();
-        (complete && info.allows_type(ty) && info.allows(mods)).then_some(Self { op, ty, mods })
+        (info.allows_type(ty) && info.allows(mods)).then_some(Self { op, ty, mods })
     }
 }
 
@@ -223,15 +225,22 @@ fn other_name(mnemonic: &str) -> Option<String> {
         ("barrier.cluster.wait.acquire", "barrier.cluster.wait"),
         ("membar.proxy.", "fence.proxy."),
         ("ret.uni", "ret"),
-        // Single precision `mad` is fused.
-        ("mad.rn.", "fma.rn."),
-        ("mad.rz.", "fma.rz."),
-        ("mad.rm.", "fma.rm."),
-        ("mad.rp.", "fma.rp."),
     ];
     let mut name = mnemonic.to_owned();
     for (written, known) in SAME {
         name = name.replacen(written, known, 1);
+    }
+    // With a rounding, `mad` of single and double precision is fused.
+    if let Some(rest) = name.strip_prefix("mad.")
+        && (rest.ends_with(".f32") || rest.ends_with(".f64"))
+    {
+        name = format!("fma.{rest}");
+    }
+    // `.ftz` may stand before what is part of the name of the operation, such as `.approx`.
+    if let Some((head, rest)) = name.split_once(".ftz.")
+        && let Some((further, ty)) = rest.rsplit_once('.')
+    {
+        name = format!("{head}.{further}.ftz.{ty}");
     }
     // `bar.sync` is short for `barrier.sync.aligned`.
     if let Some(rest) = name.strip_prefix("barrier.")

@@ -61,11 +61,11 @@ impl Set {
     }
 
     pub(super) fn parse(words: &mut Words<'_>) -> Result<Self, String> {
-        let cmp = words.need("a comparison", Cmp::parse)?;
+        let (cmp, unsigned) = Cmp::parse(words)?;
         let combine = words.take(Combine::from_name);
         let ftz = words.eat("ftz");
         let to = words.ty()?;
-        Ok(Self { test: Setp { cmp, combine, ftz, ty: words.ty()? }, to })
+        Ok(Self { test: Setp { cmp, combine, ftz, ty: words.ty()? }.named(unsigned)?, to })
     }
 }
 

@@ -13,6 +13,9 @@ use crate::module::{Array, Block, Function, MAX_REGISTERS, Param};
 use crate::ops::Op;
 use crate::print::{parse_register, targets};
 
+/// What is wrong with a name that is declared twice between the same braces.
+pub(super) const DECLARED: &str = "this name is already declared";
+
 /// A body in the making.
 pub(super) struct Body<'b, 'a> {
     pub(super) function: &'b mut Function,
@@ -203,12 +206,13 @@ impl<'a> Parser<'a> {
             let count = if self.eat('<') {
                 let count = self.number()?;
                 self.expect('>')?;
-                scope.declare_range(name, count, class, declared);
+                let fresh = scope.declare_range(name, count, class, declared);
                 ranges.push(name);
-                count
+                fresh.then_some(count)
             } else {
                 register(name, class, !ranges.is_empty(), function, scope)
             };
+            let Some(count) = count else { return Err(ParseError::new(pos, name, DECLARED)) };
             let total = declared.checked_add(count).filter(|total| *total <= MAX_REGISTERS);
             let Some(total) = total else { return Err(ParseError::new(pos, name, "too many registers")) };
             function.registers[class as usize] = total;
@@ -227,11 +231,15 @@ impl<'a> Parser<'a> {
         let parts = parts.map_or(1, |(_, parts)| parts);
         let ty = self.stored_ty()?;
         loop {
+            self.peek();
+            let pos = self.pos();
             let name = self.name("a name")?;
             let (_, len) = self.dimensions(parts)?;
             let id = ArrayId(u32::try_from(body.function.arrays.len()).unwrap_or(u32::MAX));
             let align = align.unwrap_or_else(|| ty.bytes().saturating_mul(parts));
-            body.scope.declare_symbol(name, Base::Array(id));
+            if !body.scope.declare_symbol(name, Base::Array(id)) {
+                return Err(ParseError::new(pos, name, DECLARED));
+            }
             let name = body.unique(name);
             body.function.arrays.push(Array { name, space, ty, len, align });
             if !self.eat(',') {
@@ -242,9 +250,12 @@ impl<'a> Parser<'a> {
 
     /// `.param .b64 param0;`: a variable for an argument or a result.
     fn call_param(&mut self, body: &mut Body<'_, 'a>) -> Result<()> {
+        let pos = self.pos();
         let (name, ty) = self.param()?;
         let id = CallParamId(u32::try_from(body.function.call_params.len()).unwrap_or(u32::MAX));
-        body.scope.declare_symbol(name, Base::CallParam(id));
+        if !body.scope.declare_symbol(name, Base::CallParam(id)) {
+            return Err(ParseError::new(pos, name, DECLARED));
+        }
         let name = body.unique(name);
         body.function.call_params.push(Param { name, ty });
         self.expect(';')
@@ -289,7 +300,7 @@ impl<'a> Parser<'a> {
     }
 }
 
-/// A register with a name of its own; gives the number of new registers. After a range in the same declaration,
+/// A register with a name of its own; gives the number of new registers, `None` if the name is taken. After a range in the same declaration,
 /// `%r3_acc` is a name for `%r3`; everything else is a new register.
 fn register<'a>(
     name: &'a str,
@@ -297,24 +308,23 @@ fn register<'a>(
     after_range: bool,
     function: &mut Function,
     scope: &mut Scope<'a>,
-) -> u32 {
+) -> Option<u32> {
     if after_range
         && let Some((number, suffix)) = name.split_once('_')
         && let Some(reg) = parse_register(number).and(scope.register(number))
         && reg.class() == class
         && !suffix.is_empty()
     {
-        scope.declare_register(name, reg);
         function.names.insert(reg, suffix.to_owned());
-        return 0;
+        return scope.declare_register(name, reg).then_some(0);
     }
     let reg = RegId::new(class, function.registers[class as usize].min(RegId::MAX_INDEX - 1));
-    scope.declare_register(name, reg);
+    let fresh = scope.declare_register(name, reg);
     let visible: String = name.chars().filter(|c| *c != '%').collect();
     if !visible.is_empty() {
         function.names.insert(reg, visible);
     }
-    1
+    fresh.then_some(1)
 }
 
 /// What follows the number in `L3_loop`; a label of another form is a name as a whole.

@@ -1,6 +1,7 @@
 //! The head of a function: linkage, parameters, directives.
 
-use super::lexer::Token;
+use super::body::DECLARED;
+use super::lexer::{Pos, Token};
 use super::module::Symbols;
 use super::scope::Scope;
 use super::{ParseError, Parser, Result};
@@ -30,10 +31,11 @@ impl<'a> Parser<'a> {
         let mut in_registers = InRegisters::default();
         if self.peek() == Token::Punct('(') {
             let params = self.params(&mut function, &mut scope)?;
-            for (i, (name, ty, reg)) in (0..).zip(params) {
+            for (i, (pos, name, ty, reg)) in (0..).zip(params) {
                 match reg {
                     Some(reg) => in_registers.returns.push((ParamId(i), reg)),
-                    None => scope.declare_symbol(name, Base::Return(ParamId(i))),
+                    None if scope.declare_symbol(name, Base::Return(ParamId(i))) => {}
+                    None => return Err(ParseError::new(pos, name, DECLARED)),
                 }
                 function.returns.push(Param { name: scope.unique(name, |_| false), ty });
             }
@@ -44,10 +46,11 @@ impl<'a> Parser<'a> {
         name.clone_into(&mut function.name);
         if self.peek() == Token::Punct('(') {
             let params = self.params(&mut function, &mut scope)?;
-            for (i, (name, ty, reg)) in (0..).zip(params) {
+            for (i, (pos, name, ty, reg)) in (0..).zip(params) {
                 match reg {
                     Some(reg) => in_registers.params.push((ParamId(i), reg)),
-                    None => scope.declare_symbol(name, Base::Param(ParamId(i))),
+                    None if scope.declare_symbol(name, Base::Param(ParamId(i))) => {}
+                    None => return Err(ParseError::new(pos, name, DECLARED)),
                 }
                 function.params.push(Param { name: scope.unique(name, |_| false), ty });
             }
@@ -105,13 +108,15 @@ impl<'a> Parser<'a> {
         &mut self,
         function: &mut Function,
         scope: &mut Scope<'a>,
-    ) -> Result<Vec<(&'a str, ParamTy, Option<RegId>)>> {
+    ) -> Result<Vec<(Pos, &'a str, ParamTy, Option<RegId>)>> {
         let mut params = Vec::new();
         self.expect('(')?;
         while !self.eat(')') {
             if !params.is_empty() {
                 self.expect(',')?;
             }
+            self.peek();
+            let pos = self.pos();
             if function.kind == FunctionKind::Device && self.eat_word(".reg") {
                 let ty = self.ty()?;
                 if ty.bits() < 16 {
@@ -119,11 +124,13 @@ impl<'a> Parser<'a> {
                 }
                 let name = self.name("a parameter name")?;
                 let reg = function.new_register(ty.class());
-                scope.declare_register(name, reg);
-                params.push((name, ParamTy::Scalar(ty.stored()), Some(reg)));
+                if !scope.declare_register(name, reg) {
+                    return Err(ParseError::new(pos, name, DECLARED));
+                }
+                params.push((pos, name, ParamTy::Scalar(ty.stored()), Some(reg)));
             } else {
                 let (name, ty) = self.param()?;
-                params.push((name, ty, None));
+                params.push((pos, name, ty, None));
             }
         }
         Ok(params)

@@ -208,10 +208,17 @@ impl<'a> Resolver<'_, '_, 'a> {
                 operands.push(Operand::None);
             }
         }
-        match args.next() {
-            Some(_) => count("too many operands"),
-            None => Ok(operands),
+        if args.next().is_some() {
+            return count("too many operands");
         }
+        if let (Op::Selp, [_, a, b, pred @ Operand::NotPred(_)]) = (kind.op(), &mut operands[..])
+            && let Operand::NotPred(reg) = *pred
+        {
+            // The IR chooses by what holds.
+            std::mem::swap(a, b);
+            *pred = Operand::Reg(reg);
+        }
+        Ok(operands)
     }
 
     pub(super) fn operand(&mut self, raw: Raw<'a>, what: What, role: Role, pos: Pos) -> Result<Operand> {
@@ -354,6 +361,8 @@ fn literal(negative: bool, text: &str, ty: Ty) -> Option<Operand> {
         return match (float, ty) {
             (Operand::F32(bits), Ty::F32) if !negative => Some(Operand::F32(bits)),
             (Operand::F64(bits), Ty::F64) if !negative => Some(Operand::F64(bits)),
+            // A double is rounded, as a decimal literal is.
+            (Operand::F64(bits), Ty::F32) if !negative => Some(single(f64::from_bits(bits))),
             (Operand::F32(bits), Ty::B32) if !negative => Some(Operand::Int(i64::from(bits))),
             (Operand::F64(bits), Ty::B64) if !negative => Some(Operand::Int(bits.cast_signed())),
             _ => None,
@@ -365,15 +374,17 @@ fn literal(negative: bool, text: &str, ty: Ty) -> Option<Operand> {
             && text.bytes().all(|b| b.is_ascii_digit() || b".eE+-".contains(&b));
         let value: f64 = text.parse().ok().filter(|_| looks_decimal)?;
         let value = if negative { -value } else { value };
-        #[expect(clippy::cast_possible_truncation, reason = "the rounding that the PTX ISA defines")]
-        return Some(match ty {
-            Ty::F32 => Operand::F32((value as f32).to_bits()),
-            _ => Operand::F64(value.to_bits()),
-        });
+        return Some(if ty == Ty::F32 { single(value) } else { Operand::F64(value.to_bits()) });
     }
     let bits = integer(text)?;
     let bits = if negative { bits.wrapping_neg() } else { bits };
     ty.truncated_literal(bits.cast_signed()).map(Operand::Int)
+}
+
+/// A literal of single precision.
+#[expect(clippy::cast_possible_truncation, reason = "the rounding that the PTX ISA defines")]
+fn single(value: f64) -> Operand {
+    Operand::F32((value as f32).to_bits())
 }
 
 /// The bits of an element of an initial value.

@@ -25,11 +25,15 @@ pub(super) fn instruction(mnemonic: &str) -> Option<String> {
         "fma" if has(&["oob"]) => "`.oob` is",
         "cvt" if second == "pack" => "`cvt.pack` is",
         "cvt" if has(&["rs"]) => "stochastic rounding is",
+        "cvt" if has(&["satfinite"]) && !has(&["e4m3x2", "e5m2x2", "tf32"]) => "`.satfinite` of halves is",
         "cvt" if has(&["tf32"]) && has(&["rn", "rz", "satfinite"]) => "this rounding to `tf32` is",
         "mad24" if has(&["sat"]) => "`mad24.hi.sat` is",
         "lop3" if has(&["or", "and"]) => "`lop3` with a predicate is",
         "redux" if has(&["abs", "NaN"]) => "`.abs` and `.NaN` of `redux` are",
         "ld" | "st" if has(&["mmio"]) => "`.mmio` is",
+        "ld" | "st" if has(&["v8"]) || has(&["v4"]) && has(&["b64", "u64", "s64", "f64"]) => {
+            "accesses of 32 bytes are"
+        }
         "st" if second == "bulk" => "`st.bulk` is",
         "red" if second == "async" => "`red.async` is",
         "cp" if second == "reduce" => "`cp.reduce.async.bulk` is",

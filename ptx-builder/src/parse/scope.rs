@@ -21,6 +21,25 @@ struct Level<'a> {
     labels: HashMap<&'a str, (u32, Pos)>,
 }
 
+impl Level<'_> {
+    fn register(&self, name: &str) -> Option<RegId> {
+        if let Some(reg) = self.registers.get(name) {
+            return Some(*reg);
+        }
+        let digits = name.len() - name.bytes().rev().take_while(u8::is_ascii_digit).count();
+        let (prefix, number) = name.split_at(digits);
+        let canonical = number.len() == 1 || !number.starts_with('0');
+        let (count, class, first) = self.ranges.get(prefix)?;
+        let index = number.parse::<u32>().ok().filter(|index| canonical && index < count)?;
+        Some(RegId::new(*class, first + index))
+    }
+
+    /// Is it a register or an address?
+    fn has(&self, name: &str) -> bool {
+        self.symbols.contains_key(name) || self.register(name).is_some()
+    }
+}
+
 /// Where a label is.
 #[derive(Clone, Copy)]
 enum Placement {
@@ -88,16 +107,25 @@ impl<'a> Scope<'a> {
         self.levels.iter().rev().find_map(get)
     }
 
-    pub(super) fn declare_range(&mut self, prefix: &'a str, count: u32, class: RegClass, first: u32) {
-        self.innermost().ranges.insert(prefix, (count, class, first));
+    /// Declares registers; `false` if these braces have such a range already.
+    pub(super) fn declare_range(&mut self, prefix: &'a str, count: u32, class: RegClass, first: u32) -> bool {
+        self.innermost().ranges.insert(prefix, (count, class, first)).is_none()
     }
 
-    pub(super) fn declare_register(&mut self, name: &'a str, reg: RegId) {
-        self.innermost().registers.insert(name, reg);
+    /// Declares a register; `false` if the name is taken between these braces.
+    pub(super) fn declare_register(&mut self, name: &'a str, reg: RegId) -> bool {
+        let level = self.innermost();
+        let fresh = !level.has(name);
+        level.registers.insert(name, reg);
+        fresh
     }
 
-    pub(super) fn declare_symbol(&mut self, name: &'a str, base: Base) {
-        self.innermost().symbols.insert(name, base);
+    /// Declares an address; `false` if the name is taken between these braces.
+    pub(super) fn declare_symbol(&mut self, name: &'a str, base: Base) -> bool {
+        let level = self.innermost();
+        let fresh = !level.has(name);
+        level.symbols.insert(name, base);
+        fresh
     }
 
     pub(super) fn declare_prototype(&mut self, name: &'a str, id: PrototypeId) {
@@ -136,17 +164,7 @@ impl<'a> Scope<'a> {
     }
 
     pub(super) fn register(&self, name: &str) -> Option<RegId> {
-        let digits = name.len() - name.bytes().rev().take_while(u8::is_ascii_digit).count();
-        let (prefix, number) = name.split_at(digits);
-        let canonical = number.len() == 1 || !number.starts_with('0');
-        let index = number.parse::<u32>().ok().filter(|_| canonical);
-        self.find(|level| {
-            if let Some(reg) = level.registers.get(name) {
-                return Some(*reg);
-            }
-            let (count, class, first) = level.ranges.get(prefix)?;
-            index.filter(|index| index < count).map(|index| RegId::new(*class, first + index))
-        })
+        self.find(|level| level.register(name))
     }
 
     /// The number of a label that is mentioned or placed at the present level.

@@ -1,5 +1,6 @@
 //! Variables at module scope and their initial values.
 
+use super::body::DECLARED;
 use super::lexer::Token;
 use super::module::Symbols;
 use super::operand::{element_bits, integer};
@@ -74,9 +75,7 @@ impl<'a> Parser<'a> {
                     );
                     global.len = u32::try_from(bytes / ty.bytes().max(1) as usize).unwrap_or(u32::MAX);
                 }
-                symbols
-                    .variable(name, global)
-                    .map_err(|()| ParseError::new(pos, name, "this name is already declared"))?;
+                symbols.variable(name, global).map_err(|()| ParseError::new(pos, name, DECLARED))?;
             }
             if !self.eat(',') {
                 return self.expect(';');
