@@ -361,6 +361,14 @@ fn what_is_not_supported_is_named() {
     ] {
         in_body(line, 1, line.split(' ').next().unwrap_or(line).trim_end_matches(';'), message);
     }
+    in_body(
+        "bar.red.popc.u32 %r1, 0, 64, %p1;",
+        1,
+        "bar.red.popc.u32",
+        "reductions over some threads of a block are not supported",
+    );
+    in_body(".shared .b32 s; cvta.global.u64 %rd1, s;", 39, "s", "this address is one in other memory");
+    in_body(".local .b32 s[4]; cvta.shared.u64 %rd1, s+8;", 41, "s", "this address is one in other memory");
     in_body("mov.u32 %r1, %envreg3;", 14, "%envreg3", "this special register is not supported");
     in_body("alloca.u64 %rd1, 8;", 1, "alloca.u64", "grows at run time");
     in_body(
@@ -461,6 +469,12 @@ fn nesting_and_sizes_are_bounded() {
     let registers: String = (0..1000).map(|i| format!(".reg .b32 %q{i}_<1000000>; ")).collect();
     let registers = body(&registers);
     assert!(parse(&registers).is_err_and(|error| error.message.contains("too many registers")));
+    // Jumps that share their table.
+    let labels: Vec<String> = (0..8000).map(|i| format!("A{i}")).collect();
+    let jumps: String = labels.iter().map(|label| format!("{label}: brx.idx %r1, t; ")).collect();
+    let jumps = body(&format!("t: .branchtargets {}; {jumps}", labels.join(", ")));
+    let errors = parse(&jumps).expect("jumps").verify_foreign().expect_err("too many");
+    assert!(errors.errors.iter().all(|error| error.rule == Rule::Block), "{errors}");
     // The same name many times over.
     let scopes = body(&"{ .param .b32 x; .reg .b32 t; again: bra again; }".repeat(20_000));
     assert!(parse(&scopes).is_ok_and(|module| module.functions[0].call_params.len() == 20_000));

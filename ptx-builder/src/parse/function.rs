@@ -18,6 +18,9 @@ pub(super) struct InRegisters {
     pub(super) returns: Vec<(ParamId, RegId)>,
 }
 
+/// A parameter: where it is, its name, its type, and its register, if it has one.
+type Declared<'a> = (Pos, &'a str, ParamTy, Option<RegId>);
+
 impl<'a> Parser<'a> {
     /// A kernel or device function, after `.entry` or `.func`.
     pub(super) fn function(
@@ -104,11 +107,7 @@ impl<'a> Parser<'a> {
     }
 
     /// `( .param .u32 n, .reg .b32 x )`
-    fn params(
-        &mut self,
-        function: &mut Function,
-        scope: &mut Scope<'a>,
-    ) -> Result<Vec<(Pos, &'a str, ParamTy, Option<RegId>)>> {
+    fn params(&mut self, function: &mut Function, scope: &mut Scope<'a>) -> Result<Vec<Declared<'a>>> {
         let mut params = Vec::new();
         self.expect('(')?;
         while !self.eat(')') {

@@ -197,6 +197,11 @@ impl<'a> Resolver<'_, '_, 'a> {
                 return Err(ParseError::new(arg.pos, kind.to_string(), message));
             }
             for (i, raw) in arg.operands.iter().enumerate() {
+                if let (Some(space), Raw::Name(name) | Raw::Sum(name, _)) = (converted(kind.op()), raw)
+                    && self.space(name).is_some_and(|own| own != space)
+                {
+                    return Err(ParseError::new(arg.pos, *name, "this address is one in other memory"));
+                }
                 let second = expected.form == Form::Pair && i == 1;
                 operands.push(match raw {
                     Raw::Name("_") if second => Operand::None,
@@ -209,7 +214,13 @@ impl<'a> Resolver<'_, '_, 'a> {
             }
         }
         if args.next().is_some() {
-            return count("too many operands");
+            use Op::{BarRedAnd, BarRedOr, BarRedPopc, BarrierRedAnd, BarrierRedOr, BarrierRedPopc};
+            return count(match kind.op() {
+                BarRedAnd | BarRedOr | BarRedPopc | BarrierRedAnd | BarrierRedOr | BarrierRedPopc => {
+                    "reductions over some threads of a block are not supported"
+                }
+                _ => "too many operands",
+            });
         }
         if let (Op::Selp, [_, a, b, pred @ Operand::NotPred(_)]) = (kind.op(), &mut operands[..])
             && let Operand::NotPred(reg) = *pred
@@ -303,6 +314,17 @@ impl<'a> Resolver<'_, '_, 'a> {
         })
     }
 
+    /// The memory that a symbol is in.
+    fn space(&self, name: &str) -> Option<Space> {
+        match self.symbol(name).filter(|_| self.body.scope.register(name).is_none())? {
+            Base::Array(id) => self.body.function.array(id).map(|array| array.space),
+            Base::Global(id) => self.body.symbols.globals.get(id.index()).map(|global| global.space),
+            Base::Param(_) => Some(Space::Param),
+            Base::DynamicShared => Some(Space::Shared),
+            _ => None,
+        }
+    }
+
     fn symbol(&self, name: &str) -> Option<Base> {
         self.body.scope.symbol(name).or_else(|| self.body.symbols.get(name))
     }
@@ -349,6 +371,18 @@ impl<'a> Resolver<'_, '_, 'a> {
         let dest = Operand::Reg(self.body.function.new_register(ty.class()));
         self.body.push(Inst::new(Kind::Mov(ty), vec![dest, source]));
         dest
+    }
+}
+
+/// The memory whose addresses a conversion to generic addresses takes.
+fn converted(op: Op) -> Option<Space> {
+    match op {
+        Op::CvtaGlobal => Some(Space::Global),
+        Op::CvtaShared => Some(Space::Shared),
+        Op::CvtaLocal => Some(Space::Local),
+        Op::CvtaConst => Some(Space::Const),
+        Op::CvtaParam => Some(Space::Param),
+        _ => None,
     }
 }
 

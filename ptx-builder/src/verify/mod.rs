@@ -8,18 +8,19 @@
 //!
 //! Declarations (`declarations.rs`)
 //! - `name`: symbols, register names and block names are ASCII identifiers that the text can carry;
-//!   symbols that see each other differ, also from labels.
+//!   symbols that see each other differ, also from labels. What is external has no body.
 //! - `comment`: comments are printable ASCII and do not look like the markers of inline text.
 //! - `launch-bounds`: block and cluster sizes and register counts that hardware has; not both `.reqntid` and
-//!   `.maxntid`.
+//!   `.maxntid`, and nothing of the kind for device functions.
 //!   A kernel with neither is noted.
-//! - `parameter`: sizes and alignments of parameters; at most 4352 bytes in all.
+//! - `parameter`: sizes and alignments of parameters, of a kernel at most 4352 bytes in all; at most one result.
 //! - `array`: sizes and alignments of shared and local arrays; at most 48 KiB of static shared memory.
 //! - `global`: sizes and alignments of variables, and initial values that fit in them (`globals.rs`).
 //! - `register-count`: at most [`crate::MAX_REGISTERS`] of each class.
 //!
 //! Blocks (`structure.rs`)
-//! - `block`: there is one; boundaries between blocks are visible in the text; jumps and exits are last.
+//! - `block`: there is one; boundaries between blocks are visible in the text; jumps and exits are last; jumps by
+//!   index have at most 2^20 targets in all.
 //! - `termination`: control does not run off the end of the function.
 //! - `exit`: an exit is reachable from every block that is reachable; unreachable blocks are noted.
 //!

@@ -4,9 +4,22 @@ use super::Place;
 use super::flow::Flow;
 use super::report::{Reporter, Rule};
 use crate::ids::{BlockId, InstId};
-use crate::inst::Inst;
-use crate::module::Function;
+use crate::inst::{Inst, Kind};
+use crate::module::{Block, Function};
 use crate::print::targets;
+
+/// Targets of all jumps by index: short text can have many, since jumps share tables.
+const MAX_INDEXED: usize = 1 << 20;
+
+/// Targets of the jump by index at the end of a block.
+fn by_index(function: &Function, block: &Block) -> usize {
+    match block.insts.last().map(|inst| &inst.kind) {
+        Some(Kind::BrxIdx { targets, .. }) => {
+            function.branch_targets.get(targets.index()).map_or(0, Vec::len)
+        }
+        _ => 0,
+    }
+}
 
 pub(super) fn check(function: &Function, reporter: &mut Reporter<'_>) {
     let place = Place::Function(function);
@@ -15,6 +28,11 @@ pub(super) fn check(function: &Function, reporter: &mut Reporter<'_>) {
     };
     if u32::try_from(function.blocks.len()).is_err() {
         return reporter.error(Rule::Block, place, "the kernel has too many blocks".to_owned());
+    }
+    let jumps: usize = function.blocks.iter().map(|block| by_index(function, block)).sum();
+    if jumps > MAX_INDEXED {
+        let message = format!("jumps by index have {jumps} targets in all, at most {MAX_INDEXED} can be");
+        return reporter.error(Rule::Block, place, message);
     }
     let targets = targets(function);
     let mut visible = true;
