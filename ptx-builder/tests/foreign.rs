@@ -116,6 +116,24 @@ fn either_result_of_a_pair_may_be_unwanted() {
 }
 
 #[test]
+fn packed_halves_are_compared_one_by_one() {
+    let text = printed("@!%p2 setp.lt.and.ftz.f16x2 %p2|%p1, %r1, %r2, !%p3;");
+    let lines: Vec<&str> =
+        text.lines().map(str::trim).skip_while(|line| !line.starts_with("mov.b32")).collect();
+    let expected = [
+        "mov.b32 {%rs4, %rs5}, %r1;",
+        "mov.b32 {%rs6, %rs7}, %r2;",
+        "setp.lt.and.ftz.f16 %p4, %rs4, %rs6, !%p3;",
+        "setp.lt.and.ftz.f16 %p5, %rs5, %rs7, !%p3;",
+        "@!%p2 mov.pred %p1, %p5;",
+        "@!%p2 mov.pred %p2, %p4;",
+    ];
+    assert_eq!(lines[..6], expected, "{text}");
+    let single = printed("setp.neu.bf16x2 %p1, %r1, %r2;");
+    assert!(single.contains("mov.pred %p1, %p4;") && !single.contains("%p5;"), "{single}");
+}
+
+#[test]
 fn labels_that_nothing_jumps_to() {
     for text in [
         "{ L5: mov.u32 %r1, 1; } { L5: mov.u32 %r1, 2; }",

@@ -12,6 +12,7 @@ use crate::inst::{Address, Base, Guard, Inst, Kind, Ld, Operand, Regular, Space,
 use crate::module::{Array, Block, Function, MAX_REGISTERS, Param};
 use crate::ops::Op;
 use crate::print::{parse_register, targets};
+use crate::ty::Ty;
 
 /// What is wrong with a name that is declared twice between the same braces.
 pub(super) const DECLARED: &str = "this name is already declared";
@@ -79,7 +80,7 @@ fn parameter_move(function: &Function, base: Base, reg: RegId) -> Inst {
     };
     let ty = match params.get(id.index()).map(|param| param.ty) {
         Some(crate::module::ParamTy::Scalar(ty)) => ty,
-        _ => crate::ty::Ty::B32,
+        _ => Ty::B32,
     };
     let address = Operand::Addr(Address { base, offset: 0 });
     match base {
@@ -295,6 +296,12 @@ impl<'a> Parser<'a> {
         let kind = Kind::parse(mnemonic, &shapes).map_err(unknown)?;
         let mut resolver = Resolver { body, guard };
         let operands = resolver.resolve(&kind, args, pos)?;
+        if let Kind::Setp(setp) = kind
+            && matches!(setp.ty, Ty::F16x2 | Ty::BF16x2)
+        {
+            resolver.compare_halves(setp, &operands);
+            return Ok(());
+        }
         body.push(Inst { guard, kind, operands, comment: None });
         Ok(())
     }

@@ -8,6 +8,7 @@
 //! - Special registers, symbols and sums outside of `mov`, and predicates that are literals, are moved to a new
 //!   register first; `_` in the place of a result becomes a register that nobody reads.
 //! - Integer literals lose the bits that their operand does not have; doubles are rounded to single precision.
+//! - A comparison of packed halves is one of each half.
 //! - A choice by a predicate that is negated has its operands exchanged; modifiers stand in any order.
 //! - Parameters, arguments and results in `.reg` registers go through `.param` variables, which have no guard.
 //! - A variable of `.f16` is one of bits, and a parameter with an alignment of its own is one of bytes.

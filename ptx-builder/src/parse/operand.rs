@@ -5,7 +5,7 @@ use super::lexer::{Pos, Token};
 use super::{ParseError, Parser, Result};
 use crate::ids::{BlockId, RegClass};
 use crate::inst::{
-    Address, Base, Form, Guard, Inst, Kind, Operand, Regular, Role, Shape, Space, SpecialReg, What,
+    Address, Base, Form, Guard, Inst, Kind, Operand, Regular, Role, Setp, Shape, Space, SpecialReg, What,
 };
 use crate::ops::Op;
 use crate::ty::Ty;
@@ -363,6 +363,38 @@ impl<'a> Resolver<'_, '_, 'a> {
             None if direct => unknown("unknown register or symbol"),
             None => unknown("unknown register"),
         }
+    }
+
+    /// `setp` of packed halves, which the IR compares one by one: the lower ones for the first result.
+    pub(super) fn compare_halves(&mut self, setp: Setp, operands: &[Operand]) {
+        let [first, second, a, b, combined @ ..] = operands else { return };
+        let half = if setp.ty == Ty::F16x2 { Ty::F16 } else { Ty::BF16 };
+        let [a, b] = [a, b].map(|pair| self.halves(*pair));
+        let mut moves = Vec::with_capacity(2);
+        for (i, to) in [*first, *second].into_iter().enumerate().filter(|(_, to)| *to != Operand::None) {
+            let found = Operand::Reg(self.body.function.new_register(RegClass::Pred));
+            let mut operands = vec![found, a[i], b[i]];
+            operands.extend_from_slice(combined);
+            self.body.push(Inst::new(Kind::Setp(Setp { ty: half, ..setp }), operands));
+            moves.push((to, found));
+        }
+        // The guard may be a result, which is then assigned last.
+        if self.guard.is_some_and(|guard| *first == Operand::Reg(guard.pred)) {
+            moves.reverse();
+        }
+        for (to, from) in moves {
+            let mov = Inst::new(Kind::Mov(Ty::Pred), vec![to, from]);
+            self.body.push(Inst { guard: self.guard, ..mov });
+        }
+    }
+
+    /// The halves of a pair, the lower one first.
+    fn halves(&mut self, pair: Operand) -> [Operand; 2] {
+        let pair = if let Operand::Reg(_) = pair { pair } else { self.moved(Ty::B32, pair) };
+        let halves = [(); 2].map(|()| Operand::Reg(self.body.function.new_register(RegClass::B16)));
+        let unpack = Kind::Unpack { ty: Ty::B32, parts: 2 };
+        self.body.push(Inst::new(unpack, vec![halves[0], halves[1], pair]));
+        halves
     }
 
     /// A new register with the value.
