@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::cpu_time;
-use crate::decoder::{Decoder, Output, Row, StepOutput};
+use crate::decoder::{Decoder, Output, Row, StepOutput, chosen};
 use crate::error::{Error, OptionError};
 use crate::generate::check_fit;
 use crate::random::SplitMix64;
@@ -144,7 +144,10 @@ fn first_token(decoder: &mut dyn Decoder, sequence: u32, prompt: &[u32]) -> Resu
         decoder.step(chunk, Output::Cache)?;
     }
     match decoder.step(last, Output::LastArgmax)? {
-        StepOutput::Argmax(&[token]) => Ok(Row { token, position: prompt.len() as u32, sequence }),
+        StepOutput::Argmax(tokens @ &[token]) => {
+            chosen(&last[last.len() - 1..], tokens)?;
+            Ok(Row { token, position: prompt.len() as u32, sequence })
+        }
         other => Err(other.instead_of("one argmax")),
     }
 }
@@ -196,6 +199,18 @@ mod tests {
         }
         let fits = BenchOptions { prompt: 4, n: 8, batch: 1, repeat: 1 };
         assert!(measure(&mut FakeDecoder::new(12, 4), fits).is_ok());
+    }
+
+    #[test]
+    fn logits_without_a_number_are_told_of_where_they_come() {
+        for nan_from in [3, 4] {
+            let mut decoder = FakeDecoder::new(12, 2);
+            decoder.nan_from = Some(nan_from);
+            let options = BenchOptions { prompt: 4, n: 8, batch: 1, repeat: 1 };
+            let message = measure(&mut decoder, options).unwrap_err().to_string();
+            let expected = format!("the model's logits hold no number to choose from (position {nan_from})");
+            assert_eq!(message, expected);
+        }
     }
 
     #[test]
