@@ -308,7 +308,7 @@ pub enum GenerateError {
         /// The position they were computed at.
         position: usize,
     },
-    /// Logits of which some are NaN.
+    /// Logits that make no distribution: one of them is NaN or infinite, or all are minus infinity.
     #[error("the model's logits are not all numbers (position {position})")]
     NanLogit {
         /// The position they were computed at.

@@ -41,8 +41,8 @@ impl Evaluation {
 /// Evaluates `ids[1..]`, each given all before it, in cache `sequence`.
 ///
 /// # Errors
-/// Fewer than two tokens, more than the cache holds, a token outside the vocabulary, logits that are not all numbers, and
-/// the decoder's failures.
+/// Fewer than two tokens, more than the cache holds, a token outside the vocabulary, logits that make no distribution (one
+/// is NaN or infinite, or all are minus infinity), and the decoder's failures.
 pub fn evaluate(decoder: &mut dyn Decoder, sequence: u32, ids: &[u32]) -> Result<Evaluation, Error> {
     let n_vocab = decoder.config().n_vocab;
     if ids.len() < 2 {
@@ -62,10 +62,12 @@ pub fn evaluate(decoder: &mut dyn Decoder, sequence: u32, ids: &[u32]) -> Result
         };
         let targets = &ids[start + 1..];
         for ((row, &target), position) in logits.chunks_exact(n_vocab).zip(targets).zip(start..) {
-            if row.iter().any(|logit| logit.is_nan()) {
+            let prediction = predict(row, target);
+            // A NaN among the logits makes one of the loss, as infinity does, beside which nothing has a share.
+            if prediction.loss.is_nan() {
                 return Err(GenerateError::NanLogit { position }.into());
             }
-            predictions.push(predict(row, target));
+            predictions.push(prediction);
         }
     }
     Ok(Evaluation { predictions })
@@ -122,9 +124,11 @@ mod tests {
         assert_eq!(refusal(&[1]), "a loss needs at least 2 tokens, got 1");
         assert_eq!(refusal(&[1; 6]), "the prompt has 5 tokens, the context holds 4");
         assert_eq!(refusal(&[1, 999]), "row 1: token 999 is outside the vocabulary of 512");
-        let mut decoder = FakeDecoder::new(20, 2);
-        decoder.nan_from = Some(3);
-        let refusal = evaluate(&mut decoder, 0, &[1; 6]).unwrap_err().to_string();
-        assert_eq!(refusal, "the model's logits are not all numbers (position 3)");
+        for instead in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let mut decoder = FakeDecoder::new(20, 2);
+            (decoder.nan_from, decoder.instead) = (Some(3), instead);
+            let refusal = evaluate(&mut decoder, 0, &[1; 6]).unwrap_err().to_string();
+            assert_eq!(refusal, "the model's logits are not all numbers (position 3)", "{instead}");
+        }
     }
 }

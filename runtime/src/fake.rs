@@ -18,8 +18,10 @@ pub struct FakeDecoder {
     logits: Vec<f32>,
     /// Rows and output of every step.
     pub steps: Vec<(usize, Output)>,
-    /// Logits are NaN from this position on.
+    /// Logits are no numbers from this position on.
     pub nan_from: Option<u32>,
+    /// What they are instead: NaN, unless a test has it otherwise.
+    pub instead: f32,
 }
 
 impl FakeDecoder {
@@ -28,15 +30,15 @@ impl FakeDecoder {
         let options = EngineOptions { max_seq, max_rows, ..EngineOptions::for_model(&config) };
         let guard = StepGuard::new(&config, &options);
         let (history, argmax, logits, steps) = (vec![], vec![], vec![], vec![]);
-        Self { config, options, guard, history, argmax, logits, steps, nan_from: None }
+        Self { config, options, guard, history, argmax, logits, steps, nan_from: None, instead: f32::NAN }
     }
 
     /// The logits after a position: highest at the sum of the tokens so far, lower the farther from it.
     pub fn logits(&self, position: u32) -> impl Iterator<Item = f32> + use<> {
         let sum: u32 = self.history[..=position as usize].iter().sum();
-        let nan = self.nan_from.is_some_and(|from| position >= from);
+        let instead = self.nan_from.filter(|&from| position >= from).map(|_| self.instead);
         let of = move |token: u32| (sum % N_VOCAB).abs_diff(token) as f32 * -0.25;
-        (0..N_VOCAB).map(move |token| if nan { f32::NAN } else { of(token) })
+        (0..N_VOCAB).map(move |token| instead.unwrap_or_else(|| of(token)))
     }
 }
 
