@@ -78,7 +78,7 @@ impl Metadata {
     /// A number as f32, from either float type.
     ///
     /// # Errors
-    /// The key is missing or is no float.
+    /// The key is missing, is no float, or is a number that f32 has only as zero or infinity.
     pub fn f32(&self, key: &str) -> Result<f32, GgufError> {
         self.opt_f32(key)?.ok_or_else(|| missing(key, "f32"))
     }
@@ -86,12 +86,22 @@ impl Metadata {
     /// As [`f32`](Self::f32), where the key may be missing.
     ///
     /// # Errors
-    /// The value is no float.
+    /// The value is no float, or is a number that f32 has only as zero or infinity.
     pub fn opt_f32(&self, key: &str) -> Result<Option<f32>, GgufError> {
         match self.get(key) {
             None => Ok(None),
             Some(Value::F32(v)) => Ok(Some(*v)),
-            Some(Value::F64(v)) => Ok(Some(*v as f32)),
+            Some(Value::F64(v)) => {
+                let single = *v as f32;
+                if (single == 0.0) != (*v == 0.0) || single.is_infinite() != v.is_infinite() {
+                    return Err(GgufError::OutOfRange {
+                        key: key.to_owned(),
+                        value: format!("{v:e}"),
+                        expected: "a number that an f32 can hold",
+                    });
+                }
+                Ok(Some(single))
+            }
             Some(other) => Err(wrong_type(key, "f32", other)),
         }
     }

@@ -84,6 +84,27 @@ fn getters_name_key_and_types() {
 }
 
 #[test]
+fn doubles_that_floats_cannot_hold_are_refused() {
+    let bytes = sample().finish().unwrap();
+    let float = [&ValueType::F32.id().to_le_bytes()[..], &0.5f32.to_le_bytes()].concat();
+    let ratio = |value: f64| {
+        let double = [&ValueType::F64.id().to_le_bytes()[..], &value.to_le_bytes()].concat();
+        // Everything after it moves by 4 bytes; the data does not, as there is padding before it or behind it.
+        let mut bytes = patched(&bytes, &float, &double);
+        bytes.resize(bytes.len() + 32, 0);
+        parse(&bytes).unwrap().metadata().f32("ratio").map_err(|error| error.to_string())
+    };
+    for value in [0.5, -0.0, f64::INFINITY, -3e38, 1e-44] {
+        assert_eq!(ratio(value), Ok(value as f32));
+    }
+    assert!(ratio(f64::NAN).unwrap().is_nan());
+    for (value, told) in [(1e-300, "1e-300"), (-1e39, "-1e39")] {
+        let expected = format!("metadata key \"ratio\" is {told}, must be a number that an f32 can hold");
+        assert_eq!(ratio(value), Err(expected));
+    }
+}
+
+#[test]
 fn a_count_larger_than_the_file_is_refused_before_it_is_believed() {
     let bytes = sample().finish().unwrap();
     let huge = u64::MAX.to_le_bytes();
