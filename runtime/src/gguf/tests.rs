@@ -231,5 +231,15 @@ fn the_writer_checks_what_it_is_given() {
     assert!(writer.tensor("t", ElementType::U32, &[4], vec![0; 16]).is_err());
     assert!(writer.tensor("t", ElementType::Q4_K, &[2, 100], vec![]).is_err());
     assert!(writer.tensor("t", ElementType::F32, &[4], vec![0; 15]).is_err());
+    let dims: [&[usize]; 6] =
+        [&[], &[1; 5], &[0], &[4, 0], &[1 << 32, 1 << 32, 4], &[usize::MAX, 1, usize::MAX, 1]];
+    for dims in dims {
+        assert!(writer.describe("t", ElementType::F32, dims).is_err(), "{dims:?}");
+    }
     assert!(parse(&writer.finish().unwrap()).unwrap().tensors().is_empty());
+    for size in [usize::MAX, usize::MAX / 2] {
+        // Each could be a file's, and all of them none's.
+        writer.describe("large", ElementType::Q8_0, &[size / 34, 32]).unwrap();
+        assert!(matches!(writer.finish(), Err(crate::Error::Memory { .. })));
+    }
 }

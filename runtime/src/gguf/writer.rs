@@ -3,6 +3,7 @@
 use tensor_formats::{ElementType, FormatError};
 
 use super::storage::Buffer;
+use super::tensor::MAX_RANK;
 use super::value::ValueType;
 use super::{DEFAULT_ALIGNMENT, MAGIC, Storage};
 use crate::error::Error;
@@ -123,11 +124,21 @@ impl Writer {
     /// Adds a tensor whose data comes later; returns its size in bytes. `dims` are outermost first.
     ///
     /// # Errors
-    /// A type that no file can hold, or rows of partial blocks.
+    /// A type that no file can hold, no or more than four dimensions, one of zero, rows of partial blocks, or a size that
+    /// overflows.
     pub fn describe(&mut self, name: &str, ty: ElementType, dims: &[usize]) -> Result<usize, FormatError> {
         let type_id = ty.ggml_id().ok_or(FormatError::NotDefined { operation: "a GGUF tensor", ty })?;
-        let cols = dims.last().copied().unwrap_or(1);
-        let bytes = ty.matrix_bytes(dims.iter().rev().skip(1).product(), cols)?;
+        let actual = dims.len();
+        let expected = actual.clamp(1, MAX_RANK);
+        if actual != expected {
+            return Err(FormatError::Length { what: "dimensions of a GGUF tensor", expected, actual });
+        }
+        let elements = dims.iter().try_fold(1usize, |product, &dim| product.checked_mul(dim));
+        let (elements, cols) = (elements.unwrap_or(usize::MAX), dims[actual - 1]);
+        if elements == 0 {
+            return Err(FormatError::Length { what: "elements of a GGUF tensor", expected: 1, actual: 0 });
+        }
+        let bytes = ty.matrix_bytes(elements / cols, cols)?;
         self.tensors.push(Tensor {
             name: name.to_owned(),
             dims: dims.to_vec(),
@@ -144,6 +155,7 @@ impl Writer {
     /// [`Error::Memory`].
     pub fn layout(&self) -> Result<Layout, Error> {
         let alignment = DEFAULT_ALIGNMENT as usize;
+        let too_large = || Error::Memory { what: "a GGUF image".to_owned(), bytes: usize::MAX };
         let mut head = Vec::new();
         head.extend(MAGIC);
         head.extend(3u32.to_le_bytes());
@@ -161,10 +173,12 @@ impl Writer {
             head.extend(tensor.type_id.to_le_bytes());
             head.extend((offset as u64).to_le_bytes());
             offsets.push(offset);
-            offset += tensor.bytes.next_multiple_of(alignment);
+            let end = tensor.bytes.checked_next_multiple_of(alignment).and_then(|n| n.checked_add(offset));
+            offset = end.ok_or_else(too_large)?;
         }
         let data = head.len().next_multiple_of(alignment);
-        let mut memory = Buffer::zeroed(data + offset, "a GGUF image")?;
+        let bytes = data.checked_add(offset).ok_or_else(too_large)?;
+        let mut memory = Buffer::zeroed(bytes, "a GGUF image")?;
         let image = memory.bytes_mut();
         image[..head.len()].copy_from_slice(&head);
         let places: Vec<_> = self.tensors.iter().zip(offsets).map(|(t, at)| (data + at, t.bytes)).collect();
