@@ -252,6 +252,16 @@ fn options_out_of_range_are_refused() {
 }
 
 #[test]
+fn threads_are_those_of_the_machine_whatever_the_environment_says() {
+    let mut command = warpsmith(&["generate", "-n", "1"]);
+    let output = command.env("RAYON_NUM_THREADS", "5000").env("RAYON_RS_NUM_CPUS", "5000").output().unwrap();
+    let cores = std::thread::available_parallelism().unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    let told = stderr(&output);
+    assert!(told.contains(&format!("engine: CPU, {cores} threads,")), "{told}");
+}
+
+#[test]
 fn bad_flags_are_usage_errors() {
     for arguments in [
         &["generate", "--frobnicate"][..],

@@ -1,5 +1,6 @@
 //! [`KernelDispatch`] on the CPU.
 
+use std::num::NonZero;
 use std::ops::Range;
 
 use graph::{
@@ -14,6 +15,7 @@ use tensor_formats::{
 
 use super::memory::{Binding, CpuMemory, Operands, leaf_bytes, leaf_indices, operands};
 use super::{CpuError, attention, ops};
+use crate::engine::EngineOptions;
 use crate::error::Error;
 
 /// Weights that a thread should at least have to multiply: handing over less costs more than it brings.
@@ -32,8 +34,10 @@ impl Workers {
     /// # Errors
     /// If the system does not start them.
     pub fn new(threads: Option<usize>) -> Result<Self, Error> {
+        // Asked for none, the pool would ask the environment.
+        let cores = || std::thread::available_parallelism().map_or(1, NonZero::get);
         let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(threads.unwrap_or_default())
+            .num_threads(threads.unwrap_or_else(|| cores().min(EngineOptions::MAX_THREADS)))
             .thread_name(|index| format!("warpsmith-cpu-{index}"))
             .build()
             .map_err(|source| Error::device("cpu", "starting worker threads", source))?;
