@@ -33,6 +33,12 @@ pub enum TokenizerError {
         /// The byte.
         byte: u8,
     },
+    /// A text whose words cannot be found.
+    #[error("the text has more than {limit} bytes of blanks in a row")]
+    Blanks {
+        /// The most that there can be.
+        limit: usize,
+    },
     /// A token of a type that GGUF does not have.
     #[error("token {token} has the type {found} (tokenizer.ggml.token_type), must be from 1 to 6")]
     Kind {

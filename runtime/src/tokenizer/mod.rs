@@ -168,8 +168,10 @@ impl Tokenizer {
     /// The tokens of `text`, after the start token where the model has it so.
     ///
     /// # Errors
-    /// [`TokenizerError::Byte`] for a text with a byte that no token stands for, and [`TokenizerError::Library`].
+    /// [`TokenizerError::Byte`] for a text with a byte that no token stands for, [`TokenizerError::Blanks`], and
+    /// [`TokenizerError::Library`].
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {
+        pre::check_blanks(text)?;
         let encoding = self
             .library
             .encode_fast(text, false)

@@ -15,6 +15,22 @@ const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]
 const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 const QWEN2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
+/// The most bytes of white space in a row. The patterns look from behind a run of blanks whether a word follows, for which
+/// the library keeps a note of each; with a million it would give up, and take the rest of the text for one word.
+pub(super) const MAX_BLANKS: usize = 500_000;
+
+/// Refuses a text that cannot be cut into words.
+///
+/// # Errors
+/// [`TokenizerError::Blanks`].
+pub(super) fn check_blanks(text: &str) -> Result<(), TokenizerError> {
+    let mut runs = text.split(|c: char| !c.is_whitespace());
+    if text.len() > MAX_BLANKS && runs.any(|run| run.len() > MAX_BLANKS) {
+        return Err(TokenizerError::Blanks { limit: MAX_BLANKS });
+    }
+    Ok(())
+}
+
 /// A pre-tokenizer and what comes with its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Pre {
@@ -108,6 +124,23 @@ mod tests {
     fn contractions_and_spaces() {
         assert_eq!(words("llama-bpe", "WE'VE  two\n\n x"), ["WE", "'VE", " ", " two", "\n\n", " x"]);
         assert_eq!(words("gpt-2", "WE'VE we've"), ["WE", "'", "VE", " we", "'ve"]);
+    }
+
+    #[test]
+    fn blanks_without_end_are_cut_off_or_refused() {
+        for name in ["gpt-2", "llama-bpe"] {
+            for run in [" ", "\u{3000}"] {
+                let text = format!("{}a b", run.repeat(MAX_BLANKS / run.len()));
+                assert!(check_blanks(&text).is_ok());
+                assert_eq!(words(name, &text).last().map(String::as_str), Some(" b"), "{name}, {run:?}");
+            }
+        }
+        let text = " ".repeat(MAX_BLANKS + 1);
+        assert!(check_blanks(&text.replacen(' ', "_", 2)).is_ok());
+        for text in [format!("a{text}b"), format!("a b{}c", text.replace(' ', "\n")), text] {
+            let message = check_blanks(&text).unwrap_err().to_string();
+            assert_eq!(message, "the text has more than 500000 bytes of blanks in a row");
+        }
     }
 
     #[test]
