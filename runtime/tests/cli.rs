@@ -243,6 +243,7 @@ fn options_out_of_range_are_refused() {
     assert!(refusal(&["generate", "--temp", "-1"]).contains("temperature is -1"));
     assert!(refusal(&["generate", "--temp", "NaN"]).contains("temperature is NaN"));
     assert!(refusal(&["generate", "--top-p", "0"]).contains("top_p is 0"));
+    assert!(refusal(&["generate", "--top-p", "-0.5"]).contains("top_p is -0.5"));
     assert!(refusal(&["generate", "--min-p", "2"]).contains("min_p is 2"));
     assert!(refusal(&["generate", "--repeat-penalty", "-1"]).contains("repetition_penalty is -1"));
     assert!(refusal(&["generate", "--threads", "0"]).contains("threads must be at least 1"));

@@ -34,7 +34,7 @@ pub struct GenerateArguments {
     #[arg(long, default_value_t = 0, value_name = "K")]
     top_k: usize,
     /// Draw only among the most likely tokens that together have the probability P.
-    #[arg(long, default_value_t = 1.0, value_name = "P")]
+    #[arg(long, default_value_t = 1.0, value_name = "P", allow_negative_numbers = true)]
     top_p: f32,
     /// Draw only among tokens at least P times as likely as the most likely one.
     #[arg(long, default_value_t = 0.0, value_name = "P", allow_negative_numbers = true)]
