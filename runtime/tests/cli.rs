@@ -263,6 +263,23 @@ fn threads_are_those_of_the_machine_whatever_the_environment_says() {
 }
 
 #[test]
+#[cfg(target_os = "linux")]
+fn weights_are_made_by_threads_that_the_system_can_start() {
+    let files = Files::new();
+    let file = files.0.path().join("tiny.gguf").to_str().unwrap().to_owned();
+    // So many threads would not fit.
+    let limited = "ulimit -v 4000000; RAYON_NUM_THREADS=5000 exec \"$0\" \"$@\"";
+    for arguments in
+        [&["synthesize", "tiny", &file][..], &["bench", "--synthetic", "tiny", "-n", "1", "-p", "1"]]
+    {
+        let mut command = Command::new("sh");
+        command.args(["-c", limited, env!("CARGO_BIN_EXE_warpsmith")]).args(arguments);
+        let output = command.env("WARPSMITH_CUDA_LIBRARY", "/no/such/libcuda.so").output().unwrap();
+        assert!(output.status.success(), "{}", stderr(&output));
+    }
+}
+
+#[test]
 fn bad_flags_are_usage_errors() {
     for arguments in [
         &["generate", "--frobnicate"][..],

@@ -21,8 +21,9 @@ pub use preset::{Preset, Quant};
 use rayon::prelude::*;
 use tensor_formats::ElementType;
 
+use crate::cpu::Workers;
 use crate::error::Error;
-use crate::gguf::{Gguf, Storage, Writer};
+use crate::gguf::{Gguf, Layout, Storage, Writer};
 use crate::model::Model;
 use crate::random::SplitMix64;
 
@@ -32,7 +33,7 @@ use crate::random::SplitMix64;
 /// of ordinary size through all layers. There is no tokenizer.
 ///
 /// # Errors
-/// [`Error::Memory`] if the image does not fit.
+/// [`Error::Memory`] if the image does not fit, [`Error::Device`] if the system does not start threads.
 pub fn synthesize(preset: Preset, quant: Quant, seed: u64) -> Result<Model, Error> {
     Ok(Model::from_gguf(Gguf::parse(image(preset, quant, seed, Vocabulary::None)?)?)?)
 }
@@ -49,7 +50,7 @@ pub enum Vocabulary {
 /// The bytes of [`synthesize`]'s model as a GGUF file, with a tokenizer or without.
 ///
 /// # Errors
-/// [`Error::Memory`] if the image does not fit.
+/// As [`synthesize`].
 pub fn image(preset: Preset, quant: Quant, seed: u64, vocabulary: Vocabulary) -> Result<Storage, Error> {
     let tensors = preset.tensors(quant);
     let mut writer = metadata(preset, quant);
@@ -61,8 +62,15 @@ pub fn image(preset: Preset, quant: Quant, seed: u64, vocabulary: Vocabulary) ->
         writer.describe(&tensor.name, tensor.ty, &tensor.dims)?;
     }
     let mut layout = writer.layout()?;
-    let pools = pools(&tensors, seed);
-    layout.tensors_mut().into_par_iter().zip(&tensors).enumerate().for_each(|(index, (bytes, tensor))| {
+    // Threads of its own: that the system does not start them is an error here, and a panic of those that all share.
+    Workers::new(None)?.run(|| fill(&mut layout, &tensors, seed));
+    layout.freeze()
+}
+
+/// Makes up the weights.
+fn fill(layout: &mut Layout, tensors: &[TensorPlan], seed: u64) {
+    let pools = pools(tensors, seed);
+    layout.tensors_mut().into_par_iter().zip(tensors).enumerate().for_each(|(index, (bytes, tensor))| {
         // The pools have the even streams.
         let mut random = SplitMix64::new(SplitMix64::at(seed, 2 * index as u64 + 1).next_u64());
         match tensor.kind {
@@ -79,7 +87,6 @@ pub fn image(preset: Preset, quant: Quant, seed: u64, vocabulary: Vocabulary) ->
             }
         }
     });
-    layout.freeze()
 }
 
 fn fill_f32(bytes: &mut [u8], mut next: impl FnMut() -> f32) {
