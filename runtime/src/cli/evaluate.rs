@@ -66,8 +66,6 @@ impl EvaluateArguments {
         };
         let text =
             std::fs::read_to_string(path).map_err(|source| Error::File { path: path.clone(), source })?;
-        let mut ids = Tokenizer::for_model(model)?.encode(&text)?;
-        ids.truncate(n);
-        Ok(ids)
+        Ok(Tokenizer::for_model(model)?.encode_first(&text, n)?)
     }
 }

@@ -59,6 +59,9 @@ const END_NAMES: [&str; 14] = [
     "<|file_sep|>",
 ];
 
+/// The library takes a hundred times the memory of a text for it, so a long one is given to it piece by piece.
+const PIECE_BYTES: usize = 1 << 16;
+
 /// A name that is also a tag of HTML: the end of a text if the file says that it is a control token.
 const END_TAG: &str = "</s>";
 
@@ -76,6 +79,8 @@ pub struct Tokenizer {
     /// The bytes for which there is no token. Vocabularies may lack what never occurs in UTF-8, and what their makers
     /// never met.
     missing: Vec<u8>,
+    /// Whether a text may be cut wherever its words may: none of the names that count as tokens goes on there.
+    cuts: bool,
 }
 
 impl Tokenizer {
@@ -126,7 +131,10 @@ impl Tokenizer {
         let library = build(metadata, &tokens, &vocabulary, pre)?;
         let token = |byte| library.get_model().token_to_id(&char_of(byte).to_string());
         let missing = (0..=255).filter(|&byte| token(byte).is_none()).collect();
-        Ok(Self { library, vocabulary, bos, add_bos, end_tokens, missing })
+        let is_name = |id| matches!(vocabulary.kind(id), Some(TokenKind::Control | TokenKind::UserDefined));
+        let mut names = (0..).zip(&tokens).filter(|&(id, _)| is_name(id)).map(|(_, name)| name);
+        let cuts = !names.any(|name| pre::pieces(name, 0).nth(1).is_some());
+        Ok(Self { library, vocabulary, bos, add_bos, end_tokens, missing, cuts })
     }
 
     /// Number of tokens.
@@ -171,6 +179,27 @@ impl Tokenizer {
     /// [`TokenizerError::Byte`] for a text with a byte that no token stands for, [`TokenizerError::Blanks`], and
     /// [`TokenizerError::Library`].
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {
+        self.encode_first(text, usize::MAX)
+    }
+
+    /// The first `n` tokens of [`encode`](Self::encode), without looking at much more of the text than these stand for.
+    ///
+    /// # Errors
+    /// As [`encode`](Self::encode), for what was looked at.
+    pub fn encode_first(&self, text: &str, n: usize) -> Result<Vec<u32>, TokenizerError> {
+        let least = if self.cuts { PIECE_BYTES } else { text.len() };
+        let mut ids: Vec<u32> = self.bos.filter(|_| self.add_bos).into_iter().collect();
+        for piece in pre::pieces(text, least) {
+            if ids.len() >= n {
+                break;
+            }
+            ids.extend(self.encode_piece(piece)?);
+        }
+        ids.truncate(n);
+        Ok(ids)
+    }
+
+    fn encode_piece(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {
         pre::check_blanks(text)?;
         let encoding = self
             .library
@@ -178,8 +207,7 @@ impl Tokenizer {
             .map_err(|source| TokenizerError::Library { action: "encoding a text", source })?;
         let ids = encoding.get_ids();
         self.check_whole(text, ids)?;
-        let start = self.bos.filter(|_| self.add_bos);
-        Ok(start.into_iter().chain(ids.iter().copied()).collect())
+        Ok(ids.to_vec())
     }
 
     /// Refuses a text of which `ids` lack a byte: the library leaves out what no token stands for. Such a byte may well

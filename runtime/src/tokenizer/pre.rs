@@ -31,6 +31,25 @@ pub(super) fn check_blanks(text: &str) -> Result<(), TokenizerError> {
     Ok(())
 }
 
+/// Where a text can be cut without another word in it: before a space that follows something else than white space. No
+/// pattern goes on there, none looks past it, and each begins anew.
+fn is_cut(before: &str, after: &str) -> bool {
+    after.starts_with(' ') && before.ends_with(|c: char| !c.is_whitespace())
+}
+
+/// A text in pieces of at least `least` bytes, but for the last, whose words are those of the text. They are as long as it
+/// takes where no word ends before a space.
+pub(super) fn pieces(text: &str, least: usize) -> impl Iterator<Item = &str> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        let spaces = rest.bytes().enumerate().skip(least.max(1)).filter(|&(_, byte)| byte == b' ');
+        let mut ends = spaces.map(|(at, _)| at).filter(|&at| is_cut(&rest[..at], &rest[at..]));
+        let (piece, after) = rest.split_at(ends.next().unwrap_or(rest.len()));
+        rest = after;
+        (!piece.is_empty()).then_some(piece)
+    })
+}
+
 /// A pre-tokenizer and what comes with its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Pre {
@@ -92,6 +111,7 @@ impl Pre {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use tokenizers::{OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer};
 
     use super::*;
@@ -141,6 +161,30 @@ mod tests {
             let message = check_blanks(&text).unwrap_err().to_string();
             assert_eq!(message, "the text has more than 500000 bytes of blanks in a row");
         }
+    }
+
+    proptest! {
+        #[test]
+        fn the_words_of_pieces_are_those_of_the_text(
+            text in "([ \n\t\u{a0}\u{3000}]{0,3}([a-z]{1,3}|['.!(é日٣\u{301}🦊_]|[0-9]{1,5}|'s|\r\n)){0,24} {0,2}",
+            least in 0usize..12,
+        ) {
+            let whole: Vec<&str> = pieces(&text, least).collect();
+            prop_assert_eq!(whole.concat(), text.as_str());
+            for name in ["default", "gpt-2", "llama-bpe", "qwen2", "smollm"] {
+                let of_pieces: Vec<_> = whole.iter().flat_map(|piece| words(name, piece)).collect();
+                prop_assert_eq!(of_pieces, words(name, &text), "{}", name);
+            }
+        }
+    }
+
+    #[test]
+    fn pieces_end_where_a_word_does() {
+        assert_eq!(pieces("a bc  d e", 0).collect::<Vec<_>>(), ["a", " bc", "  d", " e"]);
+        assert_eq!(pieces("a bc\n d. e", 3).collect::<Vec<_>>(), ["a bc\n d.", " e"]);
+        assert_eq!(pieces(" a", 0).collect::<Vec<_>>(), [" a"]);
+        assert_eq!(pieces("日本 ", 1).collect::<Vec<_>>(), ["日本", " "]);
+        assert_eq!(pieces("", 0).count(), 0);
     }
 
     #[test]

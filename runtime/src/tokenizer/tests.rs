@@ -129,6 +129,32 @@ fn a_byte_without_a_token_is_refused_where_a_text_has_it() {
 }
 
 #[test]
+fn a_long_text_is_encoded_piece_by_piece_to_the_same_tokens() {
+    let extra = ["ab", "Ġab", "Ġa", "Ġb", "bĠ"];
+    let mut file = writer(&extra, &["a b", "Ġ a", "Ġ b", "Ġ ab"]);
+    let plain = tokenizer(&file).unwrap();
+    let text = "ab a b  ab\n ab <s>.ab  b ".repeat(3 * PIECE_BYTES / 20);
+    let whole: Vec<u32> =
+        [plain.bos().unwrap()].into_iter().chain(plain.encode_piece(&text).unwrap()).collect();
+    assert!(plain.cuts && pre::pieces(&text, PIECE_BYTES).count() > 2);
+    assert_eq!(plain.encode(&text).unwrap(), whole);
+    for n in [0, 1, 2, PIECE_BYTES / 2, whole.len(), usize::MAX] {
+        assert_eq!(plain.encode_first(&text, n).unwrap(), whole[..n.min(whole.len())]);
+    }
+    // What is behind them is not looked at.
+    let blanks = " ".repeat(pre::MAX_BLANKS + 1);
+    let endless = format!("{text}a{blanks}b");
+    assert_eq!(plain.encode_first(&endless, 9).unwrap(), whole[..9]);
+    assert!(matches!(plain.encode(&endless), Err(TokenizerError::Blanks { .. })));
+    // A name that goes on where a piece would end.
+    file = vocabulary_of((0..=255).collect(), &[("a b", 4)], &[]);
+    let named = tokenizer(&file).unwrap();
+    assert!(!named.cuts);
+    let ids = named.encode(&"a b".repeat(PIECE_BYTES)).unwrap();
+    assert_eq!((ids.len(), ids[1..].iter().all(|&id| id == 256)), (1 + PIECE_BYTES, true));
+}
+
+#[test]
 fn characters_are_held_back_until_they_are_whole() {
     let t = tokenizer(&writer(&[], &[])).unwrap();
     let mut stream = t.stream();
