@@ -117,7 +117,11 @@ impl Error {
     }
 }
 
-/// An error's message and those of its causes, joined by colons, on one line.
+/// The most characters of a [`chain`]. A compiler's log may need many; a name of a megabyte in a file needs none.
+const CHAIN_CHARACTERS: usize = 10_000;
+
+/// An error's message and those of its causes, joined by colons, on one line. What would control a terminal is escaped,
+/// and what is longer than anybody reads is cut off.
 pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut line = error.to_string();
     let mut cause = error.source();
@@ -130,7 +134,20 @@ pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
         }
         cause = error.source();
     }
-    line.split(['\n', '\r']).map(str::trim).filter(|part| !part.is_empty()).collect::<Vec<_>>().join("; ")
+    if let Some((end, _)) = line.char_indices().nth(CHAIN_CHARACTERS) {
+        line.truncate(end);
+        line.push_str("...");
+    }
+    let parts = line.split(['\n', '\r']).map(str::trim).filter(|part| !part.is_empty());
+    let mut shown = String::with_capacity(line.len());
+    for c in parts.collect::<Vec<_>>().join("; ").chars() {
+        match c {
+            '\t' => shown.push(' '),
+            c if c.is_control() => shown.extend(c.escape_default()),
+            c => shown.push(c),
+        }
+    }
+    shown
 }
 
 /// An option of an engine out of range.
@@ -348,4 +365,19 @@ pub enum BackendError {
         /// The name.
         name: String,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chain_is_one_line_of_text_that_can_be_read() {
+        let caused = |cause: &str| Error::graph("step", cause.to_owned()).chain();
+        assert_eq!(caused("first\n\n  second\r\n"), "cannot build the step graph: first; second");
+        assert_eq!(caused("a\t\u{1b}[2J\u{9b}é"), "cannot build the step graph: a \\u{1b}[2J\\u{9b}é");
+        let long = caused(&"é".repeat(1_000_000));
+        assert!(long.ends_with("éé..."), "{}", long.len());
+        assert_eq!(long.chars().count(), CHAIN_CHARACTERS + 3);
+    }
 }
