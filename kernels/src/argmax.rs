@@ -17,7 +17,8 @@ const FAMILY: &str = "argmax";
 /// `y[r]` = the lowest `i` for which `x[r, i]` is the largest of the row.
 ///
 /// A NaN never wins. A row with nothing above -inf gives `u32::MAX`. Several blocks share a long row: each offers its
-/// best, and the last to do so knows the best of all. What is better does not depend on who compares it, so neither does the result.
+/// best, and the last to do so knows the best of all. What is better does not depend on who compares it, so neither does
+/// the result.
 ///
 /// Parameters: `x` `[rows, n]` f32, `y` `[rows]` u32. Where a row has several blocks, then `best` ([`Access::Counter`]).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

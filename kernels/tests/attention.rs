@@ -34,7 +34,7 @@ fn case(element: ElementType, head_dim: usize, with: With) -> Case {
     let kernel = match with {
         With::Nothing => kernel,
         With::Rings => kernel.within(SHARED),
-        With::Clusters => kernel.within(SHARED).clustered(),
+        With::Clusters => kernel.on(Target::SM_90),
     };
     // Five chunks of 64 positions; three of 128 for four blocks.
     assert_eq!(kernel.geometry().grid[1], if with == With::Clusters { 4 } else { 5 });

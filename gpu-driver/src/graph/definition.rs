@@ -231,8 +231,8 @@ impl Graph {
     /// # Errors
     ///
     /// [`DriverError::LengthMismatch`]; [`DriverError::Graph`] for a copy of no bytes, from host to host, within the device
-    /// between ranges that overlap, or with dependencies that do not fit; [`DriverError::ContextMismatch`]; [`DriverError::Poisoned`], or the driver's
-    /// failure.
+    /// between ranges that overlap, or with dependencies that do not fit; [`DriverError::ContextMismatch`];
+    /// [`DriverError::Poisoned`], or the driver's failure.
     pub fn add_memcpy(
         &mut self,
         dst: &Region,

@@ -28,7 +28,7 @@ pub(crate) fn catalogue() -> Vec<Box<dyn Kernel>> {
         known(Attention::new(cache, rows, group * n_kv_heads, scale(head_dim)))
     };
     let any = |stored, shape| Box::new(kernel(stored, shape)) as Box<dyn Kernel>;
-    let large = |stored, shape| Box::new(kernel(stored, shape).within(SHARED).clustered()) as Box<dyn Kernel>;
+    let large = |stored, shape| Box::new(kernel(stored, shape).on(Target::SM_90)) as Box<dyn Kernel>;
     let head_dims = [64, 80, 96, 128, 256].map(|head_dim| (1, 4, 2, head_dim, 64));
     let groups = [1, 2, 7, 8].map(|group| (2, group, 2, 128, 64));
     // Llama 3.2 1B, Qwen2.5 1.5B, Llama 3.1 8B.

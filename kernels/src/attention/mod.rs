@@ -18,7 +18,7 @@ use self::plan::Plan;
 use self::splits::Splits;
 use crate::cache::Cache;
 use crate::support::{counter_param, dim, extent, f32_param, refuse, scratch_param, u32_param};
-use crate::{Access, CacheShape, Cost, Kernel, KernelError, LaunchGeometry, Param};
+use crate::{Access, CacheShape, Cost, Kernel, KernelError, LaunchGeometry, Param, shared_memory};
 
 pub(crate) use conformance::{cases, catalogue, invariances};
 
@@ -33,7 +33,7 @@ const FAMILY: &str = "attention";
 /// most), which share every key and value they read, and one chunk, or in a large batch several. Its warps take positions
 /// in turn, with an online softmax each (Milakov and Gimelshein, 2018), and are combined at the end in a fixed order. Where
 /// a row has several chunks, their parts are left in `scratch`, and the last block to do so combines them, also in a fixed
-/// order; [clusters](Self::clustered) do without. Chunks depend on the row's length, so the result of a row depends on
+/// order; [clusters](Self::on) do without. Chunks depend on the row's length, so the result of a row depends on
 /// nothing but that row. A position or sequence outside the cache gives a row of NaNs; nothing outside the cache is read.
 ///
 /// Products with caches of F16 and F8E4M3 are done by tensor cores, with queries and weights as sums of two f16 and sums in
@@ -63,7 +63,8 @@ impl Attention {
     ///
     /// # Errors
     /// [`KernelError::Unsupported`] if `n_heads` is not a multiple of the cache's `n_kv_heads`, if a
-    /// position of a head is not a whole number of 16-byte loads, if `head_dim` exceeds [`MAX_HEAD_DIM`](Self::MAX_HEAD_DIM), if `scale` is not finite, or for a dimension of 0.
+    /// position of a head is not a whole number of 16-byte loads, if `head_dim` exceeds
+    /// [`MAX_HEAD_DIM`](Self::MAX_HEAD_DIM), if `scale` is not finite, or for a dimension of 0.
     pub fn new(cache: CacheShape, rows: usize, n_heads: usize, scale: f32) -> Result<Self, KernelError> {
         if !scale.is_finite() {
             return Err(refuse(FAMILY, format!("scale is {scale}")));
@@ -97,10 +98,16 @@ impl Attention {
         Self { shared: bytes, ..self }
     }
 
-    /// The same with rows divided among the blocks of clusters, which put together the parts of a row in their shared memory,
-    /// where this is expected to be faster. Results differ in their last bits, as chunks do. Needs sm_90.
+    /// The same for devices of `target`: [within](Self::within) what their blocks have of shared memory, and from sm_90 on
+    /// with the blocks of a row in clusters, which put its parts together in shared memory, where this is expected to be
+    /// faster. With clusters results differ in their last bits, as chunks do.
     #[must_use]
-    pub fn clustered(self) -> Self {
+    pub fn on(self, target: Target) -> Self {
+        let kernel = self.within(shared_memory(target));
+        if target >= Target::SM_90 { kernel.clustered() } else { kernel }
+    }
+
+    fn clustered(self) -> Self {
         let splits = Splits::clustered(self.cache.max_seq, self.rows, self.sets());
         Self { splits: splits.unwrap_or(self.splits), ..self }
     }

@@ -87,6 +87,11 @@ impl Splits {
         self.chunks > 1
     }
 
+    /// Positions of the smallest of several chunks.
+    const fn smallest(self) -> u32 {
+        if self.clustered { Self::CLUSTER_ALONE } else { Self::CHUNK }
+    }
+
     /// Positions that one block does alone.
     const fn alone(self) -> u32 {
         if self.clustered { Self::CLUSTER_ALONE } else { Self::ALONE }
@@ -127,10 +132,10 @@ impl Division {
             k.mul(times, Splits::CHUNK)
         });
         let chunk = match grown {
-            Some(grown) if splits.clustered => k.max(grown, Splits::CLUSTER_ALONE),
-            None if splits.clustered => k.imm::<U32>(Splits::CLUSTER_ALONE),
-            Some(grown) => k.selp(alone, Splits::ALONE, grown),
-            None => k.selp(alone, Splits::ALONE, Splits::CHUNK),
+            Some(grown) if splits.clustered => k.max(grown, splits.smallest()),
+            None if splits.clustered => k.imm::<U32>(splits.smallest()),
+            Some(grown) => k.selp(alone, splits.alone(), grown),
+            None => k.selp(alone, splits.alone(), splits.smallest()),
         };
         Self { splits, length, alone, chunk, first: k.ctaid_y() }
     }
@@ -143,7 +148,7 @@ impl Division {
             let chunks = k.div(rounded, self.chunk);
             k.max(chunks, 1)
         } else {
-            let chunk = if self.splits.clustered { Splits::CLUSTER_ALONE } else { Splits::CHUNK };
+            let chunk = self.splits.smallest();
             let rounded = k.add(self.length, chunk - 1);
             let chunks = k.shr(rounded, chunk.ilog2());
             k.selp(self.alone, 1, chunks)

@@ -2,7 +2,7 @@
 
 use super::function::InRegisters;
 use super::inline::inline;
-use super::lexer::Token;
+use super::lexer::{Pos, Token};
 use super::module::Symbols;
 use super::operand::Resolver;
 use super::scope::{MAX_DEPTH, Scope};
@@ -13,9 +13,6 @@ use crate::module::{Array, Block, Function, MAX_REGISTERS, Param};
 use crate::ops::Op;
 use crate::print::{parse_register, targets};
 use crate::ty::Ty;
-
-/// What is wrong with a name that is declared twice between the same braces.
-pub(super) const DECLARED: &str = "this name is already declared";
 
 /// A body in the making.
 pub(super) struct Body<'b, 'a> {
@@ -207,13 +204,12 @@ impl<'a> Parser<'a> {
             let count = if self.eat('<') {
                 let count = self.number()?;
                 self.expect('>')?;
-                let fresh = scope.declare_range(name, count, class, declared);
+                scope.declare_range((pos, name), count, class, declared)?;
                 ranges.push(name);
-                fresh.then_some(count)
+                count
             } else {
-                register(name, class, !ranges.is_empty(), function, scope)
+                register((pos, name), class, !ranges.is_empty(), function, scope)?
             };
-            let Some(count) = count else { return Err(ParseError::new(pos, name, DECLARED)) };
             let total = declared.checked_add(count).filter(|total| *total <= MAX_REGISTERS);
             let Some(total) = total else { return Err(ParseError::new(pos, name, "too many registers")) };
             function.registers[class as usize] = total;
@@ -238,9 +234,7 @@ impl<'a> Parser<'a> {
             let (_, len) = self.dimensions(parts)?;
             let id = ArrayId(u32::try_from(body.function.arrays.len()).unwrap_or(u32::MAX));
             let align = align.unwrap_or_else(|| ty.bytes().saturating_mul(parts));
-            if !body.scope.declare_symbol(name, Base::Array(id)) {
-                return Err(ParseError::new(pos, name, DECLARED));
-            }
+            body.scope.declare_symbol((pos, name), Base::Array(id))?;
             let name = body.unique(name);
             body.function.arrays.push(Array { name, space, ty, len, align });
             if !self.eat(',') {
@@ -254,9 +248,7 @@ impl<'a> Parser<'a> {
         let pos = self.pos();
         let (name, ty) = self.param()?;
         let id = CallParamId(u32::try_from(body.function.call_params.len()).unwrap_or(u32::MAX));
-        if !body.scope.declare_symbol(name, Base::CallParam(id)) {
-            return Err(ParseError::new(pos, name, DECLARED));
-        }
+        body.scope.declare_symbol((pos, name), Base::CallParam(id))?;
         let name = body.unique(name);
         body.function.call_params.push(Param { name, ty });
         self.expect(';')
@@ -307,15 +299,15 @@ impl<'a> Parser<'a> {
     }
 }
 
-/// A register with a name of its own; gives the number of new registers, `None` if the name is taken. After a range in the same declaration,
+/// A register with a name of its own; gives the number of new registers. After a range in the same declaration,
 /// `%r3_acc` is a name for `%r3`; everything else is a new register.
 fn register<'a>(
-    name: &'a str,
+    (pos, name): (Pos, &'a str),
     class: RegClass,
     after_range: bool,
     function: &mut Function,
     scope: &mut Scope<'a>,
-) -> Option<u32> {
+) -> Result<u32> {
     if after_range
         && let Some((number, suffix)) = name.split_once('_')
         && let Some(reg) = parse_register(number).and(scope.register(number))
@@ -323,15 +315,15 @@ fn register<'a>(
         && !suffix.is_empty()
     {
         function.names.insert(reg, suffix.to_owned());
-        return scope.declare_register(name, reg).then_some(0);
+        return scope.declare_register((pos, name), reg).map(|()| 0);
     }
     let reg = RegId::new(class, function.registers[class as usize].min(RegId::MAX_INDEX - 1));
-    let fresh = scope.declare_register(name, reg);
+    scope.declare_register((pos, name), reg)?;
     let visible: String = name.chars().filter(|c| *c != '%').collect();
     if !visible.is_empty() {
         function.names.insert(reg, visible);
     }
-    fresh.then_some(1)
+    Ok(1)
 }
 
 /// What follows the number in `L3_loop`; a label of another form is a name as a whole.

@@ -1,6 +1,5 @@
 //! The head of a function: linkage, parameters, directives.
 
-use super::body::DECLARED;
 use super::lexer::{Pos, Token};
 use super::module::Symbols;
 use super::scope::Scope;
@@ -37,8 +36,7 @@ impl<'a> Parser<'a> {
             for (i, (pos, name, ty, reg)) in (0..).zip(params) {
                 match reg {
                     Some(reg) => in_registers.returns.push((ParamId(i), reg)),
-                    None if scope.declare_symbol(name, Base::Return(ParamId(i))) => {}
-                    None => return Err(ParseError::new(pos, name, DECLARED)),
+                    None => scope.declare_symbol((pos, name), Base::Return(ParamId(i)))?,
                 }
                 function.returns.push(Param { name: scope.unique(name, |_| false), ty });
             }
@@ -52,8 +50,7 @@ impl<'a> Parser<'a> {
             for (i, (pos, name, ty, reg)) in (0..).zip(params) {
                 match reg {
                     Some(reg) => in_registers.params.push((ParamId(i), reg)),
-                    None if scope.declare_symbol(name, Base::Param(ParamId(i))) => {}
-                    None => return Err(ParseError::new(pos, name, DECLARED)),
+                    None => scope.declare_symbol((pos, name), Base::Param(ParamId(i)))?,
                 }
                 function.params.push(Param { name: scope.unique(name, |_| false), ty });
             }
@@ -123,9 +120,7 @@ impl<'a> Parser<'a> {
                 }
                 let name = self.name("a parameter name")?;
                 let reg = function.new_register(ty.class());
-                if !scope.declare_register(name, reg) {
-                    return Err(ParseError::new(pos, name, DECLARED));
-                }
+                scope.declare_register((pos, name), reg)?;
                 params.push((pos, name, ParamTy::Scalar(ty.stored()), Some(reg)));
             } else {
                 let (name, ty) = self.param()?;

@@ -1,12 +1,16 @@
 //! What names mean within a function: levels of declarations, one for each open brace.
 
 use super::lexer::Pos;
+use super::{ParseError, Result};
 use crate::ids::{BlockId, PrototypeId, RegClass, RegId, TargetsId};
 use crate::inst::Base;
 use std::collections::{HashMap, HashSet};
 
 /// The deepest nesting of braces. Lookups walk the levels, so it bounds their cost.
 pub(super) const MAX_DEPTH: usize = 64;
+
+/// What is wrong with a name that is declared twice between the same braces.
+pub(super) const DECLARED: &str = "this name is already declared";
 
 /// The declarations between a pair of braces.
 #[derive(Default)]
@@ -107,25 +111,36 @@ impl<'a> Scope<'a> {
         self.levels.iter().rev().find_map(get)
     }
 
-    /// Declares registers; `false` if these braces have such a range already.
-    pub(super) fn declare_range(&mut self, prefix: &'a str, count: u32, class: RegClass, first: u32) -> bool {
-        self.innermost().ranges.insert(prefix, (count, class, first)).is_none()
+    /// Declares a name between the innermost braces.
+    ///
+    /// # Errors
+    /// They have it already.
+    fn declare(&mut self, (pos, name): (Pos, &'a str), insert: impl FnOnce(&mut Level<'a>)) -> Result<()> {
+        let level = self.innermost();
+        let taken = level.has(name);
+        insert(level);
+        if taken { Err(ParseError::new(pos, name, DECLARED)) } else { Ok(()) }
     }
 
-    /// Declares a register; `false` if the name is taken between these braces.
-    pub(super) fn declare_register(&mut self, name: &'a str, reg: RegId) -> bool {
-        let level = self.innermost();
-        let fresh = !level.has(name);
-        level.registers.insert(name, reg);
-        fresh
+    pub(super) fn declare_range(
+        &mut self,
+        (pos, prefix): (Pos, &'a str),
+        count: u32,
+        class: RegClass,
+        first: u32,
+    ) -> Result<()> {
+        match self.innermost().ranges.insert(prefix, (count, class, first)) {
+            Some(_) => Err(ParseError::new(pos, prefix, DECLARED)),
+            None => Ok(()),
+        }
     }
 
-    /// Declares an address; `false` if the name is taken between these braces.
-    pub(super) fn declare_symbol(&mut self, name: &'a str, base: Base) -> bool {
-        let level = self.innermost();
-        let fresh = !level.has(name);
-        level.symbols.insert(name, base);
-        fresh
+    pub(super) fn declare_register(&mut self, name: (Pos, &'a str), reg: RegId) -> Result<()> {
+        self.declare(name, |level| _ = level.registers.insert(name.1, reg))
+    }
+
+    pub(super) fn declare_symbol(&mut self, name: (Pos, &'a str), base: Base) -> Result<()> {
+        self.declare(name, |level| _ = level.symbols.insert(name.1, base))
     }
 
     pub(super) fn declare_prototype(&mut self, name: &'a str, id: PrototypeId) {

@@ -1,9 +1,9 @@
 //! Variables at module scope and their initial values.
 
-use super::body::DECLARED;
 use super::lexer::Token;
 use super::module::Symbols;
 use super::operand::{element_bits, integer};
+use super::scope::DECLARED;
 use super::{ParseError, Parser, Result};
 use crate::inst::{Base, Space};
 use crate::symbols::{Global, Linkage, Relocation, SymbolId};

@@ -56,8 +56,7 @@ pub fn soft_max(x: &mut [f32], scale: f32) {
 
 /// The index of the largest value: the lowest among equals; NaN never wins; `u32::MAX` if nothing is above -inf.
 pub fn argmax(x: &[f32]) -> u32 {
-    let none = (f32::NEG_INFINITY, u32::MAX);
-    (0..).zip(x).fold(none, |best, (i, &x)| if x > best.0 { (x, i) } else { best }).1
+    kernels::sample::largest(x).map_or(u32::MAX, |(index, _)| index)
 }
 
 /// `out[i] += factor * x[i]`.

@@ -14,8 +14,7 @@ use kernels::quantize::QuantizeQ8;
 use kernels::rms_norm::RmsNorm;
 use kernels::rope::{Rope, RopeShape, RopeStyle};
 use kernels::soft_max::SoftMax;
-use kernels::{CacheShape, Kernel, KernelError, shared_memory};
-use ptx_builder::Target;
+use kernels::{CacheShape, Kernel, KernelError};
 use tensor_formats::ElementType;
 
 use super::error::CudaError;
@@ -75,10 +74,7 @@ pub(crate) fn lower(call: &OpCall, machine: Machine) -> Result<Vec<Lowered>, Cud
             let graph::Attention { n_sequences, n_kv_heads, max_seq, head_dim, .. } = a;
             let cache = CacheShape { n_sequences, n_kv_heads, max_seq, head_dim, element: a.keys.dtype };
             let kernel = Attention::new(cache, a.query.shape.rows(), a.n_heads, a.scale);
-            let kernel = kernel.map(|kernel| {
-                let kernel = kernel.within(shared_memory(machine.target));
-                if machine.target >= Target::SM_90 { kernel.clustered() } else { kernel }
-            });
+            let kernel = kernel.map(|kernel| kernel.on(machine.target));
             one(kernel, &[a.query, a.keys, a.values, a.positions, a.sequences, a.output])?
         }
         OpCall::SoftMax(a) => {

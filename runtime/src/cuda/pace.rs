@@ -94,7 +94,7 @@ impl Pace {
         let ended = self.since + step * n;
         let after = if n == 1 { looked } else { now.checked_sub(step).unwrap_or(looked) };
         self.step = Some(step);
-        self.since = ended.clamp(after.min(now), now);
+        self.since = ended.clamp(after, now);
     }
 
     /// All of `steps` steps have run since somebody else began to wait for them, and one of them is taken.
