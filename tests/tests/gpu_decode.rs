@@ -239,7 +239,8 @@ fn a_profile_times_every_step_on_the_device() {
     let mut decoder = gpu::decoder(&model, &gpu::options(&model, 1, 8));
     let row = gpu::rows(0, 0, &[9]);
     let expected = gpu::argmax(&mut decoder, &row, Output::LastArgmax);
-    let options = ProfileOptions { runs: 3, chain: gpu::times(100), ..ProfileOptions::at(0) };
+    // A median of few runs may be one for which the host was late.
+    let options = ProfileOptions { runs: 9, chain: gpu::times(100), ..ProfileOptions::at(0) };
     let Profile { steps: times, micros } = decoder.profile(&row, Output::LastArgmax, options).unwrap();
     assert_eq!(times.len(), decoder.stats().nodes);
     for time in &times {

@@ -32,8 +32,10 @@ impl LanePlan {
     const MAX_FEATURES: u32 = Self::THREADS * 4;
     /// Query features in a lane's registers; there are as many sums.
     const MAX_LANE_FEATURES: u32 = 64;
-    /// Registers of a lane for queries, sums, keys and values: what is left of 255 goes into addresses and scores.
+    /// Registers of a lane for queries, sums, keys and values, and for these and a step's scores: what is left of 255 goes
+    /// into addresses and softmax.
     const MAX_REGISTERS: u32 = 192;
+    const MAX_WITH_SCORES: u32 = 208;
 
     /// The plan for groups of `group` query heads of `head_dim` features, a multiple of a 16-byte load. Loads are of 16
     /// bytes, or of 8 where lanes could not hold 16 features of each head of the group.
@@ -67,7 +69,11 @@ impl LanePlan {
             candidates.into_iter().filter(fits).min_by_key(cost).unwrap_or((WARP, row_pieces.div_ceil(WARP)));
         let side_by_side = Self::WARPS * (WARP / lanes);
         let unrolls = [4, 2].into_iter().filter(|unroll| side_by_side * unroll <= Self::MAX_STEP);
-        let unroll = unrolls.into_iter().find(|&u| registers(pieces, u) <= Self::MAX_REGISTERS).unwrap_or(1);
+        let fits = |&unroll: &u32| {
+            let data = registers(pieces, unroll);
+            data <= Self::MAX_REGISTERS && data + heads * unroll <= Self::MAX_WITH_SCORES
+        };
+        let unroll = unrolls.into_iter().find(fits).unwrap_or(1);
         Self { heads, piece, lanes, pieces, unroll }
     }
 
