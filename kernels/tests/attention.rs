@@ -36,8 +36,8 @@ fn case(element: ElementType, head_dim: usize, with: With) -> Case {
         With::Rings => kernel.within(SHARED),
         With::Clusters => kernel.on(Target::SM_90),
     };
-    // Five chunks of 64 positions; three of 128 for four blocks.
-    assert_eq!(kernel.geometry().grid[1], if with == With::Clusters { 4 } else { 5 });
+    // Five chunks; a cluster has three blocks without one.
+    assert_eq!(kernel.geometry().grid[1], if with == With::Clusters { 8 } else { 5 });
     let mut random = Random::new(7);
     let q = random.f32s(8 * head_dim);
     let mut stored = || {

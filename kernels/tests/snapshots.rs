@@ -16,7 +16,7 @@ const NAMES: [&str; 47] = [
     "argmax_f32_n32000_b1",
     "attention_e4m3_h4_s2_kv2_m320_d64_b2_s3e000000",
     "attention_f16_h4_s2_kv2_m320_d64_b2_s3e000000",
-    "attention_f16_h4_s2_kv2_m320_d64_b2_s3e000000_cluster4_ring4",
+    "attention_f16_h4_s2_kv2_m320_d64_b2_s3e000000_cluster8_ring4",
     "attention_f16_h8_s1_kv2_m64_d80_b1_s3de4f92e_ring3",
     "attention_f32_h4_s2_kv2_m64_d128_b2_s3db504f3",
     "attention_f32_h8_s1_kv2_m64_d80_b1_s3de4f92e",

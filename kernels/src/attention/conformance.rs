@@ -306,15 +306,15 @@ fn clusters(stored: Stored) -> Vec<Case> {
     let shared = if TENSOR_CORES.contains(&stored) { SHARED } else { 0 };
     let plain = Sequences { stored, group: 2, shared, clusters: true, max_seq: 1100, ..PLAIN };
     let case = |shape: Sequences<'_>, name: &str| shape.case(&shape.data(), name);
-    let mut cases: Vec<_> = [1, 128, 129, 512, 1024, 1025, 1100]
+    let mut cases: Vec<_> = [1, 256, 257, 320, 512, 513, 1024, 1025, 1100]
         .into_iter()
         .map(|length| case(Sequences { lengths: &[length], ..plain }, &format!("cluster_{length}")))
         .collect();
-    // One chunk, two, three, eight of one length; of these 1,030 and more positions need fewer.
-    for max_seq in [128, 129, 300, 1024, 1030] {
+    // One chunk, five, eight of one length; of these 513 positions need fewer.
+    for max_seq in [256, 257, 512, 513, 1030] {
         cases.push(case(Sequences { max_seq, lengths: &[max_seq], ..plain }, "cluster_full"));
     }
-    let lengths = [129, 1, 1024, 1100, 1025, 600, 512, 128, 192];
+    let lengths = [257, 1, 1024, 1100, 1025, 600, 512, 256, 384];
     // 2, 4, 8, 10, 16, 18, 36, and 72 sets of heads.
     for (rows, n_kv_heads) in [(1, 2), (2, 2), (8, 1), (5, 2), (4, 4), (9, 2), (9, 4), (9, 8)] {
         let shape = Sequences { n_kv_heads, head_dim: 16, lengths: &lengths[..rows], ..plain };
@@ -325,7 +325,7 @@ fn clusters(stored: Stored) -> Vec<Case> {
         let shape = Sequences { group, head_dim, lengths: &[700], max_seq: 1024, ..plain };
         cases.push(case(shape, "cluster_shares"));
     }
-    let sharp = Sequences { lengths: &[700, 130], sharpness: 12.0, ..plain };
+    let sharp = Sequences { lengths: &[700, 260], sharpness: 12.0, ..plain };
     cases.push(case(sharp, "cluster_sharp"));
     let outside = Sequences { lengths: &[600, 40, 300, 40], ..plain };
     let mut data = outside.data();

@@ -8,9 +8,9 @@ use crate::emit;
 /// The division of a row's positions.
 ///
 /// A short row is one chunk. A longer one is cut into chunks of [`CHUNK`](Self::CHUNK) positions, or of as many times
-/// that as it takes for [`chunks`](Self::chunks) of them to suffice; in clusters of two times that at least. The division
-/// depends on the length, on the number of blocks that the heads of a row make anyway, and on whether blocks are clusters:
-/// not on the batch, and otherwise not on the size of the cache.
+/// that as it takes for [`chunks`](Self::chunks) of them to suffice, and of [`smallest`](Self::smallest) at least. The
+/// division depends on the length, on the number of blocks that the heads of a row make anyway, and on whether blocks are
+/// clusters: not on the batch, and otherwise not on the size of the cache.
 ///
 /// Chunks are dealt out to the blocks of a row in turn. How many blocks that are depends on the batch, but no result
 /// does: every chunk has a part of its own.
@@ -20,6 +20,8 @@ pub(super) struct Splits {
     pub chunks: u32,
     /// Blocks for each row and set of heads. Those that find no chunk left do nothing, but as part of a cluster.
     pub blocks: u32,
+    /// Positions of the smallest of several chunks.
+    smallest: u32,
     /// Whether a row may be so long that chunks grow.
     grow: bool,
     /// Whether the blocks of a row are a cluster, whose parts meet in its shared memory; otherwise they do in global memory.
@@ -32,9 +34,6 @@ impl Splits {
     /// Positions that one block does alone: the chunks that others could take from it cost it as long as blocks take to
     /// meet.
     const ALONE: u32 = 4 * Self::CHUNK;
-    /// The same in a cluster, whose blocks meet sooner, and its smallest chunk. A smaller one has no work for some warps, and
-    /// is one more for few blocks to do.
-    const CLUSTER_ALONE: u32 = 2 * Self::CHUNK;
     /// Blocks that are enough for a large GPU: one on each multiprocessor. Twice as many read no faster, and take longer
     /// to combine.
     const ENOUGH: u32 = 128;
@@ -48,8 +47,11 @@ impl Splits {
     /// Blocks of a cluster, and how many clusters an H200 has room for, one block a processor
     /// (`cuOccupancyMaxActiveClusters`).
     const CLUSTERS: [(u32, u32); 3] = [(8, 15), (4, 30), (2, 66)];
+    /// Sets of heads up to which even some rows have the largest clusters. Of more, a batch has few blocks for each row, to
+    /// which small chunks are many turns, with work for some of their warps.
+    const FEW_SETS: u32 = 3;
     /// Positions of the cache for each set of heads up to which it is faster to meet sooner than to have more blocks.
-    const CLUSTER_POSITIONS: u32 = 2048;
+    const CLUSTER_POSITIONS: u32 = 3072;
 
     /// The division of `rows` rows of up to `max_seq` positions, of each of which `sets` sets of heads are done apart.
     pub fn new(max_seq: u32, rows: u32, sets: u32) -> Self {
@@ -57,7 +59,8 @@ impl Splits {
         let chunks = if max_seq <= Self::ALONE { 1 } else { max_seq.div_ceil(Self::CHUNK) };
         let blocks = (Self::ENOUGH / sets / rows).max(Self::FEWEST);
         let grow = chunks > most;
-        Self { chunks: chunks.min(most), blocks: blocks.min(chunks).min(most), grow, clustered: false }
+        let (chunks, blocks) = (chunks.min(most), blocks.min(chunks).min(most));
+        Self { chunks, blocks, smallest: Self::CHUNK, grow, clustered: false }
     }
 
     /// The same in clusters; `None` where that would be slower.
@@ -65,17 +68,20 @@ impl Splits {
         if u64::from(max_seq) > u64::from(sets) * u64::from(Self::CLUSTER_POSITIONS) {
             return None;
         }
-        let chunks = max_seq.div_ceil(Self::CLUSTER_ALONE);
+        let smallest = if sets <= Self::FEW_SETS { Self::CHUNK } else { 2 * Self::CHUNK };
+        let chunks = if max_seq <= Self::ALONE { 1 } else { max_seq.div_ceil(smallest) };
         let sharers = u64::from(rows) * u64::from(sets);
         let room = Self::CLUSTERS.into_iter().find(|&(_, clusters)| sharers <= clusters.into());
         let [.., (fewest, _)] = Self::CLUSTERS;
         let blocks = room.map_or(fewest, |(blocks, _)| blocks).min(chunks.next_power_of_two());
         let grow = chunks > Self::CLUSTER_CHUNKS;
-        Some(Self { chunks: chunks.min(Self::CLUSTER_CHUNKS), blocks, grow, clustered: blocks > 1 })
+        let chunks = chunks.min(Self::CLUSTER_CHUNKS);
+        Some(Self { chunks, blocks, smallest, grow, clustered: blocks > 1 })
     }
 
     /// One block for all positions of a row.
-    pub const WHOLE: Self = Self { chunks: 1, blocks: 1, grow: true, clustered: false };
+    pub const WHOLE: Self =
+        Self { chunks: 1, blocks: 1, smallest: Self::CHUNK, grow: true, clustered: false };
 
     /// Whether no block has more than one chunk.
     pub const fn one_each(self) -> bool {
@@ -85,16 +91,6 @@ impl Splits {
     /// Whether a row may have several chunks.
     pub const fn several(self) -> bool {
         self.chunks > 1
-    }
-
-    /// Positions of the smallest of several chunks.
-    const fn smallest(self) -> u32 {
-        if self.clustered { Self::CLUSTER_ALONE } else { Self::CHUNK }
-    }
-
-    /// Positions that one block does alone.
-    const fn alone(self) -> u32 {
-        if self.clustered { Self::CLUSTER_ALONE } else { Self::ALONE }
     }
 }
 
@@ -124,7 +120,7 @@ impl Division {
     /// The division of a row of `length` positions, which are at most 2^31.
     pub fn of_row(k: &mut KernelBuilder, splits: Splits, length: Reg<U32>) -> Self {
         k.comment("the chunks of the row's positions");
-        let alone = k.le(length, splits.alone());
+        let alone = k.le(length, Splits::ALONE);
         let grown = splits.grow.then(|| {
             let all = splits.chunks * Splits::CHUNK;
             let rounded = k.add(length, all - 1);
@@ -132,10 +128,12 @@ impl Division {
             k.mul(times, Splits::CHUNK)
         });
         let chunk = match grown {
-            Some(grown) if splits.clustered => k.max(grown, splits.smallest()),
-            None if splits.clustered => k.imm::<U32>(splits.smallest()),
-            Some(grown) => k.selp(alone, splits.alone(), grown),
-            None => k.selp(alone, splits.alone(), splits.smallest()),
+            Some(grown) if splits.clustered => {
+                let several = k.max(grown, splits.smallest);
+                k.selp(alone, Splits::ALONE, several)
+            }
+            Some(grown) => k.selp(alone, Splits::ALONE, grown),
+            None => k.selp(alone, Splits::ALONE, splits.smallest),
         };
         Self { splits, length, alone, chunk, first: k.ctaid_y() }
     }
@@ -148,7 +146,7 @@ impl Division {
             let chunks = k.div(rounded, self.chunk);
             k.max(chunks, 1)
         } else {
-            let chunk = self.splits.smallest();
+            let chunk = self.splits.smallest;
             let rounded = k.add(self.length, chunk - 1);
             let chunks = k.shr(rounded, chunk.ilog2());
             k.selp(self.alone, 1, chunks)
@@ -208,21 +206,25 @@ mod tests {
 
     #[test]
     fn clusters_cut_rows_alike_in_caches_of_every_size_and_have_no_idle_block() {
-        let longest = Splits::clustered(1 << 14, 1, 8).unwrap();
-        assert!(longest.grow && longest.chunks == Splits::CLUSTER_CHUNKS && longest.one_each());
-        for max_seq in (1..3000).step_by(7) {
-            let splits = Splits::clustered(max_seq, 1, 8).unwrap();
-            assert!(splits.chunks * Splits::CLUSTER_ALONE >= max_seq || splits == longest, "{splits:?}");
-            assert!((splits.chunks - 1) * Splits::CLUSTER_ALONE < max_seq, "{max_seq}: {splits:?}");
-            assert_eq!(splits.clustered, splits.several(), "{max_seq}");
-            assert!(splits.one_each() && splits.blocks / 2 < splits.chunks, "{max_seq}: {splits:?}");
+        for (sets, smallest) in [(2, 64), (8, 128)] {
+            let longest = Splits::clustered(1 << 12, 1, sets).unwrap();
+            assert!(longest.grow && longest.chunks == Splits::CLUSTER_CHUNKS && longest.one_each());
+            for max_seq in (1..3000).step_by(7) {
+                let splits = Splits::clustered(max_seq, 1, sets).unwrap();
+                assert_eq!(splits.clustered, splits.several(), "{max_seq}");
+                assert_eq!(splits.several(), max_seq > Splits::ALONE, "{max_seq}");
+                let covered = splits.chunks * smallest >= max_seq || splits == longest;
+                assert!(!splits.several() || covered, "{max_seq} {splits:?}");
+                assert!((splits.chunks - 1) * smallest < max_seq, "{max_seq}: chunks without positions");
+                assert!(splits.one_each() && splits.blocks / 2 < splits.chunks, "{max_seq}: {splits:?}");
+            }
         }
     }
 
     #[test]
     fn few_heads_and_long_caches_have_more_blocks_than_a_cluster() {
         for (max_seq, sets, clustered) in
-            [(4096, 2, true), (4097, 2, false), (2048, 1, true), (2049, 1, false), (1 << 31, 1 << 30, true)]
+            [(6144, 2, true), (6145, 2, false), (3072, 1, true), (3073, 1, false), (1 << 31, 1 << 30, true)]
         {
             assert_eq!(Splits::clustered(max_seq, 1, sets).is_some(), clustered, "{max_seq}, {sets}");
         }
