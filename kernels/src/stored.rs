@@ -52,10 +52,11 @@ impl Stored {
         }
     }
 
-    /// The first target with the conversion to f32.
+    /// The first target that converts it or has products of it.
     pub const fn reads_from(self) -> Target {
         match self {
-            Self::F32 | Self::F16 | Self::Bf16 => Target::SM_75,
+            Self::F32 | Self::F16 => Target::SM_75,
+            Self::Bf16 => Target::SM_80,
             Self::E4m3 => Target::SM_89,
         }
     }
@@ -87,34 +88,6 @@ impl Stored {
             Self::Bf16 => values.iter().flat_map(|&v| bf16::from_f32(v).to_le_bytes()).collect(),
             Self::E4m3 => values.iter().map(|&v| f8_e4m3::from_f32(v)).collect(),
         }
-    }
-
-    /// The elements of words that were loaded, in their order in memory.
-    pub fn unpack(self, k: &mut KernelBuilder, words: &[Reg<B32>]) -> Vec<Reg<F32>> {
-        let mut values = Vec::with_capacity(words.len() * (4 / self.bytes()) as usize);
-        for &word in words {
-            match self {
-                Self::F32 => values.push(k.bits_to_f32(word)),
-                Self::F16 => {
-                    let halves = k.unpack32::<F16>(word);
-                    values.extend(halves.map(|half| k.f16_to_f32(half)));
-                }
-                // A bfloat16 is the upper half of a single.
-                Self::Bf16 => {
-                    let low = k.shl(word, 16);
-                    let high = k.and(word, 0xffff_0000u32);
-                    values.extend([low, high].map(|bits| k.bits_to_f32(bits)));
-                }
-                Self::E4m3 => {
-                    for pair in k.unpack32::<B16>(word) {
-                        let pair = k.e4m3x2_to_f16x2(pair);
-                        let halves = k.unpack32::<F16>(pair);
-                        values.extend(halves.map(|half| k.f16_to_f32(half)));
-                    }
-                }
-            }
-        }
-        values
     }
 
     /// Rounds `values` and stores them at `at`: one value, or as many as 16 bytes hold.

@@ -81,7 +81,7 @@ fn every_cached_byte_is_read_once_for_all_heads_of_a_group() {
 
 #[test]
 fn keys_and_values_in_a_ring_meet_in_no_bank() {
-    for element in [ElementType::F16, ElementType::F8E4M3] {
+    for element in [ElementType::F16, ElementType::BF16, ElementType::F8E4M3] {
         // Rows of one line, of two, of one and a half; of F8E4M3 of half as many.
         for head_dim in [64, 128, 96] {
             let conflicts = |with| {

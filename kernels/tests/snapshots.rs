@@ -5,7 +5,7 @@ use kernels::catalogue;
 use ptx_builder::Target;
 
 /// One small shape of each variant of the kernels that are not matrix products.
-const NAMES: [&str; 47] = [
+const NAMES: [&str; 48] = [
     "add_f32_n64_b1",
     "add_f32_n77_b2",
     "add_row_f32_n64_b1",
@@ -14,6 +14,7 @@ const NAMES: [&str; 47] = [
     "argmax_f32_n64_b1",
     "argmax_f32_n77_b2",
     "argmax_f32_n32000_b1",
+    "attention_bf16_h4_s2_kv2_m320_d64_b2_s3e000000",
     "attention_e4m3_h4_s2_kv2_m320_d64_b2_s3e000000",
     "attention_f16_h4_s2_kv2_m320_d64_b2_s3e000000",
     "attention_f16_h4_s2_kv2_m320_d64_b2_s3e000000_cluster8_ring4",

@@ -14,7 +14,7 @@ fn scale(head_dim: usize) -> f32 {
 }
 
 /// The types that tensor cores multiply.
-const TENSOR_CORES: [Stored; 2] = [Stored::F16, Stored::E4m3];
+const TENSOR_CORES: [Stored; 3] = [Stored::F16, Stored::Bf16, Stored::E4m3];
 
 /// The shared memory of a block on a large device.
 const SHARED: u32 = shared_memory(Target::SM_90);

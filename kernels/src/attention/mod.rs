@@ -36,9 +36,9 @@ const FAMILY: &str = "attention";
 /// order; [clusters](Self::on) do without. Chunks depend on the row's length, so the result of a row depends on
 /// nothing but that row. A position or sequence outside the cache gives a row of NaNs; nothing outside the cache is read.
 ///
-/// Products with caches of F16 and F8E4M3 are done by tensor cores, with queries and weights as sums of two f16 and sums in
-/// f32, which is as exact as f32 is. Queries beyond 65,504, the largest f16, give NaNs there. Where kernels start before
-/// their predecessors end, keys and values are fetched into the cache meanwhile.
+/// Products with caches of F16, BF16 and F8E4M3 are done by tensor cores, with queries and weights as sums of two f16, or of
+/// three bfloat16, and sums in f32, which is as exact as f32 is. Queries beyond 65,504, the largest f16, give NaNs where
+/// they are f16. Where kernels start before their predecessors end, keys and values are fetched into the cache meanwhile.
 ///
 /// Parameters: `q` `[rows, n_heads * head_dim]` f32, `k_cache` and `v_cache` (see [`CacheShape`]), `positions` and
 /// `sequences` `[rows]` u32, `y` like `q`; `y` may be `q`. Where rows can have several chunks without clusters, then

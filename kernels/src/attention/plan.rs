@@ -2,6 +2,7 @@
 
 use super::lanes::plan::LanePlan;
 use super::matrix::MatrixPlan;
+use super::matrix::operands::Factor;
 use crate::stored::Stored;
 use crate::support::WARP;
 
@@ -19,11 +20,12 @@ pub(super) enum Plan {
 
 impl Plan {
     /// The plan for groups of `group` query heads of `head_dim` features, a multiple of a 16-byte load: tensor cores for
-    /// the types that are f16 or become it without loss.
+    /// the types that they multiply, or that become one without loss.
     pub fn new(group: u32, head_dim: u32, stored: Stored) -> Self {
         match stored {
-            Stored::F16 | Stored::E4m3 => Self::Matrix(MatrixPlan::new(group, head_dim)),
-            Stored::F32 | Stored::Bf16 => Self::Lanes(LanePlan::new(group, head_dim, stored)),
+            Stored::F16 | Stored::E4m3 => Self::Matrix(MatrixPlan::new(group, head_dim, Factor::F16)),
+            Stored::Bf16 => Self::Matrix(MatrixPlan::new(group, head_dim, Factor::Bf16)),
+            Stored::F32 => Self::Lanes(LanePlan::new(group, head_dim)),
         }
     }
 

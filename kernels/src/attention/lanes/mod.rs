@@ -3,7 +3,7 @@
 pub(super) mod plan;
 mod warp;
 
-use ptx_builder::{B32, F32, KernelBuilder, Pred, Reg, U32, U64, Var};
+use ptx_builder::{F32, KernelBuilder, Pred, Reg, U32, U64, Var};
 
 use self::plan::LanePlan;
 use self::warp::{Slots, WarpHead};
@@ -12,6 +12,9 @@ use super::emit::Sources;
 use super::results::Results;
 use super::splits::Positions;
 use crate::emit::LOG2_E;
+
+/// Bytes of a piece.
+const PIECE_BYTES: u32 = LanePlan::PIECE * 4;
 
 /// This thread's part of the work.
 #[derive(Debug)]
@@ -53,26 +56,24 @@ impl Lanes {
         let slot = k.shr(thread, plan.lanes.ilog2());
         let warp_slot = k.mul(warp, plan.positions_per_warp());
         let first = k.eq(slot, warp_slot);
-        let row_pieces = kernel.cache.head_dim / plan.piece;
+        let row_pieces = kernel.cache.head_dim / LanePlan::PIECE;
         let partial = (plan.lanes * plan.pieces > row_pieces).then(|| {
             let before = (plan.pieces - 1) * plan.lanes;
             let inside = k.lt(lane, row_pieces - before);
-            let back = k.mul_wide(lane, plan.piece);
+            let back = k.mul_wide(lane, LanePlan::PIECE);
             let back = k.sub(0, back);
-            Partial { inside, offset: k.selp(inside, u64::from(before * plan.piece), back) }
+            Partial { inside, offset: k.selp(inside, u64::from(before * LanePlan::PIECE), back) }
         });
         Self { warp, lane, slot, warp_slot, first, plan, partial, sources }
     }
 
-    /// The addresses of this lane's pieces of a row at `row`, whose features have `bytes` bytes each: a base and an
-    /// offset.
-    fn pieces(&self, k: &mut KernelBuilder, row: Reg<U64>, bytes: u32) -> Vec<(Reg<U64>, i32)> {
-        let LanePlan { piece, pieces, lanes, .. } = self.plan;
-        let first = k.ptr_index(row, self.lane, piece * bytes);
-        let mut addresses: Vec<_> =
-            (0..pieces).map(|p| (first, (p * lanes * piece * bytes) as i32)).collect();
+    /// The addresses of this lane's pieces of a row at `row`: a base and an offset.
+    fn pieces(&self, k: &mut KernelBuilder, row: Reg<U64>) -> Vec<(Reg<U64>, i32)> {
+        let LanePlan { pieces, lanes, .. } = self.plan;
+        let first = k.ptr_index(row, self.lane, PIECE_BYTES);
+        let mut addresses: Vec<_> = (0..pieces).map(|p| (first, (p * lanes * PIECE_BYTES) as i32)).collect();
         if let (Some(partial), Some(last)) = (self.partial, addresses.last_mut()) {
-            *last = (k.mad(partial.offset, u64::from(bytes), first), 0);
+            *last = (k.mad(partial.offset, 4, first), 0);
         }
         addresses
     }
@@ -80,17 +81,15 @@ impl Lanes {
     /// Loads the lane's features of the queries of each head, scaled so that a score is an exponent of 2.
     fn queries(&self, k: &mut KernelBuilder, kernel: &Attention) -> Vec<Vec<Reg<F32>>> {
         k.comment("queries, scaled so that a score is an exponent of 2");
-        let addresses = self.pieces(k, self.sources.q, 4);
+        let addresses = self.pieces(k, self.sources.q);
         let head = |head: u32| {
             let mut query = Vec::new();
             for (index, &(base, offset)) in addresses.iter().enumerate() {
-                for quad in 0..self.plan.piece / 4 {
-                    let offset = offset + (head * kernel.cache.head_dim * 4 + quad * 16) as i32;
-                    let features = k.ld_global_v4::<F32>(base + offset);
-                    let scaled = features.map(|v| k.mul(v, kernel.scale * LOG2_E));
-                    let partial = self.partial.filter(|_| index + 1 == addresses.len());
-                    query.extend(scaled.map(|v| partial.map_or(v, |p| k.selp(p.inside, v, 0.0))));
-                }
+                let offset = offset + (head * kernel.cache.head_dim * 4) as i32;
+                let features = k.ld_global_v4::<F32>(base + offset);
+                let scaled = features.map(|v| k.mul(v, kernel.scale * LOG2_E));
+                let partial = self.partial.filter(|_| index + 1 == addresses.len());
+                query.extend(scaled.map(|v| partial.map_or(v, |p| k.selp(p.inside, v, 0.0))));
             }
             query
         };
@@ -103,7 +102,7 @@ impl Lanes {
         let (plan, Positions { first, end }) = (self.plan, positions);
         let queries = self.queries(k, kernel);
         let heads: Vec<_> = (0..plan.heads).map(|_| Head::new(k, plan)).collect();
-        let [this, next] = [(); 2].map(|()| Step::new(k, kernel, plan));
+        let [this, next] = [(); 2].map(|()| Step::new(k, plan));
         let steps = Steps { kernel, lanes: self, heads: &heads, queries: &queries, end, last: k.sub(end, 1) };
         let start = match first {
             Some(first) => k.add(first, self.warp_slot),
@@ -167,18 +166,17 @@ impl Steps<'_> {
     }
 }
 
-/// Words of keys and values of one step: this lane's pieces, by position.
+/// Keys and values of one step: this lane's features, by position.
 #[derive(Debug)]
 struct Step {
-    keys: Vec<Vec<Var<B32>>>,
-    values: Vec<Vec<Var<B32>>>,
+    keys: Vec<Vec<Var<F32>>>,
+    values: Vec<Vec<Var<F32>>>,
 }
 
 impl Step {
-    fn new(k: &mut KernelBuilder, kernel: &Attention, plan: LanePlan) -> Self {
-        let words = plan.pieces * plan.piece / kernel.cache.stored.per_word();
+    fn new(k: &mut KernelBuilder, plan: LanePlan) -> Self {
         let mut of_positions = || -> Vec<Vec<_>> {
-            (0..plan.unroll).map(|_| (0..words).map(|_| k.var::<B32>(0)).collect()).collect()
+            (0..plan.unroll).map(|_| (0..plan.features()).map(|_| k.var::<F32>(0.0)).collect()).collect()
         };
         Self { keys: of_positions(), values: of_positions() }
     }
@@ -186,20 +184,16 @@ impl Step {
     /// Loads the step of which the warp's first position is `base`.
     fn load(&self, k: &mut KernelBuilder, steps: &Steps<'_>, base: Reg<U32>) {
         k.comment("beyond the end the last position is read and its weight is 0");
-        let (bytes, sources) = (steps.kernel.cache.stored.bytes(), steps.lanes.sources);
+        let sources = steps.lanes.sources;
         let positions: Vec<_> =
             steps.positions(k, base).into_iter().map(|position| k.min(position, steps.last)).collect();
-        for (cache, words) in [(sources.keys, &self.keys), (sources.values, &self.values)] {
-            for (&position, words) in positions.iter().zip(words) {
-                let row = k.ptr_index(cache, position, steps.kernel.cache.head_dim * bytes);
-                let addresses = steps.lanes.pieces(k, row, bytes);
-                let per_piece = steps.lanes.plan.piece / steps.kernel.cache.stored.per_word();
-                for ((base, offset), words) in addresses.into_iter().zip(words.chunks(per_piece as usize)) {
-                    let loaded = match per_piece {
-                        2 => k.ld_global_v2::<B32>(base + offset).to_vec(),
-                        _ => k.ld_global_v4::<B32>(base + offset).to_vec(),
-                    };
-                    words.iter().zip(loaded).for_each(|(&word, new)| k.set(word, new));
+        for (cache, features) in [(sources.keys, &self.keys), (sources.values, &self.values)] {
+            for (&position, features) in positions.iter().zip(features) {
+                let row = k.ptr_index(cache, position, steps.kernel.cache.head_dim * 4);
+                let addresses = steps.lanes.pieces(k, row);
+                for ((base, offset), piece) in addresses.into_iter().zip(features.as_chunks::<4>().0) {
+                    let loaded = k.ld_global_v4::<F32>(base + offset);
+                    piece.iter().zip(loaded).for_each(|(&feature, new)| k.set(feature, new));
                 }
             }
         }
@@ -207,19 +201,11 @@ impl Step {
 
     /// Takes in the positions that were loaded for `base`.
     fn add(&self, k: &mut KernelBuilder, steps: &Steps<'_>, base: Reg<U32>) {
-        let stored = steps.kernel.cache.stored;
-        let mut unpack = |words: &[Vec<Var<B32>>]| -> Vec<Vec<Reg<F32>>> {
-            let of_position = |words: &Vec<Var<B32>>| {
-                let words: Vec<_> = words.iter().map(|&word| k.get(word)).collect();
-                stored.unpack(k, &words)
-            };
-            words.iter().map(of_position).collect()
-        };
-        let (keys, values) = (unpack(&self.keys), unpack(&self.values));
         let positions = steps.positions(k, base);
         let valid: Vec<_> = positions.iter().map(|&position| k.lt(position, steps.end)).collect();
         for (head, query) in steps.heads.iter().zip(steps.queries) {
-            let scores: Vec<_> = keys
+            let scores: Vec<_> = self
+                .keys
                 .iter()
                 .zip(&valid)
                 .map(|(key, &valid)| {
@@ -227,13 +213,13 @@ impl Step {
                     k.selp(valid, score, f32::NEG_INFINITY)
                 })
                 .collect();
-            head.add(k, &scores, &values);
+            head.add(k, &scores, &self.values);
         }
     }
 }
 
 /// The scalar product of this lane set's features, in all of its lanes.
-fn dot(k: &mut KernelBuilder, a: &[Reg<F32>], b: &[Reg<F32>], plan: LanePlan) -> Reg<F32> {
+fn dot(k: &mut KernelBuilder, a: &[Reg<F32>], b: &[Var<F32>], plan: LanePlan) -> Reg<F32> {
     let mut pairs = a.iter().zip(b);
     let mut sum = match pairs.next() {
         Some((&a, &b)) => k.mul(a, b),
@@ -257,12 +243,12 @@ impl Head {
             // Finite, so that "nothing yet" minus "nothing yet" is 0.
             max: k.var::<F32>(f32::MIN),
             sum: k.var::<F32>(0.0),
-            acc: (0..plan.pieces * plan.piece).map(|_| k.var::<F32>(0.0)).collect(),
+            acc: (0..plan.features()).map(|_| k.var::<F32>(0.0)).collect(),
         }
     }
 
     /// Takes in some positions: their scores, and the lane's features of their values.
-    fn add(&self, k: &mut KernelBuilder, scores: &[Reg<F32>], values: &[Vec<Reg<F32>>]) {
+    fn add(&self, k: &mut KernelBuilder, scores: &[Reg<F32>], values: &[Vec<Var<F32>>]) {
         let old = k.get(self.max);
         let max = scores.iter().fold(old, |max, &score| k.max(max, score));
         let below = k.sub(old, max);

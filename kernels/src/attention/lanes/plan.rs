@@ -1,18 +1,15 @@
 //! How a block's threads share the work of multiply-adds.
 
-use crate::stored::Stored;
 use crate::support::WARP;
 
 /// The division of heads, features and positions among the lanes of a block.
 ///
-/// It follows from the group size, `head_dim` and the type of the cache alone, never from the batch or a length: that
-/// is what makes a row's result independent of its neighbours.
+/// It follows from the group size and `head_dim` alone, never from the batch or a length: that is what makes a row's
+/// result independent of its neighbours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::attention) struct LanePlan {
     /// Query heads of a block. They share every key and value that the block reads.
     pub heads: u32,
-    /// Features that a lane reads with one load: a piece.
-    pub piece: u32,
     /// Lanes that hold one position's features together; a power of two.
     pub lanes: u32,
     /// Pieces of a position in each of these lanes, `lanes` pieces apart.
@@ -22,6 +19,8 @@ pub(in crate::attention) struct LanePlan {
 }
 
 impl LanePlan {
+    /// Features that a lane reads with one load: a piece.
+    pub const PIECE: u32 = 4;
     /// Warps of a block.
     pub const WARPS: u32 = 8;
     /// Threads of a block.
@@ -32,49 +31,39 @@ impl LanePlan {
     const MAX_FEATURES: u32 = Self::THREADS * 4;
     /// Query features in a lane's registers; there are as many sums.
     const MAX_LANE_FEATURES: u32 = 64;
-    /// Registers of a lane for queries, sums, keys and values, and for these and a step's scores: what is left of 255 goes
-    /// into addresses and softmax.
+    /// Registers of a lane for queries, sums, keys and values: what is left of 255 goes into addresses and scores.
     const MAX_REGISTERS: u32 = 192;
-    const MAX_WITH_SCORES: u32 = 208;
 
-    /// The plan for groups of `group` query heads of `head_dim` features, a multiple of a 16-byte load. Loads are of 16
-    /// bytes, or of 8 where lanes could not hold 16 features of each head of the group.
-    pub fn new(group: u32, head_dim: u32, stored: Stored) -> Self {
-        let wide = Self::with_piece(group, head_dim, stored, 16 / stored.bytes());
-        if stored.bytes() > 1 {
-            return wide;
-        }
-        let narrow = Self::with_piece(group, head_dim, stored, 8);
-        if narrow.heads > wide.heads { narrow } else { wide }
-    }
-
-    fn with_piece(group: u32, head_dim: u32, stored: Stored, piece: u32) -> Self {
-        let row_pieces = head_dim / piece;
+    /// The plan for groups of `group` query heads of `head_dim` features, a multiple of a piece.
+    pub fn new(group: u32, head_dim: u32) -> Self {
+        let row_pieces = head_dim / Self::PIECE;
         // A lane holds features of every head, so heads are limited by what is left when all 32 lanes share a position.
-        let fewest = row_pieces.div_ceil(WARP) * piece;
+        let fewest = row_pieces.div_ceil(WARP) * Self::PIECE;
         let most = (Self::MAX_FEATURES / head_dim).min(Self::MAX_LANE_FEATURES / fewest).min(8);
         let heads = (1..=most).rev().find(|&h| group.is_multiple_of(h)).unwrap_or(1);
-        // Queries and sums; of each position of a step keys and values, and those of the next step as they were loaded.
+        // Queries and sums; of each position of a step and of the next one keys and values.
         let registers = |pieces: u32, unroll: u32| {
-            let features = pieces * piece;
-            2 * features * heads + 2 * (features + features / stored.per_word()) * unroll
+            let features = pieces * Self::PIECE;
+            2 * features * heads + 4 * features * unroll
         };
         let candidates = [4, 8, 16, WARP].map(|lanes| (lanes, row_pieces.div_ceil(lanes)));
         let fits = |&(_, pieces): &(u32, u32)| {
-            pieces * piece * heads <= Self::MAX_LANE_FEATURES && registers(pieces, 1) <= Self::MAX_REGISTERS
+            pieces * Self::PIECE * heads <= Self::MAX_LANE_FEATURES
+                && registers(pieces, 1) <= Self::MAX_REGISTERS
         };
         // Instructions for a position and head: products with keys and values, shuffles, softmax.
-        let cost = |&(lanes, pieces): &(u32, u32)| lanes * (2 * pieces * piece + 2 * lanes.ilog2() + 6);
+        let cost = |&(lanes, pieces): &(u32, u32)| lanes * (2 * pieces * Self::PIECE + 2 * lanes.ilog2() + 6);
         let (lanes, pieces) =
             candidates.into_iter().filter(fits).min_by_key(cost).unwrap_or((WARP, row_pieces.div_ceil(WARP)));
         let side_by_side = Self::WARPS * (WARP / lanes);
         let unrolls = [4, 2].into_iter().filter(|unroll| side_by_side * unroll <= Self::MAX_STEP);
-        let fits = |&unroll: &u32| {
-            let data = registers(pieces, unroll);
-            data <= Self::MAX_REGISTERS && data + heads * unroll <= Self::MAX_WITH_SCORES
-        };
-        let unroll = unrolls.into_iter().find(fits).unwrap_or(1);
-        Self { heads, piece, lanes, pieces, unroll }
+        let unroll = unrolls.into_iter().find(|&u| registers(pieces, u) <= Self::MAX_REGISTERS).unwrap_or(1);
+        Self { heads, lanes, pieces, unroll }
+    }
+
+    /// Features of a head in a lane.
+    pub const fn features(&self) -> u32 {
+        self.pieces * Self::PIECE
     }
 
     /// Positions that a warp reads side by side.
@@ -99,20 +88,17 @@ mod tests {
 
     #[test]
     fn every_feature_has_a_lane_and_every_output_a_thread() {
-        for stored in Stored::ALL {
-            let load = 16 / stored.bytes();
-            for head_dim in (load..=256).step_by(load as usize) {
-                for group in 1..=32 {
-                    let plan = LanePlan::new(group, head_dim, stored);
-                    let of_lanes = plan.lanes * plan.piece;
-                    assert!(plan.pieces * of_lanes >= head_dim, "{plan:?} {head_dim}");
-                    // Only the last piece of a lane may lie beyond the head, except where lanes have none at all.
-                    assert!((plan.pieces - 1) * of_lanes < head_dim, "{plan:?} {head_dim}");
-                    assert!(plan.heads * head_dim / 4 <= LanePlan::THREADS);
-                    assert!(plan.pieces * plan.piece * plan.heads <= LanePlan::MAX_LANE_FEATURES);
-                    assert!(group.is_multiple_of(plan.heads) && plan.heads <= 8);
-                    assert!(LanePlan::MAX_STEP.is_multiple_of(plan.step()), "{plan:?} {head_dim}");
-                }
+        for head_dim in (LanePlan::PIECE..=256).step_by(LanePlan::PIECE as usize) {
+            for group in 1..=32 {
+                let plan = LanePlan::new(group, head_dim);
+                let of_lanes = plan.lanes * LanePlan::PIECE;
+                assert!(plan.pieces * of_lanes >= head_dim, "{plan:?} {head_dim}");
+                // Only the last piece of a lane may lie beyond the head, except where lanes have none at all.
+                assert!((plan.pieces - 1) * of_lanes < head_dim, "{plan:?} {head_dim}");
+                assert!(plan.heads * head_dim / 4 <= LanePlan::THREADS);
+                assert!(plan.pieces * LanePlan::PIECE * plan.heads <= LanePlan::MAX_LANE_FEATURES);
+                assert!(group.is_multiple_of(plan.heads) && plan.heads <= 8);
+                assert!(LanePlan::MAX_STEP.is_multiple_of(plan.step()), "{plan:?} {head_dim}");
             }
         }
     }

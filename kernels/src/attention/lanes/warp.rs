@@ -3,7 +3,7 @@
 use ptx_builder::{F32, KernelBuilder, Pred, Reg, U32, Var};
 
 use super::plan::LanePlan;
-use super::{Head, Lanes};
+use super::{Head, Lanes, PIECE_BYTES};
 use crate::attention::Attention;
 use crate::attention::results::Results;
 use crate::support::WARP;
@@ -65,7 +65,7 @@ impl Slots {
         let acc = k.mad(lanes.warp, plan.heads * kernel.cache.head_dim * 4, acc);
         let leader = k.eq(lanes.lane, 0);
         Self {
-            acc: k.mad(lanes.lane, plan.piece * 4, acc),
+            acc: k.mad(lanes.lane, PIECE_BYTES, acc),
             max: k.shared_index(results.max, entry),
             sum: k.shared_index(results.sum, entry),
             writes: lanes.first,
@@ -86,12 +86,10 @@ impl Slots {
             k.st_shared::<F32>(self.max + entry, values.max);
             k.st_shared::<F32>(self.sum + entry, values.sum);
         });
-        for (piece, features) in (0..).zip(values.acc.chunks(plan.piece as usize)) {
-            let at = entry * kernel.cache.head_dim as i32 + (piece * plan.lanes * plan.piece * 4) as i32;
+        for (piece, features) in (0..).zip(values.acc.as_chunks::<4>().0) {
+            let at = entry * kernel.cache.head_dim as i32 + (piece * plan.lanes * PIECE_BYTES) as i32;
             let writes = if piece + 1 == plan.pieces { self.writes_last } else { self.writes };
-            for (quad, features) in (0..).zip(features.as_chunks::<4>().0) {
-                k.guarded(writes, |k| k.st_shared_v4::<F32>(self.acc + (at + quad * 16), *features));
-            }
+            k.guarded(writes, |k| k.st_shared_v4::<F32>(self.acc + at, *features));
         }
     }
 }

@@ -7,17 +7,18 @@
 //! `features = values * weights`, the lane has eight consecutive features of those positions.
 //!
 //! What is not f16 already is the sum of two f16 that together hold 22 bits: queries take both halves of the sixteen rows
-//! of a fragment, the upper and the lower part of eight heads, and weights take a product for each part.
+//! of a fragment, the upper and the lower part of eight heads, and weights take a product for each part. Beside a cache of
+//! bfloat16 it is the sum of three, of which the third of the queries takes a product of its own.
 
 mod heads;
 pub(super) mod operands;
 pub(super) mod ring;
 mod rows;
 
-use ptx_builder::{B32, F16, F32, KernelBuilder, MmaShape, Pred, Reg, Target, U32, U64};
+use ptx_builder::{B32, F32, KernelBuilder, Pred, Reg, U32, U64};
 
 use self::heads::Heads;
-use self::operands::{Features, Halves, Queries};
+use self::operands::{Factor, Features, Fragment, Queries};
 use self::ring::Ring;
 use self::rows::Rows;
 use super::Attention;
@@ -33,6 +34,7 @@ pub(super) struct MatrixPlan {
     /// Query heads of a block.
     pub heads: u32,
     head_dim: u32,
+    factor: Factor,
 }
 
 impl MatrixPlan {
@@ -56,20 +58,25 @@ impl MatrixPlan {
     const MAX_SHARED: u32 = 48 << 10;
 
     /// The plan for groups of `group` query heads of `head_dim` features, a multiple of 8.
-    pub fn new(group: u32, head_dim: u32) -> Self {
+    pub fn new(group: u32, head_dim: u32, factor: Factor) -> Self {
         let most = (Self::MAX_FEATURES / head_dim).min(Self::MAX_HEADS);
-        let plans = (1..=most).rev().map(|heads| Self { heads, head_dim });
+        let plans = (1..=most).rev().map(|heads| Self { heads, head_dim, factor });
         let mut fit = plans.filter(|plan| plan.shared_bytes() <= Self::MAX_SHARED);
-        fit.find(|plan| group.is_multiple_of(plan.heads)).unwrap_or(Self { heads: 1, head_dim })
+        fit.find(|plan| group.is_multiple_of(plan.heads)).unwrap_or(Self { heads: 1, head_dim, factor })
     }
 
     const fn key_rounds(self) -> u32 {
         self.head_dim.div_ceil(Self::KEY_ROUND)
     }
 
-    /// Bytes of shared memory for the queries: two fragments a round, each with four words of every lane.
+    /// Fragments of the queries, two a round.
+    const fn fragments(self) -> u32 {
+        2 * self.key_rounds()
+    }
+
+    /// Bytes of shared memory for the queries: of each fragment two words of every lane and part.
     pub const fn query_bytes(self) -> u32 {
-        2 * self.key_rounds() * WARP * 16
+        self.fragments() * self.factor.parts() * WARP * 8
     }
 
     /// Bytes of shared memory beside rings: those of the queries, and what each warp leaves of each head, which is its
@@ -205,7 +212,7 @@ impl Matrix {
                 let scores = self.scores(k, kernel, queries.as_deref(), &keys);
                 let weights = self.weights(k, scores, &heads, (base, end));
                 values.read(k, &value_rows, MatrixPlan::VALUE_ROUND, self.has_last_value);
-                self.add_values(k, &values, &heads, weights);
+                self.add_values(k, &values, &heads, &weights);
                 ring.next(k, slot, (base, end, last));
             } else {
                 let next = k.add(base, MatrixPlan::STEP);
@@ -213,7 +220,7 @@ impl Matrix {
                 let scores = self.scores(k, kernel, None, &keys);
                 k.if_(more, |k| self.load_keys(k, kernel, &keys, next, last));
                 let weights = self.weights(k, scores, &heads, (base, end));
-                self.add_values(k, &values, &heads, weights);
+                self.add_values(k, &values, &heads, &weights);
                 k.if_(more, |k| self.load_values(k, kernel, &values, next, last));
             }
         });
@@ -272,27 +279,27 @@ impl Matrix {
         &self,
         k: &mut KernelBuilder,
         kernel: &Attention,
-        queries: Option<&[[Reg<B32>; 4]]>,
+        queries: Option<&[Fragment]>,
         keys: &Rows,
     ) -> [Reg<F32>; 4] {
         k.comment("scores");
         // Sums of even and odd fragments apart, so that fewer instructions wait for each other.
         let zero = k.imm::<F32>(0.0);
         let mut sums = [[[zero; 4]; 2]; 2];
-        for fragment in 0..2 * self.plan.key_rounds() {
+        for fragment in 0..self.plan.fragments() {
             let queries = match queries {
                 Some(queries) => queries[fragment as usize],
                 None => self.queries.fragment(k, fragment),
             };
             for (half, sums) in sums.iter_mut().enumerate() {
                 let sum = &mut sums[fragment as usize % 2];
-                let [low, high] = keys.pair(k, half, fragment as usize);
-                *sum = product(k, queries, [low, high], *sum);
+                let keys = keys.pair(k, half, fragment as usize);
+                *sum = queries.add(k, self.plan.factor, keys, *sum);
             }
         }
         std::array::from_fn(|i| {
             let ([even, odd], column) = (sums[i / 2], i % 2);
-            // The upper and the lower parts of the queries.
+            // The upper parts of the queries and the rest.
             let upper = k.add(even[column], odd[column]);
             let lower = k.add(even[column + 2], odd[column + 2]);
             let score = k.add(upper, lower);
@@ -300,14 +307,14 @@ impl Matrix {
         })
     }
 
-    /// Takes in the scores of a step and returns the weights of its positions as fragments, upper and lower parts.
+    /// Takes in the scores of a step and returns the weights of its positions as fragments, one for each part.
     fn weights(
         &self,
         k: &mut KernelBuilder,
         scores: [Reg<F32>; 4],
         heads: &Heads,
         (base, end): (Reg<U32>, Reg<U32>),
-    ) -> [[Reg<B32>; 2]; 2] {
+    ) -> Vec<[Reg<B32>; 2]> {
         k.comment("weights");
         let first = k.add(base, self.column);
         let scores: [Reg<F32>; 4] = std::array::from_fn(|i| {
@@ -335,24 +342,22 @@ impl Matrix {
         let pairs = [(0, 1), (2, 3)].map(|(a, b)| k.add(weights[a], weights[b]));
         let step = k.add(pairs[0], pairs[1]);
         k.update(heads.sum, |k, sum| k.fma(sum, factor, step));
-        let parts = weights.map(|weight| Halves::of(k, weight));
-        let fragment = |k: &mut KernelBuilder, part: fn(&Halves) -> Reg<F16>| {
-            [(0, 1), (2, 3)].map(|(a, b)| k.pack32::<B32, _>(part(&parts[a]), part(&parts[b])))
-        };
-        [fragment(k, |parts| parts.upper), fragment(k, |parts| parts.rest)]
+        let [first, second] =
+            [(0, 1), (2, 3)].map(|(a, b)| self.plan.factor.split(k, [weights[a], weights[b]]));
+        first.into_iter().zip(second).map(|(first, second)| [first, second]).collect()
     }
 
     /// Adds the values of a step by their weights.
-    fn add_values(&self, k: &mut KernelBuilder, values: &Rows, heads: &Heads, weights: [[Reg<B32>; 2]; 2]) {
+    fn add_values(&self, k: &mut KernelBuilder, values: &Rows, heads: &Heads, weights: &[[Reg<B32>; 2]]) {
         k.comment("weighted values");
         for (pair, acc) in heads.acc.iter().enumerate() {
             // Features `2 pair` and `2 pair + 1` of the lane at its four positions.
             let [a, b, c, d] = [0, 1, 2, 3].map(|position| values.word(k, position, pair));
             let fragment = [(a, b, 0x5410u32), (a, b, 0x7632), (c, d, 0x5410), (c, d, 0x7632)]
                 .map(|(low, high, halves)| k.prmt(low, high, halves));
-            for part in weights {
+            for &part in weights {
                 let sum = acc.map(|acc| k.get(acc));
-                let sum = product(k, fragment, part, sum);
+                let sum = self.plan.factor.product(k, fragment, part, sum);
                 acc.iter().zip(sum).for_each(|(&acc, sum)| k.set(acc, sum));
             }
         }
@@ -399,12 +404,3 @@ const COLUMNS: [u32; 4] = [0, 1, 8, 9];
 /// Weights are multiplied by two to this power, so that the f16 that they are made of reach further down. It cancels out,
 /// as sums are multiplied too.
 const LIFT: f32 = 12.0;
-
-/// `a * b + c` on fragments of 16 rows, 16 columns of `a`, and 8 columns of `b`.
-fn product(k: &mut KernelBuilder, a: [Reg<B32>; 4], b: [Reg<B32>; 2], c: [Reg<F32>; 4]) -> [Reg<F32>; 4] {
-    if k.target() >= Target::SM_80 {
-        return k.mma_f32(MmaShape::M16N8K16F16, a, b, c);
-    }
-    let c = k.mma_f32(MmaShape::M16N8K8F16, [a[0], a[1]], [b[0]], c);
-    k.mma_f32(MmaShape::M16N8K8F16, [a[2], a[3]], [b[1]], c)
-}

@@ -1,26 +1,71 @@
-//! f32 values as operands of f16 products.
+//! f32 values as operands of products of 16-bit floats.
 
-use ptx_builder::{B32, CvtRound, F16, F32, KernelBuilder, Load, Reg, Space, U32, U64};
+use ptx_builder::{B32, CvtRound, F16, F32, KernelBuilder, Load, MmaShape, Reg, Space, Target, U32, U64};
 
 use super::MatrixPlan;
 use crate::attention::Attention;
 use crate::support::WARP;
 
-/// A value as the sum of two f16.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Halves {
-    /// The nearest f16.
-    pub upper: Reg<F16>,
-    /// The f16 nearest to what is left.
-    pub rest: Reg<F16>,
+/// The type of a product's factors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::attention) enum Factor {
+    F16,
+    Bf16,
 }
 
-impl Halves {
-    pub fn of(k: &mut KernelBuilder, value: Reg<F32>) -> Self {
-        let upper = k.cvt_round::<F16>(CvtRound::Rn, value);
-        let back = k.f16_to_f32(upper);
-        let rest = k.sub(value, back);
-        Self { upper, rest: k.cvt_round::<F16>(CvtRound::Rn, rest) }
+impl Factor {
+    /// How many of them an f32 is the sum of: two f16 hold 22 bits, three bfloat16 all 24.
+    pub const fn parts(self) -> u32 {
+        match self {
+            Self::F16 => 2,
+            Self::Bf16 => 3,
+        }
+    }
+
+    /// Two values as sums of such parts, each the nearest to what those before it leave: of each part a word of both.
+    pub fn split(self, k: &mut KernelBuilder, mut left: [Reg<F32>; 2]) -> Vec<Reg<B32>> {
+        let parts = self.parts();
+        (1..=parts)
+            .map(|part| {
+                let (word, back) = match self {
+                    Self::F16 => {
+                        let halves = left.map(|value| k.cvt_round::<F16>(CvtRound::Rn, value));
+                        let back = |k: &mut KernelBuilder| halves.map(|half| k.f16_to_f32(half));
+                        (k.pack32::<B32, F16>(halves[0], halves[1]), (part < parts).then(|| back(k)))
+                    }
+                    Self::Bf16 => {
+                        let word: Reg<B32> = k.cvt_bf16x2(left[0], left[1]).cast();
+                        // A bfloat16 is the upper half of a single.
+                        let back = |k: &mut KernelBuilder| {
+                            [k.shl(word, 16), k.and(word, 0xffff_0000u32)].map(|bits| k.bits_to_f32(bits))
+                        };
+                        (word, (part < parts).then(|| back(k)))
+                    }
+                };
+                if let Some(back) = back {
+                    left = [0, 1].map(|i| k.sub(left[i], back[i]));
+                }
+                word
+            })
+            .collect()
+    }
+
+    /// `a * b + c` on fragments of 16 rows, 16 columns of `a`, and 8 columns of `b`.
+    pub fn product(
+        self,
+        k: &mut KernelBuilder,
+        a: [Reg<B32>; 4],
+        b: [Reg<B32>; 2],
+        c: [Reg<F32>; 4],
+    ) -> [Reg<F32>; 4] {
+        match self {
+            Self::Bf16 => k.mma_f32(MmaShape::M16N8K16BF16, a, b, c),
+            Self::F16 if k.target() >= Target::SM_80 => k.mma_f32(MmaShape::M16N8K16F16, a, b, c),
+            Self::F16 => {
+                let c = k.mma_f32(MmaShape::M16N8K8F16, [a[0], a[1]], [b[0]], c);
+                k.mma_f32(MmaShape::M16N8K8F16, [a[2], a[3]], [b[1]], c)
+            }
+        }
     }
 }
 
@@ -30,13 +75,15 @@ pub(in crate::attention) type Features = [[Reg<F32>; 4]; 2];
 // A warp lays out one round.
 const _: () = assert!(Attention::MAX_HEAD_DIM as u32 <= MatrixPlan::WARPS * MatrixPlan::KEY_ROUND);
 
-/// The queries of the block's heads in shared memory: fragments of 16 features, of which rows `g` are the upper parts of
-/// head `g` and rows `g + 8` the rest of it. Heads that do not exist are zeros.
+/// The queries of the block's heads in shared memory: fragments of 16 features, of which rows `g` are the first parts of
+/// head `g` and rows `g + 8` the second. Third parts are behind all of these. Heads that do not exist are zeros.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Queries {
     plan: MatrixPlan,
     /// The lane's place in the first fragment; one is `[lanes, 4]` words.
     place: Reg<U32>,
+    /// The same for third parts, two words a lane.
+    third: Option<Reg<U32>>,
     warp: Reg<U32>,
     lane: Reg<U32>,
     /// The queries of the first head.
@@ -53,7 +100,12 @@ impl Queries {
     ) -> Self {
         let shared = k.shared_aligned::<B32>("queries", plan.query_bytes() / 4, 16);
         let base = k.shared_base(shared);
-        Self { plan, place: k.mad(lane, 16, base), warp, lane, source }
+        let place = k.mad(lane, 16, base);
+        let third = (plan.factor.parts() == 3).then(|| {
+            let behind = k.add(base, plan.fragments() * WARP * 16);
+            k.mad(lane, 8, behind)
+        });
+        Self { plan, place, third, warp, lane, source }
     }
 
     /// Loads what the warp lays out: the lane's features of its round. `head` is the lane's row.
@@ -74,26 +126,59 @@ impl Queries {
     /// Lays out the fragments from what it has [loaded](Self::load); a barrier has to follow.
     pub fn lay_out(&self, k: &mut KernelBuilder, features: Features) {
         k.comment("queries as fragments");
-        let parts = features.map(|four| four.map(|feature| Halves::of(k, feature)));
+        let words = features.map(|four| [0, 2].map(|i| self.plan.factor.split(k, [four[i], four[i + 1]])));
         let to = k.mad(self.warp, 2 * WARP * 16, self.place);
+        let third = self.third.map(|third| k.mad(self.warp, 2 * WARP * 8, third));
         let is_round = k.lt(self.warp, self.plan.key_rounds());
-        for (offset, parts) in [0, WARP as i32 * 16].into_iter().zip(parts) {
-            let fragment = [0, 2].map(|i| {
-                let upper = k.pack32::<B32, F16>(parts[i].upper, parts[i + 1].upper);
-                [upper, k.pack32::<B32, F16>(parts[i].rest, parts[i + 1].rest)]
+        for (fragment, [low, high]) in (0..).zip(words) {
+            let both = [low[0], low[1], high[0], high[1]];
+            k.guarded(is_round, |k| {
+                k.st_shared_v4::<B32>(to + fragment * WARP as i32 * 16, both);
+                if let Some(third) = third {
+                    k.st_shared_v2::<B32>(third + fragment * WARP as i32 * 8, [low[2], high[2]]);
+                }
             });
-            let [[a, b], [c, d]] = fragment;
-            k.guarded(is_round, |k| k.st_shared_v4::<B32>(to + offset, [a, b, c, d]));
         }
     }
 
     /// The lane's parts of all fragments.
-    pub fn fragments(&self, k: &mut KernelBuilder) -> Vec<[Reg<B32>; 4]> {
-        (0..2 * self.plan.key_rounds()).map(|fragment| self.fragment(k, fragment)).collect()
+    pub fn fragments(&self, k: &mut KernelBuilder) -> Vec<Fragment> {
+        (0..self.plan.fragments()).map(|fragment| self.fragment(k, fragment)).collect()
     }
 
-    /// The lane's part of a fragment.
-    pub fn fragment(&self, k: &mut KernelBuilder, fragment: u32) -> [Reg<B32>; 4] {
-        k.ld_shared_v4::<B32>(self.place + (fragment * WARP * 16) as i32)
+    /// The lane's parts of a fragment.
+    pub fn fragment(&self, k: &mut KernelBuilder, fragment: u32) -> Fragment {
+        let both = k.ld_shared_v4::<B32>(self.place + (fragment * WARP * 16) as i32);
+        let third = self.third.map(|third| {
+            let [low, high] = k.ld_shared_v2::<B32>(third + (fragment * WARP * 8) as i32);
+            let zero = k.imm::<B32>(0);
+            [zero, low, zero, high]
+        });
+        Fragment { both, third }
+    }
+}
+
+/// Sixteen features of the queries, as operands of one product or of two.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Fragment {
+    /// First and second parts.
+    both: [Reg<B32>; 4],
+    /// Third parts, in the rows of the second.
+    third: Option<[Reg<B32>; 4]>,
+}
+
+impl Fragment {
+    /// Adds the products with a fragment of keys to `sum`.
+    pub fn add(
+        self,
+        k: &mut KernelBuilder,
+        factor: Factor,
+        keys: [Reg<B32>; 2],
+        mut sum: [Reg<F32>; 4],
+    ) -> [Reg<F32>; 4] {
+        for parts in [Some(self.both), self.third].into_iter().flatten() {
+            sum = factor.product(k, parts, keys, sum);
+        }
+        sum
     }
 }

@@ -67,7 +67,7 @@ impl Rows {
         }
     }
 
-    /// Features `2 pair` and `2 pair + 1` of a position as two f16.
+    /// Features `2 pair` and `2 pair + 1` of a position as two factors of a product.
     pub fn word(&self, k: &mut KernelBuilder, position: usize, pair: usize) -> Reg<B32> {
         let words = &self.words[position];
         match self.stored {
