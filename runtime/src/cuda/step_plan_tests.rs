@@ -212,7 +212,7 @@ fn the_type_of_the_caches_is_that_of_their_kernels() {
 #[test]
 fn attention_of_long_caches_works_in_memory_apart_from_the_intermediates() {
     // Too long for clusters, which need neither.
-    let engine = engine_with(8, |options| options.max_seq = 5000);
+    let engine = engine_with(8, |options| options.max_seq = 7000);
     let tensors =
         StepTensors::new(&engine.config, &engine.options, (8, Output::LastArgmax), Machine::H200).unwrap();
     assert!(tensors.working.scratch > 0 && tensors.working.counters > 0);
