@@ -340,7 +340,11 @@ impl ComputeGraph {
 /// Where a view starts in its input, in bytes; 0 for a scatter.
 fn view_offset(input: &TensorNode, params: &OpParams) -> u64 {
     match *params {
-        OpParams::View { start, .. } => input.bytes / input.shape.outer() as u64 * start as u64,
+        OpParams::View { start, .. } => {
+            // Of a vector, what lies at a byte of its own is a block.
+            let unit = if input.shape.rank() == 1 { input.dtype.block_elements() } else { 1 };
+            input.bytes / (input.shape.outer() / unit) as u64 * (start / unit) as u64
+        }
         _ => 0,
     }
 }
