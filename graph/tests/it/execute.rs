@@ -130,6 +130,20 @@ fn a_fused_operation_falls_back_to_the_basic_ones() {
     assert_eq!(counting.ops(), [TensorOp::SwiGlu]);
 }
 
+#[test]
+fn a_fused_operation_needs_the_basic_ones_only_where_it_falls_back() {
+    let mut g = ComputeGraph::new();
+    let [gate, up] = ["gate", "up"].map(|name| leaf(&mut g, name, F32, &[2, 32]));
+    g.swi_glu(gate, up).unwrap();
+    for part in [TensorOp::Silu, TensorOp::Mul] {
+        let mut counting = CountingDispatch::new().unfused().without(part);
+        let error = execute_graph(&g, &g.plan(), &mut counting).unwrap_err();
+        assert!(matches!(error, ExecError::Unsupported { .. }), "{error}");
+        assert_eq!(counting.calls(), []);
+        assert!(execute_graph(&g, &g.plan(), &mut CountingDispatch::new().without(part)).is_ok());
+    }
+}
+
 /// Needs no launch for a copy, three for a matmul and one for anything else.
 struct Uneven;
 
