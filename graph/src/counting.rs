@@ -92,7 +92,14 @@ impl KernelDispatch for CountingDispatch {
     type Error = DispatchError;
 
     fn check(&self, call: &OpCall) -> Result<(), DispatchError> {
-        if self.lacks.contains(&call.op()) { Err(Self::error(call.op(), "told to lack it")) } else { Ok(()) }
+        let parts: &[TensorOp] = match call.op() {
+            TensorOp::SwiGlu if self.unfused => &[TensorOp::Silu, TensorOp::Mul],
+            _ => &[],
+        };
+        match [call.op()].iter().chain(parts).find(|op| self.lacks.contains(op)) {
+            Some(&op) => Err(Self::error(op, "told to lack it")),
+            None => Ok(()),
+        }
     }
 
     fn embed_rows(&mut self, a: EmbedRows) -> Result<usize, DispatchError> {

@@ -102,6 +102,7 @@ pub struct ComputeGraph {
     last_write: Vec<TensorId>,
     n_ops: usize,
     total_bytes: u64,
+    /// Of the nodes. Outputs are hashed when it is asked for: when they were marked does not matter.
     fingerprint: Fnv,
 }
 
@@ -151,7 +152,8 @@ impl ComputeGraph {
         })
     }
 
-    /// Keeps `id` readable after the last operation: its memory is never reused.
+    /// Keeps `id` readable after the last operation: its memory is never reused. A cache, or a view of one, is then as
+    /// the last scatter left it, whichever of its names is marked.
     ///
     /// # Errors
     /// [`GraphError::NoSuchTensor`].
@@ -159,7 +161,6 @@ impl ComputeGraph {
         self.get(id)?;
         if !self.outputs.contains(&id) {
             self.outputs.push(id);
-            ("output", id).hash(&mut self.fingerprint);
         }
         Ok(())
     }
@@ -210,7 +211,9 @@ impl ComputeGraph {
     /// A hash of everything that determines a memory plan and an execution: operations, parameters, operands, shapes,
     /// types and outputs, but not names. Stable within a process.
     pub fn fingerprint(&self) -> u64 {
-        self.fingerprint.finish()
+        let mut hasher = self.fingerprint.clone();
+        self.outputs.hash(&mut hasher);
+        hasher.finish()
     }
 
     /// The node of an id that is known to be of this graph.
@@ -340,7 +343,11 @@ impl ComputeGraph {
 /// Where a view starts in its input, in bytes; 0 for a scatter.
 fn view_offset(input: &TensorNode, params: &OpParams) -> u64 {
     match *params {
-        OpParams::View { start, .. } => input.bytes / input.shape.outer() as u64 * start as u64,
+        OpParams::View { start, .. } => {
+            // Of a vector, what lies at a byte of its own is a block.
+            let unit = if input.shape.rank() == 1 { input.dtype.block_elements() } else { 1 };
+            input.bytes / (input.shape.outer() / unit) as u64 * (start / unit) as u64
+        }
         _ => 0,
     }
 }

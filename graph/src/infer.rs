@@ -166,6 +166,10 @@ fn view(o: &Operands<'_>, params: &OpParams) -> Result<Typed, Reason> {
         return Err(Reason::ViewRange { start, len, outer });
     }
     if shape.rank() == 1 {
+        if dtype == Q8Act {
+            let expected = "of a type whose blocks follow each other";
+            return Err(Reason::Type { operand: "input", expected, actual: dtype });
+        }
         multiple("the start of the view", start, "the type's block", dtype.block_elements())?;
     }
     Ok((shape.with_outer(len), dtype))

@@ -49,7 +49,8 @@ pub enum TensorOp {
     /// `input [rows, n]` F32 to the index of each row's largest value, `[rows]` U32: the lowest among equals, never
     /// that of a NaN, `u32::MAX` if nothing is above -inf.
     Argmax,
-    /// A range of the outermost dimension: an alias of its input, not executed.
+    /// A range of the outermost dimension: an alias of its input, not executed. That of a vector consists of whole
+    /// blocks; a vector of Q8Act, whose scales lie apart, has none.
     View,
 }
 

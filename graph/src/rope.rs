@@ -49,19 +49,21 @@ pub enum RopeTableError {
 /// 1). Angles, sines and cosines are computed in f64 and rounded once.
 ///
 /// # Errors
-/// [`RopeTableError`] if `n_rot` is odd or zero, if `theta` or a factor is not positive and finite, or if there is not
-/// one factor for each pair.
+/// [`RopeTableError`] if `n_rot` is odd or zero, if `theta` or a factor is not positive and finite, if there is not one
+/// factor for each pair, or if the table does not fit in memory.
 pub fn rope_table(
     max_seq: usize,
     n_rot: usize,
     theta: f64,
     freq_factors: Option<&[f32]>,
 ) -> Result<Vec<f32>, RopeTableError> {
-    let frequencies = frequencies(n_rot, theta, freq_factors)?;
+    check(n_rot, theta, freq_factors)?;
     let too_large = RopeTableError::TooLarge { max_seq, n_rot };
-    let len = max_seq.checked_mul(n_rot).filter(|len| len.checked_mul(size_of::<f32>()).is_some());
-    let mut table = Vec::new();
-    table.try_reserve_exact(len.ok_or_else(|| too_large.clone())?).map_err(|_| too_large)?;
+    let len = max_seq.checked_mul(n_rot).ok_or_else(|| too_large.clone())?;
+    let (mut table, mut frequencies) = (Vec::new(), Vec::new());
+    table.try_reserve_exact(len).map_err(|_| too_large.clone())?;
+    frequencies.try_reserve_exact(n_rot / 2).map_err(|_| too_large)?;
+    frequencies.extend((0..n_rot / 2).map(|i| frequency(i, n_rot, theta, freq_factors)));
     for position in 0..max_seq {
         for &frequency in &frequencies {
             let (sin, cos) = (position as f64 * frequency).sin_cos();
@@ -71,8 +73,13 @@ pub fn rope_table(
     Ok(table)
 }
 
-/// Radians per position of each pair.
-fn frequencies(n_rot: usize, theta: f64, factors: Option<&[f32]>) -> Result<Vec<f64>, RopeTableError> {
+/// Radians per position of pair `i`.
+fn frequency(i: usize, n_rot: usize, theta: f64, factors: Option<&[f32]>) -> f64 {
+    let factor = factors.map_or(1.0, |f| f64::from(f[i]));
+    theta.powf(-2.0 * i as f64 / n_rot as f64) / factor
+}
+
+fn check(n_rot: usize, theta: f64, factors: Option<&[f32]>) -> Result<(), RopeTableError> {
     if n_rot == 0 || !n_rot.is_multiple_of(2) {
         return Err(RopeTableError::Rotated { n_rot });
     }
@@ -87,11 +94,7 @@ fn frequencies(n_rot: usize, theta: f64, factors: Option<&[f32]>) -> Result<Vec<
             return Err(RopeTableError::Factor { index, factor: factors[index] });
         }
     }
-    let frequency = |i: usize| {
-        let factor = factors.map_or(1.0, |f| f64::from(f[i]));
-        theta.powf(-2.0 * i as f64 / n_rot as f64) / factor
-    };
-    Ok((0..n_rot / 2).map(frequency).collect())
+    Ok(())
 }
 
 #[cfg(test)]
@@ -138,6 +141,9 @@ mod tests {
         assert_eq!(rope_table(1, 4, 1e4, Some(&[1.0; 3])), count);
         let factor = Err(RopeTableError::Factor { index: 1, factor: 0.0 });
         assert_eq!(rope_table(1, 4, 1e4, Some(&[1.0, 0.0])), factor);
-        assert!(matches!(rope_table(usize::MAX, 4, 1e4, None), Err(RopeTableError::TooLarge { .. })));
+        for [max_seq, n_rot] in [[usize::MAX, 4], [1, usize::MAX - 1], [0, usize::MAX - 1]] {
+            let error = rope_table(max_seq, n_rot, 1e4, None).unwrap_err();
+            assert_eq!(error, RopeTableError::TooLarge { max_seq, n_rot });
+        }
     }
 }

@@ -50,7 +50,7 @@ impl Rng {
     /// leave many bit patterns out.
     ///
     /// # Errors
-    /// [`FormatError`] if `elements` are not whole blocks, or for types that are no weights.
+    /// [`FormatError`] if `elements` are not whole blocks, or for Q8Act and U32.
     pub fn weights(
         &mut self,
         dtype: ElementType,

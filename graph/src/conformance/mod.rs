@@ -356,16 +356,12 @@ fn guards(plan: &MemoryPlan) -> Result<Vec<TensorView>, Failure> {
     let mut free = 0;
     let ends = taken.iter().map(|view| (view.offset, view.end()));
     for (start, end) in ends.chain([(plan.workspace_bytes, plan.workspace_bytes)]) {
-        // Every element type has blocks of an even number of bytes, so the gap has too.
         if start > free {
-            let shape = Shape::new(&[((start - free) / 2) as usize])
-                .map_err(|error| Failure::Build(error.to_string()))?;
-            guards.push(TensorView {
-                buffer: BufferId::Workspace,
-                offset: free,
-                shape,
-                dtype: ElementType::F16,
-            });
+            // A gap may be of any size: an element is a byte.
+            let shape =
+                Shape::new(&[(start - free) as usize]).map_err(|error| Failure::Build(error.to_string()))?;
+            let dtype = ElementType::F8E4M3;
+            guards.push(TensorView { buffer: BufferId::Workspace, offset: free, shape, dtype });
         }
         free = free.max(end);
     }

@@ -1,5 +1,7 @@
 //! The reference behind the dispatch trait, on planned memory.
 
+use tensor_formats::quantize_row;
+
 use super::cached::{AttentionInputs, CacheDims, RopeDims, RowState, attention, kv_scatter, rope};
 use super::{ReferenceError, dequantize, from_u32_bytes, ops, to_f32_bytes, to_u32_bytes};
 use crate::dispatch::{
@@ -134,11 +136,16 @@ impl KernelDispatch for ReferenceDispatch {
 
     fn kv_scatter(&mut self, a: KvScatter) -> Launches {
         let KvScatter { n_sequences, n_kv_heads, max_seq, head_dim, .. } = a;
-        let dims = CacheDims { n_sequences, n_kv_heads, max_seq, head_dim };
         let (positions, sequences) = (self.index(&a.positions)?, self.index(&a.sequences)?);
-        let input = self.bytes(&a.input)?.as_chunks::<4>().0.to_vec();
-        let cache = self.bytes_mut(&a.cache)?.as_chunks_mut::<4>().0;
-        kv_scatter(cache, &input, RowState { positions: &positions, sequences: &sequences }, dims)?;
+        let input = self.bytes(&a.input)?.as_chunks().0;
+        let input: Vec<f32> = input.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect();
+        let mut rounded = vec![0; a.cache.dtype.row_bytes(input.len())?];
+        quantize_row(a.cache.dtype, &input, &mut rounded)?;
+        // By the byte: a head has `head_dim` elements of a plain type.
+        let head_dim = a.cache.dtype.row_bytes(head_dim)?;
+        let dims = CacheDims { n_sequences, n_kv_heads, max_seq, head_dim };
+        let rows = RowState { positions: &positions, sequences: &sequences };
+        kv_scatter(self.bytes_mut(&a.cache)?, &rounded, rows, dims)?;
         Ok(1)
     }
 

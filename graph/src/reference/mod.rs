@@ -64,9 +64,14 @@ pub enum ReferenceError {
 /// # Errors
 /// [`FormatError`] if `bytes` are not whole rows of `dtype`, or for U32.
 pub fn dequantize(dtype: ElementType, cols: usize, bytes: &[u8]) -> Result<Vec<f64>, FormatError> {
-    let row_bytes = dtype.row_bytes(cols)?.max(1);
-    let mut values = vec![0.0; bytes.len() / row_bytes * cols];
-    for (row, values) in bytes.chunks(row_bytes).zip(values.chunks_mut(cols.max(1))) {
+    let row_bytes = dtype.row_bytes(cols)?;
+    let rows = bytes.len().checked_div(row_bytes).unwrap_or(0);
+    if rows * row_bytes != bytes.len() {
+        let (expected, actual) = (rows * row_bytes, bytes.len());
+        return Err(FormatError::Length { what: "bytes of whole rows", expected, actual });
+    }
+    let mut values = vec![0.0; rows * cols];
+    for (row, values) in bytes.chunks(row_bytes.max(1)).zip(values.chunks_mut(cols.max(1))) {
         dequantize_row_f64(dtype, row, values)?;
     }
     Ok(values)

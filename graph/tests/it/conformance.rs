@@ -445,6 +445,23 @@ fn a_write_beyond_a_tensor_is_noticed() {
 }
 
 #[test]
+fn a_write_to_the_last_byte_of_a_guard_is_noticed() {
+    let at_the_end: Mutation = |d, call| {
+        let launches = call.dispatch(d)?;
+        let out = call.output();
+        let shape = graph::Shape::new(&[1]).unwrap();
+        let offset = out.end().next_multiple_of(graph::ALIGNMENT) + 255;
+        let last = TensorView { offset, shape, dtype: ElementType::F8E4M3, ..out };
+        d.bytes_mut(&last)?.fill(0);
+        Ok(launches)
+    };
+    // Results of every type, among them one of an odd number of bytes.
+    let report = run_suite(&mut Backend::with(at_the_end), &Selection::fast().of(TensorOp::Copy));
+    assert_eq!(report.passed, 0);
+    assert!(report.failed.iter().all(|(_, f)| matches!(f, Failure::GuardWritten { .. })), "{report}");
+}
+
+#[test]
 fn a_write_to_a_leaf_is_noticed() {
     let in_place_on_leaf: Mutation = |d, call| match call {
         OpCall::Silu(a) => {

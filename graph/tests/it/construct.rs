@@ -389,6 +389,30 @@ fn shapes_have_to_fit() {
     let params = OpParams::View { start: 32, len: 31 };
     let expected = "31 elements are not a whole number of Q8_0 blocks of 32";
     f.refuses(TensorOp::View, &[blocks], params, expected);
+    let planar = leaf(&mut f.g, "planar", Q8Act, &[64]);
+    let params = OpParams::View { start: 32, len: 32 };
+    let expected = "input has to be of a type whose blocks follow each other, is Q8Act";
+    f.refuses(TensorOp::View, &[planar], params, expected);
+}
+
+#[test]
+fn a_view_starts_at_the_first_byte_of_its_rows() {
+    let mut g = ComputeGraph::new();
+    for dtype in ElementType::WEIGHTS.into_iter().chain([U32, ElementType::F8E4M3]) {
+        let block = dtype.block_elements();
+        let vector = leaf(&mut g, "vector", dtype, &[5 * block]);
+        let view = g.view(vector, 2 * block, 3 * block).unwrap();
+        let of_view = g.view(view, block, block).unwrap();
+        let offsets = [view, of_view].map(|id| g.get(id).unwrap().root_offset());
+        assert_eq!(offsets, [2, 3].map(|blocks| blocks * dtype.block_bytes() as u64), "{dtype}");
+    }
+    for dtype in ElementType::ALL {
+        let block = dtype.block_elements();
+        let matrices = leaf(&mut g, "matrices", dtype, &[4, 3, 2 * block]);
+        let view = g.view(matrices, 1, 3).unwrap();
+        let expected = 3 * 2 * dtype.block_bytes() as u64;
+        assert_eq!(g.get(view).unwrap().root_offset(), expected, "{dtype}");
+    }
 }
 
 #[test]

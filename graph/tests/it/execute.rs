@@ -96,6 +96,24 @@ fn a_plan_of_another_graph_is_refused() {
 }
 
 #[test]
+fn a_plan_fits_every_graph_that_is_equal() {
+    let build = |order: [usize; 2], early: bool| {
+        let mut g = ComputeGraph::new();
+        let x = leaf(&mut g, "x", F32, &[1, 256]);
+        let outputs = [g.silu(x).unwrap(), g.copy(x).unwrap()];
+        let mark = |g: &mut ComputeGraph| order.map(|i| g.mark_output(outputs[i]).unwrap());
+        early.then(|| mark(&mut g));
+        g.add(outputs[0], x).unwrap();
+        (!early).then(|| mark(&mut g));
+        g
+    };
+    let (early, late) = (build([0, 1], true), build([0, 1], false));
+    assert_eq!(early.to_string(), late.to_string());
+    assert!(early.plan().fits(&late) && late.plan().fits(&early));
+    assert!(!early.plan().fits(&build([1, 0], true)), "the outputs are in another order");
+}
+
+#[test]
 fn a_fused_operation_falls_back_to_the_basic_ones() {
     let mut g = ComputeGraph::new();
     let [gate, up] = ["gate", "up"].map(|name| leaf(&mut g, name, F32, &[2, 32]));
@@ -110,6 +128,20 @@ fn a_fused_operation_falls_back_to_the_basic_ones() {
     let mut counting = CountingDispatch::new();
     assert_eq!(execute_graph(&g, &plan, &mut counting).unwrap().n_launches, 1);
     assert_eq!(counting.ops(), [TensorOp::SwiGlu]);
+}
+
+#[test]
+fn a_fused_operation_needs_the_basic_ones_only_where_it_falls_back() {
+    let mut g = ComputeGraph::new();
+    let [gate, up] = ["gate", "up"].map(|name| leaf(&mut g, name, F32, &[2, 32]));
+    g.swi_glu(gate, up).unwrap();
+    for part in [TensorOp::Silu, TensorOp::Mul] {
+        let mut counting = CountingDispatch::new().unfused().without(part);
+        let error = execute_graph(&g, &g.plan(), &mut counting).unwrap_err();
+        assert!(matches!(error, ExecError::Unsupported { .. }), "{error}");
+        assert_eq!(counting.calls(), []);
+        assert!(execute_graph(&g, &g.plan(), &mut CountingDispatch::new().without(part)).is_ok());
+    }
 }
 
 /// Needs no launch for a copy, three for a matmul and one for anything else.

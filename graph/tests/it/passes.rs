@@ -2,8 +2,10 @@
 
 use graph::passes::{Rewrite, fuse_swiglu, remove_dead, share_q8_activations};
 use graph::{ComputeGraph, TensorId, TensorOp};
+use proptest::prelude::*;
 use tensor_formats::ElementType::{self, F16, F32, Q4_K, Q6_K, Q8_0, U32};
 
+use crate::plan::{random_graph, recipes, run};
 use crate::support::{leaf, mlp};
 
 fn count(g: &ComputeGraph, op: TensorOp) -> usize {
@@ -180,4 +182,23 @@ fn maps_compose() {
         assert_eq!((old.name(), old.dtype(), old.shape()), (new.name(), new.dtype(), new.shape()));
     }
     assert_eq!(op_of(&all.graph, all.map(y).unwrap()), TensorOp::Add);
+}
+
+proptest! {
+    /// Outputs and caches have the same bits, whatever the order of the passes.
+    #[test]
+    fn passes_change_no_result(recipes in recipes(), seed in "[a-z]{8}", dead_first: bool) {
+        let g = random_graph(&recipes);
+        let before = run(&g, &g.plan(), &seed);
+        let all = Rewrite::identity(g.clone());
+        let all = match dead_first {
+            true => all.then(remove_dead).unwrap().then(fuse_swiglu).unwrap(),
+            false => all.then(fuse_swiglu).unwrap().then(remove_dead).unwrap(),
+        };
+        prop_assert_eq!(&before, &run(&all.graph, &all.graph.plan(), &seed));
+        for id in g.ids() {
+            let (old, new) = (g.get(id).unwrap(), all.map(id).map(|id| all.graph.get(id).unwrap()));
+            prop_assert!(new.is_none_or(|new| (old.shape(), old.dtype()) == (new.shape(), new.dtype())));
+        }
+    }
 }

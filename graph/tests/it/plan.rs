@@ -68,7 +68,7 @@ fn simulate(g: &ComputeGraph, plan: &MemoryPlan) {
 
 /// A recipe for a node: an operation and which of the earlier tensors it reads, modulo what there is.
 #[derive(Debug, Clone, Copy)]
-struct Recipe {
+pub struct Recipe {
     op: u8,
     a: usize,
     b: usize,
@@ -76,7 +76,7 @@ struct Recipe {
 }
 
 /// Turns recipes into a graph. Operations that do not fit are refused by the graph and left out.
-fn random_graph(recipes: &[Recipe]) -> ComputeGraph {
+pub fn random_graph(recipes: &[Recipe]) -> ComputeGraph {
     let mut g = ComputeGraph::new();
     let positions = leaf(&mut g, "positions", U32, &[4]);
     let sequences = leaf(&mut g, "sequences", U32, &[4]);
@@ -119,7 +119,7 @@ fn random_graph(recipes: &[Recipe]) -> ComputeGraph {
 }
 
 /// The bytes of all outputs, and of the cache, after running `g` on random leaves.
-fn run(g: &ComputeGraph, plan: &MemoryPlan, seed: &str) -> Vec<Vec<u8>> {
+pub fn run(g: &ComputeGraph, plan: &MemoryPlan, seed: &str) -> Vec<Vec<u8>> {
     let mut rng = Rng::from_name(seed);
     let mut backend = ReferenceDispatch::new(plan, 0xff);
     for id in g.leaves() {
@@ -137,7 +137,7 @@ fn run(g: &ComputeGraph, plan: &MemoryPlan, seed: &str) -> Vec<Vec<u8>> {
     g.outputs().iter().copied().chain(cache).map(read).collect()
 }
 
-fn recipes() -> impl Strategy<Value = Vec<Recipe>> {
+pub fn recipes() -> impl Strategy<Value = Vec<Recipe>> {
     let recipe = (any::<u8>(), 0..64usize, 0..64usize, prop::bool::weighted(0.1));
     prop::collection::vec(recipe.prop_map(|(op, a, b, output)| Recipe { op, a, b, output }), 1..40)
 }

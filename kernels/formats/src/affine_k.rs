@@ -93,7 +93,9 @@ fn quantize_block(values: &[f32; ELEMENTS], grid: Grid, header: &mut [u8]) -> Qu
     for (fit, group) in fits.iter_mut().zip(groups) {
         *fit = fit::affine(group, &fit::importance(group), grid);
     }
-    let largest = |of: fn(&Affine) -> f32| fits.iter().map(of).fold(0.0, f32::max);
+    // A fit may have -0.0 for a minimum, and of two zeros `f32::max` gives either.
+    let largest =
+        |of: fn(&Affine) -> f32| fits.iter().map(of).fold(0.0, |max, x| if x > max { x } else { max });
     let d_bits = f16::scale_from_f32(largest(|fit| fit.scale) / 63.0);
     let dmin_bits = f16::scale_from_f32(largest(|fit| fit.min) / 63.0);
     let (d, dmin) = (f16::to_f32(d_bits), f16::to_f32(dmin_bits));

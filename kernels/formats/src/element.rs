@@ -172,12 +172,12 @@ impl fmt::Display for ElementType {
 /// (`Q4_2`, `Q4_3` and the interleaved `Q4_0_4_4` and `IQ4_NL_4_4` families) are still found in old files.
 pub const fn ggml_name(id: u32) -> Option<&'static str> {
     #[rustfmt::skip]
-    const NAMES: [&str; 42] = [
+    const NAMES: [&str; 43] = [
         "F32", "F16", "Q4_0", "Q4_1", "Q4_2", "Q4_3", "Q5_0", "Q5_1", "Q8_0", "Q8_1",
         "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "Q8_K", "IQ2_XXS", "IQ2_XS", "IQ3_XXS", "IQ1_S",
         "IQ4_NL", "IQ3_S", "IQ2_S", "IQ4_XS", "I8", "I16", "I32", "I64", "F64", "IQ1_M",
         "BF16", "Q4_0_4_4", "Q4_0_4_8", "Q4_0_8_8", "TQ1_0", "TQ2_0", "IQ4_NL_4_4", "IQ4_NL_4_8", "IQ4_NL_8_8", "MXFP4",
-        "NVFP4", "Q1_0",
+        "NVFP4", "Q1_0", "Q2_0",
     ];
     if (id as usize) < NAMES.len() { Some(NAMES[id as usize]) } else { None }
 }
@@ -203,6 +203,8 @@ mod tests {
         assert_eq!(message(3), "tensor type Q4_1 (3) is not supported");
         assert_eq!(message(11), "tensor type Q3_K (11) is not supported");
         assert_eq!(message(39), "tensor type MXFP4 (39) is not supported");
+        assert_eq!(message(42), "tensor type Q2_0 (42) is not supported");
+        assert_eq!(message(43), "43 is not a known GGML tensor type");
         assert_eq!(message(u32::MAX), "4294967295 is not a known GGML tensor type");
     }
 

@@ -26,8 +26,8 @@ pub fn matmul_f32(simd: Simd, weights: Matrix<'_>, x: &[f32], out: &mut [f32]) -
 /// Multiplies weights by `n` rows of Q8 activations, with `out` as in [`matmul_f32`].
 ///
 /// Products are summed as integers within each group of 32, and the groups in f32 in a fixed order: the result has the
-/// same bits on every machine, for every `n`, split and level of `simd`. A quant of -128, which quantisation never
-/// writes, gives an unspecified number.
+/// same bits on every machine, for every `n`, split and level of `simd`; only which of the NaNs a NaN is differs. A quant
+/// of -128, which quantisation never writes, gives an unspecified number.
 ///
 /// # Errors
 /// [`FormatError::NotDefined`] if the weights are not quantised; [`FormatError::Length`] if the activations have another

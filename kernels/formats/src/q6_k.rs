@@ -86,9 +86,10 @@ fn quantize_block(values: &[f32; ELEMENTS], block: &mut [u8; BYTES]) {
     for (ideal, part) in ideals.iter_mut().zip(parts) {
         *ideal = fit::symmetric(part, &fit::importance(part), GRID).scale;
     }
-    // The scale of the largest magnitude becomes -128, the longer side of a signed byte.
+    // The scale of the largest magnitude becomes -128, the longer side of a signed byte. Zeros have a `d` of 0.0, which
+    // a division by -128.0 would not give.
     let largest = ideals.iter().fold(0.0f32, |a, &b| if b.abs() > a.abs() { b } else { a });
-    let d_bits = f16::scale_from_f32(largest / -128.0);
+    let d_bits = f16::scale_from_f32(0.0 - largest / 128.0);
     let d = f16::to_f32(d_bits);
 
     block.fill(0);

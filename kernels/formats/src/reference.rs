@@ -97,7 +97,11 @@ fn q6_k(block: &[u8], i: usize) -> f64 {
 }
 
 /// The dot product of two f64 slices, summed in f64.
+///
+/// # Panics
+/// If they are not of one length.
 pub fn dot_f64(a: &[f64], b: &[f64]) -> f64 {
+    assert_eq!(a.len(), b.len());
     a.iter().zip(b).map(|(x, y)| x * y).sum()
 }
 
@@ -116,8 +120,39 @@ pub fn matvec_f64(ty: ElementType, weights: &[u8], x: &[f64]) -> Result<Vec<f64>
 
 /// The relative L2 distance of `actual` from `expected`: the norm of the difference over the norm of `expected`. Zero
 /// if both are zero, NaN if either holds a NaN.
+///
+/// # Panics
+/// If they are not of one length: what is missing is not near anything.
 pub fn relative_l2(actual: &[f32], expected: &[f64]) -> f64 {
+    assert_eq!(actual.len(), expected.len());
     let difference: f64 = actual.iter().zip(expected).map(|(&a, e)| (f64::from(a) - e).powi(2)).sum();
     let norm: f64 = expected.iter().map(|e| e * e).sum();
     if difference == 0.0 { 0.0 } else { (difference / norm).sqrt() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn distances_are_relative_and_nans_are_far() {
+        assert_eq!(relative_l2(&[], &[]), 0.0);
+        assert_eq!(relative_l2(&[0.0, -0.0], &[0.0, 0.0]), 0.0);
+        assert_eq!(relative_l2(&[3.0, 5.0], &[3.0, 4.0]), 0.2);
+        assert_eq!(relative_l2(&[1e-30], &[0.0]), f64::INFINITY);
+        assert!(relative_l2(&[f32::NAN, 0.0], &[0.0, 0.0]).is_nan());
+        assert!(relative_l2(&[f32::INFINITY], &[f64::INFINITY]).is_nan());
+    }
+
+    #[test]
+    #[should_panic(expected = "left == right")]
+    fn a_result_that_is_not_there_is_not_near() {
+        relative_l2(&[], &[1.0]);
+    }
+
+    #[test]
+    #[should_panic(expected = "left == right")]
+    fn a_product_of_unequal_lengths_is_refused() {
+        dot_f64(&[1.0, 2.0], &[1.0]);
+    }
 }

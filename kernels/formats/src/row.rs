@@ -32,9 +32,9 @@ pub fn dequantize_row(ty: ElementType, src: &[u8], dst: &mut [f32]) -> Result<()
 
 /// Converts one row of f32 to type `ty`. The same values give the same bytes on every machine.
 ///
-/// F16, BF16 and F8E4M3 round to nearest even; what is beyond F16 becomes an infinity, and what is beyond F8E4M3 its
-/// largest number. Q4_0 and the K formats search for
-/// the scales with the least weighted squared error, at some hundred operations a value. For Q8Act see [`q8_act`].
+/// F16, BF16 and F8E4M3 round to nearest even; what is beyond F16 or BF16 becomes an infinity, and what is beyond F8E4M3
+/// its largest number. Q4_0 and the K formats search for the scales with the least weighted squared error, at some
+/// hundred operations a value. For Q8Act see [`q8_act`].
 ///
 /// # Errors
 /// [`FormatError::Length`] or [`FormatError::PartialBlock`] if `dst` is not `src.len()` values of `ty`;

@@ -43,7 +43,31 @@ fn error_on_normal_weights_is_that_of_a_searched_quantiser() {
 #[test]
 fn zeros_stay_zero() {
     for ty in ElementType::WEIGHTS {
-        assert!(round_trip(ty, &[0.0; 512]).iter().all(|&x| x == 0.0), "{ty}");
+        assert!(round_trip(ty, &[0.0; 512]).iter().all(|&x| x.to_bits() == 0), "{ty}");
+    }
+}
+
+/// No scale is a negative zero, which some machines might write and others not.
+#[test]
+fn zeros_of_either_sign_and_positive_values_have_the_scales_of_zeros() {
+    let scales: [(ElementType, &[usize]); 5] = [
+        (ElementType::Q4_0, &[0]),
+        (ElementType::Q8_0, &[0]),
+        (ElementType::Q4_K, &[0, 2]),
+        (ElementType::Q5_K, &[0, 2]),
+        (ElementType::Q6_K, &[208]),
+    ];
+    for (ty, scales) in scales {
+        for pattern in [[0.0f32, 0.0], [-0.0, -0.0], [0.0, -0.0], [0.5, 0.25], [0.5, -0.0]] {
+            let values: Vec<f32> = pattern.iter().copied().cycle().take(256).collect();
+            let bytes = quantized(ty, &values);
+            for &at in scales {
+                assert_ne!(bytes[at..at + 2], [0x00, 0x80], "{ty} {pattern:?}: the scale at {at}");
+            }
+            if pattern.iter().all(|&x| x == 0.0) {
+                assert_eq!(bytes, quantized(ty, &[0.0; 256]), "{ty} {pattern:?}");
+            }
+        }
     }
 }
 
