@@ -1,12 +1,12 @@
 //! Building, reading back and launching graphs.
 
-use crate::Fixture;
 use crate::double::Double;
+use crate::{Fixture, PTX};
 use gpu_driver::graph::{
     Dependency, Edge, EdgeKind, Graph, KernelNode, MemsetValue, NodeId, NodeType, Region,
 };
 use gpu_driver::sys::CUresult;
-use gpu_driver::{DeviceBuffer, DriverError, KernelArgs, LaunchConfig, SharedPinned};
+use gpu_driver::{DeviceBuffer, DriverError, KernelArgs, LaunchConfig, Module, SharedPinned};
 use std::sync::Arc;
 
 pub fn triple(f: &Fixture, data: &Arc<DeviceBuffer<u32>>) -> KernelNode {
@@ -168,6 +168,25 @@ fn a_half_added_node_makes_the_definition_unusable() {
     assert!(error.to_string().contains("incomplete: node n1 lacks its dependency on n0"), "{error}");
     let mut parent = Graph::new(&f.context).expect("a graph");
     parent.add_child(&graph, &[]).expect_err("a child");
+}
+
+#[test]
+fn a_half_added_node_has_its_owners() {
+    let f = Fixture::new();
+    let data = buffer(&f, &[1, 2]);
+    let mut graph = Graph::new(&f.context).expect("a graph");
+    let a = add_kernel(&mut graph, triple(&f, &data), &[]).expect("a node");
+    let other = Module::from_ptx(&f.context, PTX).expect("a module");
+    let function = other.function("fat").expect("a kernel");
+    let node = KernelNode::new(&function, LaunchConfig::new(1, 1), KernelArgs::new());
+    f.double.fail("cuGraphAddDependencies_v2", [CUresult::ERROR_INVALID_VALUE]);
+    add_kernel(&mut graph, node, &[Dependency::programmatic(a)]).expect_err("a failing edge");
+    drop((function, other));
+    assert_eq!(f.double.live()[4], 2, "the driver's graph has the kernel");
+    let error = graph.driver_dot().expect_err("a drawing");
+    assert!(error.to_string().contains("incomplete: node n1 lacks"), "{error}");
+    drop(graph);
+    assert_eq!(f.double.live()[4], 1);
 }
 
 #[test]
