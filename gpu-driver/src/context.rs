@@ -253,7 +253,7 @@ impl Context {
 
     /// Waits for all work, after a call that waits failed with `error`: what failed may be work that was queued earlier,
     /// and the rest still runs. In a lost context nothing does.
-    fn wait_again(&self, error: &DriverError) -> Result<(), DriverError> {
+    pub(crate) fn wait_again(&self, error: &DriverError) -> Result<(), DriverError> {
         self.note(error);
         if self.is_lost() {
             return Ok(());

@@ -21,7 +21,7 @@ use std::sync::Arc;
 /// Launching costs the check for the current context and one driver call. Updates need the graph idle: they replace the
 /// owners of memory and code that a running launch may still use, so they are refused while a stream on which the graph
 /// was launched has unfinished work (of whatever kind; an event per launch would be needed to tell). Dropping it waits
-/// for those streams.
+/// for those streams; if neither they nor the context can be waited for, what its nodes own is leaked.
 pub struct GraphExec {
     definition: Arc<GraphHandle>,
     handle: CUgraphExec,
@@ -340,21 +340,30 @@ impl Drop for GraphExec {
     fn drop(&mut self) {
         let (context, handle) = (&self.definition.context, self.handle);
         let queues = std::mem::take(self.launched_on.get_mut());
+        let mut finished = queues.is_empty();
         context.release(
             || "GraphExec".to_owned(),
             |t| {
-                let mut finished = Ok(());
-                if !context.is_lost() {
-                    for queue in &queues {
-                        // SAFETY: the stream is alive: this vector shares it.
-                        finished = finished.and(unsafe { call!(t, stream_synchronize(queue.handle())) });
-                    }
-                }
+                let waited = if context.is_lost() {
+                    Ok(())
+                } else {
+                    // SAFETY: the stream is alive: the vector shares it.
+                    queues
+                        .iter()
+                        .try_for_each(|queue| unsafe { call!(t, stream_synchronize(queue.handle())) })
+                };
+                // What failed may be other work of the stream, and the graph still runs.
+                finished = waited.as_ref().err().is_none_or(|error| context.wait_again(error).is_ok());
                 // SAFETY: the handle is owned by this value and not used again.
                 let destroyed = unsafe { call!(t, graph_exec_destroy(handle)) };
-                finished.and(destroyed)
+                waited.and(destroyed)
             },
         );
+        if !finished && !context.is_lost() {
+            // Whether the device still uses what the nodes own is unknown, so it must never be freed.
+            let owners = (std::mem::take(&mut self.nodes), std::mem::take(&mut self.updated));
+            Box::leak(Box::new(owners));
+        }
     }
 }
 
