@@ -169,7 +169,6 @@ impl Stream {
             let mut parked = self.0.parked.lock();
             (parked.reap(), parked.spare_events.pop())
         };
-        drop(finished);
         let event = spare.map_or_else(|| Event::new(self.context(), EventKind::Ordering), Ok);
         let recorded = event.and_then(|event| event.record(self).map(|()| event));
         match recorded {
@@ -182,6 +181,8 @@ impl Stream {
                 }
             }
         }
+        // Last: a destructor that panics must not take `value` with it.
+        drop(finished);
     }
 
     /// Number of values that [`Stream::keep_until_done`] still holds.

@@ -81,6 +81,24 @@ fn what_a_stream_keeps_is_dropped_by_waiting_and_events_are_reused() {
 }
 
 #[test]
+fn a_destructor_that_panics_does_not_release_what_is_kept_next() {
+    struct Panics;
+    impl Drop for Panics {
+        fn drop(&mut self) {
+            panic!("in a destructor");
+        }
+    }
+    let f = Fixture::new();
+    f.stream.keep_until_done(Box::new(Panics));
+    let (dropped, value) = flag();
+    let kept = std::panic::AssertUnwindSafe(|| f.stream.keep_until_done(value));
+    assert!(std::panic::catch_unwind(kept).is_err());
+    assert!(!dropped.load(Ordering::SeqCst));
+    f.stream.synchronize().expect("a wait");
+    assert!(dropped.load(Ordering::SeqCst));
+}
+
+#[test]
 fn a_failed_wait_keeps_what_the_stream_keeps() {
     let f = Fixture::new();
     let (dropped, value) = flag();
