@@ -8,6 +8,7 @@ use super::node::{KernelNode, MemsetValue, NodeId, NodeType, memcpy_params, mems
 use super::region::Region;
 use crate::context::Context;
 use crate::error::DriverError;
+use crate::function::Function;
 use crate::launch::Dim3;
 use crate::module::c_string;
 use crate::sys::table::call;
@@ -68,6 +69,11 @@ impl Owned {
 
     pub(super) fn others(others: Vec<KeepAlive>) -> Arc<Self> {
         Arc::new(Self { kernel: None, _others: others })
+    }
+
+    /// The kernel of a kernel node.
+    pub(super) fn function(&self) -> Option<&Function> {
+        self.kernel.as_ref().map(|kernel| &kernel.function)
     }
 
     /// The cluster size of a kernel node.

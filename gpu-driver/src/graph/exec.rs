@@ -6,6 +6,7 @@ use super::node::{KernelNode, MemsetValue, NodeId, NodeType, memcpy_params, mems
 use super::region::Region;
 use crate::context::Context;
 use crate::error::DriverError;
+use crate::function::Function;
 use crate::launch::Dim3;
 use crate::stream::{Queue, Stream};
 use crate::sys::table::call;
@@ -41,6 +42,8 @@ struct ExecNode {
     label: String,
     cluster: Option<Dim3>,
     keep: Arc<Owned>,
+    /// The kernel that the definition's node has, whatever replaced it here: updates name that node to the driver.
+    _defined: Option<Function>,
 }
 
 impl GraphExec {
@@ -77,6 +80,7 @@ impl GraphExec {
                 label: node.label.clone(),
                 cluster: node.keep.cluster(),
                 keep: Arc::clone(&node.keep),
+                _defined: node.keep.function().cloned(),
             })
             .collect();
         Ok(Self {
