@@ -29,9 +29,8 @@ pub struct GraphExec {
     nodes: Vec<ExecNode>,
     /// Owners that a whole-graph update brought; they belong to no single node.
     updated: Vec<KeepAlive>,
-    /// Streams with launches that have not been seen to finish. Held during a launch, because the driver does not
-    /// synchronise use of one graph from several threads.
-    launched_on: Mutex<Vec<Arc<Queue>>>,
+    /// Held during a launch, because the driver does not synchronise use of one graph from several threads.
+    launches: Mutex<Launches>,
     /// With a loop, the right to be the only graph that is instantiated from the definition. Given up after `drop`.
     _only: Option<Arc<()>>,
 }
@@ -44,6 +43,14 @@ struct ExecNode {
     keep: Arc<Owned>,
     /// The kernel that the definition's node has, whatever replaced it here: updates name that node to the driver.
     _defined: Option<Function>,
+}
+
+#[derive(Default)]
+struct Launches {
+    /// Streams with launches that have not been seen to finish, each with the number of the latest, so that a wait
+    /// forgets only what it has waited for.
+    on: Vec<(Arc<Queue>, u64)>,
+    count: u64,
 }
 
 impl GraphExec {
@@ -88,7 +95,7 @@ impl GraphExec {
             handle,
             nodes,
             updated: Vec::new(),
-            launched_on: Mutex::new(Vec::new()),
+            launches: Mutex::default(),
             _only: only,
         })
     }
@@ -142,10 +149,13 @@ impl GraphExec {
         f: impl FnOnce(&crate::sys::DriverTable) -> Result<(), DriverError>,
     ) -> Result<(), DriverError> {
         self.context().expect_same(stream.context(), what)?;
-        let mut launched_on = self.launched_on.lock();
+        let mut launches = self.launches.lock();
         // Noted before the call: a call that fails may have queued something all the same.
-        if !launched_on.iter().any(|queue| Arc::ptr_eq(queue, stream.queue())) {
-            launched_on.push(Arc::clone(stream.queue()));
+        launches.count += 1;
+        let number = launches.count;
+        match launches.on.iter_mut().find(|(queue, _)| Arc::ptr_eq(queue, stream.queue())) {
+            Some((_, latest)) => *latest = number,
+            None => launches.on.push((Arc::clone(stream.queue()), number)),
         }
         self.context().run(f)
     }
@@ -156,26 +166,26 @@ impl GraphExec {
     ///
     /// [`DriverError::Poisoned`], or the failure of work queued earlier.
     pub fn is_in_flight(&self) -> Result<bool, DriverError> {
-        let mut launched_on = self.launched_on.lock();
-        while let Some(queue) = launched_on.last() {
+        let mut launches = self.launches.lock();
+        while let Some((queue, _)) = launches.on.last() {
             if !queue.is_idle()? {
                 return Ok(true);
             }
-            launched_on.pop();
+            launches.on.pop();
         }
         Ok(false)
     }
 
-    /// Waits for the streams on which it was launched.
+    /// Waits for the streams on which it was launched. Other threads may launch it meanwhile.
     ///
     /// # Errors
     ///
     /// [`DriverError::Poisoned`], or the failure of work queued earlier.
     pub fn wait(&self) -> Result<(), DriverError> {
-        let mut launched_on = self.launched_on.lock();
-        while let Some(queue) = launched_on.last() {
+        let launched_on = self.launches.lock().on.clone();
+        for (queue, number) in launched_on {
             queue.wait()?;
-            launched_on.pop();
+            self.launches.lock().on.retain(|(_, latest)| *latest != number);
         }
         Ok(())
     }
@@ -343,18 +353,18 @@ fn update_result_name(code: u32) -> &'static str {
 impl Drop for GraphExec {
     fn drop(&mut self) {
         let (context, handle) = (&self.definition.context, self.handle);
-        let queues = std::mem::take(self.launched_on.get_mut());
-        let mut finished = queues.is_empty();
+        let launched_on = std::mem::take(&mut self.launches.get_mut().on);
+        let mut finished = launched_on.is_empty();
         context.release(
             || "GraphExec".to_owned(),
             |t| {
                 let waited = if context.is_lost() {
                     Ok(())
                 } else {
-                    // SAFETY: the stream is alive: the vector shares it.
-                    queues
-                        .iter()
-                        .try_for_each(|queue| unsafe { call!(t, stream_synchronize(queue.handle())) })
+                    launched_on.iter().try_for_each(|(queue, _)| {
+                        // SAFETY: the stream is alive: the vector shares it.
+                        unsafe { call!(t, stream_synchronize(queue.handle())) }
+                    })
                 };
                 // What failed may be other work of the stream, and the graph still runs.
                 finished = waited.as_ref().err().is_none_or(|error| context.wait_again(error).is_ok());
