@@ -4,7 +4,9 @@ use super::KeepAlive;
 use super::dot::to_dot;
 use super::edge::{Dependency, Edge, EdgeKind};
 use super::exec::GraphExec;
-use super::node::{KernelNode, MemsetValue, NodeId, NodeType, memcpy_params, memset_params};
+use super::node::{
+    KernelNode, MemsetValue, NodeId, NodeType, memcpy_label, memcpy_params, memset_label, memset_params,
+};
 use super::region::Region;
 use crate::context::Context;
 use crate::error::DriverError;
@@ -210,8 +212,7 @@ impl Graph {
         self.context().expect_same(node.function.context(), "kernel node")?;
         node.check()?;
         let cluster = node.config.cluster;
-        let label = node.label.clone().unwrap_or_else(|| node.function.name().to_owned());
-        let id = self.add(NodeType::Kernel, label, after, |t, out, graph, deps| {
+        let id = self.add(NodeType::Kernel, node.name(), after, |t, out, graph, deps| {
             node.with_params(|params| {
                 // SAFETY: graph, dependencies and function are alive and of the current context; there is one pointer
                 // per parameter, and the driver copies the arguments. The rest is the caller's promise.
@@ -248,9 +249,8 @@ impl Graph {
         self.expect_region(dst)?;
         self.expect_region(src)?;
         let params = memcpy_params(dst, src)?;
-        let label = format!("memcpy {} bytes", dst.bytes());
         let context = self.context().handle();
-        self.add(NodeType::Memcpy, label, after, |t, out, graph, deps| {
+        self.add(NodeType::Memcpy, memcpy_label(dst), after, |t, out, graph, deps| {
             // SAFETY: graph and dependencies are alive; both ranges hold the bytes to copy, and the node owns them.
             unsafe {
                 call!(t, graph_add_memcpy_node(out, graph, deps.as_ptr(), deps.len(), &params, context))
@@ -273,9 +273,8 @@ impl Graph {
     ) -> Result<NodeId, DriverError> {
         self.expect_region(dst)?;
         let params = memset_params(dst, value)?;
-        let label = format!("memset {} bytes", dst.bytes());
         let context = self.context().handle();
-        self.add(NodeType::Memset, label, after, |t, out, graph, deps| {
+        self.add(NodeType::Memset, memset_label(dst), after, |t, out, graph, deps| {
             // SAFETY: graph and dependencies are alive; the range holds the bytes to fill, and the node owns it.
             unsafe {
                 call!(t, graph_add_memset_node(out, graph, deps.as_ptr(), deps.len(), &params, context))

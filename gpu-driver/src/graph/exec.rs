@@ -2,7 +2,9 @@
 
 use super::KeepAlive;
 use super::definition::{Graph, GraphHandle, Owned, refused};
-use super::node::{KernelNode, MemsetValue, NodeId, NodeType, memcpy_params, memset_params};
+use super::node::{
+    KernelNode, MemsetValue, NodeId, NodeType, memcpy_label, memcpy_params, memset_label, memset_params,
+};
 use super::region::Region;
 use crate::context::Context;
 use crate::error::DriverError;
@@ -43,6 +45,12 @@ struct ExecNode {
     keep: Arc<Owned>,
     /// The kernel that the definition's node has, whatever replaced it here: updates name that node to the driver.
     _defined: Option<Function>,
+}
+
+impl ExecNode {
+    fn replace(&mut self, label: String, keep: Arc<Owned>) {
+        (self.label, self.keep) = (label, keep);
+    }
 }
 
 #[derive(Default)]
@@ -220,7 +228,7 @@ impl GraphExec {
                 unsafe { call!(t, graph_exec_kernel_node_set_params(self.handle, handle, params)) }
             })
         })?;
-        self.nodes[id.index()].keep = Owned::kernel(node);
+        self.nodes[id.index()].replace(node.name(), Owned::kernel(node));
         Ok(())
     }
 
@@ -242,7 +250,7 @@ impl GraphExec {
             // SAFETY: the graph is idle; the node is of its definition, which is alive; both ranges hold the bytes.
             unsafe { call!(t, graph_exec_memcpy_node_set_params(self.handle, handle, &params, context)) }
         })?;
-        self.nodes[id.index()].keep = Owned::others(vec![dst.owner(), src.owner()]);
+        self.nodes[id.index()].replace(memcpy_label(dst), Owned::others(vec![dst.owner(), src.owner()]));
         Ok(())
     }
 
@@ -262,7 +270,7 @@ impl GraphExec {
             // SAFETY: the graph is idle; the node is of its definition, which is alive; the range holds the bytes.
             unsafe { call!(t, graph_exec_memset_node_set_params(self.handle, handle, &params, context)) }
         })?;
-        self.nodes[id.index()].keep = Owned::others(vec![dst.owner()]);
+        self.nodes[id.index()].replace(memset_label(dst), Owned::others(vec![dst.owner()]));
         Ok(())
     }
 
@@ -298,7 +306,7 @@ impl GraphExec {
             Ok(()) => {
                 self.updated = graph.owners();
                 for (node, new) in self.nodes.iter_mut().zip(&graph.nodes) {
-                    node.keep = Owned::others(Vec::new());
+                    node.replace(new.label.clone(), Owned::others(Vec::new()));
                     node.cluster = new.keep.cluster();
                 }
                 Ok(())
@@ -317,7 +325,7 @@ impl GraphExec {
         }
     }
 
-    /// Labels of its nodes, in the order of the definition.
+    /// Labels of its nodes, as the latest update left them, in the order of the definition.
     pub fn labels(&self) -> impl ExactSizeIterator<Item = &str> + '_ {
         self.nodes.iter().map(|node| node.label.as_str())
     }

@@ -144,6 +144,27 @@ fn a_whole_update_takes_everything_from_the_new_definition() {
 }
 
 #[test]
+fn labels_are_those_of_what_the_nodes_do_now() {
+    let f = Fixture::new();
+    let (a, b) = (buffer(&f, &[1, 2]), buffer(&f, &[1, 2, 3, 4]));
+    let region = |buffer| Region::device(buffer, ..).expect("a region");
+    let make = |label: &str| {
+        let mut graph = Graph::new(&f.context).expect("a graph");
+        let kernel = add_kernel(&mut graph, triple(&f, &a).label(label), &[]).expect("a node");
+        let fill = graph.add_memset(&region(&a), MemsetValue::Byte(0), &[kernel.into()]).expect("a node");
+        (graph, kernel, fill)
+    };
+    let (graph, kernel, fill) = make("first");
+    let mut exec = graph.instantiate().expect("an instantiated graph");
+    assert_eq!(exec.labels().collect::<Vec<_>>(), ["first", "memset 8 bytes"]);
+    update_kernel(&mut exec, kernel, triple(&f, &b)).expect("an update");
+    exec.update_memset(fill, &region(&b), MemsetValue::Byte(0)).expect("an update");
+    assert_eq!(exec.labels().collect::<Vec<_>>(), ["triple", "memset 16 bytes"]);
+    exec.update(&make("second").0).expect("an update");
+    assert_eq!(exec.labels().collect::<Vec<_>>(), ["second", "memset 8 bytes"]);
+}
+
+#[test]
 fn another_shape_is_refused_with_the_reason_and_the_node() {
     let f = Fixture::new();
     let data = buffer(&f, &[1, 2]);
