@@ -263,8 +263,9 @@ impl Graph {
     ///
     /// # Errors
     ///
-    /// [`DriverError::Graph`] for host memory, for bytes that are no multiple of the value's unit, or for dependencies
-    /// that do not fit; [`DriverError::ContextMismatch`]; [`DriverError::Poisoned`], or the driver's failure.
+    /// [`DriverError::Graph`] for host memory, for a fill of no bytes, for bytes or an address that are no multiple of the
+    /// value's unit, or for dependencies that do not fit; [`DriverError::ContextMismatch`]; [`DriverError::Poisoned`], or
+    /// the driver's failure.
     pub fn add_memset(
         &mut self,
         dst: &Region,
@@ -326,6 +327,9 @@ impl Graph {
             let mut n = 0usize;
             // SAFETY: with a null array the driver only writes the count, to a local.
             unsafe { call!(t, graph_get_nodes(graph, ptr::null_mut(), &mut n)) }?;
+            if n == 0 {
+                return Ok(Vec::new());
+            }
             let mut handles = vec![CUgraphNode::NULL; n];
             // SAFETY: the array has `n` entries, and the driver writes no more than `n`.
             unsafe { call!(t, graph_get_nodes(graph, handles.as_mut_ptr(), &mut n)) }?;

@@ -279,9 +279,9 @@ impl GraphExec {
     ///
     /// # Errors
     ///
-    /// [`DriverError::GraphInFlight`]; [`DriverError::Graph`] if either has a loop or `graph` is the body of one;
-    /// [`DriverError::GraphUpdate`] if the shapes differ, with the node at fault;
-    /// [`DriverError::ContextMismatch`]; [`DriverError::Poisoned`], or the driver's failure.
+    /// [`DriverError::GraphInFlight`]; [`DriverError::Graph`] if either has a loop, or if `graph` is the body of one, is
+    /// incomplete, or has other edges at the driver's than those asked for; [`DriverError::GraphUpdate`] if the shapes
+    /// differ, with the node at fault; [`DriverError::ContextMismatch`]; [`DriverError::Poisoned`], or the driver's failure.
     pub fn update(&mut self, graph: &Graph) -> Result<(), DriverError> {
         self.context().expect_same(graph.context(), "graph update")?;
         graph.expect_no_loop("used for an update")?;

@@ -168,7 +168,7 @@ impl fmt::Debug for KernelNode {
     }
 }
 
-/// What a fill node writes. The unit is in the name: a region whose bytes are no multiple of it is refused.
+/// What a fill node writes. The unit is in the name: a region whose bytes or address are no multiple of it is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MemsetValue {
     /// Every byte.

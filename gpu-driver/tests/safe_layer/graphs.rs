@@ -258,6 +258,7 @@ fn copies_and_fills_are_checked() {
         graph.add_memcpy(&device(0..2), &device(1..3), &[]).expect_err("onto part of itself"),
         graph.add_memcpy(&device(2..3), &device(2..3), &[]).expect_err("onto itself"),
         graph.add_memset(&pinned(0..1), MemsetValue::Byte(0), &[]).expect_err("host memory"),
+        graph.add_memset(&device(2..2), MemsetValue::Byte(0), &[]).expect_err("nothing"),
     ] {
         assert!(matches!(error, DriverError::Graph { .. }), "{error}");
     }
@@ -267,6 +268,15 @@ fn copies_and_fills_are_checked() {
     let error = graph.add_memset(&odd, MemsetValue::Word(1), &[]).expect_err("seven bytes in words");
     assert!(error.to_string().contains("7 bytes at"), "{error}");
     graph.add_memset(&odd, MemsetValue::Byte(1), &[]).expect("seven bytes");
+}
+
+#[test]
+fn an_empty_graph_has_no_nodes_and_no_edges() {
+    let f = Fixture::new();
+    let graph = Graph::new(&f.context).expect("a graph");
+    assert_eq!(graph.driver_node_types().expect("types"), []);
+    assert_eq!(graph.driver_edges().expect("edges"), []);
+    assert_eq!(f.double.calls("cuGraphGet").len(), 2, "there is no array to pass");
 }
 
 #[test]
