@@ -31,8 +31,8 @@ impl<V> Pending<V> {
     ///
     /// # Errors
     ///
-    /// [`DriverError::Poisoned`], or the failure of work queued earlier. The value is then lost: freed if a sticky
-    /// error ended the context, since nothing runs there any more, else leaked.
+    /// [`DriverError::Poisoned`], or the failure of work queued earlier. The value is then lost: dropped if a sticky
+    /// error ended the context, since nothing runs there any more, or if a second wait succeeds, else leaked.
     pub fn wait(mut self) -> Result<V, DriverError> {
         self.event.synchronize()?;
         match self.value.take() {
