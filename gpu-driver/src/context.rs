@@ -118,8 +118,8 @@ impl Context {
         self.0.poison.get()
     }
 
-    /// Takes the errors that destructors of objects of this context met, oldest first; 64 at most are kept. What is
-    /// not taken moves to [`Driver::take_drop_errors`] when the context ends.
+    /// Takes the errors that destructors of objects of this context met, and others that no call could return, oldest
+    /// first; 64 at most are kept. What is not taken moves to [`Driver::take_drop_errors`] when the context ends.
     pub fn take_drop_errors(&self) -> Vec<DropError> {
         self.0.drop_log.take()
     }
@@ -195,6 +195,13 @@ impl Context {
     fn give_up(&self, cause: &ApiError) {
         if self.0.poison.set(cause.clone()).is_ok() {
             tracing::error!(device = self.device().ordinal(), error = %cause, "context poisoned");
+        }
+    }
+
+    /// Keeps an error that cannot be returned to anyone. That the context is poisoned is known without.
+    pub(crate) fn keep_error(&self, origin: &str, error: DriverError) {
+        if !matches!(error, DriverError::Poisoned { .. }) {
+            self.0.drop_log.record(origin.to_owned(), error);
         }
     }
 

@@ -175,9 +175,12 @@ impl Stream {
             Ok(event) => self.0.parked.lock().waiting.push_back((event, value)),
             Err(error) => {
                 tracing::warn!(%error, "no event to follow queued work with; waiting for it instead");
-                if self.synchronize().is_err() && !self.context().is_lost() {
-                    // Whether the device still uses it is unknown, so it must never be freed.
-                    Box::leak(value);
+                if let Err(error) = self.synchronize() {
+                    if !self.context().is_lost() {
+                        // Whether the device still uses it is unknown, so it must never be freed.
+                        Box::leak(value);
+                    }
+                    self.context().keep_error("Stream, waiting for its work", error);
                 }
             }
         }

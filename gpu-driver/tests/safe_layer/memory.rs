@@ -323,6 +323,7 @@ fn a_copy_that_cannot_be_followed_keeps_its_memory() {
     f.double.fail("cuEventSynchronize", [CUresult::ERROR_INVALID_HANDLE, CUresult::ERROR_INVALID_HANDLE]);
     assert!(pending.wait().is_err());
     assert_eq!(f.double.live()[1], 1, "memory that the device may still write to must not be freed");
+    assert_eq!(f.context.take_drop_errors()[0].origin, "Pending, waiting for its copy");
     let target = PinnedBuffer::zeroed(&f.context, 5).expect("a buffer");
     let pending = f.stream.copy_to_host_async(target, &buffer.as_slice()).expect("a copy");
     f.double.fail("cuEventSynchronize", [CUresult::ERROR_INVALID_HANDLE]);

@@ -141,6 +141,19 @@ fn values_that_cannot_be_waited_for_are_leaked() {
 }
 
 #[test]
+fn a_wait_in_the_place_of_an_event_loses_no_error() {
+    let f = Fixture::new();
+    let (dropped, value) = flag();
+    f.double.fail("cuEventCreate", [CUresult::ERROR_OUT_OF_MEMORY]);
+    f.double.fail("cuStreamSynchronize", [CUresult::ERROR_LAUNCH_OUT_OF_RESOURCES]);
+    f.stream.keep_until_done(value);
+    assert!(!dropped.load(Ordering::SeqCst));
+    let errors = f.context.take_drop_errors();
+    assert_eq!(errors[0].origin, "Stream, waiting for its work");
+    assert_eq!(errors[0].error.code(), Some(CUresult::ERROR_LAUNCH_OUT_OF_RESOURCES));
+}
+
+#[test]
 fn without_an_event_the_stream_waits_at_once() {
     let f = Fixture::new();
     let (dropped, value) = flag();
