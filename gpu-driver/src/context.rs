@@ -118,8 +118,8 @@ impl Context {
         self.0.poison.get()
     }
 
-    /// Takes the errors that destructors of objects of this context met, oldest first; 64 at most are kept. What is
-    /// not taken moves to [`Driver::take_drop_errors`] when the context ends.
+    /// Takes the errors that destructors of objects of this context met, and others that no call could return, oldest
+    /// first; 64 at most are kept. What is not taken moves to [`Driver::take_drop_errors`] when the context ends.
     pub fn take_drop_errors(&self) -> Vec<DropError> {
         self.0.drop_log.take()
     }
@@ -198,6 +198,13 @@ impl Context {
         }
     }
 
+    /// Keeps an error that cannot be returned to anyone. That the context is poisoned is known without.
+    pub(crate) fn keep_error(&self, origin: &str, error: DriverError) {
+        if !matches!(error, DriverError::Poisoned { .. }) {
+            self.0.drop_log.record(origin.to_owned(), error);
+        }
+    }
+
     /// Runs the driver calls of a destructor. They are made even in a poisoned context, where the driver may still
     /// free host resources; what fails is logged and kept. The origin is only formatted on failure.
     pub(crate) fn release(
@@ -253,7 +260,7 @@ impl Context {
 
     /// Waits for all work, after a call that waits failed with `error`: what failed may be work that was queued earlier,
     /// and the rest still runs. In a lost context nothing does.
-    fn wait_again(&self, error: &DriverError) -> Result<(), DriverError> {
+    pub(crate) fn wait_again(&self, error: &DriverError) -> Result<(), DriverError> {
         self.note(error);
         if self.is_lost() {
             return Ok(());

@@ -229,6 +229,9 @@ pub enum DriverError {
     /// PTX did not compile or load.
     #[error(transparent)]
     Jit(Box<JitError>),
+    /// Text that was to be compiled begins as machine code does.
+    #[error("this is an ELF file, such as a cubin, and not PTX")]
+    MachineCode,
     /// A kernel or variable is not in its module.
     #[error("the module has no {kind} named {name:?}")]
     NoSuchName {
@@ -374,9 +377,10 @@ impl DriverError {
                 ErrorKind::Sticky => ErrorKind::Sticky,
                 _ => ErrorKind::Load,
             },
-            Self::NoDriver { .. } | Self::IncompleteDriver { .. } | Self::SymbolMissing { .. } => {
-                ErrorKind::Load
-            }
+            Self::NoDriver { .. }
+            | Self::IncompleteDriver { .. }
+            | Self::SymbolMissing { .. }
+            | Self::MachineCode => ErrorKind::Load,
             _ => ErrorKind::Immediate,
         }
     }

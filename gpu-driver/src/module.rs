@@ -119,6 +119,9 @@ impl fmt::Display for JitError {
 
 impl std::error::Error for JitError {}
 
+/// What machine code begins with.
+const ELF: &str = "\x7fELF";
+
 impl Module {
     /// Compiles and loads PTX text with default options.
     ///
@@ -133,16 +136,21 @@ impl Module {
     ///
     /// # Errors
     ///
-    /// [`DriverError::Jit`] with the driver's log and an excerpt of the PTX; [`DriverError::InteriorNul`];
-    /// [`DriverError::Poisoned`].
+    /// [`DriverError::Jit`] with the driver's log and an excerpt of the PTX; [`DriverError::MachineCode`];
+    /// [`DriverError::InteriorNul`]; [`DriverError::Poisoned`].
     pub fn from_ptx_with(context: &Context, ptx: &str, options: &JitOptions) -> Result<Self, DriverError> {
+        // The driver tells kinds of images apart by their first bytes, and learns the size of machine code from its
+        // headers, which may be that of more than this text. The other kinds do not begin with UTF-8.
+        if ptx.starts_with(ELF) {
+            return Err(DriverError::MachineCode);
+        }
         let text = c_string("PTX", ptx)?;
         let mut request = JitRequest::new(options);
         let mut handle = CUmodule::NULL;
         context.bind()?;
         let loaded = {
             let (n, keys, values) = request.arguments();
-            // SAFETY: the image is a NUL-terminated string. Keys and values are arrays of `n` entries; each value is a
+            // SAFETY: the image is a NUL-terminated string that the driver takes for text. Keys and values are arrays of `n` entries; each value is a
             // scalar or the address of a log buffer of the size given beside it, and all live until the call returns.
             unsafe {
                 call!(

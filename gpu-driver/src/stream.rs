@@ -169,19 +169,23 @@ impl Stream {
             let mut parked = self.0.parked.lock();
             (parked.reap(), parked.spare_events.pop())
         };
-        drop(finished);
         let event = spare.map_or_else(|| Event::new(self.context(), EventKind::Ordering), Ok);
         let recorded = event.and_then(|event| event.record(self).map(|()| event));
         match recorded {
             Ok(event) => self.0.parked.lock().waiting.push_back((event, value)),
             Err(error) => {
                 tracing::warn!(%error, "no event to follow queued work with; waiting for it instead");
-                if self.synchronize().is_err() && !self.context().is_lost() {
-                    // Whether the device still uses it is unknown, so it must never be freed.
-                    Box::leak(value);
+                if let Err(error) = self.synchronize() {
+                    if !self.context().is_lost() {
+                        // Whether the device still uses it is unknown, so it must never be freed.
+                        Box::leak(value);
+                    }
+                    self.context().keep_error("Stream, waiting for its work", error);
                 }
             }
         }
+        // Last: a destructor that panics must not take `value` with it.
+        drop(finished);
     }
 
     /// Number of values that [`Stream::keep_until_done`] still holds.

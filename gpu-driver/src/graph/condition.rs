@@ -96,15 +96,18 @@ impl Graph {
         let part_of = Arc::clone(&self.inner);
         let mut body = Graph::over(GraphHandle::new(self.context(), graph, Some(part_of)));
         let identity = body.inner.id;
-        fill(&mut body)?;
+        let filled = fill(&mut body);
         if body.inner.id != identity {
+            filled?;
             return Err(refused(format!("the body of node {id} was exchanged for another graph")).into());
         }
-        self.broken = before;
+        // Half a body is in the driver's graph, too.
         let node = &mut self.nodes[id.index()];
         node.label = format!("while of {} nodes", body.len());
         node.keep = Owned::others(body.owners());
         node.body = Some(Box::new(body));
+        filled?;
+        self.broken = before;
         Ok(id)
     }
 
@@ -136,7 +139,8 @@ impl Graph {
             // initialised, and they live during the call.
             unsafe {
                 call!(t, graph_add_node(out, graph, deps.as_ptr(), ptr::null(), deps.len(), &mut params))
-            }
+            }?;
+            Ok(Owned::others(Vec::new()))
         })?;
         self.unused_conditions.retain(|handle| *handle != condition.handle);
         // SAFETY: the member is the one that was written above, and whatever the driver wrote is a pointer.

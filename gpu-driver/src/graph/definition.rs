@@ -4,10 +4,13 @@ use super::KeepAlive;
 use super::dot::to_dot;
 use super::edge::{Dependency, Edge, EdgeKind};
 use super::exec::GraphExec;
-use super::node::{KernelNode, MemsetValue, NodeId, NodeType, memcpy_params, memset_params};
+use super::node::{
+    KernelNode, MemsetValue, NodeId, NodeType, memcpy_label, memcpy_params, memset_label, memset_params,
+};
 use super::region::Region;
 use crate::context::Context;
 use crate::error::DriverError;
+use crate::function::Function;
 use crate::launch::Dim3;
 use crate::module::c_string;
 use crate::sys::table::call;
@@ -68,6 +71,11 @@ impl Owned {
 
     pub(super) fn others(others: Vec<KeepAlive>) -> Arc<Self> {
         Arc::new(Self { kernel: None, _others: others })
+    }
+
+    /// The kernel of a kernel node.
+    pub(super) fn function(&self) -> Option<&Function> {
+        self.kernel.as_ref().map(|kernel| &kernel.function)
     }
 
     /// The cluster size of a kernel node.
@@ -204,15 +212,14 @@ impl Graph {
         self.context().expect_same(node.function.context(), "kernel node")?;
         node.check()?;
         let cluster = node.config.cluster;
-        let label = node.label.clone().unwrap_or_else(|| node.function.name().to_owned());
-        let id = self.add(NodeType::Kernel, label, after, |t, out, graph, deps| {
+        let id = self.add(NodeType::Kernel, node.name(), after, |t, out, graph, deps| {
             node.with_params(|params| {
                 // SAFETY: graph, dependencies and function are alive and of the current context; there is one pointer
                 // per parameter, and the driver copies the arguments. The rest is the caller's promise.
                 unsafe { call!(t, graph_add_kernel_node(out, graph, deps.as_ptr(), deps.len(), params)) }
-            })
+            })?;
+            Ok(Owned::kernel(node))
         })?;
-        self.nodes[id.index()].keep = Owned::kernel(node);
         if let Some(cluster) = cluster {
             let handle = self.nodes[id.index()].handle;
             let value = CUlaunchAttributeValue { cluster_dim: cluster.to_array() };
@@ -242,24 +249,23 @@ impl Graph {
         self.expect_region(dst)?;
         self.expect_region(src)?;
         let params = memcpy_params(dst, src)?;
-        let label = format!("memcpy {} bytes", dst.bytes());
         let context = self.context().handle();
-        let id = self.add(NodeType::Memcpy, label, after, |t, out, graph, deps| {
+        self.add(NodeType::Memcpy, memcpy_label(dst), after, |t, out, graph, deps| {
             // SAFETY: graph and dependencies are alive; both ranges hold the bytes to copy, and the node owns them.
             unsafe {
                 call!(t, graph_add_memcpy_node(out, graph, deps.as_ptr(), deps.len(), &params, context))
-            }
-        })?;
-        self.nodes[id.index()].keep = Owned::others(vec![dst.owner(), src.owner()]);
-        Ok(id)
+            }?;
+            Ok(Owned::others(vec![dst.owner(), src.owner()]))
+        })
     }
 
     /// Adds a fill of device memory.
     ///
     /// # Errors
     ///
-    /// [`DriverError::Graph`] for host memory, for bytes that are no multiple of the value's unit, or for dependencies
-    /// that do not fit; [`DriverError::ContextMismatch`]; [`DriverError::Poisoned`], or the driver's failure.
+    /// [`DriverError::Graph`] for host memory, for a fill of no bytes, for bytes or an address that are no multiple of the
+    /// value's unit, or for dependencies that do not fit; [`DriverError::ContextMismatch`]; [`DriverError::Poisoned`], or
+    /// the driver's failure.
     pub fn add_memset(
         &mut self,
         dst: &Region,
@@ -268,16 +274,14 @@ impl Graph {
     ) -> Result<NodeId, DriverError> {
         self.expect_region(dst)?;
         let params = memset_params(dst, value)?;
-        let label = format!("memset {} bytes", dst.bytes());
         let context = self.context().handle();
-        let id = self.add(NodeType::Memset, label, after, |t, out, graph, deps| {
+        self.add(NodeType::Memset, memset_label(dst), after, |t, out, graph, deps| {
             // SAFETY: graph and dependencies are alive; the range holds the bytes to fill, and the node owns it.
             unsafe {
                 call!(t, graph_add_memset_node(out, graph, deps.as_ptr(), deps.len(), &params, context))
-            }
-        })?;
-        self.nodes[id.index()].keep = Owned::others(vec![dst.owner()]);
-        Ok(id)
+            }?;
+            Ok(Owned::others(vec![dst.owner()]))
+        })
     }
 
     /// Adds a node that does nothing, at which dependencies can meet.
@@ -288,7 +292,8 @@ impl Graph {
     pub fn add_empty(&mut self, after: &[Dependency]) -> Result<NodeId, DriverError> {
         self.add(NodeType::Empty, "empty".to_owned(), after, |t, out, graph, deps| {
             // SAFETY: graph and dependencies are alive.
-            unsafe { call!(t, graph_add_empty_node(out, graph, deps.as_ptr(), deps.len())) }
+            unsafe { call!(t, graph_add_empty_node(out, graph, deps.as_ptr(), deps.len())) }?;
+            Ok(Owned::others(Vec::new()))
         })
     }
 
@@ -303,14 +308,13 @@ impl Graph {
         child.expect_no_loop("a child of another")?;
         child.expect_sound()?;
         let label = format!("child graph of {} nodes", child.len());
-        let id = self.add(NodeType::Child, label, after, |t, out, graph, deps| {
+        self.add(NodeType::Child, label, after, |t, out, graph, deps| {
             child.inner.with(|_, inner| {
                 // SAFETY: both graphs and the dependencies are alive; the driver copies the child.
                 unsafe { call!(t, graph_add_child_graph_node(out, graph, deps.as_ptr(), deps.len(), inner)) }
-            })
-        })?;
-        self.nodes[id.index()].keep = Owned::others(child.owners());
-        Ok(id)
+            })?;
+            Ok(Owned::others(child.owners()))
+        })
     }
 
     /// The types of the nodes as the driver holds them, in the driver's order.
@@ -323,6 +327,9 @@ impl Graph {
             let mut n = 0usize;
             // SAFETY: with a null array the driver only writes the count, to a local.
             unsafe { call!(t, graph_get_nodes(graph, ptr::null_mut(), &mut n)) }?;
+            if n == 0 {
+                return Ok(Vec::new());
+            }
             let mut handles = vec![CUgraphNode::NULL; n];
             // SAFETY: the array has `n` entries, and the driver writes no more than `n`.
             unsafe { call!(t, graph_get_nodes(graph, handles.as_mut_ptr(), &mut n)) }?;
@@ -362,9 +369,12 @@ impl Graph {
     ///
     /// # Errors
     ///
+    /// [`DriverError::Graph`] if the definition is incomplete because adding to it failed half-way;
     /// [`DriverError::SymbolMissing`] before CUDA 11.3; [`DriverError::Io`] for the temporary file;
     /// [`DriverError::Poisoned`], or the driver's failure.
     pub fn driver_dot(&self) -> Result<String, DriverError> {
+        // The driver draws kernels with their names, also those of half a body, which nobody may own any more.
+        self.expect_unbroken()?;
         const WHAT: &str = "DOT output of the driver";
         let io = |e: std::io::Error| DriverError::Io { what: WHAT, message: e.to_string() };
         let folder = tempfile::tempdir().map_err(io)?;
@@ -406,14 +416,15 @@ impl Graph {
         })
     }
 
-    /// Adds a node. Full dependencies go with the node, so that they exist if it does; programmatic ones follow, one
-    /// call each.
+    /// Adds the node that `f` makes and whose owners it returns. Full dependencies go with the node, so that they exist
+    /// if it does; programmatic ones follow, one call each. If one of those fails the node is there all the same, in the
+    /// driver's graph as well, and has its owners.
     pub(super) fn add(
         &mut self,
         kind: NodeType,
         label: String,
         after: &[Dependency],
-        f: impl FnOnce(&DriverTable, *mut CUgraphNode, CUgraph, &[CUgraphNode]) -> Result<(), DriverError>,
+        f: impl FnOnce(&DriverTable, *mut CUgraphNode, CUgraph, &[CUgraphNode]) -> Result<Arc<Owned>, DriverError>,
     ) -> Result<NodeId, DriverError> {
         let Ok(index) = u32::try_from(self.nodes.len()) else {
             return Err(refused("more nodes than 32 bits can number".to_owned()));
@@ -431,8 +442,8 @@ impl Graph {
             .map(|d| self.node(d.on).map(|node| node.handle))
             .collect::<Result<_, _>>()?;
         let mut handle = CUgraphNode::NULL;
-        self.inner.with(|t, graph| f(t, &mut handle, graph, &handles))?;
-        self.nodes.push(Node { handle, kind, label, keep: Owned::others(Vec::new()), body: None });
+        let keep = self.inner.with(|t, graph| f(t, &mut handle, graph, &handles))?;
+        self.nodes.push(Node { handle, kind, label, keep, body: None });
         let id = self.id_of(index as usize);
         for &Dependency { on, kind } in after {
             if kind == EdgeKind::Full {
@@ -452,6 +463,16 @@ impl Graph {
         what: impl FnOnce() -> String,
     ) -> Result<T, DriverError> {
         result.inspect_err(|e| self.broken = Some(format!("{} ({e})", what())))
+    }
+}
+
+impl Drop for Graph {
+    fn drop(&mut self) {
+        // Bodies share the driver's graph. Without them it is destroyed before the owners of its nodes are dropped; what a
+        // body's nodes own, its loop owns, too.
+        for node in &mut self.nodes {
+            node.body = None;
+        }
     }
 }
 

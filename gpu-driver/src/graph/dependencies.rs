@@ -56,14 +56,20 @@ impl Graph {
 
     /// Refuses a definition that the driver may hold otherwise than it was asked for.
     pub(super) fn expect_sound(&self) -> Result<(), DriverError> {
-        if let Some(reason) = &self.broken {
-            return Err(refused(format!("the definition is incomplete: {reason}")));
-        }
+        self.expect_unbroken()?;
         self.expect_conditions_used()?;
         if self.edges.iter().any(|e| e.kind != EdgeKind::Full) {
             self.check_edges()?;
         }
         self.nodes.iter().filter_map(|node| node.body.as_ref()).try_for_each(|body| body.expect_sound())
+    }
+
+    /// Refuses a definition to which something was added half-way.
+    pub(super) fn expect_unbroken(&self) -> Result<(), DriverError> {
+        match &self.broken {
+            None => Ok(()),
+            Some(reason) => Err(refused(format!("the definition is incomplete: {reason}"))),
+        }
     }
 
     /// Compares the driver's edges with those asked for.

@@ -2,10 +2,13 @@
 
 use super::KeepAlive;
 use super::definition::{Graph, GraphHandle, Owned, refused};
-use super::node::{KernelNode, MemsetValue, NodeId, NodeType, memcpy_params, memset_params};
+use super::node::{
+    KernelNode, MemsetValue, NodeId, NodeType, memcpy_label, memcpy_params, memset_label, memset_params,
+};
 use super::region::Region;
 use crate::context::Context;
 use crate::error::DriverError;
+use crate::function::Function;
 use crate::launch::Dim3;
 use crate::stream::{Queue, Stream};
 use crate::sys::table::call;
@@ -21,16 +24,15 @@ use std::sync::Arc;
 /// Launching costs the check for the current context and one driver call. Updates need the graph idle: they replace the
 /// owners of memory and code that a running launch may still use, so they are refused while a stream on which the graph
 /// was launched has unfinished work (of whatever kind; an event per launch would be needed to tell). Dropping it waits
-/// for those streams.
+/// for those streams; if neither they nor the context can be waited for, what its nodes own is leaked.
 pub struct GraphExec {
     definition: Arc<GraphHandle>,
     handle: CUgraphExec,
     nodes: Vec<ExecNode>,
     /// Owners that a whole-graph update brought; they belong to no single node.
     updated: Vec<KeepAlive>,
-    /// Streams with launches that have not been seen to finish. Held during a launch, because the driver does not
-    /// synchronise use of one graph from several threads.
-    launched_on: Mutex<Vec<Arc<Queue>>>,
+    /// Held during a launch, because the driver does not synchronise use of one graph from several threads.
+    launches: Mutex<Launches>,
     /// With a loop, the right to be the only graph that is instantiated from the definition. Given up after `drop`.
     _only: Option<Arc<()>>,
 }
@@ -41,6 +43,22 @@ struct ExecNode {
     label: String,
     cluster: Option<Dim3>,
     keep: Arc<Owned>,
+    /// The kernel that the definition's node has, whatever replaced it here: updates name that node to the driver.
+    _defined: Option<Function>,
+}
+
+impl ExecNode {
+    fn replace(&mut self, label: String, keep: Arc<Owned>) {
+        (self.label, self.keep) = (label, keep);
+    }
+}
+
+#[derive(Default)]
+struct Launches {
+    /// Streams with launches that have not been seen to finish, each with the number of the latest, so that a wait
+    /// forgets only what it has waited for.
+    on: Vec<(Arc<Queue>, u64)>,
+    count: u64,
 }
 
 impl GraphExec {
@@ -77,6 +95,7 @@ impl GraphExec {
                 label: node.label.clone(),
                 cluster: node.keep.cluster(),
                 keep: Arc::clone(&node.keep),
+                _defined: node.keep.function().cloned(),
             })
             .collect();
         Ok(Self {
@@ -84,7 +103,7 @@ impl GraphExec {
             handle,
             nodes,
             updated: Vec::new(),
-            launched_on: Mutex::new(Vec::new()),
+            launches: Mutex::default(),
             _only: only,
         })
     }
@@ -138,10 +157,13 @@ impl GraphExec {
         f: impl FnOnce(&crate::sys::DriverTable) -> Result<(), DriverError>,
     ) -> Result<(), DriverError> {
         self.context().expect_same(stream.context(), what)?;
-        let mut launched_on = self.launched_on.lock();
+        let mut launches = self.launches.lock();
         // Noted before the call: a call that fails may have queued something all the same.
-        if !launched_on.iter().any(|queue| Arc::ptr_eq(queue, stream.queue())) {
-            launched_on.push(Arc::clone(stream.queue()));
+        launches.count += 1;
+        let number = launches.count;
+        match launches.on.iter_mut().find(|(queue, _)| Arc::ptr_eq(queue, stream.queue())) {
+            Some((_, latest)) => *latest = number,
+            None => launches.on.push((Arc::clone(stream.queue()), number)),
         }
         self.context().run(f)
     }
@@ -152,26 +174,26 @@ impl GraphExec {
     ///
     /// [`DriverError::Poisoned`], or the failure of work queued earlier.
     pub fn is_in_flight(&self) -> Result<bool, DriverError> {
-        let mut launched_on = self.launched_on.lock();
-        while let Some(queue) = launched_on.last() {
+        let mut launches = self.launches.lock();
+        while let Some((queue, _)) = launches.on.last() {
             if !queue.is_idle()? {
                 return Ok(true);
             }
-            launched_on.pop();
+            launches.on.pop();
         }
         Ok(false)
     }
 
-    /// Waits for the streams on which it was launched.
+    /// Waits for the streams on which it was launched. Other threads may launch it meanwhile.
     ///
     /// # Errors
     ///
     /// [`DriverError::Poisoned`], or the failure of work queued earlier.
     pub fn wait(&self) -> Result<(), DriverError> {
-        let mut launched_on = self.launched_on.lock();
-        while let Some(queue) = launched_on.last() {
+        let launched_on = self.launches.lock().on.clone();
+        for (queue, number) in launched_on {
             queue.wait()?;
-            launched_on.pop();
+            self.launches.lock().on.retain(|(_, latest)| *latest != number);
         }
         Ok(())
     }
@@ -206,7 +228,7 @@ impl GraphExec {
                 unsafe { call!(t, graph_exec_kernel_node_set_params(self.handle, handle, params)) }
             })
         })?;
-        self.nodes[id.index()].keep = Owned::kernel(node);
+        self.nodes[id.index()].replace(node.name(), Owned::kernel(node));
         Ok(())
     }
 
@@ -228,7 +250,7 @@ impl GraphExec {
             // SAFETY: the graph is idle; the node is of its definition, which is alive; both ranges hold the bytes.
             unsafe { call!(t, graph_exec_memcpy_node_set_params(self.handle, handle, &params, context)) }
         })?;
-        self.nodes[id.index()].keep = Owned::others(vec![dst.owner(), src.owner()]);
+        self.nodes[id.index()].replace(memcpy_label(dst), Owned::others(vec![dst.owner(), src.owner()]));
         Ok(())
     }
 
@@ -248,7 +270,7 @@ impl GraphExec {
             // SAFETY: the graph is idle; the node is of its definition, which is alive; the range holds the bytes.
             unsafe { call!(t, graph_exec_memset_node_set_params(self.handle, handle, &params, context)) }
         })?;
-        self.nodes[id.index()].keep = Owned::others(vec![dst.owner()]);
+        self.nodes[id.index()].replace(memset_label(dst), Owned::others(vec![dst.owner()]));
         Ok(())
     }
 
@@ -257,9 +279,9 @@ impl GraphExec {
     ///
     /// # Errors
     ///
-    /// [`DriverError::GraphInFlight`]; [`DriverError::Graph`] if either has a loop or `graph` is the body of one;
-    /// [`DriverError::GraphUpdate`] if the shapes differ, with the node at fault;
-    /// [`DriverError::ContextMismatch`]; [`DriverError::Poisoned`], or the driver's failure.
+    /// [`DriverError::GraphInFlight`]; [`DriverError::Graph`] if either has a loop, or if `graph` is the body of one, is
+    /// incomplete, or has other edges at the driver's than those asked for; [`DriverError::GraphUpdate`] if the shapes
+    /// differ, with the node at fault; [`DriverError::ContextMismatch`]; [`DriverError::Poisoned`], or the driver's failure.
     pub fn update(&mut self, graph: &Graph) -> Result<(), DriverError> {
         self.context().expect_same(graph.context(), "graph update")?;
         graph.expect_no_loop("used for an update")?;
@@ -284,7 +306,7 @@ impl GraphExec {
             Ok(()) => {
                 self.updated = graph.owners();
                 for (node, new) in self.nodes.iter_mut().zip(&graph.nodes) {
-                    node.keep = Owned::others(Vec::new());
+                    node.replace(new.label.clone(), Owned::others(Vec::new()));
                     node.cluster = new.keep.cluster();
                 }
                 Ok(())
@@ -303,7 +325,7 @@ impl GraphExec {
         }
     }
 
-    /// Labels of its nodes, in the order of the definition.
+    /// Labels of its nodes, as the latest update left them, in the order of the definition.
     pub fn labels(&self) -> impl ExactSizeIterator<Item = &str> + '_ {
         self.nodes.iter().map(|node| node.label.as_str())
     }
@@ -339,22 +361,31 @@ fn update_result_name(code: u32) -> &'static str {
 impl Drop for GraphExec {
     fn drop(&mut self) {
         let (context, handle) = (&self.definition.context, self.handle);
-        let queues = std::mem::take(self.launched_on.get_mut());
+        let launched_on = std::mem::take(&mut self.launches.get_mut().on);
+        let mut finished = launched_on.is_empty();
         context.release(
             || "GraphExec".to_owned(),
             |t| {
-                let mut finished = Ok(());
-                if !context.is_lost() {
-                    for queue in &queues {
-                        // SAFETY: the stream is alive: this vector shares it.
-                        finished = finished.and(unsafe { call!(t, stream_synchronize(queue.handle())) });
-                    }
-                }
+                let waited = if context.is_lost() {
+                    Ok(())
+                } else {
+                    launched_on.iter().try_for_each(|(queue, _)| {
+                        // SAFETY: the stream is alive: the vector shares it.
+                        unsafe { call!(t, stream_synchronize(queue.handle())) }
+                    })
+                };
+                // What failed may be other work of the stream, and the graph still runs.
+                finished = waited.as_ref().err().is_none_or(|error| context.wait_again(error).is_ok());
                 // SAFETY: the handle is owned by this value and not used again.
                 let destroyed = unsafe { call!(t, graph_exec_destroy(handle)) };
-                finished.and(destroyed)
+                waited.and(destroyed)
             },
         );
+        if !finished && !context.is_lost() {
+            // Whether the device still uses what the nodes own is unknown, so it must never be freed.
+            let owners = (std::mem::take(&mut self.nodes), std::mem::take(&mut self.updated));
+            Box::leak(Box::new(owners));
+        }
     }
 }
 

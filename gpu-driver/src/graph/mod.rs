@@ -6,7 +6,8 @@
 //! Who keeps what alive: a node owns, through `Arc`s, the kernel and with it the module, its copy of the arguments, the
 //! buffers of its [`Region`]s, and whatever else [`KernelNode::keep`] names. An instantiated graph shares all of that
 //! with the definition that it was made from, and each update replaces the old owners only after the graph has been
-//! seen idle. So the definition, its buffers and its modules may be dropped in any order.
+//! seen idle; the modules of the definition's kernels stay, because updates name its nodes. So the definition, its
+//! buffers and its modules may be dropped in any order.
 //!
 //! Dependencies go from earlier to later nodes, so a graph has no cycles. A dependency is full (the later node starts
 //! when the earlier one has finished) or, between kernels, programmatic: the later kernel may start when every block

@@ -120,6 +120,11 @@ impl KernelNode {
         self
     }
 
+    /// What it is called in drawings and errors.
+    pub(super) fn name(&self) -> String {
+        self.label.clone().unwrap_or_else(|| self.function.name().to_owned())
+    }
+
     /// Checks geometry and arguments as a launch would.
     pub(super) fn check(&self) -> Result<(), DriverError> {
         self.function.check_config(&self.config)?;
@@ -163,13 +168,23 @@ impl fmt::Debug for KernelNode {
     }
 }
 
-/// What a fill node writes. The unit is in the name: a region whose bytes are no multiple of it is refused.
+/// What a fill node writes. The unit is in the name: a region whose bytes or address are no multiple of it is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MemsetValue {
     /// Every byte.
     Byte(u8),
     /// Every 32-bit word.
     Word(u32),
+}
+
+/// What a copy node is called.
+pub(super) fn memcpy_label(dst: &Region) -> String {
+    format!("memcpy {} bytes", dst.bytes())
+}
+
+/// What a fill node is called.
+pub(super) fn memset_label(dst: &Region) -> String {
+    format!("memset {} bytes", dst.bytes())
 }
 
 /// A linear copy in the form of the C interface.

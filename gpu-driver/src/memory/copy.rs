@@ -33,10 +33,10 @@ impl Stream {
     ) -> Result<(), DriverError> {
         const WHAT: &str = "copy to device";
         self.check_copy(WHAT, dst.context(), dst.len(), src.len())?;
-        if src.is_empty() {
+        let (to, from, bytes) = (dst.device_ptr().0, src.as_ptr().cast::<c_void>(), size_of_val(src));
+        if bytes == 0 {
             return Ok(());
         }
-        let (to, from, bytes) = (dst.device_ptr().0, src.as_ptr().cast::<c_void>(), size_of_val(src));
         // SAFETY: both ranges hold `bytes` bytes: lengths and element types agree. The host range stays borrowed until
         // `finish` returns.
         self.finish(
@@ -52,10 +52,10 @@ impl Stream {
     pub fn copy_to_host<T: Pod>(&self, dst: &mut [T], src: &DeviceSlice<'_, T>) -> Result<(), DriverError> {
         const WHAT: &str = "copy to host";
         self.check_copy(WHAT, src.context(), dst.len(), src.len())?;
-        if dst.is_empty() {
+        let (to, from, bytes) = (dst.as_mut_ptr().cast::<c_void>(), src.device_ptr().0, size_of_val(dst));
+        if bytes == 0 {
             return Ok(());
         }
-        let (to, from, bytes) = (dst.as_mut_ptr().cast::<c_void>(), src.device_ptr().0, size_of_val(dst));
         // SAFETY: both ranges hold `bytes` bytes: lengths and element types agree. The host range stays exclusively
         // borrowed until `finish` returns, and every bit pattern is a `T`.
         self.finish(
@@ -94,10 +94,10 @@ impl Stream {
         const WHAT: &str = "copy on device";
         self.check_copy(WHAT, dst.context(), dst.len(), src.len())?;
         self.context().expect_same(src.context(), WHAT)?;
-        if src.is_empty() {
+        let (to, from, bytes) = (dst.device_ptr().0, src.device_ptr().0, src.byte_len());
+        if bytes == 0 {
             return Ok(());
         }
-        let (to, from, bytes) = (dst.device_ptr().0, src.device_ptr().0, src.byte_len());
         // SAFETY: both ranges hold `bytes` bytes of device memory. Whoever frees either waits for queued work first.
         self.context().run(|t| unsafe { call!(t, memcpy_dtod_async(to, from, bytes, self.handle())) })
     }
@@ -139,8 +139,8 @@ impl Stream {
         self.context().expect_same(dst.context(), WHAT)?;
         // Made first: once the copy is queued, nothing may fail that would free the memory early.
         let event = Event::new(self.context(), EventKind::Ordering)?;
-        if !src.is_empty() {
-            let (to, from, bytes) = (dst.as_mut_ptr().cast::<c_void>(), src.device_ptr().0, src.byte_len());
+        let (to, from, bytes) = (dst.as_mut_ptr().cast::<c_void>(), src.device_ptr().0, src.byte_len());
+        if bytes > 0 {
             // SAFETY: both ranges hold `bytes` bytes. The pinned memory is owned by this function and then by the
             // `Pending`, neither of which frees or shows it before the copy has finished.
             self.context().run(|t| unsafe { call!(t, memcpy_dtoh_async(to, from, bytes, self.handle())) })?;
@@ -190,11 +190,11 @@ impl Stream {
         let range = checked_range(WHAT, range, dst.len())?;
         self.check_copy(WHAT, src.context(), range.len(), src.len())?;
         self.context().expect_same(dst.context(), WHAT)?;
-        if src.is_empty() {
-            return Ok(());
-        }
         let to = dst.host_ptr().wrapping_add(range.start).cast::<c_void>();
         let (from, bytes) = (src.device_ptr().0, src.byte_len());
+        if bytes == 0 {
+            return Ok(());
+        }
         // SAFETY: both ranges hold `bytes` bytes; the host has no references to the pinned memory, and the stream keeps
         // it alive from the next line on.
         self.context().run(|t| unsafe { call!(t, memcpy_dtoh_async(to, from, bytes, self.handle())) })?;
@@ -245,10 +245,10 @@ impl Stream {
         keep: Box<dyn std::any::Any + Send>,
     ) -> Result<(), DriverError> {
         self.check_copy(what, dst.context(), dst.len(), len)?;
-        if len == 0 {
+        let (to, bytes) = (dst.device_ptr().0, dst.byte_len());
+        if bytes == 0 {
             return Ok(());
         }
-        let (to, bytes) = (dst.device_ptr().0, dst.byte_len());
         // SAFETY: both ranges hold `bytes` bytes; the source stays alive and unchanged by the caller's promise.
         self.context().run(|t| unsafe { call!(t, memcpy_htod_async(to, from, bytes, self.handle())) })?;
         self.keep_until_done(keep);

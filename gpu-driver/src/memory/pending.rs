@@ -31,8 +31,8 @@ impl<V> Pending<V> {
     ///
     /// # Errors
     ///
-    /// [`DriverError::Poisoned`], or the failure of work queued earlier. The value is then lost: freed if a sticky
-    /// error ended the context, since nothing runs there any more, else leaked.
+    /// [`DriverError::Poisoned`], or the failure of work queued earlier. The value is then lost: dropped if a sticky
+    /// error ended the context, since nothing runs there any more, or if a second wait succeeds, else leaked.
     pub fn wait(mut self) -> Result<V, DriverError> {
         self.event.synchronize()?;
         match self.value.take() {
@@ -46,11 +46,13 @@ impl<V> Pending<V> {
 impl<V> Drop for Pending<V> {
     fn drop(&mut self) {
         let Some(value) = self.value.take() else { return };
-        if let Err(error) = self.event.synchronize()
-            && !self.event.context().is_lost()
-        {
-            tracing::error!(%error, "a copy into pinned memory could not be waited for; the memory is not freed");
-            Box::leak(Box::new(value));
+        if let Err(error) = self.event.synchronize() {
+            let context = self.event.context();
+            if !context.is_lost() {
+                tracing::error!(%error, "a copy into pinned memory could not be waited for; the memory is not freed");
+                Box::leak(Box::new(value));
+            }
+            context.keep_error("Pending, waiting for its copy", error);
         }
     }
 }

@@ -1,12 +1,12 @@
 //! Building, reading back and launching graphs.
 
-use crate::Fixture;
 use crate::double::Double;
+use crate::{Fixture, PTX};
 use gpu_driver::graph::{
     Dependency, Edge, EdgeKind, Graph, KernelNode, MemsetValue, NodeId, NodeType, Region,
 };
 use gpu_driver::sys::CUresult;
-use gpu_driver::{DeviceBuffer, DriverError, KernelArgs, LaunchConfig, SharedPinned};
+use gpu_driver::{DeviceBuffer, DriverError, KernelArgs, LaunchConfig, Module, SharedPinned};
 use std::sync::Arc;
 
 pub fn triple(f: &Fixture, data: &Arc<DeviceBuffer<u32>>) -> KernelNode {
@@ -171,6 +171,25 @@ fn a_half_added_node_makes_the_definition_unusable() {
 }
 
 #[test]
+fn a_half_added_node_has_its_owners() {
+    let f = Fixture::new();
+    let data = buffer(&f, &[1, 2]);
+    let mut graph = Graph::new(&f.context).expect("a graph");
+    let a = add_kernel(&mut graph, triple(&f, &data), &[]).expect("a node");
+    let other = Module::from_ptx(&f.context, PTX).expect("a module");
+    let function = other.function("fat").expect("a kernel");
+    let node = KernelNode::new(&function, LaunchConfig::new(1, 1), KernelArgs::new());
+    f.double.fail("cuGraphAddDependencies_v2", [CUresult::ERROR_INVALID_VALUE]);
+    add_kernel(&mut graph, node, &[Dependency::programmatic(a)]).expect_err("a failing edge");
+    drop((function, other));
+    assert_eq!(f.double.live()[4], 2, "the driver's graph has the kernel");
+    let error = graph.driver_dot().expect_err("a drawing");
+    assert!(error.to_string().contains("incomplete: node n1 lacks"), "{error}");
+    drop(graph);
+    assert_eq!(f.double.live()[4], 1);
+}
+
+#[test]
 fn dependencies_that_do_not_fit_are_refused() {
     let f = Fixture::new();
     let data = buffer(&f, &[1, 2]);
@@ -239,6 +258,7 @@ fn copies_and_fills_are_checked() {
         graph.add_memcpy(&device(0..2), &device(1..3), &[]).expect_err("onto part of itself"),
         graph.add_memcpy(&device(2..3), &device(2..3), &[]).expect_err("onto itself"),
         graph.add_memset(&pinned(0..1), MemsetValue::Byte(0), &[]).expect_err("host memory"),
+        graph.add_memset(&device(2..2), MemsetValue::Byte(0), &[]).expect_err("nothing"),
     ] {
         assert!(matches!(error, DriverError::Graph { .. }), "{error}");
     }
@@ -248,6 +268,15 @@ fn copies_and_fills_are_checked() {
     let error = graph.add_memset(&odd, MemsetValue::Word(1), &[]).expect_err("seven bytes in words");
     assert!(error.to_string().contains("7 bytes at"), "{error}");
     graph.add_memset(&odd, MemsetValue::Byte(1), &[]).expect("seven bytes");
+}
+
+#[test]
+fn an_empty_graph_has_no_nodes_and_no_edges() {
+    let f = Fixture::new();
+    let graph = Graph::new(&f.context).expect("a graph");
+    assert_eq!(graph.driver_node_types().expect("types"), []);
+    assert_eq!(graph.driver_edges().expect("edges"), []);
+    assert_eq!(f.double.calls("cuGraphGet").len(), 2, "there is no array to pass");
 }
 
 #[test]

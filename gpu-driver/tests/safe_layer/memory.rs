@@ -84,6 +84,24 @@ fn empty_buffers_own_nothing_and_copy_nothing() {
 }
 
 #[test]
+fn elements_without_bytes_are_not_copied() {
+    let f = Fixture::new();
+    let from = DeviceBuffer::<()>::from_slice(&f.stream, &[(); 3]).expect("a buffer");
+    let mut to = DeviceBuffer::<()>::zeroed(&f.stream, 3).expect("a buffer");
+    f.stream.copy_on_device(&mut to.as_slice_mut(), &from.as_slice()).expect("a copy");
+    assert_eq!(f.stream.read_to_vec(&to.as_slice()).expect("a copy"), [(); 3]);
+    let pinned = PinnedBuffer::zeroed(&f.context, 3).expect("a buffer");
+    let pending = f.stream.copy_to_host_async(pinned, &from.as_slice()).expect("a copy");
+    let pinned = Arc::new(pending.wait().expect("the buffer"));
+    f.stream.copy_to_device_async(&mut to.as_slice_mut(), &pinned, ..).expect("a copy");
+    let shared = Arc::new(SharedPinned::zeroed(&f.context, 3).expect("a buffer"));
+    f.stream.copy_from_shared(&mut to.as_slice_mut(), &shared, ..).expect("a copy");
+    f.stream.copy_to_shared(&shared, .., &to.as_slice()).expect("a copy");
+    assert!(f.double.calls("cuMem").is_empty(), "{:?}", f.double.calls("cuMem"));
+    f.stream.copy_on_device(&mut to.slice_mut(1..).expect("a slice"), &from.as_slice()).expect_err("lengths");
+}
+
+#[test]
 fn slices_are_checked_against_their_parents() {
     let f = Fixture::new();
     let mut buffer = DeviceBuffer::<u32>::uninit(&f.context, 8).expect("a buffer");
@@ -305,6 +323,12 @@ fn a_copy_that_cannot_be_followed_keeps_its_memory() {
     f.double.fail("cuEventSynchronize", [CUresult::ERROR_INVALID_HANDLE, CUresult::ERROR_INVALID_HANDLE]);
     assert!(pending.wait().is_err());
     assert_eq!(f.double.live()[1], 1, "memory that the device may still write to must not be freed");
+    assert_eq!(f.context.take_drop_errors()[0].origin, "Pending, waiting for its copy");
+    let target = PinnedBuffer::zeroed(&f.context, 5).expect("a buffer");
+    let pending = f.stream.copy_to_host_async(target, &buffer.as_slice()).expect("a copy");
+    f.double.fail("cuEventSynchronize", [CUresult::ERROR_INVALID_HANDLE]);
+    assert!(pending.wait().is_err());
+    assert_eq!(f.double.live()[1], 1, "the second wait succeeded");
 }
 
 #[test]

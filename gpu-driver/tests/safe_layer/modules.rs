@@ -57,6 +57,17 @@ fn a_log_longer_than_its_buffer_is_cut() {
 }
 
 #[test]
+fn machine_code_does_not_reach_the_driver_as_text() {
+    let f = Fixture::new();
+    for text in ["\x7fELF", "\x7fELF\x02\x01\x01\x33\x07\0\0\0"] {
+        let error = Module::from_ptx(&f.context, text).expect_err("a module");
+        assert_eq!(error.kind(), ErrorKind::Load);
+        assert_eq!(error.to_string(), "this is an ELF file, such as a cubin, and not PTX");
+    }
+    assert!(f.double.calls("cuModuleLoad").is_empty(), "the driver would read on behind the text");
+}
+
+#[test]
 fn names_that_do_not_exist_are_errors_that_name_them() {
     let f = Fixture::new();
     let error = f.module.function("absent").expect_err("a kernel");

@@ -2,9 +2,11 @@
 
 use crate::Fixture;
 use crate::graphs::{add_kernel, buffer, triple};
-use gpu_driver::graph::{Graph, MemsetValue, Region};
+use gpu_driver::graph::{Graph, KernelNode, MemsetValue, Region};
 use gpu_driver::sys::CUresult;
-use gpu_driver::{Driver, Event, EventKind, GraphExec, PinnedBuffer, SharedPinned, Stream};
+use gpu_driver::{
+    Driver, Event, EventKind, GraphExec, KernelArgs, LaunchConfig, PinnedBuffer, SharedPinned, Stream,
+};
 use std::sync::Arc;
 
 #[test]
@@ -90,6 +92,31 @@ fn dropping_a_graph_in_flight_waits_for_it_before_anything_is_freed() {
     let position = |name: &str| calls.iter().position(|c| c.starts_with(name)).expect("a call");
     assert!(position("cuStreamSynchronize") < position("cuGraphExecDestroy"));
     assert!(position("cuGraphExecDestroy") < position("cuMemFree"));
+}
+
+#[test]
+fn a_graph_that_cannot_be_waited_for_keeps_what_its_nodes_own() {
+    // The stream is waited for without success, then the context with and without.
+    for (failures, freed) in [(0, true), (1, false)] {
+        let f = Fixture::new();
+        let owner = Arc::new(());
+        let node = KernelNode::new(&f.function("fat"), LaunchConfig::new(1, 1), KernelArgs::new());
+        let mut graph = Graph::new(&f.context).expect("a graph");
+        add_kernel(&mut graph, node.keep(owner.clone()), &[]).expect("a node");
+        let exec = graph.instantiate().expect("an instantiated graph");
+        exec.launch(&f.stream).expect("a launch");
+        drop(graph);
+        f.double.state().busy = true;
+        let failure = CUresult::ERROR_LAUNCH_OUT_OF_RESOURCES;
+        f.double.fail("cuStreamSynchronize", [failure]);
+        f.double.fail("cuCtxSynchronize", std::iter::repeat_n(failure, failures));
+        drop(exec);
+        assert_eq!(Arc::strong_count(&owner) == 1, freed);
+        assert_eq!(!f.double.state().busy, freed, "work may be left that uses it");
+        assert_eq!(f.double.live()[6], 0);
+        let errors = f.context.take_drop_errors();
+        assert_eq!(errors.iter().map(|e| e.origin.as_str()).collect::<Vec<_>>(), ["GraphExec"]);
+    }
 }
 
 #[test]

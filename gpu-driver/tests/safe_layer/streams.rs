@@ -81,6 +81,24 @@ fn what_a_stream_keeps_is_dropped_by_waiting_and_events_are_reused() {
 }
 
 #[test]
+fn a_destructor_that_panics_does_not_release_what_is_kept_next() {
+    struct Panics;
+    impl Drop for Panics {
+        fn drop(&mut self) {
+            panic!("in a destructor");
+        }
+    }
+    let f = Fixture::new();
+    f.stream.keep_until_done(Box::new(Panics));
+    let (dropped, value) = flag();
+    let kept = std::panic::AssertUnwindSafe(|| f.stream.keep_until_done(value));
+    assert!(std::panic::catch_unwind(kept).is_err());
+    assert!(!dropped.load(Ordering::SeqCst));
+    f.stream.synchronize().expect("a wait");
+    assert!(dropped.load(Ordering::SeqCst));
+}
+
+#[test]
 fn a_failed_wait_keeps_what_the_stream_keeps() {
     let f = Fixture::new();
     let (dropped, value) = flag();
@@ -120,6 +138,19 @@ fn values_that_cannot_be_waited_for_are_leaked() {
     drop(keeper);
     assert!(!dropped.load(Ordering::SeqCst));
     assert_eq!(f.context.take_drop_errors()[0].origin, "Stream, waiting for its copies");
+}
+
+#[test]
+fn a_wait_in_the_place_of_an_event_loses_no_error() {
+    let f = Fixture::new();
+    let (dropped, value) = flag();
+    f.double.fail("cuEventCreate", [CUresult::ERROR_OUT_OF_MEMORY]);
+    f.double.fail("cuStreamSynchronize", [CUresult::ERROR_LAUNCH_OUT_OF_RESOURCES]);
+    f.stream.keep_until_done(value);
+    assert!(!dropped.load(Ordering::SeqCst));
+    let errors = f.context.take_drop_errors();
+    assert_eq!(errors[0].origin, "Stream, waiting for its work");
+    assert_eq!(errors[0].error.code(), Some(CUresult::ERROR_LAUNCH_OUT_OF_RESOURCES));
 }
 
 #[test]

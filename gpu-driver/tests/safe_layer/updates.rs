@@ -1,10 +1,10 @@
 //! Updates of instantiated graphs.
 
-use crate::Fixture;
 use crate::graphs::{add_kernel, buffer, triple};
+use crate::{Fixture, PTX};
 use gpu_driver::graph::{Graph, GraphExec, KernelNode, MemsetValue, NodeId, Region};
 use gpu_driver::sys::CUresult;
-use gpu_driver::{DeviceBuffer, DriverError, KernelArgs, LaunchConfig, Stream};
+use gpu_driver::{DeviceBuffer, DriverError, KernelArgs, LaunchConfig, Module, Stream};
 use std::sync::Arc;
 
 fn update_kernel(exec: &mut GraphExec, id: NodeId, node: KernelNode) -> Result<(), DriverError> {
@@ -28,6 +28,29 @@ fn a_kernel_node_takes_new_arguments() {
     exec.launch(&f.stream).expect("a launch");
     assert_eq!(f.stream.read_to_vec(&a.as_slice()).expect("a copy"), [1, 2]);
     assert_eq!(f.stream.read_to_vec(&b.as_slice()).expect("a copy"), [15, 18]);
+}
+
+#[test]
+fn the_kernel_that_the_definition_names_stays_loaded() {
+    let f = Fixture::new();
+    let other = Module::from_ptx(&f.context, PTX).expect("a module");
+    let node = |module: &Module| {
+        KernelNode::new(
+            &module.function("fat").expect("a kernel"),
+            LaunchConfig::new(1, 1),
+            KernelArgs::new(),
+        )
+    };
+    let mut graph = Graph::new(&f.context).expect("a graph");
+    let id = add_kernel(&mut graph, node(&other), &[]).expect("a node");
+    let mut exec = graph.instantiate().expect("an instantiated graph");
+    drop((graph, other));
+    for _ in 0..2 {
+        update_kernel(&mut exec, id, node(&f.module)).expect("an update");
+        assert_eq!(f.double.live()[4..6], [2, 1], "the definition is there for updates");
+    }
+    drop(exec);
+    assert_eq!(f.double.live()[4..6], [1, 0]);
 }
 
 #[test]
@@ -118,6 +141,27 @@ fn a_whole_update_takes_everything_from_the_new_definition() {
     assert_eq!(f.stream.read_to_vec(&b.as_slice()).expect("a copy"), [15, 18]);
     exec.wait().expect("a wait");
     update_kernel(&mut exec, id, triple(&f, &a)).expect("identities are those of the first definition");
+}
+
+#[test]
+fn labels_are_those_of_what_the_nodes_do_now() {
+    let f = Fixture::new();
+    let (a, b) = (buffer(&f, &[1, 2]), buffer(&f, &[1, 2, 3, 4]));
+    let region = |buffer| Region::device(buffer, ..).expect("a region");
+    let make = |label: &str| {
+        let mut graph = Graph::new(&f.context).expect("a graph");
+        let kernel = add_kernel(&mut graph, triple(&f, &a).label(label), &[]).expect("a node");
+        let fill = graph.add_memset(&region(&a), MemsetValue::Byte(0), &[kernel.into()]).expect("a node");
+        (graph, kernel, fill)
+    };
+    let (graph, kernel, fill) = make("first");
+    let mut exec = graph.instantiate().expect("an instantiated graph");
+    assert_eq!(exec.labels().collect::<Vec<_>>(), ["first", "memset 8 bytes"]);
+    update_kernel(&mut exec, kernel, triple(&f, &b)).expect("an update");
+    exec.update_memset(fill, &region(&b), MemsetValue::Byte(0)).expect("an update");
+    assert_eq!(exec.labels().collect::<Vec<_>>(), ["triple", "memset 16 bytes"]);
+    exec.update(&make("second").0).expect("an update");
+    assert_eq!(exec.labels().collect::<Vec<_>>(), ["second", "memset 8 bytes"]);
 }
 
 #[test]

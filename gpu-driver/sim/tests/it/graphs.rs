@@ -1,10 +1,11 @@
 //! Explicit graphs.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use gpu_driver::graph::{Dependency, EdgeKind, Graph, KernelNode, MemsetValue, NodeType, Region};
 use gpu_driver::sys::{CUgraphEdgeData, CUresult};
-use gpu_driver::{DeviceBuffer, DriverError, KernelArgs, LaunchConfig, Module, SharedPinned};
+use gpu_driver::{DeviceBuffer, DriverError, KernelArgs, LaunchConfig, Module, SharedPinned, Stream};
 
 use crate::support::{Gpu, words};
 
@@ -202,5 +203,37 @@ fn launches_in_a_graph_are_recorded_as_they_run() {
     assert_eq!(seen, [("add", 2), ("triple", 1)]);
     assert_eq!(words(&launches[0].args[1]), [4]);
     drop((graph, exec, data));
+    gpu.finish();
+}
+
+#[test]
+fn a_thread_that_waits_for_a_graph_does_not_keep_others_from_it() {
+    let gpu = Gpu::new();
+    let flag = Arc::new(SharedPinned::<u32>::zeroed(&gpu.context, 1).unwrap());
+    let args = KernelArgs::from_pointers([flag.device_ptr().unwrap()]);
+    let node = KernelNode::new(&gpu.function("spin"), LaunchConfig::new(1, 1), args).keep(flag.clone());
+    let mut graph = Graph::new(&gpu.context).unwrap();
+    // SAFETY: the kernel reads one word, which the node owns.
+    unsafe { graph.add_kernel(node, &[]) }.unwrap();
+    let exec = graph.instantiate().unwrap();
+    exec.launch(&gpu.stream).unwrap();
+    let second = Stream::new(&gpu.context).unwrap();
+    let (send, receive) = std::sync::mpsc::channel();
+    let answer = std::thread::scope(|scope| {
+        scope.spawn(|| exec.wait().unwrap());
+        scope.spawn(|| {
+            // The other thread is waiting by then, or the test says nothing.
+            std::thread::sleep(Duration::from_millis(50));
+            exec.launch(&second).unwrap();
+            send.send(exec.is_in_flight().unwrap()).unwrap();
+        });
+        let answer = receive.recv_timeout(Duration::from_secs(10));
+        flag.write(0, 1).unwrap();
+        answer
+    });
+    assert_eq!(answer, Ok(true));
+    exec.wait().unwrap();
+    assert!(!exec.is_in_flight().unwrap());
+    drop((graph, exec, flag, second));
     gpu.finish();
 }

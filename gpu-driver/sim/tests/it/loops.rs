@@ -405,6 +405,35 @@ fn a_body_that_is_not_finished_is_not_instantiated() {
 }
 
 #[test]
+fn kernels_of_a_body_stay_loaded_as_long_as_the_graph_has_them() {
+    let gpu = Gpu::new();
+    let data = buffer(&gpu, &[0; 3]);
+    for whole in [true, false] {
+        let module = loops(&gpu);
+        let mut graph = Graph::new(&gpu.context).unwrap();
+        let condition = graph.conditional(1).unwrap();
+        let other = loops(&gpu);
+        add(&mut graph, set(&other, condition.handle(), 1, &data), &[]);
+        drop(other);
+        let fill = |body: &mut Graph| {
+            add(body, count_down(&module, &data, condition), &[]);
+            if whole { Ok(()) } else { Err(DriverError::NoDevice) }
+        };
+        assert_eq!(graph.add_while(condition, &[], fill).is_ok(), whole);
+        assert_eq!(graph.driver_dot().is_ok(), whole);
+        gpu.sim.forget_calls();
+        drop(module);
+        assert!(gpu.sim.calls_of("cuModuleUnload").is_empty(), "whole: {whole}");
+        drop(graph);
+        let trace = gpu.sim.trace();
+        let position = |name| trace.iter().position(|call| call.name == name).unwrap();
+        assert!(position("cuGraphDestroy") < position("cuModuleUnload"), "whole: {whole}");
+    }
+    drop(data);
+    gpu.finish();
+}
+
+#[test]
 fn old_drivers_have_no_loops() {
     let expected = [
         (12_020, "the driver lacks cuGraphConditionalHandleCreate, which CUDA 12.3 introduced"),
