@@ -150,8 +150,9 @@ impl Module {
         context.bind()?;
         let loaded = {
             let (n, keys, values) = request.arguments();
-            // SAFETY: the image is a NUL-terminated string that the driver takes for text. Keys and values are arrays of `n` entries; each value is a
-            // scalar or the address of a log buffer of the size given beside it, and all live until the call returns.
+            // SAFETY: the image is a NUL-terminated string that the driver takes for text. Keys and values are arrays of
+            // `n` entries; each value is a scalar or the address of a log buffer of the size given beside it, and all
+            // live until the call returns.
             unsafe {
                 call!(
                     context.table(),
