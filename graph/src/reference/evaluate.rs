@@ -1,6 +1,6 @@
-//! A graph by value: no buffers, no plan, no rounding.
+//! A graph by value: no buffers, no plan, and no rounding but to what caches can hold.
 
-use tensor_formats::ElementType;
+use tensor_formats::{ElementType, quantize_row};
 
 use super::cached::{AttentionInputs, CacheDims, RopeDims, RowState, attention, kv_scatter, rope};
 use super::{ReferenceError, dequantize, from_u32_bytes, ops};
@@ -29,7 +29,8 @@ impl Values {
 /// Computes every tensor of `graph` in f64 from the bytes of its leaves.
 ///
 /// Nothing is rounded between operations: [`TensorOp::QuantizeQ8`] is the identity here, so that what a backend loses
-/// by quantising activations is part of its distance from this.
+/// by quantising activations is part of its distance from this. Only what is scattered to a cache of fewer bits than F32
+/// becomes what that can hold, as it says in the graph.
 ///
 /// # Errors
 /// [`ReferenceError`] if a leaf's bytes are missing or of the wrong length, or for a token, position or sequence that
@@ -57,6 +58,17 @@ fn leaf_value(node: &TensorNode, id: TensorId, bytes: &[u8]) -> Result<Value, Re
         ElementType::U32 => Value::Index(from_u32_bytes(bytes)),
         dtype => Value::Real(dequantize(dtype, node.shape().cols(), bytes)?),
     })
+}
+
+/// `values` as a cache of type `dtype` holds them.
+fn stored(dtype: ElementType, values: &[f64]) -> Result<Vec<f64>, ReferenceError> {
+    if dtype == ElementType::F32 {
+        return Ok(values.to_vec());
+    }
+    let values: Vec<f32> = values.iter().map(|&value| value as f32).collect();
+    let mut bytes = vec![0; dtype.row_bytes(values.len())?];
+    quantize_row(dtype, &values, &mut bytes)?;
+    Ok(dequantize(dtype, values.len(), &bytes)?)
 }
 
 /// A node and what its operands are worth.
@@ -114,7 +126,8 @@ impl<'a> Operands<'a> {
             }
             (TensorOp::KvScatter, _) => {
                 let mut cache = self.real(0)?.to_vec();
-                kv_scatter(&mut cache, self.real(1)?, self.rows(2)?, self.cache(0)?)?;
+                let stored = stored(self.node.dtype(), self.real(1)?)?;
+                kv_scatter(&mut cache, &stored, self.rows(2)?, self.cache(0)?)?;
                 cache
             }
             (TensorOp::Attention, OpParams::Attention { scale }) => attention(AttentionInputs {

@@ -7,8 +7,9 @@ use gpu_driver::{Context, DeviceBuffer, Driver, KernelArgs, Stream};
 use graph::conformance::{ConformanceBackend, Job, Run};
 use graph::groups::Group;
 use graph::{BufferId, ComputeGraph, Shape, TensorId, TensorOp, TensorView, execute_graph};
-use kernels::Kernel;
+use kernels::attention::Attention;
 use kernels::cases::PtxRunner;
+use kernels::{CacheShape, Kernel};
 use ptx_builder::Target;
 use tensor_formats::{ElementType, FormatError, from_planes, to_planes};
 
@@ -119,6 +120,12 @@ impl PtxRunner for CudaRunner {
     }
 }
 
+/// Whether kernels for `target` attend to caches of type `element`.
+fn can_be_cached(element: ElementType, target: Target) -> bool {
+    let cache = CacheShape { n_sequences: 1, n_kv_heads: 1, max_seq: 1, head_dim: 16, element };
+    Attention::new(cache, 1, 1, 1.0).is_ok_and(|kernel| kernel.runs_on(target))
+}
+
 impl ConformanceBackend for CudaRunner {
     type Error = String;
 
@@ -129,7 +136,13 @@ impl ConformanceBackend for CudaRunner {
     fn unsupported(&self, graph: &ComputeGraph) -> Option<String> {
         let part =
             graph.nodes().iter().find(|node| node.op() == TensorOp::View && node.dtype().planes().len() > 1);
-        part.map(|node| format!("a part of a matrix of type {}", node.dtype()))
+        let part = part.map(|node| format!("a part of a matrix of type {}", node.dtype()));
+        part.or_else(|| {
+            let target = self.cache.target();
+            let mut caches = graph.nodes().iter().filter(|node| node.shape().rank() == 4);
+            let cache = caches.find(|cache| !can_be_cached(cache.dtype(), target))?;
+            Some(format!("a cache of type {} on {target}", cache.dtype()))
+        })
     }
 
     fn run(&mut self, job: &Job<'_>) -> Result<Vec<Run>, String> {

@@ -1,10 +1,15 @@
 //! Operations that depend on positions and sequences: rotary embedding, scatter, attention.
 
+use tensor_formats::ElementType;
+
 use super::{BuildError, Builder, Case, F32_TOLERANCE, Goal, ROWS, Tier};
 use crate::rope::rope_table;
 use crate::{AttentionOperands, RopeOperands, RopeStyle, TensorId, TensorOp};
 
 type Goals = Result<Vec<(TensorId, Goal)>, BuildError>;
+
+/// The types of caches beside F32.
+const SHORT: [ElementType; 3] = [ElementType::F16, ElementType::BF16, ElementType::F8E4M3];
 
 /// How the rows of a step relate.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -102,29 +107,45 @@ fn add_scatter(cases: &mut Vec<Case>) {
                     );
                     let tier = Tier::fast_if(n_kv_heads == 2 && matches!(rows, 1 | 9));
                     cases.push(Case::new(name, TensorOp::KvScatter, tier, move |b| {
-                        scatter(b, pattern, [rows, n_kv_heads, head_dim])
+                        scatter(b, pattern, ElementType::F32, [rows, n_kv_heads, head_dim])
                     }));
                 }
+            }
+        }
+        for element in SHORT {
+            for [rows, n_kv_heads, head_dim] in [[1, 2, 64], [9, 1, 80], [5, 8, 128]] {
+                let name = format!(
+                    "kv_scatter/{element}/{pattern:?}/kv_heads={n_kv_heads}/head_dim={head_dim}/rows={rows}"
+                );
+                cases.push(Case::new(name, TensorOp::KvScatter, Tier::Fast, move |b| {
+                    scatter(b, pattern, element, [rows, n_kv_heads, head_dim])
+                }));
             }
         }
     }
 }
 
 /// The whole cache is compared: what no row goes to has to stay.
-fn scatter(b: &mut Builder, pattern: Rows, [rows, n_kv_heads, head_dim]: [usize; 3]) -> Goals {
+fn scatter(
+    b: &mut Builder,
+    pattern: Rows,
+    element: ElementType,
+    [rows, n_kv_heads, head_dim]: [usize; 3],
+) -> Goals {
     // One sequence for each row, so that no two rows go to one place.
     let n_sequences = if pattern == Rows::Batch { rows } else { 2 };
     let step = Step::new(b, pattern, rows, 37, n_sequences);
     let (positions, sequences) = step.leaves(b)?;
-    let cache = b.normal("cache", &[step.n_sequences, n_kv_heads, 37, head_dim], 1.0)?;
+    let cache = b.weight("cache", element, &[step.n_sequences, n_kv_heads, 37, head_dim], 1.0)?;
     let x = b.normal("x", &[rows, n_kv_heads * head_dim], 1.0)?;
     let scattered = b.g.kv_scatter(cache, x, positions, sequences)?;
     Ok(vec![(scattered, Goal::Exact)])
 }
 
-/// The sizes of an attention.
+/// The sizes of an attention, and what its caches hold.
 #[derive(Debug, Clone, Copy)]
 struct Sizes {
+    element: ElementType,
     rows: usize,
     len: usize,
     n_kv_heads: usize,
@@ -134,19 +155,21 @@ struct Sizes {
 
 fn add_attention(cases: &mut Vec<Case>) {
     let mut add = |tier: Tier, pattern: Rows, scatter: bool, sizes: Sizes| {
-        let Sizes { rows, len, n_kv_heads, group, head_dim } = sizes;
+        let Sizes { element, rows, len, n_kv_heads, group, head_dim } = sizes;
         let kind = if scatter { "after scatter" } else { "cached" };
+        let element = if element == ElementType::F32 { String::new() } else { format!("{element}/") };
         let name = format!(
-            "attention/{kind}/{pattern:?}/head_dim={head_dim}/kv_heads={n_kv_heads}/group={group}/len={len}/rows={rows}"
+            "attention/{element}{kind}/{pattern:?}/head_dim={head_dim}/kv_heads={n_kv_heads}/group={group}/len={len}/rows={rows}"
         );
         cases
             .push(Case::new(name, TensorOp::Attention, tier, move |b| attention(b, pattern, scatter, sizes)));
     };
+    let element = ElementType::F32;
     for head_dim in [64, 128] {
         for len in [1, 31, 32, 33, 1025] {
             for group in [1, 2, 4, 8] {
                 for rows in ROWS {
-                    let sizes = Sizes { rows, len, n_kv_heads: 2, group, head_dim };
+                    let sizes = Sizes { element, rows, len, n_kv_heads: 2, group, head_dim };
                     let fast = matches!((len, group, rows), (1 | 32 | 33, 1 | 4, 5) | (1025, 2, 2));
                     add(Tier::fast_if(fast), Rows::Batch, false, sizes);
                     if len >= rows && group == 2 {
@@ -162,24 +185,34 @@ fn add_attention(cases: &mut Vec<Case>) {
     }
     // Other head sizes and numbers of heads that models have, and a length far beyond what one pass covers.
     for head_dim in [16, 32, 48, 80, 96, 256] {
-        let sizes = Sizes { rows: 2, len: 33, n_kv_heads: 1, group: 3, head_dim };
+        let sizes = Sizes { element, rows: 2, len: 33, n_kv_heads: 1, group: 3, head_dim };
         add(Tier::Fast, Rows::Batch, false, sizes);
     }
     for [n_kv_heads, group] in [[1, 1], [8, 4], [3, 7]] {
-        add(Tier::Full, Rows::Batch, false, Sizes { rows: 2, len: 130, n_kv_heads, group, head_dim: 64 });
+        let sizes = Sizes { element, rows: 2, len: 130, n_kv_heads, group, head_dim: 64 };
+        add(Tier::Full, Rows::Batch, false, sizes);
     }
-    add(Tier::Full, Rows::Batch, false, Sizes { rows: 2, len: 5000, n_kv_heads: 1, group: 2, head_dim: 128 });
+    let long = Sizes { element, rows: 2, len: 5000, n_kv_heads: 1, group: 2, head_dim: 128 };
+    add(Tier::Full, Rows::Batch, false, long);
+    for element in SHORT {
+        for [len, group, head_dim] in [[33, 4, 64], [33, 7, 128], [700, 3, 80]] {
+            let sizes = Sizes { element, rows: 5, len, n_kv_heads: 2, group, head_dim };
+            add(Tier::Fast, Rows::Batch, false, sizes);
+            add(Tier::Fast, Rows::Chunk, true, sizes);
+        }
+        add(Tier::Full, Rows::Batch, true, Sizes { element, ..long });
+    }
 }
 
 fn attention(b: &mut Builder, pattern: Rows, scatter: bool, sizes: Sizes) -> Goals {
-    let Sizes { rows, len, n_kv_heads, group, head_dim } = sizes;
+    let Sizes { element, rows, len, n_kv_heads, group, head_dim } = sizes;
     let n_sequences = if scatter && pattern == Rows::Batch { rows } else { rows.clamp(2, 3) };
     let step = Step::new(b, pattern, rows, len, n_sequences);
     let (positions, sequences) = step.leaves(b)?;
     // Room beyond the last position, so that reading further shows.
     let max_seq = len + 5;
-    let keys = cache(b, "keys", &step, [n_kv_heads, max_seq, head_dim], len)?;
-    let values = cache(b, "values", &step, [n_kv_heads, max_seq, head_dim], len)?;
+    let keys = cache(b, "keys", element, &step, [n_kv_heads, max_seq, head_dim], len)?;
+    let values = cache(b, "values", element, &step, [n_kv_heads, max_seq, head_dim], len)?;
     let query = b.normal("query", &[rows, n_kv_heads * group * head_dim], 1.5)?;
     let (keys, values) = if scatter {
         let [k, v] = ["k", "v"].map(|name| b.normal(name, &[rows, n_kv_heads * head_dim], 1.0));
@@ -197,15 +230,18 @@ fn attention(b: &mut Builder, pattern: Rows, scatter: bool, sizes: Sizes) -> Goa
 fn cache(
     b: &mut Builder,
     name: &str,
+    element: ElementType,
     step: &Step,
     [n_kv_heads, max_seq, head_dim]: [usize; 3],
     len: usize,
 ) -> Result<TensorId, BuildError> {
-    let mut values = vec![f32::NAN; step.n_sequences * n_kv_heads * max_seq * head_dim];
-    for (i, head) in values.chunks_exact_mut(max_seq * head_dim).enumerate() {
+    // Of every type a number of ones is not a number.
+    let row = element.row_bytes(head_dim)?;
+    let mut bytes = vec![0xff; step.n_sequences * n_kv_heads * max_seq * row];
+    for (i, head) in bytes.chunks_exact_mut(max_seq * row).enumerate() {
         if step.sequences.contains(&((i / n_kv_heads) as u32)) {
-            head[..len * head_dim].fill_with(|| b.rng.normal());
+            head[..len * row].copy_from_slice(&b.rng.weights(element, len * head_dim, 1.0)?);
         }
     }
-    b.f32(name, &[step.n_sequences, n_kv_heads, max_seq, head_dim], &values)
+    b.leaf(name, element, &[step.n_sequences, n_kv_heads, max_seq, head_dim], bytes)
 }
