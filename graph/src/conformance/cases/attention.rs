@@ -235,7 +235,7 @@ fn cache(
     [n_kv_heads, max_seq, head_dim]: [usize; 3],
     len: usize,
 ) -> Result<TensorId, BuildError> {
-    // Of every type a number of ones is not a number.
+    // Bits that are all set are not a number in any type.
     let row = element.row_bytes(head_dim)?;
     let mut bytes = vec![0xff; step.n_sequences * n_kv_heads * max_seq * row];
     for (i, head) in bytes.chunks_exact_mut(max_seq * row).enumerate() {

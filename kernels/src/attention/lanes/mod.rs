@@ -1,4 +1,4 @@
-//! Attention by multiply-adds: scores and weighted values of each thread's positions.
+//! Attention to caches of F32, by multiply-adds: scores and weighted values of each thread's positions.
 
 pub(super) mod plan;
 mod warp;

@@ -24,25 +24,24 @@ impl Factor {
 
     /// Two values as sums of such parts, each the nearest to what those before it leave: of each part a word of both.
     pub fn split(self, k: &mut KernelBuilder, mut left: [Reg<F32>; 2]) -> Vec<Reg<B32>> {
-        let parts = self.parts();
-        (1..=parts)
+        let last = self.parts() - 1;
+        (0..=last)
             .map(|part| {
-                let (word, back) = match self {
+                let word = match self {
                     Self::F16 => {
-                        let halves = left.map(|value| k.cvt_round::<F16>(CvtRound::Rn, value));
-                        let back = |k: &mut KernelBuilder| halves.map(|half| k.f16_to_f32(half));
-                        (k.pack32::<B32, F16>(halves[0], halves[1]), (part < parts).then(|| back(k)))
+                        let [low, high] = left.map(|value| k.cvt_round::<F16>(CvtRound::Rn, value));
+                        k.pack32::<B32, F16>(low, high)
                     }
-                    Self::Bf16 => {
-                        let word: Reg<B32> = k.cvt_bf16x2(left[0], left[1]).cast();
-                        // A bfloat16 is the upper half of a single.
-                        let back = |k: &mut KernelBuilder| {
-                            [k.shl(word, 16), k.and(word, 0xffff_0000u32)].map(|bits| k.bits_to_f32(bits))
-                        };
-                        (word, (part < parts).then(|| back(k)))
-                    }
+                    Self::Bf16 => k.cvt_bf16x2(left[0], left[1]).cast(),
                 };
-                if let Some(back) = back {
+                if part < last {
+                    let back = match self {
+                        Self::F16 => k.unpack32::<F16>(word).map(|half| k.f16_to_f32(half)),
+                        // A bfloat16 is the upper half of a single.
+                        Self::Bf16 => {
+                            [k.shl(word, 16), k.and(word, 0xffff_0000u32)].map(|bits| k.bits_to_f32(bits))
+                        }
+                    };
                     left = [0, 1].map(|i| k.sub(left[i], back[i]));
                 }
                 word
