@@ -1,9 +1,9 @@
 //! A graph by value: no buffers, no plan, and no rounding but to what caches can hold.
 
-use tensor_formats::{ElementType, quantize_row};
+use tensor_formats::ElementType;
 
 use super::cached::{AttentionInputs, CacheDims, RopeDims, RowState, attention, kv_scatter, rope};
-use super::{ReferenceError, dequantize, from_u32_bytes, ops};
+use super::{ReferenceError, dequantize, from_u32_bytes, ops, stored};
 use crate::{ComputeGraph, OpParams, TensorId, TensorNode, TensorOp};
 
 /// The value of a tensor.
@@ -58,17 +58,6 @@ fn leaf_value(node: &TensorNode, id: TensorId, bytes: &[u8]) -> Result<Value, Re
         ElementType::U32 => Value::Index(from_u32_bytes(bytes)),
         dtype => Value::Real(dequantize(dtype, node.shape().cols(), bytes)?),
     })
-}
-
-/// `values` as a cache of type `dtype` holds them.
-fn stored(dtype: ElementType, values: &[f64]) -> Result<Vec<f64>, ReferenceError> {
-    if dtype == ElementType::F32 {
-        return Ok(values.to_vec());
-    }
-    let values: Vec<f32> = values.iter().map(|&value| value as f32).collect();
-    let mut bytes = vec![0; dtype.row_bytes(values.len())?];
-    quantize_row(dtype, &values, &mut bytes)?;
-    Ok(dequantize(dtype, values.len(), &bytes)?)
 }
 
 /// A node and what its operands are worth.
@@ -126,8 +115,12 @@ impl<'a> Operands<'a> {
             }
             (TensorOp::KvScatter, _) => {
                 let mut cache = self.real(0)?.to_vec();
-                let stored = stored(self.node.dtype(), self.real(1)?)?;
-                kv_scatter(&mut cache, &stored, self.rows(2)?, self.cache(0)?)?;
+                let input = self.real(1)?;
+                let input = match self.node.dtype() {
+                    ElementType::F32 => input.to_vec(),
+                    dtype => dequantize(dtype, input.len(), &stored(dtype, input)?)?,
+                };
+                kv_scatter(&mut cache, &input, self.rows(2)?, self.cache(0)?)?;
                 cache
             }
             (TensorOp::Attention, OpParams::Attention { scale }) => attention(AttentionInputs {

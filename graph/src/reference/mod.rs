@@ -16,7 +16,7 @@ pub use dispatch::ReferenceDispatch;
 pub use evaluate::{Value, Values, evaluate};
 
 use tensor_formats::reference::dequantize_row_f64;
-use tensor_formats::{ElementType, FormatError};
+use tensor_formats::{ElementType, FormatError, quantize_row};
 
 use crate::{BufferId, TensorId, TensorOp};
 
@@ -65,6 +65,7 @@ pub enum ReferenceError {
 /// [`FormatError`] if `bytes` are not whole rows of `dtype`, or for U32.
 pub fn dequantize(dtype: ElementType, cols: usize, bytes: &[u8]) -> Result<Vec<f64>, FormatError> {
     let row_bytes = dtype.row_bytes(cols)?;
+    // Of rows without bytes there are none; any byte is then too many.
     let rows = bytes.len().checked_div(row_bytes).unwrap_or(0);
     if rows * row_bytes != bytes.len() {
         let (expected, actual) = (rows * row_bytes, bytes.len());
@@ -75,6 +76,14 @@ pub fn dequantize(dtype: ElementType, cols: usize, bytes: &[u8]) -> Result<Vec<f
         dequantize_row_f64(dtype, row, values)?;
     }
     Ok(values)
+}
+
+/// `values` rounded to f32, and then to `dtype`, as it is stored.
+pub(crate) fn stored(dtype: ElementType, values: &[f64]) -> Result<Vec<u8>, FormatError> {
+    let values: Vec<f32> = values.iter().map(|&value| value as f32).collect();
+    let mut bytes = vec![0; dtype.row_bytes(values.len())?];
+    quantize_row(dtype, &values, &mut bytes)?;
+    Ok(bytes)
 }
 
 /// `values` rounded to f32, as little-endian bytes.

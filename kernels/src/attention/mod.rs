@@ -28,13 +28,14 @@ const FAMILY: &str = "attention";
 /// `y[r, h] = sum_p softmax_p(scale * q[r, h] . k[p]) v[p]`, where head `h` reads the keys and values of head
 /// `h / (n_heads / n_kv_heads)`.
 ///
-/// Positions are divided into chunks: all of a short row is one, otherwise a chunk has 64, or more where a row is so long
-/// that there would be more chunks than a GPU has use for. A block does one row, the query heads of one key head (eight at
-/// most), which share every key and value they read, and one chunk, or in a large batch several. Its warps take positions
-/// in turn, with an online softmax each (Milakov and Gimelshein, 2018), and are combined at the end in a fixed order. Where
-/// a row has several chunks, their parts are left in `scratch`, and the last block to do so combines them, also in a fixed
-/// order; [clusters](Self::on) do without. Chunks depend on the row's length, so the result of a row depends on
-/// nothing but that row. A position or sequence outside the cache gives a row of NaNs; nothing outside the cache is read.
+/// Positions are divided into chunks: all of a short row is one, otherwise a chunk has 64, or 128 in clusters of many
+/// heads, or more where a row is so long that there would be more chunks than a GPU has use for. A block does one row,
+/// the query heads of one key head (eight at most), which share every key and value they read, and one chunk, or in a
+/// large batch several. Its warps take positions in turn, with an online softmax each (Milakov and Gimelshein, 2018),
+/// and are combined at the end in a fixed order. Where a row has several chunks, their parts are left in `scratch`, and
+/// the last block to do so combines them, also in a fixed order; [clusters](Self::on) do without. Chunks depend on the
+/// row's length, so the result of a row depends on nothing but that row. A position or sequence outside the cache gives
+/// a row of NaNs; nothing outside the cache is read.
 ///
 /// Products with caches of F16, BF16 and F8E4M3 are done by tensor cores, with queries and weights as sums of two f16, or of
 /// three bfloat16, and sums in f32, which is as exact as f32 is. Queries beyond 65,504, the largest f16, give NaNs where

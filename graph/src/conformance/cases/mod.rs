@@ -7,11 +7,11 @@ mod layer;
 mod matmul;
 mod rows;
 
-use tensor_formats::{ElementType, FormatError, quantize_row};
+use tensor_formats::{ElementType, FormatError};
 
 use super::data::{Rng, f32_bytes};
 use crate::passes::{Rewrite, fuse_swiglu, share_q8_activations};
-use crate::reference::{ReferenceError, Value, evaluate, to_u32_bytes};
+use crate::reference::{ReferenceError, Value, evaluate, stored, to_u32_bytes};
 use crate::rope::RopeTableError;
 use crate::{ComputeGraph, GraphError, GroupKind, PlanOptions, Shape, ShapeError, TensorId, TensorOp};
 
@@ -270,10 +270,7 @@ impl Builder {
                     Expect::Close { values: values.clone(), tolerance }
                 }
                 (Goal::Exact, Some(Value::Real(values))) => {
-                    let dtype = self.g.get(id)?.dtype();
-                    let mut bytes = vec![0; dtype.row_bytes(values.len())?];
-                    quantize_row(dtype, &values.iter().map(|&v| v as f32).collect::<Vec<_>>(), &mut bytes)?;
-                    Expect::Bytes(bytes)
+                    Expect::Bytes(stored(self.g.get(id)?.dtype(), values)?)
                 }
                 (Goal::Exact, Some(Value::Index(values))) => Expect::Bytes(to_u32_bytes(values)),
                 _ => return Err(BuildError::Check(id)),
