@@ -20,13 +20,14 @@ pub(crate) fn module<const N: usize>(
 ) -> Result<Module, KernelError> {
     assert_eq!(kernel.params().len(), N, "{} is emitted with another number of parameters", kernel.name());
     module_that_waits(kernel, target, |k, pointers| {
+        let_next_begin(k);
         wait(k);
         build(k, std::array::from_fn(|i| pointers[i]));
     })
 }
 
-/// [`module`] for a kernel that calls [`wait`] itself, on every path, and before that touches nothing that a kernel
-/// writes.
+/// [`module`] for a kernel that calls [`let_next_begin`] and [`wait`] itself, on every path, and before that wait touches
+/// nothing that a kernel writes.
 pub(crate) fn module_that_waits(
     kernel: &dyn Kernel,
     target: Target,
@@ -42,10 +43,6 @@ pub(crate) fn module_that_waits(
         let [x, y, z] = kernel.geometry().block;
         k.reqntid(x, y, z);
         let pointers: Vec<_> = params.iter().map(|param| k.param_ptr(param.name, param.align)).collect();
-        if overlaps(target) {
-            k.comment("the next kernel may take the room that this one leaves");
-            k.grid_launch_dependents();
-        }
         build(k, &pointers);
     });
     let (needs, has) = (shared_bytes(kernel, &module), shared_memory(target));
@@ -68,6 +65,14 @@ fn shared_bytes(kernel: &dyn Kernel, module: &Module) -> u64 {
 /// Whether kernels for `target` start before their predecessors have ended.
 pub(crate) const fn overlaps(target: Target) -> bool {
     target.sm() >= 90
+}
+
+/// Lets the next kernel take the room that this one leaves, as soon as all blocks get here.
+pub(crate) fn let_next_begin(k: &mut KernelBuilder) {
+    if overlaps(k.target()) {
+        k.comment("the next kernel may begin");
+        k.grid_launch_dependents();
+    }
 }
 
 /// Waits until the kernels before this one have ended and what they wrote can be read.

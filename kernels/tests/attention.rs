@@ -57,6 +57,21 @@ fn case(element: ElementType, head_dim: usize, with: With) -> Case {
 
 const SHARED: u32 = shared_memory(Target::SM_90);
 
+/// Beside what the blocks of a cluster are sent there is room for rings, whatever the cache's type.
+#[test]
+fn usual_models_have_rings_in_clusters() {
+    for (n_heads, n_kv_heads, head_dim) in
+        [(12, 2, 128), (32, 8, 128), (32, 8, 64), (28, 4, 128), (40, 8, 128), (64, 8, 128), (14, 2, 64)]
+    {
+        for element in [ElementType::F16, ElementType::BF16, ElementType::F8E4M3] {
+            let cache = CacheShape { n_sequences: 1, n_kv_heads, max_seq: 4096, head_dim, element };
+            let kernel = Attention::new(cache, 1, n_heads, 0.125).expect("a kernel for the shape");
+            let name = kernel.on(Target::SM_90).name();
+            assert!(name.contains("_cluster8_ring"), "{name}");
+        }
+    }
+}
+
 /// What a launch moves.
 fn metrics(case: &Case) -> Metrics {
     let options = Options { metrics: true, threads: Some(1), ..Options::default() };

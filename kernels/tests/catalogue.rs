@@ -39,6 +39,24 @@ fn every_kernel_emits_the_same_verified_text_twice_for_every_target() {
     }
 }
 
+/// Attention when its first keys and values are on their way, every other kernel before it waits.
+#[test]
+fn every_kernel_lets_the_next_one_begin() {
+    for kernel in catalogue() {
+        let name = kernel.name();
+        let module = kernel.emit(Target::SM_90).expect("every kernel runs on Hopper");
+        let text = ptx_builder::print(&module);
+        let (waits, lets) = (text.find("griddepcontrol.wait"), text.find("griddepcontrol.launch_dependents"));
+        let (Some(waits), Some(lets)) = (waits, lets) else { panic!("{name}: {waits:?}, {lets:?}") };
+        let attends = name.starts_with("attention_") && !name.starts_with("attention_input");
+        assert_eq!(lets > waits, attends, "{name}");
+        if attends {
+            let (_, before) = text[..lets].rsplit_once("griddepcontrol.wait").expect("it waits");
+            assert_eq!(before.contains("cp.async.cg"), name.contains("_ring"), "{name}");
+        }
+    }
+}
+
 #[test]
 fn what_is_emitted_fits_the_shared_memory_of_its_target() {
     let mut refused = 0;
@@ -107,7 +125,7 @@ fn a_launch_moves_no_more_than_its_parameters_hold() {
 
 /// What a kernel waits for queues behind all that it has asked for before.
 #[test]
-fn projections_fetch_one_turn_before_they_wait_and_the_rest_behind_their_activations() {
+fn projections_fetch_a_turn_or_two_before_they_wait_and_the_rest_behind_their_activations() {
     let families = ["attention_input", "residual_projection", "gated_projection", "head"];
     let mut seen = 0;
     for kernel in catalogue() {
@@ -118,7 +136,8 @@ fn projections_fetch_one_turn_before_they_wait_and_the_rest_behind_their_activat
         let text = kernel.emit(Target::SM_90A).expect("the target has it").to_string();
         for segment in text.split("// the first weights do not wait for anything").skip(1) {
             let (before, after) = segment.split_once("griddepcontrol.wait").expect("it waits");
-            assert_eq!(before.matches("cp.async.commit_group").count(), 1, "{name}");
+            let early = if name.contains("_attended_") { 2 } else { 1 };
+            assert_eq!(before.matches("cp.async.commit_group").count(), early, "{name}");
             let (activations, more) = after.split_once("// more weights, behind").expect("more weights");
             assert!(!activations.contains("cp.async."), "{name}");
             // What keeps ptxas from putting loads behind copies.

@@ -70,6 +70,8 @@ pub struct AttentionInput<T = TensorView> {
 pub struct ResidualProjection<T = TensorView> {
     /// `[rows, in]` F32, not quantised yet.
     pub input: T,
+    /// Whether the input is what an attention gives.
+    pub of_attention: bool,
     /// Whether the input is quantised to Q8Act before it is multiplied.
     pub q8: bool,
     /// `[out, in]`, with or without bias.
@@ -240,6 +242,7 @@ impl<T: Copy> GroupCall<T> {
             }),
             Self::ResidualProjection(a) => GroupCall::ResidualProjection(ResidualProjection {
                 input: f(a.input),
+                of_attention: a.of_attention,
                 q8: a.q8,
                 projection: projection(&a.projection),
                 residual: f(a.residual),

@@ -147,7 +147,8 @@ impl<'a> Run<'a> {
             _ => return None,
         };
         let projection = Projection { weight, bias };
-        let call = ResidualProjection { input, q8, projection, residual, output };
+        let of_attention = self.graph.node(input).op() == TensorOp::Attention;
+        let call = ResidualProjection { input, of_attention, q8, projection, residual, output };
         Some((GroupCall::ResidualProjection(call), len + 1))
     }
 

@@ -113,6 +113,10 @@ fn body(k: &mut KernelBuilder, kernel: &Attention, tensors: Tensors, partials: O
         });
     }
     if let Some(peers) = &peers {
+        if kernel.splits.one_each() {
+            k.comment("blocks without a chunk have nothing to ask for");
+        }
+        emit::let_next_begin(k);
         peers.finish(k, row.thread, chunks, y);
     }
     if let Some(partials) = &partials {
@@ -268,10 +272,12 @@ impl Workers {
         }
     }
 
-    /// Emits the first copies of the keys and values of `positions`, where there are copies in the background.
+    /// Emits the first copies of the keys and values of `positions`, where there are copies in the background, and lets the
+    /// next kernel begin: at once without them, with them when the last of `positions` are asked for, which may be in
+    /// [`attend`](Self::attend). What the next kernel fetches would be in their way, and sooner in that of the kernels before.
     fn begin(&self, k: &mut KernelBuilder, positions: Positions) {
         match self {
-            Self::Lanes(_) => (),
+            Self::Lanes(_) => emit::let_next_begin(k),
             Self::Matrix(matrix) => matrix.begin(k, positions),
         }
     }

@@ -17,6 +17,7 @@ use self::partials::Partials;
 use self::plan::Plan;
 use self::splits::Splits;
 use crate::cache::Cache;
+use crate::kernel::LEAST_SHARED;
 use crate::support::{counter_param, dim, extent, f32_param, refuse, scratch_param, u32_param};
 use crate::{Access, CacheShape, Cost, Kernel, KernelError, LaunchGeometry, Param, shared_memory};
 
@@ -123,11 +124,20 @@ impl Attention {
     /// Slots of a warp's ring; `None` if keys and values are loaded straight into registers.
     fn slots(&self) -> Option<u32> {
         match self.plan {
+            // With so little a ring would be all that a processor has room for.
+            Plan::Matrix(_) if self.shared <= LEAST_SHARED => None,
             Plan::Matrix(plan) => {
-                ring::slots(self, self.shared.saturating_sub(plan.shared_bytes() + self.peers_bytes()))
+                let features = if self.splits.one_each() { 0 } else { plan.feature_bytes() };
+                let others = features + plan.shared_bytes() + self.peers_bytes();
+                ring::slots(self, self.shared.saturating_sub(others))
             }
             Plan::Lanes(_) => None,
         }
+    }
+
+    /// Whether warps leave their results in their rings, which a block's only chunk has no more use for.
+    fn results_in_rings(&self) -> bool {
+        self.splits.one_each() && self.slots().is_some()
     }
 
     fn ring_bytes(&self) -> u32 {

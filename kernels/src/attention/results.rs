@@ -5,6 +5,9 @@ use ptx_builder::{ArrayRef, F32, KernelBuilder, Pred, Reg, U32, U64, Var};
 use super::Attention;
 use super::plan::Plan;
 
+/// Bytes of a thread's features.
+const ALIGN: u32 = 16;
+
 /// The four features that a thread writes.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Outlet {
@@ -70,10 +73,9 @@ impl Features {
     pub fn of_block(k: &mut KernelBuilder, kernel: &Attention, results: Results, outlet: &Outlet) -> Self {
         k.comment("combine the warps");
         let (heads, warps) = (kernel.plan.heads(), kernel.plan.warps());
-        let stride = kernel.plan.head_stride(kernel.cache.head_dim);
         let max_at = k.shared_index(results.max, outlet.head);
         let sum_at = k.shared_index(results.sum, outlet.head);
-        let acc = k.shared_base(results.acc);
+        let (acc, warp_bytes) = results.features(k, kernel);
         let group = outlet.group(k, kernel);
         let acc_at = k.mad(group, 16, acc);
         let warp_entries = |warp: u32| (warp * heads * 4) as i32;
@@ -87,7 +89,7 @@ impl Features {
             let factor = k.ex2_approx(below);
             let part = k.ld_shared::<F32>(sum_at + warp_entries(warp));
             k.update(sum, |k, sum| k.fma(part, factor, sum));
-            let part = k.ld_shared_v4::<F32>(acc_at + warp_entries(warp) * stride as i32);
+            let part = k.ld_shared_v4::<F32>(acc_at + (warp * warp_bytes) as i32);
             for (total, v) in values.into_iter().zip(part) {
                 k.update(total, |k, total| k.fma(v, factor, total));
             }
@@ -169,8 +171,8 @@ impl Combined {
 /// Where the warps leave what they know of their heads.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Results {
-    /// `[warps, heads, head_stride]`
-    pub acc: ArrayRef<F32>,
+    /// `[warps, heads, head_stride]`; `None` where each warp's are at the start of its ring, which it has read to the end.
+    acc: Option<ArrayRef<F32>>,
     /// `[warps, heads]`
     pub max: ArrayRef<F32>,
     /// `[warps, heads]`
@@ -180,10 +182,23 @@ pub(super) struct Results {
 impl Results {
     pub fn new(k: &mut KernelBuilder, kernel: &Attention) -> Self {
         let entries = kernel.plan.warps() * kernel.plan.heads();
+        let stride = kernel.plan.head_stride(kernel.cache.head_dim);
+        let apart = !kernel.results_in_rings();
         Self {
-            acc: k.shared_aligned("acc", entries * kernel.plan.head_stride(kernel.cache.head_dim), 16),
+            acc: apart.then(|| k.shared_aligned("acc", entries * stride, ALIGN)),
             max: k.shared("max", entries),
             sum: k.shared("sum", entries),
+        }
+    }
+
+    /// Where the first warp's features are, `[heads, head_stride]`, and the bytes from there to the next one's.
+    pub fn features(&self, k: &mut KernelBuilder, kernel: &Attention) -> (Reg<U32>, u32) {
+        match self.acc {
+            Some(acc) => {
+                let stride = kernel.plan.head_stride(kernel.cache.head_dim);
+                (k.shared_base(acc), kernel.plan.heads() * stride * 4)
+            }
+            None => (k.dynamic_shared(ALIGN), kernel.ring_bytes() / kernel.plan.warps()),
         }
     }
 }

@@ -14,6 +14,9 @@ use crate::stored::Stored;
 use crate::support::{boxed, known};
 use crate::{CacheShape, Kernel, KernelError};
 
+/// What makes a residual projection.
+type NewResidual = fn(ElementType, (usize, usize), usize, bool) -> Result<ResidualProjection, KernelError>;
+
 /// The relative error after rounding to half precision: 2^-9 of each value for bf16.
 const HALF_BOUND: f64 = 4e-3;
 
@@ -64,7 +67,7 @@ pub(crate) fn catalogue() -> Vec<Box<dyn Kernel>> {
         kernels.push(boxed(AttentionInput::new(AttentionInputShape { elements: [Q4; 3], ..shape })));
     }
     for (cols, hidden, vocab) in [(1536, 8960, 151_936), (2048, 8192, 128_256), (4096, 14336, 128_256)] {
-        kernels.push(boxed(ResidualProjection::new(Q4, (cols, cols), 1, false)));
+        kernels.push(boxed(ResidualProjection::of_attention(Q4, (cols, cols), 1, false)));
         kernels.push(boxed(GatedProjection::new(Q4, (hidden, cols), 1, EPS)));
         kernels.push(boxed(ResidualProjection::new(Q4, (cols, hidden), 1, false)));
         kernels.push(boxed(ResidualProjection::new(Q6, (cols, hidden), 1, false)));
@@ -159,6 +162,9 @@ pub(crate) fn cases() -> Vec<Case> {
             cases.push(data.greedy_head(0..batch));
             cases.push(data.gated(0..batch));
             cases.push(data.residual(batch % 2 == 1, 0..batch));
+            if batch == 1 {
+                cases.push(data.residual_with(ResidualProjection::of_attention, true, 0..1));
+            }
             if [Q4, Q6].contains(&element) {
                 cases.push(data.residual_q8(0..batch));
             }
@@ -358,8 +364,12 @@ impl Data {
     }
 
     fn residual(&self, bias: bool, rows: std::ops::Range<usize>) -> Case {
+        self.residual_with(ResidualProjection::new, bias, rows)
+    }
+
+    fn residual_with(&self, new: NewResidual, bias: bool, rows: std::ops::Range<usize>) -> Case {
         let kernel = known(
-            ResidualProjection::new(self.element, (self.rows, self.cols), rows.len(), bias)
+            new(self.element, (self.rows, self.cols), rows.len(), bias)
                 .and_then(|kernel| kernel.on(self.processors, Target::SM_90)),
         );
         let residual = &self.residual[rows.start * self.rows..rows.end * self.rows];

@@ -62,7 +62,6 @@ use geometry::Spread;
 use largest::Largest;
 use product::{Product, Sums, Thread, Units};
 pub use reference::AttentionInputs;
-use ring::EARLY;
 pub use shape::{AttentionInput, AttentionInputShape, GatedProjection, GreedyHead, Head, ResidualProjection};
 use stage::Stage;
 use sums::Leaves;
@@ -327,6 +326,7 @@ impl Projection {
 
     fn emit(&self, kernel: &dyn Kernel, target: Target) -> Result<Module, KernelError> {
         emit::module_that_waits(kernel, target, |k, pointers| {
+            emit::let_next_begin(k);
             let params = self.params();
             let pointer =
                 |name: &str| params.iter().position(|param| param.name == name).map(|i| pointers[i]);
@@ -443,7 +443,8 @@ impl Projection {
                 Multiply::Tiles(Box::new(tiles))
             }
         };
-        multiply.fill(k, 0..EARLY);
+        let early = stage.early.min(multiply.slots());
+        multiply.fill(k, 0..early);
         let norm = pointer("norm");
         let norm_weights = stage.preload(k, spread.warps(), norm, shared.rank());
         emit::wait(k);
@@ -468,7 +469,7 @@ impl Projection {
         let staged = stage.emit(k, spread.warps(), (x, norm), norm_weights, shared, &|k| {
             k.comment("more weights, behind the activations");
             k.warp_sync(ALL_LANES);
-            multiply.fill(k, EARLY..multiply.slots());
+            multiply.fill(k, early..multiply.slots());
         });
         let finisher = Finisher::new(k, segment, pointers, (row, belongs));
         // Where one round finishes all units, what it needs is loaded now.

@@ -19,6 +19,9 @@ pub(super) const MIN_TARGET: Target = Target::SM_80;
 /// behind everything that is on its way to the processor: behind three slots, 55 KB, for longer than the memory takes to begin.
 pub(super) const EARLY: u32 = 1;
 
+/// The same where attention makes the activations of one row: it has few bytes to read, or else lets this kernel begin late.
+pub(super) const EARLY_OF_ATTENTION: u32 = 2;
+
 /// How the parts of a row come into the slots.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Layout {

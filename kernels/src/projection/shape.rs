@@ -5,6 +5,7 @@ use tensor_formats::ElementType;
 
 use super::geometry::{self, MOST_PROCESSORS, PROCESSORS, Spread};
 use super::largest::Largest;
+use super::ring::{EARLY, EARLY_OF_ATTENTION};
 use super::stage::{MULTIPLE, Stage};
 use super::tiles::TILE_UNITS;
 use super::tuning::Tuning;
@@ -173,6 +174,21 @@ impl ResidualProjection {
         Self::of_input(element, (rows, cols), batch, bias, Input::Q8)
     }
 
+    /// As [`new`](Self::new), for activations that attention makes, with the same results: attention of one row leaves the
+    /// memory time for more weights.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn of_attention(
+        element: ElementType,
+        (rows, cols): (usize, usize),
+        batch: usize,
+        bias: bool,
+    ) -> Result<Self, KernelError> {
+        let input = if batch == 1 { Input::Attended } else { Input::F32 };
+        Self::of_input(element, (rows, cols), batch, bias, input)
+    }
+
     /// Whether the same with activations that [are quantised already](Self::of_q8), and the launch that quantises them,
     /// is faster on the devices that it is made for.
     pub fn prefers_q8(&self) -> bool {
@@ -189,9 +205,13 @@ impl ResidualProjection {
         const FAMILY: &str = "residual_projection";
         const NAMES: Names = Names { matrices: &["w"], bias: "bias", output: "y" };
         let segment = segment(FAMILY, element, (rows, cols), Pairing::Neighbours, NAMES, Destination::Rows)?;
-        let q8 = if input == Input::Q8 { "q8_" } else { "" };
+        let of = match input {
+            Input::Q8 => "q8_",
+            Input::Attended => "attended_",
+            Input::F32 | Input::Normed(_) => "",
+        };
         let bias_name = if bias { "_bias" } else { "" };
-        let name = format!("{q8}{}_{rows}x{cols}{bias_name}", element.name().to_lowercase());
+        let name = format!("{of}{}_{rows}x{cols}{bias_name}", element.name().to_lowercase());
         let segments = vec![Segment { bias, residual: true, ..segment }];
         Projection::new(FAMILY, &name, (batch, cols), input, segments).map(Self)
     }
@@ -201,6 +221,8 @@ impl ResidualProjection {
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Input {
     F32,
+    /// f32 of attention.
+    Attended,
     Q8,
     /// f32, to be normalised with this added to the mean square.
     Normed(f32),
@@ -315,7 +337,7 @@ impl Projection {
         }
         let eps = match input {
             Input::Normed(eps) => Some(eps),
-            Input::F32 | Input::Q8 => None,
+            Input::F32 | Input::Attended | Input::Q8 => None,
         };
         if eps.is_some_and(|eps| !(eps.is_finite() && eps >= 0.0)) {
             return Err(refuse(family, "eps is negative or not finite".into()));
@@ -323,8 +345,9 @@ impl Projection {
         let suffix = eps.map_or_else(String::new, |eps| format!("_eps{:08x}", eps.to_bits()));
         let name = format!("{family}_{name}{suffix}_b{batch}");
         let quantised = input == Input::Q8;
+        let early = if input == Input::Attended { EARLY_OF_ATTENTION } else { EARLY };
         let group_sums = segments.iter().any(|segment| segment.format.has_offset());
-        let stage = Stage { cols, batch, eps, tiles: false, quantised, group_sums, cluster: 1 };
+        let stage = Stage { cols, batch, eps, early, tiles: false, quantised, group_sums, cluster: 1 };
         Self::over((PROCESSORS, Target::SM_90), (family, name), stage, segments)
     }
 

@@ -37,6 +37,8 @@ pub(super) struct Stage {
     pub(super) batch: u32,
     /// Normalise, with this added to the mean square.
     pub(super) eps: Option<f32>,
+    /// Slots of weights that are asked for before them.
+    pub(super) early: u32,
     /// Whether tensor cores read them.
     pub(super) tiles: bool,
     /// Whether they come as Q8.

@@ -89,6 +89,7 @@ impl Kernel for LoopCondition {
 
     fn emit(&self, target: Target) -> Result<Module, KernelError> {
         emit::module_that_waits(self, target, |k, pointers| {
+            emit::let_next_begin(k);
             if let [steps, control] = *pointers {
                 self.body(k, steps, control);
             }

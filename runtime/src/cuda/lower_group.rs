@@ -141,7 +141,10 @@ pub(crate) fn residual_projection(
         OpCall::QuantizeQ8(quantisation) => Some((part, quantisation)),
         _ => None,
     });
-    let plain = projection::ResidualProjection::new;
+    let plain: New = match a.of_attention {
+        true => projection::ResidualProjection::of_attention,
+        false => projection::ResidualProjection::new,
+    };
     let rows = a.input.shape.rows().min(projection::MAX_BATCH);
     let largest = (1..=rows).rev().find_map(|rows| kernel(plain, rows).ok());
     if let Some((part, quantisation)) = quantisation

@@ -239,6 +239,7 @@ fn a_layer_has_the_launches_that_it_should() {
     assert_eq!(count(&plan, "attention_input"), layers);
     assert_eq!(count(&plan, "attention_f32"), layers);
     assert_eq!(count(&plan, "residual_projection"), 2 * layers);
+    assert_eq!(count(&plan, "residual_projection_attended"), layers);
     assert_eq!(count(&plan, "gated_projection"), layers);
     assert_eq!(count(&plan, "greedy_head"), 1);
     assert_eq!(plan.n_launches(), 5 * layers + 2);

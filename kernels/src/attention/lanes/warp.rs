@@ -61,8 +61,8 @@ impl Slots {
     pub fn new(k: &mut KernelBuilder, kernel: &Attention, lanes: &Lanes, results: Results) -> Self {
         let plan = lanes.plan;
         let entry = k.mul(lanes.warp, plan.heads);
-        let acc = k.shared_base(results.acc);
-        let acc = k.mad(lanes.warp, plan.heads * kernel.cache.head_dim * 4, acc);
+        let (acc, warp_bytes) = results.features(k, kernel);
+        let acc = k.mad(lanes.warp, warp_bytes, acc);
         let leader = k.eq(lanes.lane, 0);
         Self {
             acc: k.mad(lanes.lane, PIECE_BYTES, acc),

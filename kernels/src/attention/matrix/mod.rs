@@ -25,7 +25,7 @@ use super::Attention;
 use super::emit::Sources;
 use super::results::Results;
 use super::splits::Positions;
-use crate::emit::LOG2_E;
+use crate::emit::{self, LOG2_E};
 use crate::support::WARP;
 
 /// How heads and features are spread over the lanes of a warp.
@@ -61,7 +61,7 @@ impl MatrixPlan {
     pub fn new(group: u32, head_dim: u32, factor: Factor) -> Self {
         let most = (Self::MAX_FEATURES / head_dim).min(Self::MAX_HEADS);
         let plans = (1..=most).rev().map(|heads| Self { heads, head_dim, factor });
-        let mut fit = plans.filter(|plan| plan.shared_bytes() <= Self::MAX_SHARED);
+        let mut fit = plans.filter(|plan| plan.feature_bytes() + plan.shared_bytes() <= Self::MAX_SHARED);
         fit.find(|plan| group.is_multiple_of(plan.heads)).unwrap_or(Self { heads: 1, head_dim, factor })
     }
 
@@ -79,10 +79,14 @@ impl MatrixPlan {
         self.fragments() * self.factor.parts() * WARP * 8
     }
 
-    /// Bytes of shared memory beside rings: those of the queries, and what each warp leaves of each head, which is its
-    /// features, a maximum and a sum.
+    /// Bytes of the features that the warps leave.
+    pub const fn feature_bytes(self) -> u32 {
+        Self::WARPS * self.heads * self.head_stride() * 4
+    }
+
+    /// Bytes of shared memory beside these and rings: those of the queries, and a maximum and a sum of each head of a warp.
     pub const fn shared_bytes(self) -> u32 {
-        Self::WARPS * self.heads * (self.head_stride() + 2) * 4 + self.query_bytes()
+        Self::WARPS * self.heads * 2 * 4 + self.query_bytes()
     }
 
     const fn value_rounds(self) -> u32 {
@@ -165,12 +169,11 @@ impl Matrix {
         }
     }
 
-    /// Emits the copies of the warp's first steps, if there is a ring.
+    /// Emits the copies of the warp's first steps, if there is a ring, and lets the next kernel begin when none are left.
     pub fn begin(&self, k: &mut KernelBuilder, Positions { first, end }: Positions) {
-        if let Some(ring) = &self.ring {
-            let (start, last) = (self.start(k, first), k.sub(end, 1));
-            ring.begin(k, (start, end, last));
-        }
+        let Some(ring) = &self.ring else { return emit::let_next_begin(k) };
+        let (start, last) = (self.start(k, first), k.sub(end, 1));
+        ring.begin(k, (start, end, last));
     }
 
     /// Loads the queries that the warp lays out.
@@ -225,7 +228,7 @@ impl Matrix {
             }
         });
         k.comment("what the warp knows");
-        self.leave(k, &heads, results);
+        self.leave(k, kernel, &heads, results);
     }
 
     /// Loads the keys of positions `base + g` and `base + 8 + g`; beyond the end the last, whose weight is 0 then.
@@ -364,7 +367,7 @@ impl Matrix {
     }
 
     /// Leaves what the warp knows.
-    fn leave(&self, k: &mut KernelBuilder, heads: &Heads, results: Results) {
+    fn leave(&self, k: &mut KernelBuilder, kernel: &Attention, heads: &Heads, results: Results) {
         let mut sum = k.get(heads.sum);
         for lanes in [1, 2] {
             let other = k.shfl_bfly(sum, lanes);
@@ -381,9 +384,9 @@ impl Matrix {
             k.st_shared::<F32>(max_at, heads.max);
             k.st_shared::<F32>(sum_at, sum);
         });
-        let entry = k.add(entries, self.column);
-        let acc = k.shared_base(results.acc);
-        let acc = k.mad(entry, plan.head_stride() * 4, acc);
+        let (acc, warp_bytes) = results.features(k, kernel);
+        let acc = k.mad(self.warp, warp_bytes, acc);
+        let acc = k.mad(self.column, plan.head_stride() * 4, acc);
         let acc = k.mad(self.row, 16, acc);
         for column in 0..2u32 {
             let head = k.add(self.column, column);

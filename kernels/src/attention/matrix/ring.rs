@@ -10,6 +10,7 @@ use ptx_builder::{Addr, KernelBuilder, Pred, Reg, Target, U32, U64, Var};
 use super::{COLUMNS, MatrixPlan};
 use crate::attention::Attention;
 use crate::attention::emit::Sources;
+use crate::emit;
 use crate::support::{ALL_LANES, WARP};
 
 /// The first target whose blocks can have [`FEWEST_SLOTS`].
@@ -162,6 +163,15 @@ impl Ring {
             let to = k.add(self.start, slot * self.layout.slot_bytes());
             self.fetch(k, to, (base, end, last));
         }
+        self.asked(k, first, end);
+    }
+
+    /// Lets the next kernel begin if all copies of the warp are asked for, with those of the ring's slots from the step at
+    /// `base` on.
+    fn asked(&self, k: &mut KernelBuilder, base: Reg<U32>, end: Reg<U32>) {
+        let left = k.add(base, self.layout.slots * MatrixPlan::STEP);
+        let all = k.ge(left, end);
+        k.if_(all, emit::let_next_begin);
     }
 
     /// Waits for the next step, and returns its slot.
@@ -176,6 +186,8 @@ impl Ring {
         k.warp_sync(ALL_LANES);
         let ahead = k.add(base, self.layout.slots * MatrixPlan::STEP);
         self.fetch(k, slot, (ahead, end, last));
+        let next = k.add(base, MatrixPlan::STEP);
+        self.asked(k, next, end);
         k.update(self.current, |k, current| {
             let next = k.add(current, self.layout.slot_bytes());
             let wraps = k.ge(next, self.layout.slots * self.layout.slot_bytes());
