@@ -20,6 +20,8 @@ pub enum Preset {
     Llama31_8B,
     /// Qwen 2.5 1.5B.
     Qwen25_1_5B,
+    /// Qwen 2.5 7B.
+    Qwen25_7B,
 }
 
 /// Which types the tensors have.
@@ -43,8 +45,8 @@ pub enum Quant {
 
 impl Preset {
     /// Every preset.
-    pub const ALL: [Self; 5] =
-        [Self::Tiny, Self::TinyQwen2, Self::Llama32_1B, Self::Llama31_8B, Self::Qwen25_1_5B];
+    pub const ALL: [Self; 6] =
+        [Self::Tiny, Self::TinyQwen2, Self::Llama32_1B, Self::Llama31_8B, Self::Qwen25_1_5B, Self::Qwen25_7B];
 
     /// The name on the command line.
     pub const fn name(self) -> &'static str {
@@ -54,6 +56,7 @@ impl Preset {
             Self::Llama32_1B => "llama-3.2-1b",
             Self::Llama31_8B => "llama-3.1-8b",
             Self::Qwen25_1_5B => "qwen2.5-1.5b",
+            Self::Qwen25_7B => "qwen2.5-7b",
         }
     }
 }
@@ -197,6 +200,14 @@ impl Preset {
             rope_theta: 5e5,
             ..tiny
         };
+        let qwen25 = ModelShape {
+            architecture: Architecture::Qwen2,
+            n_layers: 28,
+            context_length: 32_768,
+            rope_theta: 1e6,
+            rms_eps: 1e-6,
+            ..tiny
+        };
         match self {
             Self::Tiny => tiny,
             Self::TinyQwen2 => ModelShape {
@@ -224,19 +235,23 @@ impl Preset {
                 ..llama3
             },
             Self::Qwen25_1_5B => ModelShape {
-                architecture: Architecture::Qwen2,
-                n_layers: 28,
                 n_embd: 1536,
                 n_heads: 12,
                 n_kv_heads: 2,
                 n_ff: 8960,
                 n_vocab: 151_936,
-                context_length: 32_768,
-                rope_theta: 1e6,
-                rms_eps: 1e-6,
                 tied: true,
                 std: 0.02,
-                ..tiny
+                ..qwen25
+            },
+            Self::Qwen25_7B => ModelShape {
+                n_embd: 3584,
+                n_heads: 28,
+                n_kv_heads: 4,
+                n_ff: 18_944,
+                n_vocab: 152_064,
+                std: 0.015,
+                ..qwen25
             },
         }
     }
@@ -349,7 +364,7 @@ mod tests {
         for quant in Quant::ALL {
             assert_eq!(quant.name().parse(), Ok(quant));
         }
-        assert_eq!("gpt5".parse::<Preset>().unwrap_err().split(' ').count(), 8);
+        assert_eq!("gpt5".parse::<Preset>().unwrap_err().split(' ').count(), 9);
         assert!("q3".parse::<Quant>().unwrap_err().contains("q4_k_m"));
     }
 
