@@ -113,9 +113,7 @@ fn body(k: &mut KernelBuilder, kernel: &Attention, tensors: Tensors, partials: O
         });
     }
     if let Some(peers) = &peers {
-        if kernel.splits.one_each() {
-            k.comment("blocks without a chunk have nothing to ask for");
-        }
+        // Blocks without a chunk have had nothing to ask for.
         emit::let_next_begin(k);
         peers.finish(k, row.thread, chunks, y);
     }

@@ -13,7 +13,7 @@ use crate::attention::emit::Sources;
 use crate::emit;
 use crate::support::{ALL_LANES, WARP};
 
-/// The first target whose blocks can have [`FEWEST_SLOTS`].
+/// The first target whose blocks have room for rings.
 pub(in crate::attention) const MIN_TARGET: Target = Target::SM_90;
 
 /// A line of shared memory.
