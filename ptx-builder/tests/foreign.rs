@@ -89,6 +89,10 @@ fn other_spellings_of_the_same_instruction() {
         ("selp.b32 %r1, %r2, 3, !%p1;", "selp.b32 %r1, 3, %r2, %p1;"),
         ("add.f32 %f1, %f2, 0d3FB999999999999A;", "add.f32 %f1, %f2, 0f3DCCCCCD;"),
         ("{ { } };", ""),
+        ("ld.global.b32 { %r1 }, [ %rd1 + 0 ];", "ld.global.b32 %r1, [%rd1];"),
+        ("@%p1 st.shared.f32 [%r1], {%f1};", "@%p1 st.shared.f32 [%r1], %f1;"),
+        ("st.global.u32 [%rd1], {1};", "st.global.u32 [%rd1], 1;"),
+        ("mov.b32 {%r1}, %r2; mov.b64 %rd1, {%rd2};", "mov.b32 %r1, %r2; mov.b64 %rd1, %rd2;"),
     ] {
         same(written, canonical);
     }
@@ -113,6 +117,17 @@ fn either_result_of_a_pair_may_be_unwanted() {
     assert!(printed("setp.eq.u32 _|%p1, %r1, %r2;").contains("setp.eq.u32 %p4|%p1, %r1, %r2;"));
     assert!(printed("setp.eq.u32 %p1|_, %r1, %r2;").contains("setp.eq.u32 %p1, %r1, %r2;"));
     assert!(printed("setp.eq.u32 _, %r1, %r2;").contains("setp.eq.u32 %p4, %r1, %r2;"));
+}
+
+#[test]
+fn braces_around_one_operand_are_for_values_that_move() {
+    for text in
+        ["add.u32 {%r1}, %r2, %r3;", "st.global.u32 [%rd1], {%r1, %r2};", "ld.global.u32 {%r1, %r2}, [%rd1];"]
+    {
+        let error = parse(&body(text)).expect_err(text);
+        assert!(error.message.contains("not grouped"), "{error}");
+    }
+    assert_eq!(broken("mov.u32 %r1, {%r2};"), Rule::InstructionForm);
 }
 
 #[test]

@@ -39,6 +39,9 @@ pub(super) fn parse_mov(words: &mut Words<'_>, shapes: &[Shape]) -> Result<Kind,
     let ty = words.ty()?;
     let parts = |n: usize| u8::try_from(n).map_err(|_| "vector too long".to_owned());
     match shapes {
+        [Shape::Vector(1), Shape::One] | [Shape::One, Shape::Vector(1)] if ty.kind() == TyKind::Bits => {
+            Ok(Kind::Mov(ty))
+        }
         [Shape::Vector(n), _] => Ok(Kind::Unpack { ty, parts: parts(*n)? }),
         [_, Shape::Vector(n)] => Ok(Kind::Pack { ty, parts: parts(*n)? }),
         _ => Ok(Kind::Mov(ty)),

@@ -190,6 +190,7 @@ impl<'a> Resolver<'_, '_, 'a> {
                 (Form::Pair, RawForm::One | RawForm::Pair) => true,
                 // A vector of one is written with or without braces.
                 (Form::Vector(1), RawForm::One) => true,
+                (Form::One, RawForm::Vector) => arg.operands.len() == 1 && may_be_vector(kind, expected.what),
                 _ => false,
             };
             if !fits {
@@ -403,6 +404,15 @@ impl<'a> Resolver<'_, '_, 'a> {
         let dest = Operand::Reg(self.body.function.new_register(ty.class()));
         self.body.push(Inst::new(Kind::Mov(ty), vec![dest, source]));
         dest
+    }
+}
+
+/// May the operand, which is a single one, stand between braces?
+fn may_be_vector(kind: &Kind, what: What) -> bool {
+    match kind {
+        Kind::Ld(_) | Kind::St(_) => matches!(what, What::WideReg(_) | What::WideValue(_) | What::Value(_)),
+        Kind::Mov(_) => true,
+        _ => false,
     }
 }
 
