@@ -89,6 +89,7 @@ fn other_spellings_of_the_same_instruction() {
         ("selp.b32 %r1, %r2, 3, !%p1;", "selp.b32 %r1, 3, %r2, %p1;"),
         ("add.f32 %f1, %f2, 0d3FB999999999999A;", "add.f32 %f1, %f2, 0f3DCCCCCD;"),
         ("{ { } };", ""),
+        ("max.s16x2.relu %r1, %r2, %r3;", "max.relu.s16x2 %r1, %r2, %r3;"),
         ("ld.global.b32 { %r1 }, [ %rd1 + 0 ];", "ld.global.b32 %r1, [%rd1];"),
         ("@%p1 st.shared.f32 [%r1], {%f1};", "@%p1 st.shared.f32 [%r1], %f1;"),
         ("st.global.u32 [%rd1], {1};", "st.global.u32 [%rd1], 1;"),
@@ -239,6 +240,8 @@ fn some_words_of_bits_are_in_no_float_register() {
     for text in [
         "dp4a.s32.s32 %r1, %f1, %r2, %r3;",
         "dp2a.lo.u32.s32 %r1, %r2, %f1, %r3;",
+        "add.u16x2 %f1, %r2, %r3;",
+        "max.s16x2 %r1, %r2, %f3;",
         "redux.sync.and.b32 %f1, %r2, -1;",
         "redux.sync.or.b32 %r1, %f2, -1;",
         "redux.sync.add.u32 %r1, %r2, %f1;",
@@ -379,9 +382,7 @@ fn what_is_not_supported_is_named() {
         ("set.hs.u32.f32 %r1, %f1, %f2;", "compare unsigned integers, not .f32"),
         ("cvt.pack.sat.u16.s32 %r1, %r2, %r3;", "`cvt.pack` is"),
         ("cvt.rz.tf32.f32 %r1, %f1;", "this rounding to `tf32` is"),
-        ("max.relu.s32 %r1, %r2, %r3;", "`.relu` is"),
         ("min.xorsign.abs.f32 %f1, %f2, %f3;", "`.xorsign` is"),
-        ("add.u16x2 %r1, %r2, %r3;", "pairs of 16-bit integers are"),
         ("lop3.or.b32 %r1|%p1, %r2, %r3, %r4, 1, %p2;", "`lop3` with a predicate is"),
         (
             "mma.sync.aligned.m8n8k4.row.col.f64.f64.f64.f64 {%fd1,%fd2}, {%fd3}, {%fd1}, {%fd2,%fd3};",

@@ -50,7 +50,7 @@ impl Regular {
             let what = match spec {
                 Spec::T => What::Reg(ty),
                 Spec::W => What::Reg(wide),
-                Spec::U32 | Spec::OptU32 => What::Reg(Ty::U32),
+                Spec::U32 | Spec::OptU32 | Spec::Pair => What::Reg(Ty::U32),
                 Spec::S32 => What::Reg(Ty::S32),
                 Spec::B32 | Spec::R32 => What::Reg(Ty::B32),
                 Spec::U64 => What::Reg(Ty::U64),
@@ -73,6 +73,7 @@ impl Regular {
                 Spec::B32 => What::Value(Ty::B32),
                 Spec::Word => What::Word,
                 Spec::R32 => What::Reg(Ty::B32),
+                Spec::Pair => What::Reg(Ty::U32),
                 Spec::U64 => What::Value(Ty::U64),
                 Spec::P => What::Pred(false),
                 Spec::PN => What::Pred(true),
@@ -241,6 +242,12 @@ fn other_name(mnemonic: &str) -> Option<String> {
         && let Some((further, ty)) = rest.rsplit_once('.')
     {
         name = format!("{head}.{further}.ftz.{ty}");
+    }
+    // `.relu` of a minimum may stand after the type.
+    if let Some((head @ ("min" | "max"), rest)) = name.split_once('.')
+        && let Some(ty) = rest.strip_suffix(".relu")
+    {
+        name = format!("{head}.relu.{ty}");
     }
     // `bar.sync` is short for `barrier.sync.aligned`.
     if let Some(rest) = name.strip_prefix("barrier.")

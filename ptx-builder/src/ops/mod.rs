@@ -30,6 +30,8 @@ pub enum Spec {
     Word,
     /// Register, 32 bits.
     R32,
+    /// Untyped register of 32 bits with two values.
+    Pair,
     /// Register or literal, unsigned 64-bit.
     U64,
     /// Predicate register.

@@ -135,6 +135,17 @@ regular {
     PrmtEcl    "prmt.b32.ecl"  [] [] (B32) <- (B32 B32 B32), 2 0 50, PURE;
     PrmtEcr    "prmt.b32.ecr"  [] [] (B32) <- (B32 B32 B32), 2 0 50, PURE;
     PrmtRc16   "prmt.b32.rc16" [] [] (B32) <- (B32 B32 B32), 2 0 50, PURE;
+    // Pairs of 16-bit integers, and no result below zero
+    AddU16x2   "add.u16x2"      [] []                     (Pair) <- (Pair Pair), 8 0 90, PURE;
+    AddS16x2   "add.s16x2"      [] []                     (Pair) <- (Pair Pair), 8 0 90, PURE;
+    MinU16x2   "min.u16x2"      [] []                     (Pair) <- (Pair Pair), 8 0 90, PURE;
+    MinS16x2   "min.s16x2"      [] []                     (Pair) <- (Pair Pair), 8 0 90, PURE;
+    MaxU16x2   "max.u16x2"      [] []                     (Pair) <- (Pair Pair), 8 0 90, PURE;
+    MaxS16x2   "max.s16x2"      [] []                     (Pair) <- (Pair Pair), 8 0 90, PURE;
+    MinReluS16x2 "min.relu.s16x2" [] []                   (Pair) <- (Pair Pair), 8 0 90, PURE;
+    MaxReluS16x2 "max.relu.s16x2" [] []                   (Pair) <- (Pair Pair), 8 0 90, PURE;
+    MinRelu    "min.relu"       [] [S32]                  (T) <- (T T), 8 0 90, PURE;
+    MaxRelu    "max.relu"       [] [S32]                  (T) <- (T T), 8 0 90, PURE;
     // Dot products of bytes and of halves with bytes
     Dp4aUU     "dp4a.u32.u32"    [] [] (U32) <- (Word Word U32), 5 0 61, PURE;
     Dp4aUS     "dp4a.u32.s32"    [] [] (S32) <- (Word Word S32), 5 0 61, PURE;
