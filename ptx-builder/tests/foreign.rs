@@ -89,6 +89,14 @@ fn other_spellings_of_the_same_instruction() {
         ("selp.b32 %r1, %r2, 3, !%p1;", "selp.b32 %r1, 3, %r2, %p1;"),
         ("add.f32 %f1, %f2, 0d3FB999999999999A;", "add.f32 %f1, %f2, 0f3DCCCCCD;"),
         ("{ { } };", ""),
+        (
+            "cvt.bf16.f16 %rs1, %rs2; cvt.f16.bf16 %rs1, %rs2;",
+            "cvt.rn.bf16.f16 %rs1, %rs2; cvt.rn.f16.bf16 %rs1, %rs2;",
+        ),
+        (
+            "cvt.relu.satfinite.rz.bf16x2.f32 %r1, %f1, %f2;",
+            "cvt.rz.satfinite.relu.bf16x2.f32 %r1, %f1, %f2;",
+        ),
         ("max.s16x2.relu %r1, %r2, %r3;", "max.relu.s16x2 %r1, %r2, %r3;"),
         ("ld.global.b32 { %r1 }, [ %rd1 + 0 ];", "ld.global.b32 %r1, [%rd1];"),
         ("@%p1 st.shared.f32 [%r1], {%f1};", "@%p1 st.shared.f32 [%r1], %f1;"),
@@ -215,6 +223,34 @@ fn registers_may_be_wider_than_values() {
     ] {
         assert_eq!(broken(text), Rule::OperandType, "{text}");
     }
+}
+
+#[test]
+fn conversions_take_the_modifiers_that_they_have() {
+    for text in [
+        "cvt.rp.bf16.f32 %rs1, %f1; cvt.rm.bf16.f32 %rs1, %f1;",
+        "cvt.rn.relu.f16.f32 %rs1, %f1; cvt.rz.satfinite.f16x2.f32 %r1, %f1, %f2;",
+        "cvt.rz.tf32.f32 %r1, %f1; cvt.rn.relu.tf32.f32 %r1, %f1; cvt.rna.satfinite.tf32.f32 %r1, %f1;",
+        "cvt.rn.satfinite.relu.e4m3x2.f32 %rs1, %f1, %f2; cvt.rn.relu.f16x2.e5m2x2 %r1, %rs1;",
+    ] {
+        printed(text);
+    }
+    for text in [
+        "cvt.rp.bf16x2.f32 %r1, %f1, %f2;",
+        "cvt.rm.relu.f16.f32 %rs1, %f1;",
+        "cvt.rp.satfinite.bf16.f32 %rs1, %f1;",
+        "cvt.rn.relu.ftz.f16.f32 %rs1, %f1;",
+        "cvt.rn.sat.satfinite.f16.f32 %rs1, %f1;",
+        "cvt.rn.satfinite.f16.f64 %rs1, %fd1;",
+        "cvt.rn.relu.bf16.f16 %rs1, %rs2;",
+        "cvt.rna.relu.tf32.f32 %r1, %f1;",
+        "cvt.rn.satfinite.f16x2.e5m2x2 %r1, %rs1;",
+        "cvt.rn.e4m3x2.f32 %rs1, %f1, %f2;",
+        "cvt.rzi.relu.s32.f32 %r1, %f1;",
+    ] {
+        assert_eq!(broken(text), Rule::InstructionForm, "{text}");
+    }
+    assert_eq!(broken("cvt.rn.satfinite.tf32.f32 %r1, %f1;"), Rule::Target);
 }
 
 #[test]
@@ -373,15 +409,12 @@ fn what_is_not_supported_is_named() {
         ("createpolicy.cvt.L2.b64 %rd1, 0x3d000;", "policies other than fractional ones are"),
         ("prefetch.tensormap [%rd1];", "tensor maps are"),
         ("ld.mmio.relaxed.sys.global.u32 %r1, [%rd1];", "`.mmio` is"),
-        ("cvt.rn.relu.f16.f32 %rs1, %f1;", "`.relu` is"),
-        ("cvt.rn.satfinite.bf16.f32 %rs1, %f1;", "`.satfinite` of halves is"),
         ("ld.global.v8.b32 {%r1,%r2,%r3,%r4,%r5,%r6,%r7,%r0}, [%rd1];", "accesses of 32 bytes are"),
         ("st.global.v4.f64 [%rd1], {%fd1,%fd2,%fd3,%fd0};", "accesses of 32 bytes are"),
         ("mad.rn.f16 %rs1, %rs2, %rs3, %rs0;", "unknown instruction"),
         ("setp.lo.s32 %p1, %r1, %r2;", "compare unsigned integers, not .s32"),
         ("set.hs.u32.f32 %r1, %f1, %f2;", "compare unsigned integers, not .f32"),
         ("cvt.pack.sat.u16.s32 %r1, %r2, %r3;", "`cvt.pack` is"),
-        ("cvt.rz.tf32.f32 %r1, %f1;", "this rounding to `tf32` is"),
         ("min.xorsign.abs.f32 %f1, %f2, %f3;", "`.xorsign` is"),
         ("lop3.or.b32 %r1|%p1, %r2, %r3, %r4, 1, %p2;", "`lop3` with a predicate is"),
         (

@@ -303,7 +303,8 @@ fn carries_chain() {
 
 #[test]
 fn pairs_are_computed_half_by_half() {
-    let pairs: [(Op, fn(i64, i64) -> i64); 8] = [
+    type Half = fn(i64, i64) -> i64;
+    let pairs: [(Op, Half); 8] = [
         (Op::AddU16x2, |a, b| a + b),
         (Op::AddS16x2, |a, b| a + b),
         (Op::MinU16x2, |a, b| (a & 0xFFFF).min(b & 0xFFFF)),
