@@ -293,6 +293,7 @@ fn some_words_of_bits_are_in_no_float_register() {
         "bar.warp.sync %f1;",
         "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%f1,%f2,%f3,%f4}, {%f5,%f6,%f7,%f8}, {%r1,%r2}, {%f1,%f2,%f3,%f4};",
         "mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%f1,%f2,%f3,%f4}, {%r1,%r2}, {%f5}, {%f1,%f2,%f3,%f4};",
+        "mma.sync.aligned.m16n8k8.row.col.f16.f16.f16.f16 {%f1,%f2}, {%r1,%r2}, {%r3}, {%r4,%r5};",
         "mbarrier.arrive.shared.b64 %fd1, [%r1];",
         "mbarrier.test_wait.shared.b64 %p1, [%r1], %fd1;",
         "mbarrier.pending_count.b64 %r1, %fd1;",
@@ -418,7 +419,7 @@ fn what_is_not_supported_is_named() {
         ("min.xorsign.abs.f32 %f1, %f2, %f3;", "`.xorsign` is"),
         ("lop3.or.b32 %r1|%p1, %r2, %r3, %r4, 1, %p2;", "`lop3` with a predicate is"),
         (
-            "mma.sync.aligned.m8n8k4.row.col.f64.f64.f64.f64 {%fd1,%fd2}, {%fd3}, {%fd1}, {%fd2,%fd3};",
+            "mma.sync.aligned.m8n8k16.row.col.s32.s8.s8.s32 {%r1,%r2}, {%r3}, {%r4}, {%r1,%r2};",
             "is not supported",
         ),
         (

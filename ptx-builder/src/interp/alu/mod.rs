@@ -61,7 +61,7 @@ pub(super) fn lower(kind: &Kind, place: &Place<'_>) -> Option<AluFn> {
         Kind::Unpack { ty, parts } => mov::lower_unpack(*ty, *parts),
         Kind::Setp(setp) => compare::lower(setp),
         Kind::Cvt(cvt) => Some(convert::lower(cvt, place).unwrap_or(general::run)),
-        Kind::Mma(_) => Some(mma::run),
+        Kind::Mma(shape) => Some(mma::lower(*shape)),
         _ => None,
     }
 }
