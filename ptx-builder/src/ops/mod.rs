@@ -30,7 +30,7 @@ pub enum Spec {
     Word,
     /// Register, 32 bits.
     R32,
-    /// Untyped register of 32 bits with two values.
+    /// Untyped register of 32 bits with several values.
     Pair,
     /// Register or literal, unsigned 64-bit.
     U64,

@@ -146,6 +146,10 @@ regular {
     MaxReluS16x2 "max.relu.s16x2" [] []                   (Pair) <- (Pair Pair), 8 0 90, PURE;
     MinRelu    "min.relu"       [] [S32]                  (T) <- (T T), 8 0 90, PURE;
     MaxRelu    "max.relu"       [] [S32]                  (T) <- (T T), 8 0 90, PURE;
+    // What is left of the video instructions: absolute differences of bytes or halves, and their sum with the last operand
+    AbsDiff4   "vabsdiff4.u32.u32.u32"     [] []          (Pair) <- (Pair Pair Pair), 3 0 50, PURE;
+    AbsDiff4Add "vabsdiff4.u32.u32.u32.add" [] []         (Pair) <- (Pair Pair Pair), 3 0 50, PURE;
+    AbsDiff2Add "vabsdiff2.u32.u32.u32.add" [] []         (Pair) <- (Pair Pair Pair), 3 0 50, PURE;
     // Dot products of bytes and of halves with bytes
     Dp4aUU     "dp4a.u32.u32"    [] [] (U32) <- (Word Word U32), 5 0 61, PURE;
     Dp4aUS     "dp4a.u32.s32"    [] [] (S32) <- (Word Word S32), 5 0 61, PURE;

@@ -2,6 +2,10 @@
 
 /// Why the instruction is refused, if it is one of those.
 pub(super) fn instruction(mnemonic: &str) -> Option<String> {
+    if matches!(mnemonic, "vabsdiff4.u32.u32.u32" | "vabsdiff4.u32.u32.u32.add" | "vabsdiff2.u32.u32.u32.add")
+    {
+        return None;
+    }
     let words: Vec<&str> = mnemonic.split('.').collect();
     let head = words.first().copied().unwrap_or_default();
     let second = words.get(1).copied().unwrap_or_default();

@@ -123,6 +123,7 @@ fn uniform(grid: &Grid<'_>, source: Source) -> Option<u64> {
         SpecialReg::NSmId => MULTIPROCESSORS,
         SpecialReg::DynamicSmemSize => grid.dynamic_shared,
         SpecialReg::TotalSmemSize => grid.shared_bytes,
+        SpecialReg::ReservedSmemOffset1 => RESERVED_SHARED,
         SpecialReg::ClusterNctaRank => cx * cy * cz,
         SpecialReg::ClusterNctaidX => cx,
         SpecialReg::ClusterNctaidY => cy,
@@ -135,6 +136,10 @@ fn uniform(grid: &Grid<'_>, source: Source) -> Option<u64> {
     };
     Some(u64::from(value))
 }
+
+/// Where shared memory of the system is: behind all that a block can have. Nobody reserves any here, so an access is a
+/// fault; code that takes the address and does without it is what compilers print for cooperative groups.
+const RESERVED_SHARED: u32 = 1 << 20;
 
 /// As many as blocks are told to run on.
 const MULTIPROCESSORS: u32 = 132;

@@ -330,6 +330,21 @@ fn pairs_are_computed_half_by_half() {
     }
 }
 
+#[test]
+fn absolute_differences_of_parts() {
+    let bytes = |x: u64| (x as u32).to_le_bytes().map(i64::from);
+    let of_bytes =
+        |x: &[u64]| -> Vec<i64> { bytes(x[0]).iter().zip(bytes(x[1])).map(|(a, b)| (a - b).abs()).collect() };
+    let op = |op| Kind::Regular(Regular::new(op, None));
+    check(&op(Op::AbsDiff4), 2000, 33, |x| of_bytes(x).iter().rev().fold(0, |d, part| d << 8 | *part as u64));
+    check(&op(Op::AbsDiff4Add), 2000, 34, |x| (of_bytes(x).iter().sum::<i64>() as u64 + x[2]) & 0xFFFF_FFFF);
+    check(&op(Op::AbsDiff2Add), 2000, 35, |x| {
+        let half = |x: u64, i: u32| i64::from((x >> (16 * i)) as u16);
+        let sum: i64 = (0..2).map(|i| (half(x[0], i) - half(x[1], i)).abs()).sum();
+        (sum as u64 + x[2]) & 0xFFFF_FFFF
+    });
+}
+
 /// A product of 128 bits, as compilers form it from 64-bit words.
 #[test]
 fn a_chain_of_carries_is_a_wide_sum() {
