@@ -140,6 +140,34 @@ fn braces_around_one_operand_are_for_values_that_move() {
 }
 
 #[test]
+fn singles_in_pairs_and_with_halves() {
+    let text = |line: &str| body(line).replace("sm_90", "sm_100");
+    for line in [
+        "add.rn.f32.f16 %f1, %rs1, %f2;",
+        "sub.f32.bf16 %f1, %rs1, 0f3F800000;",
+        "fma.rz.sat.f32.f16 %f1, %rs1, %rs2, %f3;",
+        "mul.rm.ftz.f32x2 %rd1, %rd2, %rd3;",
+        "fma.rn.f32x2 %rd1, %rd2, %rd3, %rd0;",
+    ] {
+        let module = parse(&text(line)).unwrap_or_else(|error| panic!("{line}: {error}"));
+        let ptx = module.verify_foreign().unwrap_or_else(|errors| panic!("{line}: {errors}")).ptx();
+        assert!(ptx.contains(line), "{ptx}");
+    }
+    for (line, message) in [
+        ("mul.f32.f16 %f1, %rs1, %f2;", "unknown instruction"),
+        ("add.f32.f16.f32 %f1, %rs1, %f2;", "unknown instruction"),
+        ("add.ftz.f32.bf16 %f1, %rs1, %f2;", "unknown instruction"),
+        ("add.f32.f16 %f1, 0f3F800000, %f2;", "does not fit the type"),
+        ("min.f32x2 %rd1, %rd2, %rd3;", "these packed types are not supported"),
+        ("cvt.rn.f32x2.f32 %rd1, %f1, %f2;", "these packed types are not supported"),
+    ] {
+        let error = parse(&text(line)).expect_err(line);
+        assert!(error.message.contains(message), "{line}: {error}");
+    }
+    assert_eq!(broken("add.f32x2 %rd1, %rd2, %rd3;"), Rule::Target);
+}
+
+#[test]
 fn packed_halves_are_compared_one_by_one() {
     let text = printed("@!%p2 setp.lt.and.ftz.f16x2 %p2|%p1, %r1, %r2, !%p3;");
     let lines: Vec<&str> =

@@ -141,7 +141,9 @@ impl Setp {
     }
 
     pub(super) fn problems(&self, report: &mut dyn FnMut(String)) {
-        if self.ty == Ty::Pred || self.ty.bits() == 8 || matches!(self.ty, Ty::TF32 | Ty::E4M3x2 | Ty::E5M2x2)
+        if self.ty == Ty::Pred
+            || self.ty.bits() == 8
+            || matches!(self.ty, Ty::TF32 | Ty::F32x2 | Ty::E4M3x2 | Ty::E5M2x2)
         {
             report(format!("setp has no form for .{}", self.ty));
         }

@@ -32,6 +32,8 @@ pub enum Spec {
     R32,
     /// Untyped register of 32 bits with several values.
     Pair,
+    /// Register or literal, single precision.
+    F32,
     /// Register or literal, unsigned 64-bit.
     U64,
     /// Predicate register.
@@ -63,6 +65,8 @@ pub enum Mod {
     Ftz,
     /// `.sat`: clamp to 0..1.
     Sat,
+    /// `.f32` before the type, always: the type of the result and of the last operand.
+    Single,
 }
 
 /// Rounding of a float result.

@@ -240,6 +240,15 @@ regular {
     BFmaRelu   "fma.rn.relu" [] [BF16 BF16x2]             (T) <- (T T T), 7 0 80, PURE;
     BEx2Approx "ex2.approx.ftz" [] [BF16 BF16x2]          (T) <- (T), 7 8 90, PURE;
     BTanhApprox "tanh.approx" [] [BF16 BF16x2]            (T) <- (T), 7 8 90, PURE;
+    // Pairs of singles
+    PAdd       "add"         [Rnd Ftz] [F32x2]            (T) <- (T T), 8 6 100, PURE;
+    PSub       "sub"         [Rnd Ftz] [F32x2]            (T) <- (T T), 8 6 100, PURE;
+    PMul       "mul"         [Rnd Ftz] [F32x2]            (T) <- (T T), 8 6 100, PURE;
+    PFma       "fma"         [RndReq Ftz] [F32x2]         (T) <- (T T T), 8 6 100, PURE;
+    // Singles with halves and bfloat16
+    MixAdd     "add"         [Rnd Sat Single] [F16 BF16]  (F32) <- (T F32), 8 6 100, PURE;
+    MixSub     "sub"         [Rnd Sat Single] [F16 BF16]  (F32) <- (T F32), 8 6 100, PURE;
+    MixFma     "fma"         [RndReq Sat Single] [F16 BF16] (F32) <- (T T F32), 8 6 100, PURE;
     // Selection
     Selp       "selp"        [] [B16 B32 B64 U16 U32 U64 S16 S32 S64 F32 F64] (T) <- (T T P), 1 0 50, PURE;
     // Warp

@@ -2,14 +2,19 @@
 
 /// Why the instruction is refused, if it is one of those.
 pub(super) fn instruction(mnemonic: &str) -> Option<String> {
-    if matches!(mnemonic, "vabsdiff4.u32.u32.u32" | "vabsdiff4.u32.u32.u32.add" | "vabsdiff2.u32.u32.u32.add")
-    {
-        return None;
-    }
     let words: Vec<&str> = mnemonic.split('.').collect();
     let head = words.first().copied().unwrap_or_default();
     let second = words.get(1).copied().unwrap_or_default();
     let has = |any: &[&str]| words.iter().any(|word| any.contains(word));
+    let single_pairs = matches!(head, "add" | "sub" | "mul" | "fma") && words.last() == Some(&"f32x2");
+    if single_pairs
+        || matches!(
+            mnemonic,
+            "vabsdiff4.u32.u32.u32" | "vabsdiff4.u32.u32.u32.add" | "vabsdiff2.u32.u32.u32.add"
+        )
+    {
+        return None;
+    }
     let what = match head {
         "tex" | "tld4" | "txq" | "istypep" => "texture instructions are",
         "suld" | "sust" | "sured" | "suq" => "surface instructions are",
