@@ -168,6 +168,20 @@ fn singles_in_pairs_and_with_halves() {
 }
 
 #[test]
+fn an_extreme_of_three_is_formed_of_two_and_one() {
+    let line = "@%p1 max.NaN.f32 %f1, %f2, 0f3F800000, %f1;";
+    let text = body(line).replace("sm_90", "sm_100");
+    let module = parse(&text).unwrap_or_else(|error| panic!("{error}"));
+    let ptx = module.verify_foreign().unwrap_or_else(|errors| panic!("{errors}")).ptx();
+    let expected = "\tmax.NaN.f32 %f9, %f2, 0f3F800000;\n\t@%p1 max.NaN.f32 %f1, %f9, %f1;\n";
+    assert!(ptx.contains(expected), "{ptx}");
+    let error = parse(&body(line)).expect_err(line);
+    assert!(error.message.contains("needs sm_100"), "{error}");
+    let error = parse(&body("max.f64 %fd1, %fd2, %fd3, %fd1;")).expect_err(line);
+    assert!(error.message.contains("too many operands"), "{error}");
+}
+
+#[test]
 fn packed_halves_are_compared_one_by_one() {
     let text = printed("@!%p2 setp.lt.and.ftz.f16x2 %p2|%p1, %r1, %r2, !%p3;");
     let lines: Vec<&str> =

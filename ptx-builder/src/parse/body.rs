@@ -287,7 +287,11 @@ impl<'a> Parser<'a> {
         let shapes: Vec<_> = args.iter().map(super::operand::RawArg::shape).collect();
         let kind = Kind::parse(mnemonic, &shapes).map_err(unknown)?;
         let mut resolver = Resolver { body, guard };
-        let operands = resolver.resolve(&kind, args, pos)?;
+        let operands = if args.len() == 4 && is_extreme(&kind) {
+            resolver.extreme_of_three(&kind, args, pos)?
+        } else {
+            resolver.resolve(&kind, args, pos)?
+        };
         if let Kind::Setp(setp) = kind
             && matches!(setp.ty, Ty::F16x2 | Ty::BF16x2)
         {
@@ -297,6 +301,12 @@ impl<'a> Parser<'a> {
         body.push(Inst { guard, kind, operands, comment: None });
         Ok(())
     }
+}
+
+/// Is it a minimum or maximum that may have three operands?
+fn is_extreme(kind: &Kind) -> bool {
+    use Op::{FMax, FMaxFtzNan, FMaxNan, FMin, FMinFtzNan, FMinNan};
+    matches!(kind.op(), FMin | FMax | FMinNan | FMaxNan | FMinFtzNan | FMaxFtzNan)
 }
 
 /// A register with a name of its own; gives the number of new registers. After a range in the same declaration,

@@ -8,6 +8,7 @@ use crate::inst::{
     Address, Base, Form, Guard, Inst, Kind, Operand, Regular, Role, Setp, Shape, Space, SpecialReg, What,
 };
 use crate::ops::Op;
+use crate::target::Requires;
 use crate::ty::Ty;
 
 /// An operand as written.
@@ -231,6 +232,30 @@ impl<'a> Resolver<'_, '_, 'a> {
             *pred = Operand::Reg(reg);
         }
         Ok(operands)
+    }
+
+    /// The operands of a minimum or maximum of three values, which the IR forms of two and one.
+    pub(super) fn extreme_of_three(
+        &mut self,
+        kind: &Kind,
+        mut args: Vec<RawArg<'a>>,
+        pos: Pos,
+    ) -> Result<Vec<Operand>> {
+        let target = self.body.symbols.target;
+        if !Requires::new(8, 8, 100).met_by(target) {
+            let message =
+                format!("a minimum or maximum of three values needs sm_100, the module targets {target}");
+            return Err(ParseError::new(pos, kind.to_string(), message));
+        }
+        let third = args.split_off(3);
+        let first = self.resolve(kind, args, pos)?;
+        let ([dest, a, b], [RawArg { pos, form: RawForm::One, operands }]) = (&first[..], &third[..]) else {
+            return Err(ParseError::new(pos, kind.to_string(), "an operand is not grouped as it should be"));
+        };
+        let c = self.operand(operands[0], What::Value(Ty::F32), Role::Use, *pos)?;
+        let between = Operand::Reg(self.body.function.new_register(RegClass::F32));
+        self.body.push(Inst::new(kind.clone(), vec![between, *a, *b]));
+        Ok(vec![*dest, between, c])
     }
 
     pub(super) fn operand(&mut self, raw: Raw<'a>, what: What, role: Role, pos: Pos) -> Result<Operand> {
