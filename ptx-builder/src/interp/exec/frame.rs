@@ -74,12 +74,12 @@ impl Template {
                     None => fill(&mut frame.regs, *constant, block(grid, special, place)),
                 },
                 Source::Shared(offset) => {
-                    let base = grid.kernel.shared.functions.get(function as usize).copied().unwrap_or(0);
+                    let base = grid.kernel.shared.functions.get(&(function as usize)).copied().unwrap_or(0);
                     let address = grid.shared_address(place.rank, base.wrapping_add(offset));
                     fill(&mut frame.regs, *constant, u64::from(address));
                 }
                 Source::ModuleShared(id) => {
-                    let offset = grid.kernel.shared.globals.get(id.index()).copied().unwrap_or(0);
+                    let offset = grid.kernel.shared.globals.get(&id.index()).copied().unwrap_or(0);
                     fill(&mut frame.regs, *constant, u64::from(grid.shared_address(place.rank, offset)));
                 }
                 Source::DynamicShared => {
