@@ -488,6 +488,8 @@ fn what_is_not_supported_is_named() {
         "tensor copies are not supported",
     );
     in_body(".reg .v4 .f32 %v;", 6, ".v4", "vector registers are not supported");
+    in_body(".reg .f32x2 %q;", 13, "%q", "registers do not have this type");
+    in_body(".reg .bf16 %q;", 12, "%q", "registers do not have this type");
     in_body(".reg .b128 %q;", 6, ".b128", "128-bit types");
     in_body(".tex .u32 t;", 1, ".tex", "not supported in a body");
     in_body("call f, ();", 6, "f", "unknown function");

@@ -12,7 +12,7 @@ use crate::inst::{Address, Base, Guard, Inst, Kind, Ld, Operand, Regular, Space,
 use crate::module::{Array, Block, Function, MAX_REGISTERS, Param};
 use crate::ops::Op;
 use crate::print::{parse_register, targets};
-use crate::ty::Ty;
+use crate::ty::{Ty, TyKind};
 
 /// A body in the making.
 pub(super) struct Body<'b, 'a> {
@@ -193,6 +193,9 @@ impl<'a> Parser<'a> {
         let ty = self.ty()?;
         if ty.bits() == 8 {
             return self.fail("registers have 16, 32 or 64 bits");
+        }
+        if ty.kind() == TyKind::SmallFloat && !matches!(ty, Ty::F16 | Ty::F16x2) {
+            return self.fail("registers do not have this type, only instructions do");
         }
         let class = ty.class();
         let mut ranges = Vec::new();
