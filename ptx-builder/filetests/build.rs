@@ -7,7 +7,7 @@ use std::{env, fs};
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let root = env::var("CARGO_MANIFEST_DIR")?;
     let mut list = String::from("&[\n");
-    for origin in ["hand", "llvm", "nvcc"] {
+    for origin in ["hand", "llvm", "nvcc", "triton"] {
         let folder = Path::new(&root).join(origin);
         println!("cargo::rerun-if-changed={}", folder.display());
         let mut paths =

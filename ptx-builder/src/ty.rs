@@ -93,6 +93,8 @@ types! {
     E4M3x2 "e4m3x2" 16 SmallFloat;
     /// Two FP8 values of 5 exponent and 2 mantissa bits.
     E5M2x2 "e5m2x2" 16 SmallFloat;
+    /// Two IEEE singles, the lower half first.
+    F32x2 "f32x2" 64 SmallFloat;
     /// IEEE single.
     F32 "f32" 32 Float;
     /// IEEE double.
@@ -121,6 +123,7 @@ impl Ty {
     pub(crate) const fn stored(self) -> Self {
         match (self.kind(), self.bits()) {
             (TyKind::SmallFloat, 16) => Self::B16,
+            (TyKind::SmallFloat, 64) => Self::B64,
             (TyKind::SmallFloat, _) => Self::B32,
             _ => self,
         }

@@ -89,6 +89,19 @@ fn other_spellings_of_the_same_instruction() {
         ("selp.b32 %r1, %r2, 3, !%p1;", "selp.b32 %r1, 3, %r2, %p1;"),
         ("add.f32 %f1, %f2, 0d3FB999999999999A;", "add.f32 %f1, %f2, 0f3DCCCCCD;"),
         ("{ { } };", ""),
+        (
+            "cvt.bf16.f16 %rs1, %rs2; cvt.f16.bf16 %rs1, %rs2;",
+            "cvt.rn.bf16.f16 %rs1, %rs2; cvt.rn.f16.bf16 %rs1, %rs2;",
+        ),
+        (
+            "cvt.relu.satfinite.rz.bf16x2.f32 %r1, %f1, %f2;",
+            "cvt.rz.satfinite.relu.bf16x2.f32 %r1, %f1, %f2;",
+        ),
+        ("max.s16x2.relu %r1, %r2, %r3;", "max.relu.s16x2 %r1, %r2, %r3;"),
+        ("ld.global.b32 { %r1 }, [ %rd1 + 0 ];", "ld.global.b32 %r1, [%rd1];"),
+        ("@%p1 st.shared.f32 [%r1], {%f1};", "@%p1 st.shared.f32 [%r1], %f1;"),
+        ("st.global.u32 [%rd1], {1};", "st.global.u32 [%rd1], 1;"),
+        ("mov.b32 {%r1}, %r2; mov.b64 %rd1, {%rd2};", "mov.b32 %r1, %r2; mov.b64 %rd1, %rd2;"),
     ] {
         same(written, canonical);
     }
@@ -113,6 +126,59 @@ fn either_result_of_a_pair_may_be_unwanted() {
     assert!(printed("setp.eq.u32 _|%p1, %r1, %r2;").contains("setp.eq.u32 %p4|%p1, %r1, %r2;"));
     assert!(printed("setp.eq.u32 %p1|_, %r1, %r2;").contains("setp.eq.u32 %p1, %r1, %r2;"));
     assert!(printed("setp.eq.u32 _, %r1, %r2;").contains("setp.eq.u32 %p4, %r1, %r2;"));
+}
+
+#[test]
+fn braces_around_one_operand_are_for_values_that_move() {
+    for text in
+        ["add.u32 {%r1}, %r2, %r3;", "st.global.u32 [%rd1], {%r1, %r2};", "ld.global.u32 {%r1, %r2}, [%rd1];"]
+    {
+        let error = parse(&body(text)).expect_err(text);
+        assert!(error.message.contains("not grouped"), "{error}");
+    }
+    assert_eq!(broken("mov.u32 %r1, {%r2};"), Rule::InstructionForm);
+}
+
+#[test]
+fn singles_in_pairs_and_with_halves() {
+    let text = |line: &str| body(line).replace("sm_90", "sm_100");
+    for line in [
+        "add.rn.f32.f16 %f1, %rs1, %f2;",
+        "sub.f32.bf16 %f1, %rs1, 0f3F800000;",
+        "fma.rz.sat.f32.f16 %f1, %rs1, %rs2, %f3;",
+        "mul.rm.ftz.f32x2 %rd1, %rd2, %rd3;",
+        "fma.rn.f32x2 %rd1, %rd2, %rd3, %rd0;",
+    ] {
+        let module = parse(&text(line)).unwrap_or_else(|error| panic!("{line}: {error}"));
+        let ptx = module.verify_foreign().unwrap_or_else(|errors| panic!("{line}: {errors}")).ptx();
+        assert!(ptx.contains(line), "{ptx}");
+    }
+    for (line, message) in [
+        ("mul.f32.f16 %f1, %rs1, %f2;", "unknown instruction"),
+        ("add.f32.f16.f32 %f1, %rs1, %f2;", "unknown instruction"),
+        ("add.ftz.f32.bf16 %f1, %rs1, %f2;", "unknown instruction"),
+        ("add.f32.f16 %f1, 0f3F800000, %f2;", "does not fit the type"),
+        ("min.f32x2 %rd1, %rd2, %rd3;", "these packed types are not supported"),
+        ("cvt.rn.f32x2.f32 %rd1, %f1, %f2;", "these packed types are not supported"),
+    ] {
+        let error = parse(&text(line)).expect_err(line);
+        assert!(error.message.contains(message), "{line}: {error}");
+    }
+    assert_eq!(broken("add.f32x2 %rd1, %rd2, %rd3;"), Rule::Target);
+}
+
+#[test]
+fn an_extreme_of_three_is_formed_of_two_and_one() {
+    let line = "@%p1 max.NaN.f32 %f1, %f2, 0f3F800000, %f1;";
+    let text = body(line).replace("sm_90", "sm_100");
+    let module = parse(&text).unwrap_or_else(|error| panic!("{error}"));
+    let ptx = module.verify_foreign().unwrap_or_else(|errors| panic!("{errors}")).ptx();
+    let expected = "\tmax.NaN.f32 %f9, %f2, 0f3F800000;\n\t@%p1 max.NaN.f32 %f1, %f9, %f1;\n";
+    assert!(ptx.contains(expected), "{ptx}");
+    let error = parse(&body(line)).expect_err(line);
+    assert!(error.message.contains("needs sm_100"), "{error}");
+    let error = parse(&body("max.f64 %fd1, %fd2, %fd3, %fd1;")).expect_err(line);
+    assert!(error.message.contains("too many operands"), "{error}");
 }
 
 #[test]
@@ -202,6 +268,34 @@ fn registers_may_be_wider_than_values() {
 }
 
 #[test]
+fn conversions_take_the_modifiers_that_they_have() {
+    for text in [
+        "cvt.rp.bf16.f32 %rs1, %f1; cvt.rm.bf16.f32 %rs1, %f1;",
+        "cvt.rn.relu.f16.f32 %rs1, %f1; cvt.rz.satfinite.f16x2.f32 %r1, %f1, %f2;",
+        "cvt.rz.tf32.f32 %r1, %f1; cvt.rn.relu.tf32.f32 %r1, %f1; cvt.rna.satfinite.tf32.f32 %r1, %f1;",
+        "cvt.rn.satfinite.relu.e4m3x2.f32 %rs1, %f1, %f2; cvt.rn.relu.f16x2.e5m2x2 %r1, %rs1;",
+    ] {
+        printed(text);
+    }
+    for text in [
+        "cvt.rp.bf16x2.f32 %r1, %f1, %f2;",
+        "cvt.rm.relu.f16.f32 %rs1, %f1;",
+        "cvt.rp.satfinite.bf16.f32 %rs1, %f1;",
+        "cvt.rn.relu.ftz.f16.f32 %rs1, %f1;",
+        "cvt.rn.sat.satfinite.f16.f32 %rs1, %f1;",
+        "cvt.rn.satfinite.f16.f64 %rs1, %fd1;",
+        "cvt.rn.relu.bf16.f16 %rs1, %rs2;",
+        "cvt.rna.relu.tf32.f32 %r1, %f1;",
+        "cvt.rn.satfinite.f16x2.e5m2x2 %r1, %rs1;",
+        "cvt.rn.e4m3x2.f32 %rs1, %f1, %f2;",
+        "cvt.rzi.relu.s32.f32 %r1, %f1;",
+    ] {
+        assert_eq!(broken(text), Rule::InstructionForm, "{text}");
+    }
+    assert_eq!(broken("cvt.rn.satfinite.tf32.f32 %r1, %f1;"), Rule::Target);
+}
+
+#[test]
 fn the_version_is_the_one_that_the_assembler_asks_for() {
     for (text, version) in [
         ("mbarrier.arrive.relaxed.cta.shared::cta.b64 %rd1, [%r1];", "8.6"),
@@ -224,6 +318,8 @@ fn some_words_of_bits_are_in_no_float_register() {
     for text in [
         "dp4a.s32.s32 %r1, %f1, %r2, %r3;",
         "dp2a.lo.u32.s32 %r1, %r2, %f1, %r3;",
+        "add.u16x2 %f1, %r2, %r3;",
+        "max.s16x2 %r1, %r2, %f3;",
         "redux.sync.and.b32 %f1, %r2, -1;",
         "redux.sync.or.b32 %r1, %f2, -1;",
         "redux.sync.add.u32 %r1, %r2, %f1;",
@@ -239,6 +335,7 @@ fn some_words_of_bits_are_in_no_float_register() {
         "bar.warp.sync %f1;",
         "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%f1,%f2,%f3,%f4}, {%f5,%f6,%f7,%f8}, {%r1,%r2}, {%f1,%f2,%f3,%f4};",
         "mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%f1,%f2,%f3,%f4}, {%r1,%r2}, {%f5}, {%f1,%f2,%f3,%f4};",
+        "mma.sync.aligned.m16n8k8.row.col.f16.f16.f16.f16 {%f1,%f2}, {%r1,%r2}, {%r3}, {%r4,%r5};",
         "mbarrier.arrive.shared.b64 %fd1, [%r1];",
         "mbarrier.test_wait.shared.b64 %p1, [%r1], %fd1;",
         "mbarrier.pending_count.b64 %r1, %fd1;",
@@ -355,21 +452,16 @@ fn what_is_not_supported_is_named() {
         ("createpolicy.cvt.L2.b64 %rd1, 0x3d000;", "policies other than fractional ones are"),
         ("prefetch.tensormap [%rd1];", "tensor maps are"),
         ("ld.mmio.relaxed.sys.global.u32 %r1, [%rd1];", "`.mmio` is"),
-        ("cvt.rn.relu.f16.f32 %rs1, %f1;", "`.relu` is"),
-        ("cvt.rn.satfinite.bf16.f32 %rs1, %f1;", "`.satfinite` of halves is"),
         ("ld.global.v8.b32 {%r1,%r2,%r3,%r4,%r5,%r6,%r7,%r0}, [%rd1];", "accesses of 32 bytes are"),
         ("st.global.v4.f64 [%rd1], {%fd1,%fd2,%fd3,%fd0};", "accesses of 32 bytes are"),
         ("mad.rn.f16 %rs1, %rs2, %rs3, %rs0;", "unknown instruction"),
         ("setp.lo.s32 %p1, %r1, %r2;", "compare unsigned integers, not .s32"),
         ("set.hs.u32.f32 %r1, %f1, %f2;", "compare unsigned integers, not .f32"),
         ("cvt.pack.sat.u16.s32 %r1, %r2, %r3;", "`cvt.pack` is"),
-        ("cvt.rz.tf32.f32 %r1, %f1;", "this rounding to `tf32` is"),
-        ("max.relu.s32 %r1, %r2, %r3;", "`.relu` is"),
         ("min.xorsign.abs.f32 %f1, %f2, %f3;", "`.xorsign` is"),
-        ("add.u16x2 %r1, %r2, %r3;", "pairs of 16-bit integers are"),
         ("lop3.or.b32 %r1|%p1, %r2, %r3, %r4, 1, %p2;", "`lop3` with a predicate is"),
         (
-            "mma.sync.aligned.m8n8k4.row.col.f64.f64.f64.f64 {%fd1,%fd2}, {%fd3}, {%fd1}, {%fd2,%fd3};",
+            "mma.sync.aligned.m8n8k16.row.col.s32.s8.s8.s32 {%r1,%r2}, {%r3}, {%r4}, {%r1,%r2};",
             "is not supported",
         ),
         (
@@ -396,6 +488,8 @@ fn what_is_not_supported_is_named() {
         "tensor copies are not supported",
     );
     in_body(".reg .v4 .f32 %v;", 6, ".v4", "vector registers are not supported");
+    in_body(".reg .f32x2 %q;", 13, "%q", "registers do not have this type");
+    in_body(".reg .bf16 %q;", 12, "%q", "registers do not have this type");
     in_body(".reg .b128 %q;", 6, ".b128", "128-bit types");
     in_body(".tex .u32 t;", 1, ".tex", "not supported in a body");
     in_body("call f, ();", 6, "f", "unknown function");

@@ -39,6 +39,9 @@ pub(super) fn parse_mov(words: &mut Words<'_>, shapes: &[Shape]) -> Result<Kind,
     let ty = words.ty()?;
     let parts = |n: usize| u8::try_from(n).map_err(|_| "vector too long".to_owned());
     match shapes {
+        [Shape::Vector(1), Shape::One] | [Shape::One, Shape::Vector(1)] if ty.kind() == TyKind::Bits => {
+            Ok(Kind::Mov(ty))
+        }
         [Shape::Vector(n), _] => Ok(Kind::Unpack { ty, parts: parts(*n)? }),
         [_, Shape::Vector(n)] => Ok(Kind::Pack { ty, parts: parts(*n)? }),
         _ => Ok(Kind::Mov(ty)),
@@ -138,7 +141,9 @@ impl Setp {
     }
 
     pub(super) fn problems(&self, report: &mut dyn FnMut(String)) {
-        if self.ty == Ty::Pred || self.ty.bits() == 8 || matches!(self.ty, Ty::TF32 | Ty::E4M3x2 | Ty::E5M2x2)
+        if self.ty == Ty::Pred
+            || self.ty.bits() == 8
+            || matches!(self.ty, Ty::TF32 | Ty::F32x2 | Ty::E4M3x2 | Ty::E5M2x2)
         {
             report(format!("setp has no form for .{}", self.ty));
         }
@@ -214,7 +219,7 @@ impl CvtRound {
     }
 }
 
-/// `cvt{.round}{.ftz}{.sat}{.satfinite}.to.from d, a{, b}`: with two operands when `to` is a packed pair, the first
+/// `cvt{.round}{.ftz}{.sat}{.satfinite}{.relu}.to.from d, a{, b}`: with two operands when `to` is a packed pair, the first
 /// operand in the upper half.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Cvt {
@@ -228,8 +233,10 @@ pub struct Cvt {
     pub ftz: bool,
     /// Clamp to the result's range (integers) or to 0..1 (floats).
     pub sat: bool,
-    /// Clamp to the largest finite value (FP8).
+    /// Clamp to the largest finite value (FP8, halves, tf32).
     pub satfinite: bool,
+    /// A negative result becomes zero (FP8, halves, tf32).
+    pub relu: bool,
 }
 
 impl Cvt {
@@ -253,13 +260,17 @@ impl Cvt {
 
     pub(super) fn requires(&self) -> Requires {
         let is_bf16 = |ty| ty == Ty::BF16;
-        match (self.to, self.from) {
+        let types = match (self.to, self.from) {
+            (Ty::TF32, _) if self.round != Some(CvtRound::Rna) && self.satfinite => Requires::new(8, 6, 100),
+            (Ty::TF32, _) if self.round != Some(CvtRound::Rna) => Requires::new(7, 8, 90),
+            (Ty::F16, Ty::F32) if self.relu => Requires::new(7, 0, 80),
             (Ty::E4M3x2 | Ty::E5M2x2, _) | (_, Ty::E4M3x2 | Ty::E5M2x2) => Requires::new(8, 1, 89),
             (Ty::F16x2 | Ty::BF16x2, _) | (Ty::TF32, _) | (Ty::BF16, Ty::F32) => Requires::new(7, 0, 80),
             (Ty::F32, Ty::BF16) => Requires::new(7, 1, 80),
             (to, from) if is_bf16(to) || is_bf16(from) => Requires::new(7, 8, 90),
             _ => Requires::BASE,
-        }
+        };
+        if self.satfinite { types.and(Requires::new(8, 1, 50)) } else { types }
     }
 
     /// What rounding the pair of types asks for.
@@ -279,14 +290,13 @@ impl Cvt {
             (to, from) if scalar(to) && int(from) => Ok(Rounds::ToFloat),
             (to, from) if scalar(to) && scalar(from) && to == from => Ok(Rounds::MayInteger),
             (to, from) if scalar(to) && scalar(from) && holds(to, from) => Ok(Rounds::Never),
-            (Ty::BF16, Ty::F32) => Ok(Rounds::Nearest),
             (to, from) if scalar(to) && scalar(from) => Ok(Rounds::ToFloat),
             (Ty::F16x2 | Ty::BF16x2, Ty::F32) => Ok(Rounds::Nearest),
             (Ty::E4M3x2 | Ty::E5M2x2, Ty::F32) => Ok(Rounds::NearestOnly),
             (Ty::E4M3x2 | Ty::E5M2x2, Ty::F16x2) | (Ty::F16x2, Ty::E4M3x2 | Ty::E5M2x2) => {
                 Ok(Rounds::NearestOnly)
             }
-            (Ty::TF32, Ty::F32) => Ok(Rounds::Away),
+            (Ty::TF32, Ty::F32) => Ok(Rounds::NearestOrAway),
             (to, from) => Err(format!("no conversion from .{from} to .{to}")),
         }
     }
@@ -302,7 +312,7 @@ impl Cvt {
             (Rounds::ToFloat, Some(r)) => !r.is_integer() && r != CvtRound::Rna,
             (Rounds::Nearest, Some(r)) => matches!(r, CvtRound::Rn | CvtRound::Rz),
             (Rounds::NearestOnly, Some(r)) => r == CvtRound::Rn,
-            (Rounds::Away, Some(r)) => r == CvtRound::Rna,
+            (Rounds::NearestOrAway, Some(r)) => matches!(r, CvtRound::Rn | CvtRound::Rz | CvtRound::Rna),
             (Rounds::Never, Some(_)) | (_, None) => false,
         };
         if !fits {
@@ -313,8 +323,20 @@ impl Cvt {
             ));
         }
         let fp8 = matches!(self.to, Ty::E4M3x2 | Ty::E5M2x2);
-        if fp8 != self.satfinite {
-            report(format!(".satfinite belongs to FP8 results, and only to them, not to .{}", self.to));
+        if fp8 && !self.satfinite {
+            report(format!("cvt to .{} needs .satfinite", self.to));
+        }
+        let clean = !self.sat && !self.ftz && matches!(self.round, Some(CvtRound::Rn | CvtRound::Rz));
+        let from_single =
+            self.from == Ty::F32 && matches!(self.to, Ty::F16 | Ty::BF16 | Ty::F16x2 | Ty::BF16x2);
+        let tf32 = self.to == Ty::TF32;
+        let away = tf32 && self.round == Some(CvtRound::Rna);
+        if self.satfinite && !fp8 && !away && !(clean && (from_single || tf32)) {
+            report(format!("this cvt from .{} to .{} does not take .satfinite", self.from, self.to));
+        }
+        let of_fp8 = matches!(self.from, Ty::E4M3x2 | Ty::E5M2x2);
+        if self.relu && !(clean && (from_single || tf32 || fp8 || of_fp8)) {
+            report(format!("this cvt from .{} to .{} does not take .relu", self.from, self.to));
         }
         let plain = |ty: Ty| ty.is_int() || matches!(ty, Ty::F16 | Ty::F32 | Ty::F64);
         if self.sat && !(plain(self.to) && plain(self.from) && self.can_clamp()) {
@@ -338,8 +360,15 @@ impl Cvt {
     }
 
     pub(super) fn parse(words: &mut Words<'_>) -> Result<Self, String> {
-        let mut cvt =
-            Self { round: None, ftz: false, sat: false, satfinite: false, to: Ty::B8, from: Ty::B8 };
+        let mut cvt = Self {
+            round: None,
+            ftz: false,
+            sat: false,
+            satfinite: false,
+            relu: false,
+            to: Ty::B8,
+            from: Ty::B8,
+        };
         // The order of the modifiers is free.
         loop {
             if cvt.round.is_none()
@@ -352,11 +381,17 @@ impl Cvt {
                 cvt.sat = true;
             } else if !cvt.satfinite && words.eat("satfinite") {
                 cvt.satfinite = true;
+            } else if !cvt.relu && words.eat("relu") {
+                cvt.relu = true;
             } else {
                 break;
             }
         }
         (cvt.to, cvt.from) = (words.ty()?, words.ty()?);
+        // Between the formats of 16 bits, no rounding is `.rn`.
+        if cvt.round.is_none() && matches!((cvt.to, cvt.from), (Ty::BF16, Ty::F16) | (Ty::F16, Ty::BF16)) {
+            cvt.round = Some(CvtRound::Rn);
+        }
         Ok(cvt)
     }
 }
@@ -376,8 +411,8 @@ enum Rounds {
     Nearest,
     /// `.rn`.
     NearestOnly,
-    /// `.rna`.
-    Away,
+    /// `.rn`, `.rz` or `.rna`.
+    NearestOrAway,
 }
 
 impl fmt::Display for Cvt {
@@ -386,7 +421,9 @@ impl fmt::Display for Cvt {
         if let Some(round) = self.round {
             write!(f, ".{}", round.name())?;
         }
-        for (present, name) in [(self.ftz, ".ftz"), (self.sat, ".sat"), (self.satfinite, ".satfinite")] {
+        let modifiers =
+            [(self.ftz, ".ftz"), (self.sat, ".sat"), (self.satfinite, ".satfinite"), (self.relu, ".relu")];
+        for (present, name) in modifiers {
             if present {
                 f.write_str(name)?;
             }

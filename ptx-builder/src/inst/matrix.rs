@@ -21,7 +21,8 @@ macro_rules! mma_shapes {
                 match self { $(Self::$shape => $name,)* }
             }
 
-            /// The type of an accumulator register and the registers per thread of D (and C), A and B.
+            /// The type of an accumulator register (halves come in pairs) and the registers per thread of D (and C), A
+            /// and B.
             pub const fn fragments(self) -> (Ty, u8, u8, u8) {
                 match self { $(Self::$shape => (Ty::$d, $nd, $na, $nb),)* }
             }
@@ -38,6 +39,8 @@ mma_shapes! {
     M16N8K8F16 "m16n8k8.row.col.f32.f16.f16.f32": F32 x 4, a x 2, b x 1, (6 5 75);
     M16N8K16F16 "m16n8k16.row.col.f32.f16.f16.f32": F32 x 4, a x 4, b x 2, (7 0 80);
     M16N8K8BF16 "m16n8k8.row.col.f32.bf16.bf16.f32": F32 x 4, a x 2, b x 1, (7 0 80);
+    M16N8K8F16F16 "m16n8k8.row.col.f16.f16.f16.f16": U32 x 2, a x 2, b x 1, (6 5 75);
+    M16N8K16F16F16 "m16n8k16.row.col.f16.f16.f16.f16": U32 x 2, a x 4, b x 2, (7 0 80);
     M16N8K16BF16 "m16n8k16.row.col.f32.bf16.bf16.f32": F32 x 4, a x 4, b x 2, (7 0 80);
     M16N8K4TF32 "m16n8k4.row.col.f32.tf32.tf32.f32": F32 x 4, a x 2, b x 1, (7 0 80);
     M16N8K8TF32 "m16n8k8.row.col.f32.tf32.tf32.f32": F32 x 4, a x 4, b x 2, (7 0 80);
@@ -47,6 +50,15 @@ mma_shapes! {
     M16N8K32S8 "m16n8k32.row.col.s32.s8.s8.s32": S32 x 4, a x 4, b x 2, (7 0 80);
     M16N8K32U8S8 "m16n8k32.row.col.s32.u8.s8.s32": S32 x 4, a x 4, b x 2, (7 0 80);
     M16N8K32S8U8 "m16n8k32.row.col.s32.s8.u8.s32": S32 x 4, a x 4, b x 2, (7 0 80);
+    M16N8K16S8Sat "m16n8k16.row.col.satfinite.s32.s8.s8.s32": S32 x 4, a x 2, b x 1, (7 0 80);
+    M16N8K16U8Sat "m16n8k16.row.col.satfinite.s32.u8.u8.s32": S32 x 4, a x 2, b x 1, (7 0 80);
+    M16N8K32U8Sat "m16n8k32.row.col.satfinite.s32.u8.u8.s32": S32 x 4, a x 4, b x 2, (7 0 80);
+    M16N8K32S8Sat "m16n8k32.row.col.satfinite.s32.s8.s8.s32": S32 x 4, a x 4, b x 2, (7 0 80);
+    M16N8K32U8S8Sat "m16n8k32.row.col.satfinite.s32.u8.s8.s32": S32 x 4, a x 4, b x 2, (7 0 80);
+    M16N8K32S8U8Sat "m16n8k32.row.col.satfinite.s32.s8.u8.s32": S32 x 4, a x 4, b x 2, (7 0 80);
+    M8N8K4F64 "m8n8k4.row.col.f64.f64.f64.f64": F64 x 2, a x 1, b x 1, (7 0 80);
+    M16N8K4F64 "m16n8k4.row.col.f64.f64.f64.f64": F64 x 4, a x 2, b x 1, (7 8 90);
+    M16N8K8F64 "m16n8k8.row.col.f64.f64.f64.f64": F64 x 4, a x 4, b x 2, (7 8 90);
     M16N8K32E4M3 "m16n8k32.row.col.f32.e4m3.e4m3.f32": F32 x 4, a x 4, b x 2, (8 4 89);
     M16N8K32E4M3E5M2 "m16n8k32.row.col.f32.e4m3.e5m2.f32": F32 x 4, a x 4, b x 2, (8 4 89);
     M16N8K32E5M2E4M3 "m16n8k32.row.col.f32.e5m2.e4m3.f32": F32 x 4, a x 4, b x 2, (8 4 89);
@@ -72,7 +84,8 @@ impl MmaShape {
     pub(super) fn signature(self) -> Signature {
         let (ty, nd, na, nb) = self.fragments();
         let reg = |ty, n| Arg::one(What::Reg(ty)).vector(n);
-        Signature::new(&[Arg::def(ty).vector(nd), reg(Ty::U32, na), reg(Ty::U32, nb), reg(ty, nd)])
+        let part = if ty == Ty::F64 { Ty::F64 } else { Ty::U32 };
+        Signature::new(&[Arg::def(ty).vector(nd), reg(part, na), reg(part, nb), reg(ty, nd)])
     }
 
     pub(super) fn parse(words: &mut Words<'_>) -> Result<Self, String> {

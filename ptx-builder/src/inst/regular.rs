@@ -2,7 +2,7 @@
 
 use super::space::Space;
 use super::{Arg, Form, Operand, Role, Signature, What};
-use crate::ops::{Mods, Op, RegularInfo, Rounding, Spec};
+use crate::ops::{Mod, Mods, Op, RegularInfo, Rounding, Spec};
 use crate::target::Requires;
 use crate::ty::Ty;
 use std::collections::HashMap;
@@ -50,8 +50,9 @@ impl Regular {
             let what = match spec {
                 Spec::T => What::Reg(ty),
                 Spec::W => What::Reg(wide),
-                Spec::U32 | Spec::OptU32 => What::Reg(Ty::U32),
+                Spec::U32 | Spec::OptU32 | Spec::Pair => What::Reg(Ty::U32),
                 Spec::S32 => What::Reg(Ty::S32),
+                Spec::F32 => What::Reg(Ty::F32),
                 Spec::B32 | Spec::R32 => What::Reg(Ty::B32),
                 Spec::U64 => What::Reg(Ty::U64),
                 Spec::Word => What::Word,
@@ -70,9 +71,11 @@ impl Regular {
                 Spec::W => What::Value(wide),
                 Spec::U32 | Spec::OptU32 => What::Value(Ty::U32),
                 Spec::S32 => What::Value(Ty::S32),
+                Spec::F32 => What::Value(Ty::F32),
                 Spec::B32 => What::Value(Ty::B32),
                 Spec::Word => What::Word,
                 Spec::R32 => What::Reg(Ty::B32),
+                Spec::Pair => What::Reg(Ty::U32),
                 Spec::U64 => What::Value(Ty::U64),
                 Spec::P => What::Pred(false),
                 Spec::PN => What::Pred(true),
@@ -200,6 +203,9 @@ impl Regular {
         }
         let mut words: Vec<&str> = rest.split('.').skip(1).collect();
         let ty = if info.types.is_empty() { None } else { Some(Ty::parse(words.pop()?)?) };
+        if info.mods.contains(&Mod::Single) && words.pop() != Some("f32") {
+            return None;
+        }
         // Their order is free.
         let mut mods = Mods::NONE;
         for word in words {
@@ -242,6 +248,12 @@ fn other_name(mnemonic: &str) -> Option<String> {
     {
         name = format!("{head}.{further}.ftz.{ty}");
     }
+    // `.relu` of a minimum may stand after the type.
+    if let Some((head @ ("min" | "max"), rest)) = name.split_once('.')
+        && let Some(ty) = rest.strip_suffix(".relu")
+    {
+        name = format!("{head}.relu.{ty}");
+    }
     // `bar.sync` is short for `barrier.sync.aligned`.
     if let Some(rest) = name.strip_prefix("barrier.")
         && !rest.starts_with("cluster")
@@ -272,6 +284,9 @@ fn rows_by_head() -> &'static HashMap<&'static str, Vec<Op>> {
 impl fmt::Display for Regular {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}{}", self.op.mnemonic(), self.mods)?;
+        if self.info().mods.contains(&Mod::Single) {
+            f.write_str(".f32")?;
+        }
         match self.ty {
             Some(ty) => write!(f, ".{ty}"),
             None => Ok(()),

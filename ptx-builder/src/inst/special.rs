@@ -119,6 +119,8 @@ special_registers! {
     DynamicSmemSize "%dynamic_smem_size" U32 false (4 1 50);
     /// Bytes of shared memory of the block, static and dynamic.
     TotalSmemSize "%total_smem_size" U32 false (4 1 50);
+    /// Where the second part of the shared memory that the system reserves begins.
+    ReservedSmemOffset1 "%reserved_smem_offset_1" U32 false (7 6 80);
     /// Block index in the cluster, x.
     ClusterCtaidX "%cluster_ctaid.x" U32 false (7 8 90);
     /// Block index in the cluster, y.

@@ -30,6 +30,10 @@ pub enum Spec {
     Word,
     /// Register, 32 bits.
     R32,
+    /// Untyped register of 32 bits with several values.
+    Pair,
+    /// Register or literal, single precision.
+    F32,
     /// Register or literal, unsigned 64-bit.
     U64,
     /// Predicate register.
@@ -61,6 +65,8 @@ pub enum Mod {
     Ftz,
     /// `.sat`: clamp to 0..1.
     Sat,
+    /// `.f32` before the type, always: the type of the result and of the last operand.
+    Single,
 }
 
 /// Rounding of a float result.

@@ -135,6 +135,21 @@ regular {
     PrmtEcl    "prmt.b32.ecl"  [] [] (B32) <- (B32 B32 B32), 2 0 50, PURE;
     PrmtEcr    "prmt.b32.ecr"  [] [] (B32) <- (B32 B32 B32), 2 0 50, PURE;
     PrmtRc16   "prmt.b32.rc16" [] [] (B32) <- (B32 B32 B32), 2 0 50, PURE;
+    // Pairs of 16-bit integers, and no result below zero
+    AddU16x2   "add.u16x2"      [] []                     (Pair) <- (Pair Pair), 8 0 90, PURE;
+    AddS16x2   "add.s16x2"      [] []                     (Pair) <- (Pair Pair), 8 0 90, PURE;
+    MinU16x2   "min.u16x2"      [] []                     (Pair) <- (Pair Pair), 8 0 90, PURE;
+    MinS16x2   "min.s16x2"      [] []                     (Pair) <- (Pair Pair), 8 0 90, PURE;
+    MaxU16x2   "max.u16x2"      [] []                     (Pair) <- (Pair Pair), 8 0 90, PURE;
+    MaxS16x2   "max.s16x2"      [] []                     (Pair) <- (Pair Pair), 8 0 90, PURE;
+    MinReluS16x2 "min.relu.s16x2" [] []                   (Pair) <- (Pair Pair), 8 0 90, PURE;
+    MaxReluS16x2 "max.relu.s16x2" [] []                   (Pair) <- (Pair Pair), 8 0 90, PURE;
+    MinRelu    "min.relu"       [] [S32]                  (T) <- (T T), 8 0 90, PURE;
+    MaxRelu    "max.relu"       [] [S32]                  (T) <- (T T), 8 0 90, PURE;
+    // What is left of the video instructions: absolute differences of bytes or halves, and their sum with the last operand
+    AbsDiff4   "vabsdiff4.u32.u32.u32"     [] []          (Pair) <- (Pair Pair Pair), 3 0 50, PURE;
+    AbsDiff4Add "vabsdiff4.u32.u32.u32.add" [] []         (Pair) <- (Pair Pair Pair), 3 0 50, PURE;
+    AbsDiff2Add "vabsdiff2.u32.u32.u32.add" [] []         (Pair) <- (Pair Pair Pair), 3 0 50, PURE;
     // Dot products of bytes and of halves with bytes
     Dp4aUU     "dp4a.u32.u32"    [] [] (U32) <- (Word Word U32), 5 0 61, PURE;
     Dp4aUS     "dp4a.u32.s32"    [] [] (S32) <- (Word Word S32), 5 0 61, PURE;
@@ -225,6 +240,15 @@ regular {
     BFmaRelu   "fma.rn.relu" [] [BF16 BF16x2]             (T) <- (T T T), 7 0 80, PURE;
     BEx2Approx "ex2.approx.ftz" [] [BF16 BF16x2]          (T) <- (T), 7 8 90, PURE;
     BTanhApprox "tanh.approx" [] [BF16 BF16x2]            (T) <- (T), 7 8 90, PURE;
+    // Pairs of singles
+    PAdd       "add"         [Rnd Ftz] [F32x2]            (T) <- (T T), 8 6 100, PURE;
+    PSub       "sub"         [Rnd Ftz] [F32x2]            (T) <- (T T), 8 6 100, PURE;
+    PMul       "mul"         [Rnd Ftz] [F32x2]            (T) <- (T T), 8 6 100, PURE;
+    PFma       "fma"         [RndReq Ftz] [F32x2]         (T) <- (T T T), 8 6 100, PURE;
+    // Singles with halves and bfloat16
+    MixAdd     "add"         [Rnd Sat Single] [F16 BF16]  (F32) <- (T F32), 8 6 100, PURE;
+    MixSub     "sub"         [Rnd Sat Single] [F16 BF16]  (F32) <- (T F32), 8 6 100, PURE;
+    MixFma     "fma"         [RndReq Sat Single] [F16 BF16] (F32) <- (T T F32), 8 6 100, PURE;
     // Selection
     Selp       "selp"        [] [B16 B32 B64 U16 U32 U64 S16 S32 S64 F32 F64] (T) <- (T T P), 1 0 50, PURE;
     // Warp

@@ -12,7 +12,7 @@ use crate::inst::{Address, Base, Guard, Inst, Kind, Ld, Operand, Regular, Space,
 use crate::module::{Array, Block, Function, MAX_REGISTERS, Param};
 use crate::ops::Op;
 use crate::print::{parse_register, targets};
-use crate::ty::Ty;
+use crate::ty::{Ty, TyKind};
 
 /// A body in the making.
 pub(super) struct Body<'b, 'a> {
@@ -194,6 +194,9 @@ impl<'a> Parser<'a> {
         if ty.bits() == 8 {
             return self.fail("registers have 16, 32 or 64 bits");
         }
+        if ty.kind() == TyKind::SmallFloat && !matches!(ty, Ty::F16 | Ty::F16x2) {
+            return self.fail("registers do not have this type, only instructions do");
+        }
         let class = ty.class();
         let mut ranges = Vec::new();
         loop {
@@ -287,7 +290,11 @@ impl<'a> Parser<'a> {
         let shapes: Vec<_> = args.iter().map(super::operand::RawArg::shape).collect();
         let kind = Kind::parse(mnemonic, &shapes).map_err(unknown)?;
         let mut resolver = Resolver { body, guard };
-        let operands = resolver.resolve(&kind, args, pos)?;
+        let operands = if args.len() == 4 && is_extreme(&kind) {
+            resolver.extreme_of_three(&kind, args, pos)?
+        } else {
+            resolver.resolve(&kind, args, pos)?
+        };
         if let Kind::Setp(setp) = kind
             && matches!(setp.ty, Ty::F16x2 | Ty::BF16x2)
         {
@@ -297,6 +304,12 @@ impl<'a> Parser<'a> {
         body.push(Inst { guard, kind, operands, comment: None });
         Ok(())
     }
+}
+
+/// Is it a minimum or maximum that may have three operands?
+fn is_extreme(kind: &Kind) -> bool {
+    use Op::{FMax, FMaxFtzNan, FMaxNan, FMin, FMinFtzNan, FMinNan};
+    matches!(kind.op(), FMin | FMax | FMinNan | FMaxNan | FMinFtzNan | FMaxFtzNan)
 }
 
 /// A register with a name of its own; gives the number of new registers. After a range in the same declaration,

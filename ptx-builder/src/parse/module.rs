@@ -11,6 +11,8 @@ use std::collections::HashMap;
 
 /// What the text has declared so far.
 pub(super) struct Symbols<'a> {
+    /// What the module is for.
+    pub(super) target: Target,
     names: HashMap<&'a str, Base>,
     pub(super) globals: Vec<Global>,
     functions: Vec<Entry>,
@@ -28,8 +30,9 @@ struct Entry {
 }
 
 impl<'a> Symbols<'a> {
-    fn new() -> Self {
+    fn new(target: Target) -> Self {
         Self {
+            target,
             names: HashMap::new(),
             globals: Vec::new(),
             functions: Vec::new(),
@@ -174,7 +177,7 @@ impl<'a> Symbols<'a> {
 impl<'a> Parser<'a> {
     pub(super) fn module(mut self) -> Result<Module> {
         let target = self.header()?;
-        let mut symbols = Symbols::new();
+        let mut symbols = Symbols::new(target);
         let mut kernels: Vec<(&'a str, Pos)> = Vec::new();
         loop {
             let linkage = match self.peek() {

@@ -8,6 +8,7 @@ use crate::inst::{
     Address, Base, Form, Guard, Inst, Kind, Operand, Regular, Role, Setp, Shape, Space, SpecialReg, What,
 };
 use crate::ops::Op;
+use crate::target::Requires;
 use crate::ty::Ty;
 
 /// An operand as written.
@@ -190,6 +191,7 @@ impl<'a> Resolver<'_, '_, 'a> {
                 (Form::Pair, RawForm::One | RawForm::Pair) => true,
                 // A vector of one is written with or without braces.
                 (Form::Vector(1), RawForm::One) => true,
+                (Form::One, RawForm::Vector) => arg.operands.len() == 1 && may_be_vector(kind, expected.what),
                 _ => false,
             };
             if !fits {
@@ -230,6 +232,30 @@ impl<'a> Resolver<'_, '_, 'a> {
             *pred = Operand::Reg(reg);
         }
         Ok(operands)
+    }
+
+    /// The operands of a minimum or maximum of three values, which the IR forms of two and one.
+    pub(super) fn extreme_of_three(
+        &mut self,
+        kind: &Kind,
+        mut args: Vec<RawArg<'a>>,
+        pos: Pos,
+    ) -> Result<Vec<Operand>> {
+        let target = self.body.symbols.target;
+        if !Requires::new(8, 8, 100).met_by(target) {
+            let message =
+                format!("a minimum or maximum of three values needs sm_100, the module targets {target}");
+            return Err(ParseError::new(pos, kind.to_string(), message));
+        }
+        let third = args.split_off(3);
+        let first = self.resolve(kind, args, pos)?;
+        let ([dest, a, b], [RawArg { pos, form: RawForm::One, operands }]) = (&first[..], &third[..]) else {
+            return Err(ParseError::new(pos, kind.to_string(), "an operand is not grouped as it should be"));
+        };
+        let c = self.operand(operands[0], What::Value(Ty::F32), Role::Use, *pos)?;
+        let between = Operand::Reg(self.body.function.new_register(RegClass::F32));
+        self.body.push(Inst::new(kind.clone(), vec![between, *a, *b]));
+        Ok(vec![*dest, between, c])
     }
 
     pub(super) fn operand(&mut self, raw: Raw<'a>, what: What, role: Role, pos: Pos) -> Result<Operand> {
@@ -403,6 +429,15 @@ impl<'a> Resolver<'_, '_, 'a> {
         let dest = Operand::Reg(self.body.function.new_register(ty.class()));
         self.body.push(Inst::new(Kind::Mov(ty), vec![dest, source]));
         dest
+    }
+}
+
+/// May the operand, which is a single one, stand between braces?
+fn may_be_vector(kind: &Kind, what: What) -> bool {
+    match kind {
+        Kind::Ld(_) | Kind::St(_) => matches!(what, What::WideReg(_) | What::WideValue(_) | What::Value(_)),
+        Kind::Mov(_) => true,
+        _ => false,
     }
 }
 

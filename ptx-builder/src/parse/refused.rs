@@ -6,6 +6,15 @@ pub(super) fn instruction(mnemonic: &str) -> Option<String> {
     let head = words.first().copied().unwrap_or_default();
     let second = words.get(1).copied().unwrap_or_default();
     let has = |any: &[&str]| words.iter().any(|word| any.contains(word));
+    let single_pairs = matches!(head, "add" | "sub" | "mul" | "fma") && words.last() == Some(&"f32x2");
+    if single_pairs
+        || matches!(
+            mnemonic,
+            "vabsdiff4.u32.u32.u32" | "vabsdiff4.u32.u32.u32.add" | "vabsdiff2.u32.u32.u32.add"
+        )
+    {
+        return None;
+    }
     let what = match head {
         "tex" | "tld4" | "txq" | "istypep" => "texture instructions are",
         "suld" | "sust" | "sured" | "suq" => "surface instructions are",
@@ -19,14 +28,10 @@ pub(super) fn instruction(mnemonic: &str) -> Option<String> {
         "alloca" | "stacksave" | "stackrestore" => "a stack that grows at run time is",
         _ if has(&["b128"]) => "128-bit types are",
         _ if has(&["f32x2", "e2m1x2", "e2m3x2", "e3m2x2", "ue8m0x2", "ue8m0"]) => "these packed types are",
-        "add" | "min" | "max" if has(&["u16x2", "s16x2"]) => "pairs of 16-bit integers are",
-        "min" | "max" | "cvt" if has(&["relu"]) => "`.relu` is",
         "min" | "max" if has(&["xorsign"]) => "`.xorsign` is",
         "fma" if has(&["oob"]) => "`.oob` is",
         "cvt" if second == "pack" => "`cvt.pack` is",
         "cvt" if has(&["rs"]) => "stochastic rounding is",
-        "cvt" if has(&["satfinite"]) && !has(&["e4m3x2", "e5m2x2", "tf32"]) => "`.satfinite` of halves is",
-        "cvt" if has(&["tf32"]) && has(&["rn", "rz", "satfinite"]) => "this rounding to `tf32` is",
         "mad24" if has(&["sat"]) => "`mad24.hi.sat` is",
         "lop3" if has(&["or", "and"]) => "`lop3` with a predicate is",
         "redux" if has(&["abs", "NaN"]) => "`.abs` and `.NaN` of `redux` are",

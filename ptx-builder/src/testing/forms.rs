@@ -128,9 +128,9 @@ fn cvt_forms() -> Vec<Kind> {
     for to in Ty::ALL {
         for from in Ty::ALL {
             for round in [None].into_iter().chain(CvtRound::ALL.iter().copied().map(Some)) {
-                for flags in 0..8 {
-                    let [ftz, sat, satfinite] = [flags & 1 != 0, flags & 2 != 0, flags & 4 != 0];
-                    kinds.push(Kind::Cvt(Cvt { to: *to, from: *from, round, ftz, sat, satfinite }));
+                for flags in 0..16 {
+                    let [ftz, sat, satfinite, relu] = [1, 2, 4, 8].map(|bit| flags & bit != 0);
+                    kinds.push(Kind::Cvt(Cvt { to: *to, from: *from, round, ftz, sat, satfinite, relu }));
                 }
             }
         }

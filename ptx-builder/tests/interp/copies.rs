@@ -2,7 +2,7 @@
 
 use crate::support::{Setup, module, put};
 use ptx_builder::interp::{Direction, FindingKind};
-use ptx_builder::{Module, Space, U32};
+use ptx_builder::{Module, Space, U32, parse};
 
 /// Copies `out[4 t ..]` to shared memory and writes its sum to `out[128 + t]`.
 fn kernel(wait: bool) -> Module {
@@ -68,6 +68,49 @@ fn a_missing_wait_is_found_and_gives_garbage() {
     setup.options.seed = 1;
     let (_, out) = setup.report(kernel(false), 160);
     assert_eq!(out[128], 0xCDCD_CDCDu32.wrapping_mul(4));
+}
+
+/// Local memory at the same offset as the destination of a copy is other memory.
+#[test]
+fn only_the_destination_itself_waits() {
+    const TEXT: &str = "
+.version 8.0
+.target sm_90
+.address_size 64
+
+.visible .entry k(.param .u64 out)
+{
+    .reg .b32 %r<6>;
+    .reg .b64 %rd<4>;
+    .shared .align 16 .b32 tile[4];
+    .local .align 16 .b32 own[4];
+
+    mov.b32 %r0, 0;
+    st.shared.b32 [tile], %r0;
+    st.local.b32 [own], %r0;
+    barrier.cluster.arrive;
+    barrier.cluster.wait;
+    ld.param.u64 %rd0, [out];
+    mov.u32 %r1, %cluster_ctarank;
+    mad.wide.u32 %rd0, %r1, 16, %rd0;
+    mov.u32 %r2, tile;
+    cp.async.cg.shared.global [%r2], [%rd0], 16;
+    mov.u64 %rd1, own;
+    cvta.local.u64 %rd1, %rd1;
+    ld.b32 %r3, [%rd1];
+    mapa.shared::cluster.u32 %r4, %r2, %r1;
+    READ
+    cp.async.wait_all;
+    barrier.cluster.arrive;
+    barrier.cluster.wait;
+    ret;
+}
+";
+    let module = |read: &str| parse(&TEXT.replace("READ", read)).unwrap_or_else(|error| panic!("{error}"));
+    let setup = Setup { block: 1, ..Setup::default() };
+    setup.clean(module(""), 8);
+    let finding = setup.finds(module("ld.shared::cluster.b32 %r3, [%r4];"), FindingKind::SharedRace);
+    assert!(finding.detail.contains("nobody has waited for"), "{finding}");
 }
 
 #[test]

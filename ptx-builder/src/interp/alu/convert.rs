@@ -166,7 +166,7 @@ pub(super) fn lower(cvt: &Cvt, place: &Place<'_>) -> Option<AluFn> {
             CvtRound::Rpi => float_to_int::<D, 3>,
             _ => return None,
         }),
-        _ if !nearest || cvt.sat || cvt.ftz => return None,
+        _ if !nearest || cvt.sat || cvt.ftz || cvt.satfinite || cvt.relu => return None,
         (Ty::F32, from) if from.is_int() => int_type!(from, S => int_to_f32::<S>),
         (Ty::F64, from) if from.is_int() => int_type!(from, S => int_to_f64::<S>),
         (Ty::F32, Ty::F16) => f16_to_f32,

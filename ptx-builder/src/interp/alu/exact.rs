@@ -1,6 +1,7 @@
 //! Arithmetic that goes through [`super::soft`]: directed roundings, and what [`super::halves`] leaves of halves.
 
 use super::EXTRA;
+use super::convert::half_to_single;
 use super::float::nan64;
 use super::lanes::{Row, map1, map2, map3};
 use super::soft::{self, BF16, F16, F32, F32_UNBOUNDED, F64, F64_HIGH, Format, Round, Value};
@@ -14,7 +15,7 @@ pub(super) trait Kind {
     type Row: Row + Bits;
     const FORMAT: Format;
     const NAN: u64;
-    /// Two values in a 32-bit register.
+    /// Two values in a register.
     const PAIR: bool;
     /// The bits of one.
     const ONE: u64;
@@ -75,6 +76,7 @@ kinds! {
     Brain u32 BF16 0x7FFF false 0x3F80;
     BrainPair u32 BF16 0x7FFF true 0x3F80;
     Single u32 F32 0x7FFF_FFFF false 0x3F80_0000;
+    SinglePair u64 F32 0x7FFF_FFFF true 0x3F80_0000;
     Double u64 F64 0xFFF8_0000_0000_0000 false 0x3FF0_0000_0000_0000;
 }
 
@@ -115,9 +117,10 @@ const MAGNITUDE: u64 = (1 << 34) - 1;
 /// One value, or both halves of a pair. The upper half of a row that holds 16 bits may be anything.
 #[inline]
 fn each<K: Kind, const N: usize>(rows: [u64; N], f: impl Fn([u64; N]) -> u64) -> K::Row {
-    let low = |x: u64| if K::FORMAT.bits() == 16 { x & 0xFFFF } else { x };
+    let width = K::FORMAT.bits();
+    let low = |x: u64| if width < 64 { x & ((1 << width) - 1) } else { x };
     K::Row::from_bits(if K::PAIR {
-        f(rows.map(low)) | f(rows.map(|x| x >> 16 & 0xFFFF)) << 16
+        f(rows.map(low)) | f(rows.map(|x| low(x >> width))) << width
     } else {
         f(rows.map(low))
     })
@@ -164,6 +167,31 @@ ops! {
     div map2 false |round, a, b| soft::div(a, b);
     rcp map1 false |round, a| soft::div(soft::integer(1), a);
     sqrt map1 false |round, a| soft::sqrt(a);
+}
+
+/// A half as a single, exactly.
+#[inline(always)]
+fn widened<const BRAIN: bool>(half: u32) -> u64 {
+    u64::from(if BRAIN { half << 16 } else { half_to_single(half) })
+}
+
+/// The sum or difference of a half and a single, rounded once.
+fn mixed_sum<const BRAIN: bool, const SUB: bool>(regs: &mut Regs, args: &Args, mask: u32) {
+    let (round, mods) = decode(args);
+    map2(regs, args, mask, |a: u32, b: u32| {
+        one::<Single, false, _>([widened::<BRAIN>(a), b.bits()], round, mods, |[a, b]| {
+            soft::add(a, if SUB { soft::negate(b) } else { b }, round)
+        }) as u32
+    });
+}
+
+/// The product of two halves and a single, rounded once.
+fn mixed_fma<const BRAIN: bool>(regs: &mut Regs, args: &Args, mask: u32) {
+    let (round, mods) = decode(args);
+    map3(regs, args, mask, |a: u32, b: u32, c: u32| {
+        let operands = [widened::<BRAIN>(a), widened::<BRAIN>(b), c.bits()];
+        one::<Single, false, _>(operands, round, mods, |[a, b, c]| soft::fma(a, b, c, round)) as u32
+    });
 }
 
 /// The smaller or the larger; a number rather than a NaN, except for the `NAN` forms; -0 is less than +0.
@@ -292,6 +320,16 @@ pub(super) fn lower(regular: &Regular) -> Option<AluFn> {
         Op::FSub | Op::DSub => wide!(ty, K => sub::<K>),
         Op::FMul | Op::DMul => wide!(ty, K => mul::<K>),
         Op::FFma | Op::DFma => wide!(ty, K => fma::<K>),
+        Op::PAdd => add::<SinglePair>,
+        Op::PSub => sub::<SinglePair>,
+        Op::PMul => mul::<SinglePair>,
+        Op::PFma => fma::<SinglePair>,
+        Op::MixAdd if ty == Ty::F16 => mixed_sum::<false, false>,
+        Op::MixAdd => mixed_sum::<true, false>,
+        Op::MixSub if ty == Ty::F16 => mixed_sum::<false, true>,
+        Op::MixSub => mixed_sum::<true, true>,
+        Op::MixFma if ty == Ty::F16 => mixed_fma::<false>,
+        Op::MixFma => mixed_fma::<true>,
         Op::FDiv | Op::DDiv => wide!(ty, K => div::<K>),
         Op::FRcp | Op::DRcp => wide!(ty, K => rcp::<K>),
         Op::FSqrt | Op::DSqrt => wide!(ty, K => sqrt::<K>),

@@ -147,10 +147,11 @@ fn scalar(cvt: &Cvt, bits: u64) -> u64 {
     };
     let to = element(cvt.to);
     if to == Ty::TF32 {
-        return tf32(bits);
+        return clamped(cvt, F32, tf32(bits, round), 0x1FFF);
     }
     if matches!(to, Ty::E4M3x2 | Ty::E5M2x2) {
-        return encode_fp8(to, decode(element(cvt.from), bits));
+        let d = encode_fp8(to, decode(element(cvt.from), bits));
+        return if cvt.relu && d & 0x80 != 0 { 0 } else { d };
     }
     if to.is_int() {
         let (least, most) = range(to);
@@ -193,7 +194,7 @@ fn scalar(cvt: &Cvt, bits: u64) -> u64 {
     let d = format.encode(value, round, nan);
     let d = if cvt.ftz { flush(d, to) } else { d };
     if !cvt.sat {
-        return d;
+        return clamped(cvt, format, d, 0);
     }
     let one = format.encode(soft::integer(1), Round::Nearest, nan);
     if value == Value::Nan || d & format.sign_bit() != 0 { 0 } else { d.min(one) }
@@ -203,10 +204,28 @@ fn mask(ty: Ty) -> u64 {
     if ty.bits() >= 64 { u64::MAX } else { (1 << ty.bits()) - 1 }
 }
 
-/// To 10 bits of fraction, ties away from zero, in the upper bits of a word; infinities and NaNs lose their low bits.
-fn tf32(bits: u64) -> u64 {
+/// A result after `.satfinite` and `.relu`: an infinity becomes the largest value without the unused bits, what is
+/// negative zero, and a NaN stays.
+fn clamped(cvt: &Cvt, format: Format, bits: u64, unused: u64) -> u64 {
+    match format.decode(bits) {
+        Value::Nan => bits,
+        _ if cvt.relu && bits & format.sign_bit() != 0 => 0,
+        // The number before infinity.
+        Value::Infinite(_) if cvt.satfinite => (bits - 1) & !unused,
+        _ => bits,
+    }
+}
+
+/// To 10 bits of fraction, in the upper bits of a word; infinities and NaNs lose their low bits.
+fn tf32(bits: u64, round: Round) -> u64 {
     let special = bits & 0x7F80_0000 == 0x7F80_0000;
-    (if special { bits } else { bits + 0x1000 }) & !0x1FFF
+    let more = match round {
+        _ if special => 0,
+        Round::NearestAway => 0x1000,
+        Round::Nearest => 0xFFF + (bits >> 13 & 1),
+        _ => 0,
+    };
+    (bits + more) & !0x1FFF
 }
 
 fn get(regs: &Regs, file: u32, slot: u32) -> [u64; LANES] {
@@ -225,6 +244,7 @@ pub(super) fn encode(cvt: &Cvt, place: &Place<'_>) -> u32 {
         | u32::from(cvt.ftz) << 20
         | u32::from(cvt.sat) << 21
         | u32::from(cvt.satfinite) << 22
+        | u32::from(cvt.relu) << 23
         | wide(0) << 24
         | wide(1) << 25
         | u32::from(place.half) << 26
@@ -239,6 +259,7 @@ fn instruction(code: u32) -> Cvt {
         ftz: code >> 20 & 1 == 1,
         sat: code >> 21 & 1 == 1,
         satfinite: code >> 22 & 1 == 1,
+        relu: code >> 23 & 1 == 1,
     }
 }
 
@@ -260,7 +281,8 @@ pub(super) fn run(regs: &mut Regs, args: &Args, lanes: u32) {
                 }
                 (Ty::F16x2, from @ (Ty::E4M3x2 | Ty::E5M2x2)) => {
                     let half = |byte: u64| {
-                        F16.encode(decode_fp8(from == Ty::E4M3x2, byte & 0xFF), Round::Nearest, 0x7FFF)
+                        let value = decode_fp8(from == Ty::E4M3x2, byte & 0xFF);
+                        clamped(&cvt, F16, F16.encode(value, Round::Nearest, 0x7FFF), 0)
                     };
                     half(a[i] >> 8) << 16 | half(a[i])
                 }

@@ -46,7 +46,7 @@ fn odd_sum(a: f64, b: f64) -> f64 {
 
 /// The nearest single, but odd if it is not exact.
 #[inline(always)]
-fn odd_single(x: f64) -> u32 {
+pub(super) fn odd_single(x: f64) -> u32 {
     let near = x as f32;
     let (bits, back) = (near.to_bits(), f64::from(near));
     let odd = if x.abs() > back.abs() { bits.wrapping_add(1) } else { bits.wrapping_sub(1) };

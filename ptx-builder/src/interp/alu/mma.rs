@@ -2,13 +2,17 @@
 //! holds row `g + 8 * (r % 2)` and the elements of K from `t * n + (r / 2) * 4n`, `n` to a register; register `r` of B
 //! column `g` and K from `t * n + r * 4n`; register `r` of C and D row `g + 8 * (r / 2)`, column `2t + r % 2`.
 //!
+//! A pair of halves is what two neighbouring registers are otherwise.
+//!
 //! Floats: every product is exact, products are added in f64 from the lowest K up, then to the accumulator, and the
-//! sum is rounded once to f32. The hardware truncates in between, so results agree only within a few ulp of the
-//! largest term. Integers wrap.
+//! sum is rounded once to f32 or f16. The hardware truncates in between, so results agree only within a few ulp of the
+//! largest term. Doubles are fused products and sums from the lowest K up. Integers wrap, or are clamped once at the end.
 
-use super::convert::half_to_single;
+use super::convert::{half_to_single, single_to_half};
+use super::halves::odd_single;
 use crate::inst::MmaShape;
-use crate::interp::regs::{Args, FULL, LANES, Regs};
+use crate::interp::regs::{AluFn, Args, FULL, LANES, Regs};
+use crate::ty::Ty;
 
 /// What one element of A or B is.
 #[derive(Clone, Copy)]
@@ -60,15 +64,26 @@ fn e4m3_to_single(byte: u32) -> u32 {
     (f32::from_bits(magnitude << 20) * SCALE).to_bits() | (byte & 0x80) << 24
 }
 
+/// What the elements of A and B are; those of doubles are not asked for.
 const fn elements(shape: MmaShape) -> (Element, Element) {
     match shape {
-        MmaShape::M16N8K8F16 | MmaShape::M16N8K16F16 => (Element::Half, Element::Half),
+        MmaShape::M16N8K8F16
+        | MmaShape::M16N8K16F16
+        | MmaShape::M16N8K8F16F16
+        | MmaShape::M16N8K16F16F16
+        | MmaShape::M8N8K4F64
+        | MmaShape::M16N8K4F64
+        | MmaShape::M16N8K8F64 => (Element::Half, Element::Half),
         MmaShape::M16N8K8BF16 | MmaShape::M16N8K16BF16 => (Element::Brain, Element::Brain),
         MmaShape::M16N8K4TF32 | MmaShape::M16N8K8TF32 => (Element::Tf32, Element::Tf32),
-        MmaShape::M16N8K16S8 | MmaShape::M16N8K32S8 => (Element::Signed, Element::Signed),
-        MmaShape::M16N8K16U8 | MmaShape::M16N8K32U8 => (Element::Unsigned, Element::Unsigned),
-        MmaShape::M16N8K32U8S8 => (Element::Unsigned, Element::Signed),
-        MmaShape::M16N8K32S8U8 => (Element::Signed, Element::Unsigned),
+        MmaShape::M16N8K16S8 | MmaShape::M16N8K32S8 | MmaShape::M16N8K16S8Sat | MmaShape::M16N8K32S8Sat => {
+            (Element::Signed, Element::Signed)
+        }
+        MmaShape::M16N8K16U8 | MmaShape::M16N8K32U8 | MmaShape::M16N8K16U8Sat | MmaShape::M16N8K32U8Sat => {
+            (Element::Unsigned, Element::Unsigned)
+        }
+        MmaShape::M16N8K32U8S8 | MmaShape::M16N8K32U8S8Sat => (Element::Unsigned, Element::Signed),
+        MmaShape::M16N8K32S8U8 | MmaShape::M16N8K32S8U8Sat => (Element::Signed, Element::Unsigned),
         MmaShape::M16N8K32E4M3 => (Element::E4m3, Element::E4m3),
         MmaShape::M16N8K32E4M3E5M2 => (Element::E4m3, Element::E5m2),
         MmaShape::M16N8K32E5M2E4M3 => (Element::E5m2, Element::E4m3),
@@ -80,13 +95,30 @@ pub(super) fn index(shape: MmaShape) -> u32 {
     MmaShape::ALL.iter().position(|other| *other == shape).unwrap_or(0) as u32
 }
 
+/// Is a sum of integers clamped?
+const fn is_clamped(shape: MmaShape) -> bool {
+    matches!(
+        shape,
+        MmaShape::M16N8K16S8Sat
+            | MmaShape::M16N8K32S8Sat
+            | MmaShape::M16N8K16U8Sat
+            | MmaShape::M16N8K32U8Sat
+            | MmaShape::M16N8K32U8S8Sat
+            | MmaShape::M16N8K32S8U8Sat
+    )
+}
+
+pub(super) fn lower(shape: MmaShape) -> AluFn {
+    if shape.fragments().0 == Ty::F64 { run_doubles } else { run }
+}
+
 /// The whole warp has to be there; EXEC sees to it. The shape is in the last slot.
-pub(super) fn run(regs: &mut Regs, args: &Args, mask: u32) {
+fn run(regs: &mut Regs, args: &Args, mask: u32) {
     let Some(&shape) = MmaShape::ALL.get(args.slots[super::EXTRA] as usize) else { return };
     if mask != FULL {
         return;
     }
-    let (_, nd, na, nb) = shape.fragments();
+    let (ty, nd, na, nb) = shape.fragments();
     let (nd, na, nb) = (usize::from(nd), usize::from(na), usize::from(nb));
     let (of_a, of_b) = elements(shape);
     let n = 32 / of_a.bits();
@@ -112,10 +144,22 @@ pub(super) fn run(regs: &mut Regs, args: &Args, mask: u32) {
     let mut results = [[0u32; LANES]; 4];
     for (r, d) in results.iter_mut().enumerate().take(nd) {
         for (lane, d) in d.iter_mut().enumerate() {
-            let (row, column) = (lane / 4 + 8 * (r / 2), lane % 4 * 2 + r % 2);
             let c = word(nd + na + nb + r, lane);
+            if ty == Ty::U32 {
+                let sums = &sums[lane / 4 + 8 * r][lane % 4 * 2..];
+                let half = |i: usize| {
+                    let c = f64::from(f32::from_bits(half_to_single(c >> (16 * i))));
+                    single_to_half(odd_single(sums[i] + c)) << (16 * i)
+                };
+                *d = half(0) | half(1);
+                continue;
+            }
+            let (row, column) = (lane / 4 + 8 * (r / 2), lane % 4 * 2 + r % 2);
             let sum = sums[row][column];
-            *d = if integers {
+            *d = if integers && is_clamped(shape) {
+                let sum = i64::from(c as i32) + sum as i64;
+                sum.clamp(i64::from(i32::MIN), i64::from(i32::MAX)) as u32
+            } else if integers {
                 (c as i32).wrapping_add(sum as i64 as i32) as u32
             } else {
                 let sum = (sum + f64::from(f32::from_bits(c))) as f32;
@@ -125,6 +169,32 @@ pub(super) fn run(regs: &mut Regs, args: &Args, mask: u32) {
     }
     for (d, slot) in results.iter().zip(&args.slots[..nd]) {
         regs.w[*slot as usize] = *d;
+    }
+}
+
+/// [`run`] for doubles.
+fn run_doubles(regs: &mut Regs, args: &Args, mask: u32) {
+    let Some(&shape) = MmaShape::ALL.get(args.slots[super::EXTRA] as usize) else { return };
+    if mask != FULL {
+        return;
+    }
+    let (_, nd, na, nb) = shape.fragments();
+    let (nd, na, nb) = (usize::from(nd), usize::from(na), usize::from(nb));
+    let value = |slot: usize, lane: usize| f64::from_bits(regs.l[args.slots[slot] as usize][lane]);
+    let mut results = [[0u64; LANES]; 4];
+    for (r, d) in results.iter_mut().enumerate().take(nd) {
+        for (lane, d) in d.iter_mut().enumerate() {
+            let (half, column) = (r / 2, lane % 4 * 2 + r % 2);
+            let sum = (0..4 * nb).fold(value(nd + na + nb + r, lane), |sum, k| {
+                let a = value(nd + half + k / 4 * (na / nb), lane / 4 * 4 + k % 4);
+                let b = value(nd + na + k / 4, column * 4 + k % 4);
+                a.mul_add(b, sum)
+            });
+            *d = super::float::bits64(sum, super::float::NAN64);
+        }
+    }
+    for (d, slot) in results.iter().zip(&args.slots[..nd]) {
+        regs.l[*slot as usize] = *d;
     }
 }
 

@@ -12,6 +12,7 @@ mod lanes;
 mod mma;
 mod more;
 mod mov;
+mod pairs;
 mod soft;
 #[cfg(test)]
 mod tests;
@@ -51,6 +52,7 @@ pub(super) fn lower(kind: &Kind, place: &Place<'_>) -> Option<AluFn> {
             .or_else(|| float::lower(regular))
             .or_else(|| halves::lower(regular))
             .or_else(|| exact::lower(regular))
+            .or_else(|| pairs::lower(regular.op))
             .or_else(|| more::lower(regular.op, regular.ty)),
         Kind::Set(_) => Some(more::set),
         Kind::Slct(slct) => Some(more::slct(slct)),
@@ -59,7 +61,7 @@ pub(super) fn lower(kind: &Kind, place: &Place<'_>) -> Option<AluFn> {
         Kind::Unpack { ty, parts } => mov::lower_unpack(*ty, *parts),
         Kind::Setp(setp) => compare::lower(setp),
         Kind::Cvt(cvt) => Some(convert::lower(cvt, place).unwrap_or(general::run)),
-        Kind::Mma(_) => Some(mma::run),
+        Kind::Mma(shape) => Some(mma::lower(*shape)),
         _ => None,
     }
 }

@@ -202,6 +202,10 @@ impl Env<'_, '_> {
         let mut hit = None;
         for lane in super::lanes(mask) {
             let address = self.buffers.addresses[lane].wrapping_sub(window);
+            // Other memory, or that of another block.
+            if address >> RANK_SHIFT != u64::from(self.block.rank) {
+                continue;
+            }
             if let Some(by) = self.block.in_flight.find(address, access.bytes) {
                 let (lanes, _, _) = hit.get_or_insert((0, address, by));
                 *lanes |= 1 << lane;

@@ -74,12 +74,12 @@ impl Template {
                     None => fill(&mut frame.regs, *constant, block(grid, special, place)),
                 },
                 Source::Shared(offset) => {
-                    let base = grid.kernel.shared.functions.get(function as usize).copied().unwrap_or(0);
+                    let base = grid.kernel.shared.functions.get(&(function as usize)).copied().unwrap_or(0);
                     let address = grid.shared_address(place.rank, base.wrapping_add(offset));
                     fill(&mut frame.regs, *constant, u64::from(address));
                 }
                 Source::ModuleShared(id) => {
-                    let offset = grid.kernel.shared.globals.get(id.index()).copied().unwrap_or(0);
+                    let offset = grid.kernel.shared.globals.get(&id.index()).copied().unwrap_or(0);
                     fill(&mut frame.regs, *constant, u64::from(grid.shared_address(place.rank, offset)));
                 }
                 Source::DynamicShared => {
@@ -123,6 +123,7 @@ fn uniform(grid: &Grid<'_>, source: Source) -> Option<u64> {
         SpecialReg::NSmId => MULTIPROCESSORS,
         SpecialReg::DynamicSmemSize => grid.dynamic_shared,
         SpecialReg::TotalSmemSize => grid.shared_bytes,
+        SpecialReg::ReservedSmemOffset1 => RESERVED_SHARED,
         SpecialReg::ClusterNctaRank => cx * cy * cz,
         SpecialReg::ClusterNctaidX => cx,
         SpecialReg::ClusterNctaidY => cy,
@@ -135,6 +136,10 @@ fn uniform(grid: &Grid<'_>, source: Source) -> Option<u64> {
     };
     Some(u64::from(value))
 }
+
+/// Where shared memory of the system is: behind all that a block can have. Nobody reserves any here, so an access is a
+/// fault; code that takes the address and does without it is what compilers print for cooperative groups.
+const RESERVED_SHARED: u32 = 1 << 20;
 
 /// As many as blocks are told to run on.
 const MULTIPROCESSORS: u32 = 132;

@@ -126,8 +126,15 @@ impl Lowering<'_> {
             Kind::CreatePolicy(_) => Ok(Action::Nop),
             Kind::Inline { .. } => Err("inline text is not interpreted".to_owned()),
             Kind::Mov(ty) if ty.bits() == 16 && matches!(operands.get(1), Some(Operand::Special(_))) => {
-                let low =
-                    Cvt { to: Ty::U16, from: Ty::U32, round: None, ftz: false, sat: false, satfinite: false };
+                let low = Cvt {
+                    to: Ty::U16,
+                    from: Ty::U32,
+                    round: None,
+                    ftz: false,
+                    sat: false,
+                    satfinite: false,
+                    relu: false,
+                };
                 self.alu(inst, &Kind::Cvt(low), args)
             }
             Kind::Mov(_) if matches!(operands.get(1), Some(Operand::Special(s)) if is_clock(*s)) => {

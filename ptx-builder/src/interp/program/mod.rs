@@ -19,11 +19,13 @@ pub(super) use step::*;
 use super::launch::InterpError;
 use super::memory::Memory;
 use crate::ids::InstId;
-use crate::inst::{Inst, Kind};
+use crate::inst::{Inst, Kind, Space};
 use crate::module::{Function, FunctionKind, Module};
 use crate::ops::Op;
+use crate::symbols::Global;
 use crate::verify::VerifiedModule;
 use lower::Lowering;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Where generic addresses of kernel parameters begin.
@@ -58,10 +60,10 @@ pub(super) struct FunctionCode {
 /// kernel's own arrays, then variables of the module, then arrays of device functions.
 #[derive(Clone, Debug, Default)]
 pub(super) struct SharedPlan {
-    /// By [`crate::FuncId`].
-    pub(super) functions: Vec<u32>,
-    /// By [`crate::GlobalId`].
-    pub(super) globals: Vec<u32>,
+    /// Of device functions with arrays, by [`crate::FuncId`].
+    pub(super) functions: BTreeMap<usize, u32>,
+    /// Of variables in shared memory, by [`crate::GlobalId`].
+    pub(super) globals: BTreeMap<usize, u32>,
     pub(super) bytes: u32,
 }
 
@@ -78,10 +80,13 @@ impl Program {
         for function in &module.functions {
             functions.push(lower_function(&module, function, &mut steps)?);
         }
-        let plans: Vec<SharedPlan> =
-            (0..functions.len()).map(|f| shared_plan(&module, &functions, f)).collect();
-        for (function, plan) in functions.iter_mut().zip(plans) {
-            function.shared = plan;
+        let arrays = device_arrays(&module, &functions);
+        let variables: Vec<_> =
+            module.globals.iter().enumerate().filter(|(_, global)| global.space == Space::Shared).collect();
+        for (code, function) in functions.iter_mut().zip(&module.functions) {
+            if function.kind == FunctionKind::Kernel {
+                code.shared = shared_plan(code, &variables, &arrays);
+            }
         }
         let insts = || module.functions.iter().flat_map(Function::insts);
         let generic_params = insts().any(|(_, inst)| inst.op() == Op::CvtaParam);
@@ -159,26 +164,60 @@ fn lower_function(
     Ok(FunctionCode { range, layout: lowering.layout, shared: SharedPlan::default(), calls })
 }
 
+/// The device functions with arrays in shared memory, and the bytes of those.
+fn device_arrays(module: &Module, functions: &[FunctionCode]) -> Vec<(usize, u32)> {
+    let all = module.functions.iter().zip(functions).enumerate();
+    let device = all.filter(|(_, (function, _))| function.kind == FunctionKind::Device);
+    device.map(|(f, (_, code))| (f, code.layout.shared.bytes)).filter(|(_, bytes)| *bytes > 0).collect()
+}
+
 /// The shared memory of a kernel. Device functions have a place in it if the kernel calls any.
-fn shared_plan(module: &Module, functions: &[FunctionCode], kernel: usize) -> SharedPlan {
-    let mut plan = SharedPlan { functions: vec![0; functions.len()], globals: Vec::new(), bytes: 0 };
-    let Some(code) = functions.get(kernel) else { return plan };
-    plan.bytes = code.layout.shared.bytes;
-    for global in &module.globals {
-        let shared = global.space == crate::inst::Space::Shared;
-        let offset = if shared { layout::align(plan.bytes, global.align) } else { 0 };
-        plan.globals.push(offset);
-        if shared {
-            plan.bytes = offset.saturating_add(u32::try_from(global.bytes()).unwrap_or(u32::MAX));
-        }
+fn shared_plan(code: &FunctionCode, variables: &[(usize, &Global)], arrays: &[(usize, u32)]) -> SharedPlan {
+    let mut plan = SharedPlan { bytes: code.layout.shared.bytes, ..SharedPlan::default() };
+    for (id, global) in variables {
+        let offset = layout::align(plan.bytes, global.align);
+        plan.globals.insert(*id, offset);
+        plan.bytes = offset.saturating_add(u32::try_from(global.bytes()).unwrap_or(u32::MAX));
     }
-    if code.calls {
-        for (f, device) in functions.iter().enumerate() {
-            if module.functions[f].kind == FunctionKind::Device && device.layout.shared.bytes > 0 {
-                plan.functions[f] = layout::align(plan.bytes, 128);
-                plan.bytes = plan.functions[f].saturating_add(device.layout.shared.bytes);
-            }
-        }
+    for (function, bytes) in arrays.iter().filter(|_| code.calls) {
+        let offset = layout::align(plan.bytes, 128);
+        plan.functions.insert(*function, offset);
+        plan.bytes = offset.saturating_add(*bytes);
     }
     plan
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Program;
+    use crate::parse;
+
+    /// A plan says nothing of what has no place in it: otherwise plans would grow with the square of the module.
+    #[test]
+    fn only_kernels_have_plans_and_only_of_what_is_shared() {
+        let text = "
+.version 8.0
+.target sm_80
+.address_size 64
+.global .b32 other;
+.shared .align 4 .b32 common;
+.func plain() { ret; }
+.func with() { .shared .align 4 .b32 own[8]; .reg .b32 %r; ld.shared.b32 %r, [own]; ret; }
+.visible .entry caller() { .shared .align 4 .b32 mine; .reg .b32 %r; ld.shared.b32 %r, [mine]; call with, (); ret; }
+.visible .entry alone() { .reg .b32 %r; ld.shared.b32 %r, [common]; ret; }
+";
+        let module = parse(text).unwrap_or_else(|error| panic!("{error}"));
+        let module = module.verify_foreign().unwrap_or_else(|errors| panic!("{errors}"));
+        let program = Program::new(&module).unwrap();
+        let plans = program.0.functions.iter().map(|code| {
+            let shared = &code.shared;
+            let pairs =
+                |map: &super::BTreeMap<usize, u32>| map.iter().map(|(k, v)| (*k, *v)).collect::<Vec<_>>();
+            (pairs(&shared.functions), pairs(&shared.globals), shared.bytes)
+        });
+        let nothing = (vec![], vec![], 0);
+        let caller = (vec![(1, 128)], vec![(1, 4)], 160);
+        let alone = (vec![], vec![(1, 0)], 4);
+        assert_eq!(plans.collect::<Vec<_>>(), [nothing.clone(), nothing, caller, alone]);
+    }
 }

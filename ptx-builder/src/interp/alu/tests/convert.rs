@@ -156,7 +156,7 @@ fn to_float(cvt: &Cvt, bits: u64) -> u64 {
     let d = round_to(to, x, cvt.round);
     let d = if cvt.ftz { flush(to, d) } else { d };
     if !cvt.sat {
-        return d;
+        return limited(cvt, to, d);
     }
     let back = to_double(to, d);
     if back.is_nan() || back <= 0.0 { 0 } else { nearest(to, back.min(1.0)) }
@@ -194,19 +194,42 @@ fn to_fp8(e4m3: bool, x: f64) -> u64 {
     u64::from(x.is_sign_negative()) << 7 | code
 }
 
-fn tf32(bits: u64) -> u64 {
+fn tf32(cvt: &Cvt, bits: u64) -> u64 {
     let x = to_double(Ty::F32, bits);
     if x.is_nan() || x.is_infinite() || x == 0.0 {
-        return bits & !0x1FFF;
+        return limited(cvt, Ty::F32, bits & !0x1FFF);
     }
     let exponent = (x.abs().log2().floor() as i32).max(-126);
     let unit = 2f64.powi(exponent - 10);
-    nearest(Ty::F32, ((x.abs() / unit + 0.5).floor() * unit).copysign(x))
+    let units = x.abs() / unit;
+    let whole = match cvt.round {
+        Some(CvtRound::Rn) => units.round_ties_even(),
+        Some(CvtRound::Rz) => units.floor(),
+        _ => (units + 0.5).floor(),
+    };
+    limited(cvt, Ty::F32, nearest(Ty::F32, (whole * unit).copysign(x)))
+}
+
+/// `.satfinite` and `.relu` of a result, of which tf32 is a single.
+fn limited(cvt: &Cvt, to: Ty, d: u64) -> u64 {
+    let most = match cvt.to {
+        Ty::TF32 => f64::from(f32::from_bits(0x7F7F_E000)),
+        Ty::F16 | Ty::F16x2 => 65504.0,
+        _ => f64::from(bf16::MAX),
+    };
+    let x = to_double(to, d);
+    match d {
+        _ if x.is_nan() => d,
+        _ if cvt.relu && x.is_sign_negative() => 0,
+        _ if cvt.satfinite && x.is_infinite() => nearest(to, most.copysign(x)),
+        d => d,
+    }
 }
 
 /// The result in a register of some width.
 fn reference(cvt: &Cvt, register: u32, x: &[u64]) -> u64 {
     let e4m3 = |ty| ty == Ty::E4M3x2;
+    let to_fp8 = |e4m3, x: f64| if cvt.relu && x <= 0.0 { to_fp8(e4m3, 0.0) } else { to_fp8(e4m3, x) };
     match (cvt.to, cvt.from) {
         (to, _) if to.is_int() => {
             let v = integer(cvt, x[0]);
@@ -224,10 +247,10 @@ fn reference(cvt: &Cvt, register: u32, x: &[u64]) -> u64 {
             code(x[0] >> 16) << 8 | code(x[0])
         }
         (Ty::F16x2, from) => {
-            let half = |code: u64| nearest(Ty::F16, fp8(e4m3(from), code & 0xFF));
+            let half = |code: u64| limited(cvt, Ty::F16, nearest(Ty::F16, fp8(e4m3(from), code & 0xFF)));
             half(x[0] >> 8) << 16 | half(x[0])
         }
-        (Ty::TF32, Ty::F32) => tf32(x[0]),
+        (Ty::TF32, Ty::F32) => tf32(cvt, x[0]),
         other => panic!("{other:?}"),
     }
 }
@@ -304,7 +327,7 @@ fn integers_in_wider_registers() {
 
 fn exhaustive(to: Ty, from: Ty, round: Option<CvtRound>, reference: impl Fn(u16) -> u64) {
     let fp8 = matches!(to, Ty::E4M3x2 | Ty::E5M2x2);
-    let cvt = Cvt { to, from, round, ftz: false, sat: false, satfinite: fp8 };
+    let cvt = Cvt { to, from, round, ftz: false, sat: false, satfinite: fp8, relu: false };
     let mut machine = Machine::new(&Kind::Cvt(cvt));
     let lanes: Vec<Vec<u64>> = (0..=0xFFFFu64).map(|x| vec![x]).collect();
     super::check_all(&mut machine, &lanes, |x| reference(x[0] as u16));
@@ -314,7 +337,7 @@ fn exhaustive(to: Ty, from: Ty, round: Option<CvtRound>, reference: impl Fn(u16)
 #[test]
 fn nans_are_those_of_the_device() {
     let of = |to: Ty, from: Ty, round: Option<CvtRound>, cases: &[(u64, u64)]| {
-        let cvt = Cvt { to, from, round, ftz: false, sat: false, satfinite: false };
+        let cvt = Cvt { to, from, round, ftz: false, sat: false, satfinite: false, relu: false };
         let lanes: Vec<Vec<u64>> = cases.iter().map(|(x, _)| vec![*x]).collect();
         let results = Machine::new(&Kind::Cvt(cvt)).apply(&lanes);
         for ((x, expected), d) in cases.iter().zip(results) {
@@ -386,8 +409,15 @@ fn singles_to_all_halves() {
     for (to, up) in
         [(Ty::F16, f16::to_f32 as fn(f16) -> f32), (Ty::BF16, |x| bf16::from_bits(x.to_bits()).to_f32())]
     {
-        let cvt =
-            Cvt { to, from: Ty::F32, round: Some(CvtRound::Rn), ftz: false, sat: false, satfinite: false };
+        let cvt = Cvt {
+            to,
+            from: Ty::F32,
+            round: Some(CvtRound::Rn),
+            ftz: false,
+            sat: false,
+            satfinite: false,
+            relu: false,
+        };
         let mut lanes = Vec::new();
         for bits in 0..0xFFFFu16 {
             let (a, b) = (up(f16::from_bits(bits)), up(f16::from_bits(bits + 1)));

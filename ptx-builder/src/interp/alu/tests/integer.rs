@@ -301,6 +301,50 @@ fn carries_chain() {
     }
 }
 
+#[test]
+fn pairs_are_computed_half_by_half() {
+    type Half = fn(i64, i64) -> i64;
+    let pairs: [(Op, Half); 8] = [
+        (Op::AddU16x2, |a, b| a + b),
+        (Op::AddS16x2, |a, b| a + b),
+        (Op::MinU16x2, |a, b| (a & 0xFFFF).min(b & 0xFFFF)),
+        (Op::MaxU16x2, |a, b| (a & 0xFFFF).max(b & 0xFFFF)),
+        (Op::MinS16x2, |a, b| a.min(b)),
+        (Op::MaxS16x2, |a, b| a.max(b)),
+        (Op::MinReluS16x2, |a, b| a.min(b).max(0)),
+        (Op::MaxReluS16x2, |a, b| a.max(b).max(0)),
+    ];
+    for (op, f) in pairs {
+        check(&Kind::Regular(Regular::new(op, None)), 5000, 31, |x| {
+            let half = |x: u64, shift: u32| i64::from((x >> shift) as u16 as i16);
+            let part = |shift| (f(half(x[0], shift), half(x[1], shift)) as u64 & 0xFFFF) << shift;
+            part(0) | part(16)
+        });
+    }
+    for (op, greater) in [(Op::MinRelu, false), (Op::MaxRelu, true)] {
+        check(&super::regular(op, Ty::S32, Mods::NONE), 5000, 32, |x| {
+            let (a, b) = (x[0] as u32 as i32, x[1] as u32 as i32);
+            let d = if (a > b) == greater { a } else { b };
+            if d < 0 { 0 } else { d as u64 }
+        });
+    }
+}
+
+#[test]
+fn absolute_differences_of_parts() {
+    let bytes = |x: u64| (x as u32).to_le_bytes().map(i64::from);
+    let of_bytes =
+        |x: &[u64]| -> Vec<i64> { bytes(x[0]).iter().zip(bytes(x[1])).map(|(a, b)| (a - b).abs()).collect() };
+    let op = |op| Kind::Regular(Regular::new(op, None));
+    check(&op(Op::AbsDiff4), 2000, 33, |x| of_bytes(x).iter().rev().fold(0, |d, part| d << 8 | *part as u64));
+    check(&op(Op::AbsDiff4Add), 2000, 34, |x| (of_bytes(x).iter().sum::<i64>() as u64 + x[2]) & 0xFFFF_FFFF);
+    check(&op(Op::AbsDiff2Add), 2000, 35, |x| {
+        let half = |x: u64, i: u32| i64::from((x >> (16 * i)) as u16);
+        let sum: i64 = (0..2).map(|i| (half(x[0], i) - half(x[1], i)).abs()).sum();
+        (sum as u64 + x[2]) & 0xFFFF_FFFF
+    });
+}
+
 /// A product of 128 bits, as compilers form it from 64-bit words.
 #[test]
 fn a_chain_of_carries_is_a_wide_sum() {

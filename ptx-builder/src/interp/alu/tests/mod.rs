@@ -44,6 +44,7 @@ impl Numbers {
             Ty::F32 => u64::from(self.single()),
             Ty::F64 => self.double(),
             Ty::F16x2 | Ty::BF16x2 => self.value(half_of(ty)) | self.value(half_of(ty)) << 16,
+            Ty::F32x2 => u64::from(self.single()) | u64::from(self.single()) << 32,
             Ty::F16 | Ty::BF16 => self.half(ty == Ty::BF16),
             _ if ty.kind() == TyKind::SmallFloat => raw,
             _ => match self.below(8) {

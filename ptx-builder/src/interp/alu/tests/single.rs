@@ -488,3 +488,57 @@ fn selection_by_a_sign() {
         }
     }
 }
+
+/// What the instruction on singles gives.
+fn of_singles(op: Op, mods: Mods, x: &[u64]) -> u64 {
+    Machine::new(&regular(op, Ty::F32, mods)).apply(&[x.to_vec()])[0][0]
+}
+
+fn roundings(op: Op) -> impl Iterator<Item = Option<Rounding>> {
+    let none = (op != Op::FFma).then_some(None);
+    none.into_iter().chain(Rounding::ALL.map(Some))
+}
+
+#[test]
+fn pairs_of_singles_are_two_singles() {
+    for (pair, op) in [(Op::PAdd, Op::FAdd), (Op::PSub, Op::FSub), (Op::PMul, Op::FMul), (Op::PFma, Op::FFma)]
+    {
+        for rounding in roundings(op) {
+            for ftz in [false, true] {
+                let mods = Mods { rounding, ftz, sat: false };
+                check(&regular(pair, Ty::F32x2, mods), 1000, 91, |x| {
+                    let half = |shift: u32| {
+                        let x: Vec<u64> = x.iter().map(|x| x >> shift & 0xFFFF_FFFF).collect();
+                        of_singles(op, mods, &x) << shift
+                    };
+                    half(0) | half(32)
+                });
+            }
+        }
+    }
+}
+
+#[test]
+fn halves_among_singles_are_widened_first() {
+    let widened = |ty: Ty, x: u64| {
+        let x = x as u16;
+        let wide =
+            if ty == Ty::F16 { half::f16::from_bits(x).to_f32() } else { half::bf16::from_bits(x).to_f32() };
+        u64::from(wide.to_bits())
+    };
+    for (mixed, op) in [(Op::MixAdd, Op::FAdd), (Op::MixSub, Op::FSub), (Op::MixFma, Op::FFma)] {
+        for ty in [Ty::F16, Ty::BF16] {
+            for rounding in roundings(op) {
+                for sat in [false, true] {
+                    let mods = Mods { rounding, ftz: false, sat };
+                    check(&regular(mixed, ty, mods), 1000, 92, |x| {
+                        let last = x.len() - 1;
+                        let x: Vec<u64> =
+                            (0..).zip(x).map(|(i, x)| if i < last { widened(ty, *x) } else { *x }).collect();
+                        of_singles(op, mods, &x)
+                    });
+                }
+            }
+        }
+    }
+}
