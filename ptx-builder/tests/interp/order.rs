@@ -1,8 +1,8 @@
 //! Results do not depend on the order of blocks and warps, nor on the number of host threads.
 
 use crate::support::{Setup, module, put};
-use ptx_builder::Module;
-use ptx_builder::U32;
+use ptx_builder::interp::FindingKind;
+use ptx_builder::{Module, U32};
 
 /// Sums over blocks of 256 threads with divergent work, in shared memory and by shuffles.
 fn sums() -> Module {
@@ -74,5 +74,36 @@ fn one_thread_makes_everything_reproducible() {
     for seed in 1..5 {
         assert_eq!(run(seed), run(seed));
         assert_ne!(run(seed), run(0), "seed {seed} shuffles blocks");
+    }
+}
+
+/// Two warps store to the same words, each lane to one, and then meet or not; what they store is the same or not.
+fn stored_by_two_warps(same: bool, meet: bool) -> Module {
+    module(move |k, out| {
+        let words = k.shared::<U32>("words", 32);
+        let t = k.tid_x();
+        let lane = k.and(t, 31);
+        let value = k.mul(if same { lane } else { t }, 3);
+        let at = k.shared_index(words, lane);
+        k.st_shared::<U32>(at, value);
+        if meet {
+            k.barrier();
+        }
+        let other = k.xor(lane, 1);
+        let at = k.shared_index(words, other);
+        let read = k.ld_shared::<U32>(at);
+        put(k, out, t, read);
+    })
+}
+
+/// Several warps that compute the same, as compilers have them, may all store it. It has to be the same, and whoever reads it
+/// has to wait for it.
+#[test]
+fn one_value_may_be_stored_by_several_warps() {
+    let setup = Setup { block: 64, ..Setup::default() };
+    let expected: Vec<u32> = (0..64).map(|t| ((t % 32) ^ 1) * 3).collect();
+    assert_eq!(setup.clean(stored_by_two_warps(true, true), 64), expected);
+    for (same, meet) in [(false, true), (true, false), (false, false)] {
+        setup.finds(stored_by_two_warps(same, meet), FindingKind::SharedRace);
     }
 }

@@ -8,7 +8,8 @@
 //! (FastTrack: Flanagan and Freund, PLDI 2009.)
 //!
 //! Shared memory remembers, for each word, its last write and the warps that read it since ([`SharedShadow`]), lanes
-//! included: between two lanes of a warp only `bar.warp.sync` or a barrier is an order. Global memory remembers the last write and
+//! included: between two lanes of a warp only `bar.warp.sync` or a barrier is an order. Threads that store one value by one
+//! instruction do not conflict there, as compilers have several warps store what all of them computed. Global memory remembers the last write and
 //! four unordered readers of each word ([`GlobalShadow`]), over launches, so that a launch that overtakes another is held to
 //! `griddepcontrol.wait`.
 //!

@@ -145,8 +145,8 @@ impl SharedShadow {
         found
     }
 
-    /// Records a write by a lane of `len` aligned bytes. With `same`, the write changed nothing and the same
-    /// instruction of another lane may have written the same before.
+    /// Records a write by a lane of `len` aligned bytes. With `same`, the write changed nothing, and the same instruction of
+    /// another thread may have written the same before: who reads gets that value, whichever was first.
     #[inline]
     pub(in crate::interp) fn write(
         &mut self,
@@ -162,7 +162,7 @@ impl SharedShadow {
         let cells = self.cells.get_mut(offset / 4..=(offset + len - 1) / 4)?;
         for cell in cells {
             let old = &cell.write;
-            let together = same && old.pc == mine.pc && old.warp == mine.warp;
+            let together = same && old.pc == mine.pc;
             let bit = 1u64 << (who.warp % 64);
             if old.epoch > floor && !together && conflicts(clocks, &mine, old) && !observed(cell, bit, &mine)
             {
