@@ -1,5 +1,6 @@
 //! Modules: from an image to kernels that can be launched, with the codes and the logs of a driver's compiler.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use gpu_driver::sys::CUresult;
@@ -32,7 +33,8 @@ pub(crate) struct Code {
     pub local_bytes: u32,
     /// Bytes of the module's `.const` variables.
     pub const_bytes: u32,
-    pub target: Target,
+    /// Architecture that the text is for.
+    pub virtual_architecture: u32,
 }
 
 /// What the compiler was asked for.
@@ -47,6 +49,12 @@ pub(crate) struct JitLog {
     pub info: String,
     pub error: String,
 }
+
+/// Architectures that text may be for and that no part here is as old as.
+const OLD_TARGETS: [&str; 12] = [
+    "sm_20", "sm_21", "sm_30", "sm_32", "sm_35", "sm_37", "sm_50", "sm_52", "sm_53", "sm_60", "sm_61",
+    "sm_62",
+];
 
 /// Image magic numbers that are not PTX.
 const ELF: &[u8] = b"\x7fELF";
@@ -70,7 +78,7 @@ impl LoadedModule {
     ) -> Result<Self, CUresult> {
         let header = Header::read(text).ok_or(CUresult::ERROR_INVALID_IMAGE)?;
         header.check(part, cuda_version, log)?;
-        let module = ptx_builder::parse(text).map_err(|error| {
+        let module = ptx_builder::parse(&header.renamed(text)).map_err(|error| {
             log.fail(error.line, "error   ", &format!("{} at '{}'", error.message, error.text));
             CUresult::ERROR_INVALID_PTX
         })?;
@@ -79,7 +87,6 @@ impl LoadedModule {
             log.fail(header.line, "error   ", &format!("Unresolved extern function '{SET_CONDITIONAL}'"));
             return Err(CUresult::ERROR_INVALID_PTX);
         }
-        let target = module.target;
         let named = Names::of(&module);
         let verified = module.verify_foreign().map_err(|errors| {
             named.report(text, &errors, log);
@@ -98,7 +105,7 @@ impl LoadedModule {
         let mut kernels = Vec::new();
         for function in verified.module().functions.iter().filter(|f| f.kind == FunctionKind::Kernel) {
             if let Some(kernel) = program.kernel(&function.name) {
-                let code = Code::new(kernel, &program, target, const_bytes);
+                let code = Code::new(kernel, &program, header.capability(), const_bytes);
                 if request.verbose {
                     log.info.push_str(&format!(
                         "ptxas info    : Compiling entry function '{}' for 'sm_{}'\nptxas info    : Used {} registers, {} bytes smem\n",
@@ -118,7 +125,7 @@ impl LoadedModule {
 }
 
 impl Code {
-    fn new(kernel: Kernel, program: &LoadedProgram, target: Target, const_bytes: u32) -> Self {
+    fn new(kernel: Kernel, program: &LoadedProgram, virtual_architecture: u32, const_bytes: u32) -> Self {
         let function = kernel.function();
         let mut end = 0usize;
         let params = function.params.iter().map(|param| {
@@ -131,7 +138,8 @@ impl Code {
             function.arrays.iter().filter(|array| array.space == Space::Local).map(|array| array.bytes());
         let local_bytes = u32::try_from(local.sum::<u64>()).unwrap_or(u32::MAX);
         let static_shared = kernel.static_shared_bytes();
-        Self { params, static_shared, local_bytes, const_bytes, target, kernel, _program: program.clone() }
+        let _program = program.clone();
+        Self { params, static_shared, local_bytes, const_bytes, virtual_architecture, kernel, _program }
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -162,27 +170,65 @@ impl Code {
 }
 
 /// `.version` and `.target`, which decide before anything else is read.
-struct Header {
+struct Header<'a> {
     version: PtxVersion,
+    version_word: &'a str,
     version_line: u32,
-    target: String,
+    target: &'a str,
     line: u32,
 }
 
-impl Header {
+impl<'a> Header<'a> {
     /// `None` if the text does not begin as PTX does.
-    fn read(text: &str) -> Option<Self> {
+    fn read(text: &'a str) -> Option<Self> {
         let mut words = words(text);
         let (_, directive) = words.next()?;
         if directive != ".version" {
             return None;
         }
-        let (version_line, version) = words.next()?;
-        let (major, minor) = version.split_once('.')?;
+        let (version_line, version_word) = words.next()?;
+        let (major, minor) = version_word.split_once('.')?;
         let version = PtxVersion::new(major.parse().ok()?, minor.parse().ok()?);
         let (line, target) =
             words.next().filter(|(_, word)| *word == ".target").and_then(|_| words.next())?;
-        Some(Self { version, version_line, target: target.trim_end_matches(',').to_owned(), line })
+        // Platforms may follow without a space.
+        let target = target.split(',').next()?;
+        Some(Self { version, version_word, version_line, target, line })
+    }
+
+    /// The architecture's number; 0 if there is none.
+    fn capability(&self) -> u32 {
+        let digits = self.target.strip_prefix("sm_").unwrap_or_default();
+        let end = digits.find(|c: char| !c.is_ascii_digit()).unwrap_or(digits.len());
+        digits[..end].parse().unwrap_or(0)
+    }
+
+    /// The text for the next known architecture, where its own is an old one or is specific to a family: that has
+    /// what either has. Lines stay.
+    fn renamed(&self, text: &'a str) -> Cow<'a, str> {
+        let capability = self.capability();
+        if capability == 0 || self.target.parse::<Target>().is_ok() {
+            return Cow::Borrowed(text);
+        }
+        let known = match self.target.strip_suffix('f') {
+            Some(specific) => format!("{specific}a").parse::<Target>().ok(),
+            None if OLD_TARGETS.contains(&self.target) => {
+                (capability..).find_map(|sm| format!("sm_{sm}").parse::<Target>().ok())
+            }
+            None => None,
+        };
+        let Some(known) = known else { return Cow::Borrowed(text) };
+        let mut renamed = text.to_owned();
+        // The later word first, so that the other keeps its place.
+        let place = |word: &str| {
+            let from = word.as_ptr().addr() - text.as_ptr().addr();
+            from..from + word.len()
+        };
+        renamed.replace_range(place(self.target), &known.to_string());
+        if self.version < known.ptx_version() {
+            renamed.replace_range(place(self.version_word), &known.ptx_version().to_string());
+        }
+        Cow::Owned(renamed)
     }
 
     fn check(&self, part: &DeviceProfile, cuda_version: i32, log: &mut JitLog) -> Result<(), CUresult> {
@@ -192,11 +238,13 @@ impl Header {
             log.fail(self.version_line, "fatal   ", &message);
             return Err(CUresult::ERROR_UNSUPPORTED_PTX_VERSION);
         }
-        let digits: String =
-            self.target.strip_prefix("sm_").unwrap_or("").chars().take_while(char::is_ascii_digit).collect();
-        let Ok(capability) = digits.parse::<u32>() else { return Ok(()) };
-        let specific = self.target.ends_with('a');
-        if capability > part.capability || specific && capability != part.capability {
+        let capability = self.capability();
+        let unfit = match self.target.chars().next_back() {
+            Some('a') => capability != part.capability,
+            Some('f') => capability / 10 != part.capability / 10,
+            _ => false,
+        };
+        if capability > part.capability || unfit {
             log.fail(
                 self.line,
                 "fatal   ",
@@ -298,12 +346,23 @@ mod tests {
         let text = "// made by hand\n/* over\n two lines */ .version 8.3 // here\n.target sm_90a, debug\n";
         let header = Header::read(text).unwrap();
         assert_eq!((header.version, header.version_line), (PtxVersion::new(8, 3), 3));
-        assert_eq!((header.target.as_str(), header.line), ("sm_90a", 4));
+        assert_eq!((header.target, header.line), ("sm_90a", 4));
         assert!(
             Header::read("").is_none()
                 && Header::read("no PTX").is_none()
                 && Header::read(".version x").is_none()
         );
+    }
+
+    #[test]
+    fn architectures_that_nothing_is_generated_for_are_renamed() {
+        let renamed = |text: &'static str| Header::read(text).unwrap().renamed(text);
+        assert_eq!(renamed(".version 8.8\n.target sm_52\n"), ".version 8.8\n.target sm_70\n");
+        assert_eq!(renamed(".version 4.3\n.target sm_30,debug"), ".version 6.0\n.target sm_70,debug");
+        assert_eq!(renamed(".version 8.8 .target sm_100f"), ".version 8.8 .target sm_100a");
+        for text in [".version 8.8 .target sm_75", ".version 8.8 .target sm_5", ".version 8.8 .target ptx"] {
+            assert_eq!(renamed(text), text);
+        }
     }
 
     #[test]

@@ -29,7 +29,7 @@ pub(crate) unsafe extern "C" fn func_get_attribute(
             CU_FUNC_ATTRIBUTE_CONST_SIZE_BYTES => code.const_bytes,
             CU_FUNC_ATTRIBUTE_LOCAL_SIZE_BYTES => code.local_bytes,
             CU_FUNC_ATTRIBUTE_NUM_REGS => code.registers(),
-            CU_FUNC_ATTRIBUTE_PTX_VERSION => code.target.sm(),
+            CU_FUNC_ATTRIBUTE_PTX_VERSION => code.virtual_architecture,
             CU_FUNC_ATTRIBUTE_BINARY_VERSION => call.sim.profile.capability,
             // Whether caching of global loads was asked for at compile time.
             7 => 0,
