@@ -20,7 +20,6 @@ use crate::queue::Marker;
 use crate::registry;
 use crate::sim::Sim;
 use crate::state::State;
-use crate::work::Work;
 
 /// What a call comes to.
 pub(crate) type Outcome<T = ()> = Result<T, CUresult>;
@@ -271,14 +270,6 @@ impl Call<'_> {
                 if known { Ok(Some(id)) } else { Err(CUresult::ERROR_INVALID_HANDLE) }
             }
         }
-    }
-
-    /// Queues work in a stream.
-    pub(crate) fn queue(&mut self, stream: Option<Id>, work: Work) -> Outcome<Arc<Marker>> {
-        let context = self.context;
-        let marker = self.state.queue_in(context, stream, Vec::new(), work, false)?;
-        self.sim.relieve(&mut self.state);
-        Ok(marker)
     }
 
     /// Waits for operations.

@@ -13,8 +13,8 @@ use gpu_driver::sys::*;
 use crate::api::graph::HostNodeParams;
 use crate::api::pool::PoolProperties;
 use crate::api::{
-    condition, context, copy, device, edges, event, exec, function, graph, launch, memory, module, occupancy,
-    pool, stream,
+    capture, condition, context, copy, device, edges, event, exec, function, graph, launch, memory, module,
+    occupancy, pool, stream,
 };
 use crate::call::{Name, on_driver, put};
 use crate::fault::base_name;
@@ -199,7 +199,28 @@ exports! {
     cuStreamGetFlags @ 5050 = stream::get_flags as (stream: CUstream, flags: *mut c_uint);
     cuStreamGetCtx @ 9020 = stream::get_context as (stream: CUstream, context: *mut CUcontext);
     cuStreamGetId @ 12000 = stream::get_id as (stream: CUstream, id: *mut c_ulonglong);
-    cuStreamIsCapturing @ 10000 = stream::is_capturing as (stream: CUstream, status: *mut c_uint);
+
+    cuStreamBeginCapture @ 10000 = capture::begin_capture_v1 as (stream: CUstream);
+    cuStreamBeginCapture_v2 @ 10010 = capture::begin_capture as (stream: CUstream, mode: c_uint);
+    cuStreamBeginCaptureToGraph @ 12030 = capture::begin_capture_to_graph
+        as (stream: CUstream, graph: CUgraph, nodes: *const CUgraphNode, data: *const CUgraphEdgeData, n: usize,
+            mode: c_uint);
+    cuStreamEndCapture @ 10000 = capture::end_capture as (stream: CUstream, graph: *mut CUgraph);
+    cuStreamIsCapturing @ 10000 = capture::is_capturing as (stream: CUstream, status: *mut c_uint);
+    cuStreamGetCaptureInfo @ 10010 = capture::get_info_v1
+        as (stream: CUstream, status: *mut c_uint, id: *mut c_ulonglong);
+    cuStreamGetCaptureInfo_v2 @ 11030 = capture::get_info
+        as (stream: CUstream, status: *mut c_uint, id: *mut c_ulonglong, graph: *mut CUgraph,
+            nodes: *mut *const CUgraphNode, n: *mut usize);
+    cuStreamGetCaptureInfo_v3 @ 12030 = capture::get_info_v3
+        as (stream: CUstream, status: *mut c_uint, id: *mut c_ulonglong, graph: *mut CUgraph,
+            nodes: *mut *const CUgraphNode, data: *mut *const CUgraphEdgeData, n: *mut usize);
+    cuStreamUpdateCaptureDependencies @ 11030 = capture::update_dependencies
+        as (stream: CUstream, nodes: *const CUgraphNode, n: usize, flags: c_uint);
+    cuStreamUpdateCaptureDependencies_v2 @ 12030 = capture::update_dependencies_v2
+        as (stream: CUstream, nodes: *const CUgraphNode, data: *const CUgraphEdgeData, n: usize, flags: c_uint);
+    cuThreadExchangeStreamCaptureMode @ 10010 = capture::thread_exchange_mode as (mode: *mut c_uint);
+
     cuLaunchHostFunc @ 10000 = stream::launch_host_function
         as (stream: CUstream, function: Option<extern "C" fn(*mut c_void)>, data: *mut c_void);
 
@@ -330,13 +351,13 @@ macro_rules! absent {
 absent! {
     cuArray3DCreate_v2 cuArrayCreate_v2 cuArrayDestroy cuCtxDisablePeerAccess cuCtxEnablePeerAccess
     cuDestroyExternalMemory cuDeviceGetP2PAttribute cuExternalMemoryGetMappedBuffer cuGraphAddMemAllocNode
-    cuGraphAddMemFreeNode cuGraphAddNode cuImportExternalMemory cuIpcCloseMemHandle
+    cuGetExportTable cuGraphAddMemFreeNode cuGraphAddNode cuImportExternalMemory cuIpcCloseMemHandle
     cuIpcGetEventHandle cuIpcGetMemHandle cuIpcOpenEventHandle cuIpcOpenMemHandle_v2 cuKernelGetFunction
     cuLaunchCooperativeKernel cuLibraryGetKernel cuLibraryLoadData cuLibraryUnload cuLinkAddData_v2 cuLinkComplete
     cuLinkCreate_v2 cuLinkDestroy cuMemAddressFree cuMemAddressReserve cuMemAdvise cuMemAdvise_v2 cuMemAllocManaged
     cuMemCreate cuMemMap cuMemPrefetchAsync cuMemPrefetchAsync_v2 cuMemRelease cuMemSetAccess cuMemUnmap
     cuMemcpy2DAsync_v2 cuMemcpy2D_v2 cuMemcpy3DAsync_v2 cuMemcpy3D_v2 cuMemcpyPeer cuMemcpyPeerAsync
-    cuModuleGetSurfRef cuModuleGetTexRef cuStreamAttachMemAsync cuStreamBeginCapture_v2 cuStreamEndCapture
+    cuModuleGetSurfRef cuModuleGetTexRef cuStreamAttachMemAsync
     cuStreamWaitValue32_v2 cuStreamWriteValue32_v2 cuSurfObjectCreate cuTensorMapEncodeTiled cuTexObjectCreate
 }
 

@@ -72,6 +72,7 @@ impl State {
             self.forget_pinned(address);
         }
         self.streams.retain(|_, o| o.context != id);
+        self.captures.retain(|_, o| o.context != id);
         self.events.retain(|_, o| o.context != id);
         self.modules.retain(|_, o| o.context != id);
         self.functions.retain(|_, o| o.context != id);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use gpu_driver::sys::{CUgraph, CUgraphConditionalHandle, CUgraphEdgeData, CUresult};
 
+use crate::capture::Part;
 use crate::code::{Code, LoadedModule};
 use crate::handle::Id;
 use crate::queue::Marker;
@@ -46,12 +47,16 @@ pub(crate) struct Stream {
     pub tail: Option<Arc<Marker>>,
     /// The last operation was a kernel alone, which a programmatic launch may overtake.
     pub tail_is_kernel: bool,
+    /// The capture that notes its work.
+    pub part: Option<Part>,
 }
 
 pub(crate) struct Event {
     pub context: Id,
     pub timing: bool,
     pub recorded: Option<Arc<Marker>>,
+    /// Where it was last recorded in a captured stream.
+    pub part: Option<Part>,
 }
 
 pub(crate) struct Module {

@@ -7,6 +7,7 @@ use gpu_driver::sys::{CUdeviceptr, CUgraphConditionalHandle, CUresult};
 use ptx_builder::interp::{Finding, Memory};
 
 use crate::call::Outcome;
+use crate::capture::Capture;
 use crate::config::SimConfig;
 use crate::fault::Faults;
 use crate::handle::{Handle, Id, LAST};
@@ -33,6 +34,7 @@ pub(crate) struct State {
     pub devices: Vec<Device>,
     pub contexts: BTreeMap<Id, Context>,
     pub streams: BTreeMap<Id, Stream>,
+    pub captures: BTreeMap<Id, Capture>,
     pub events: BTreeMap<Id, Event>,
     pub modules: BTreeMap<Id, Module>,
     pub functions: BTreeMap<Id, Function>,
@@ -102,6 +104,7 @@ impl State {
             devices: Vec::new(),
             contexts: BTreeMap::new(),
             streams: BTreeMap::new(),
+            captures: BTreeMap::new(),
             events: BTreeMap::new(),
             modules: BTreeMap::new(),
             functions: BTreeMap::new(),

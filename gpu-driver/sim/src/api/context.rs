@@ -198,7 +198,14 @@ pub(crate) unsafe extern "C" fn ctx_pop_current(context: *mut CUcontext) -> CUre
 }
 
 pub(crate) unsafe extern "C" fn synchronize() -> CUresult {
-    in_context(name!("cuCtxSynchronize"), |call| call.wait_for_context())
+    in_context(name!("cuCtxSynchronize"), |call| {
+        let context = call.context;
+        if call.break_captures(|capture| capture.context == context) {
+            return Err(CUresult::ERROR_STREAM_CAPTURE_UNSUPPORTED);
+        }
+        call.expect_careless()?;
+        call.wait_for_context()
+    })
 }
 
 pub(crate) unsafe extern "C" fn get_stream_priority_range(

@@ -8,6 +8,7 @@ use std::ffi::{c_uint, c_void};
 use gpu_driver::sys::{CUdeviceptr, CUresult, CUstream};
 
 use crate::call::{Call, Name, Outcome, in_context, name};
+use crate::handle::Id;
 use crate::work::{Copy, Fill, Place, Work};
 
 /// Whether a call returns before its work is done.
@@ -35,12 +36,19 @@ pub(crate) fn check_device(call: &Call<'_>, address: CUdeviceptr, bytes: u64) ->
     }
 }
 
-fn source(call: &Call<'_>, host: *const c_void, bytes: usize, when: When) -> Outcome<Place> {
+/// A source on the host. A captured copy reads whatever is there when its node runs.
+fn source(
+    call: &Call<'_>,
+    host: *const c_void,
+    bytes: usize,
+    stream: Option<Id>,
+    when: When,
+) -> Outcome<Place> {
     if host.is_null() {
         return Err(CUresult::ERROR_INVALID_VALUE);
     }
     let address = host.expose_provenance();
-    if when == When::Done || call.pinned_at(address, bytes).is_some() {
+    if when == When::Done || call.part(stream).is_some() || call.pinned_at(address, bytes).is_some() {
         return Ok(Place::Host(address));
     }
     // SAFETY: the program passes `bytes` readable bytes.
@@ -58,13 +66,23 @@ fn destination(call: &Call<'_>, host: *mut c_void, bytes: usize, when: When) -> 
     Ok((Place::Host(address), if pinned { when } else { When::Done }))
 }
 
-fn queue(call: &mut Call<'_>, stream: CUstream, work: Work, when: When) -> Outcome {
-    let stream = call.stream(stream)?;
-    let marker = call.queue(stream, work)?;
-    match when {
-        When::Queued => Ok(()),
-        When::Done => call.wait(&[marker]),
+fn queue(call: &mut Call<'_>, stream: Option<Id>, work: Work, when: When) -> Outcome {
+    match (call.submit(stream, work, false)?, when) {
+        (Some(marker), When::Done) => call.wait(&[marker]),
+        _ => Ok(()),
     }
+}
+
+/// The stream of a copy or fill that the program may not expect back before it is done.
+fn stream_for(call: &mut Call<'_>, stream: CUstream, when: When) -> Outcome<Option<Id>> {
+    let stream = call.stream(stream)?;
+    if stream.is_none() {
+        call.expect_free_legacy()?;
+    }
+    if when == When::Done {
+        call.expect_careless()?;
+    }
+    Ok(stream)
 }
 
 fn htod(
@@ -76,12 +94,12 @@ fn htod(
     when: When,
 ) -> CUresult {
     in_context(name, |call| {
-        call.stream(stream)?;
+        let stream = stream_for(call, stream, when)?;
         if bytes == 0 {
             return Ok(());
         }
         let dst = device_place(call, dst, bytes)?;
-        let src = source(call, src, bytes, when)?;
+        let src = source(call, src, bytes, stream, when)?;
         queue(call, stream, Work::Copy(Copy::linear(dst, src, bytes)), when)
     })
 }
@@ -95,7 +113,7 @@ fn dtoh(
     when: When,
 ) -> CUresult {
     in_context(name, |call| {
-        call.stream(stream)?;
+        let stream = stream_for(call, stream, when)?;
         if bytes == 0 {
             return Ok(());
         }
@@ -105,9 +123,16 @@ fn dtoh(
     })
 }
 
-fn dtod(name: Name<'_>, dst: CUdeviceptr, src: CUdeviceptr, bytes: usize, stream: CUstream) -> CUresult {
+fn dtod(
+    name: Name<'_>,
+    dst: CUdeviceptr,
+    src: CUdeviceptr,
+    bytes: usize,
+    stream: CUstream,
+    when: When,
+) -> CUresult {
     in_context(name, |call| {
-        call.stream(stream)?;
+        let stream = stream_for(call, stream, when)?;
         if bytes == 0 {
             return Ok(());
         }
@@ -144,7 +169,7 @@ pub(crate) unsafe extern "C" fn dtoh_async(
 }
 
 pub(crate) unsafe extern "C" fn dtod_sync(dst: CUdeviceptr, src: CUdeviceptr, bytes: usize) -> CUresult {
-    dtod(name!("cuMemcpyDtoD", "{bytes}"), dst, src, bytes, CUstream::NULL)
+    dtod(name!("cuMemcpyDtoD", "{bytes}"), dst, src, bytes, CUstream::NULL, When::Done)
 }
 
 pub(crate) unsafe extern "C" fn dtod_async(
@@ -153,7 +178,7 @@ pub(crate) unsafe extern "C" fn dtod_async(
     bytes: usize,
     stream: CUstream,
 ) -> CUresult {
-    dtod(name!("cuMemcpyDtoDAsync", "{bytes}"), dst, src, bytes, stream)
+    dtod(name!("cuMemcpyDtoDAsync", "{bytes}"), dst, src, bytes, stream, When::Queued)
 }
 
 /// A copy between any two places, by address: what is not the device's is the host's.
@@ -166,7 +191,7 @@ fn unified(
     when: When,
 ) -> CUresult {
     in_context(name, |call| {
-        call.stream(stream)?;
+        let stream = stream_for(call, stream, when)?;
         if bytes == 0 {
             return Ok(());
         }
@@ -185,7 +210,7 @@ fn unified(
         let from = if on_device(call, src) {
             device_place(call, src, bytes)?
         } else {
-            source(call, std::ptr::with_exposed_provenance(src as usize), bytes, when)?
+            source(call, std::ptr::with_exposed_provenance(src as usize), bytes, stream, when)?
         };
         queue(call, stream, Work::Copy(Copy::linear(to, from, bytes)), when)
     })
@@ -214,7 +239,7 @@ struct Rows {
 
 fn fill(name: Name<'_>, dst: CUdeviceptr, value: u32, rows: &Rows, stream: CUstream) -> CUresult {
     in_context(name, |call| {
-        call.stream(stream)?;
+        let stream = call.stream(stream)?;
         let fill = Fill {
             dst,
             value,

@@ -186,7 +186,8 @@ pub(crate) unsafe extern "C" fn upload(exec: CUgraphExec, stream: CUstream) -> C
     in_context(name!("cuGraphUpload"), |call| {
         known_exec(&call.state, exec)?;
         let stream = call.stream(stream)?;
-        call.queue(stream, Work::Nothing).map(|_| ())
+        call.expect_uncaptured(stream)?;
+        call.submit(stream, Work::Nothing, false).map(|_| ())
     })
 }
 
@@ -197,6 +198,15 @@ pub(crate) unsafe extern "C" fn launch(exec: CUgraphExec, stream: CUstream) -> C
         let context = call.context;
         let exec = call.execs.get(&id).ok_or(CUresult::ERROR_INVALID_VALUE)?;
         let (body, last) = (exec.body.clone(), exec.last.clone());
+        if let Some(part) = call.part(stream).cloned() {
+            call.expect_whole(part.capture)?;
+            let child = call.graph_of(&body)?;
+            return call.note(stream, &part, NodeWork::Child(child), false);
+        }
+        if stream.is_none() {
+            call.expect_free_legacy()?;
+        }
+        let exec = call.execs.get(&id).ok_or(CUresult::ERROR_INVALID_VALUE)?;
         let conditions = Arc::new(Conditions::new(&exec.conditions));
         let after = last.into_iter().map(Dependency::full).collect();
         let begin = call.state.queue_in(context, stream, after, Work::Nothing, false)?;

@@ -156,10 +156,7 @@ unsafe fn launch(
         let programmatic = programmatic?;
         // SAFETY: the caller's promise.
         let work = unsafe { request.capture(call) }?;
-        let context = call.context;
-        call.state.queue_in(context, stream, Vec::new(), Work::Kernel(work), programmatic)?;
-        call.sim.relieve(&mut call.state);
-        Ok(())
+        call.submit(stream, Work::Kernel(work), programmatic).map(|_| ())
     })
 }
 

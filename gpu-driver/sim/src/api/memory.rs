@@ -61,6 +61,7 @@ pub(crate) unsafe extern "C" fn alloc(pointer: *mut CUdeviceptr, bytes: usize) -
         if pointer.is_null() {
             return Err(CUresult::ERROR_INVALID_VALUE);
         }
+        call.expect_careless()?;
         put(pointer, allocate(call, bytes as u64, None)?)
     })
 }
@@ -77,6 +78,7 @@ pub(crate) unsafe extern "C" fn alloc_pitch(
         if pointer.is_null() || pitch.is_null() {
             return Err(CUresult::ERROR_INVALID_VALUE);
         }
+        call.expect_careless()?;
         let row = width.checked_next_multiple_of(512).ok_or(CUresult::ERROR_OUT_OF_MEMORY)?;
         let bytes = row.checked_mul(height).ok_or(CUresult::ERROR_OUT_OF_MEMORY)?;
         put(pointer, allocate(call, bytes as u64, None)?)?;
@@ -92,6 +94,7 @@ pub(crate) unsafe extern "C" fn free(pointer: CUdeviceptr) -> CUresult {
         if call.allocations.get(&pointer).is_none_or(|allocation| allocation.freeing) {
             return Err(CUresult::ERROR_INVALID_VALUE);
         }
+        call.expect_careless()?;
         // A fault that comes to light here is returned; the memory is freed all the same.
         let waited = if call.sim.config.free_waits { call.wait_for_context() } else { Ok(()) };
         if call.forget_allocation(pointer).is_some() {
@@ -111,6 +114,7 @@ pub(crate) unsafe extern "C" fn host_alloc(
         if pointer.is_null() || bytes == 0 || flags & !HOST_ALLOC_FLAGS != 0 {
             return Err(CUresult::ERROR_INVALID_VALUE);
         }
+        call.expect_careless()?;
         // SAFETY: the size is not zero.
         let memory = unsafe { std::alloc::alloc_zeroed(layout) };
         if memory.is_null() {
@@ -152,7 +156,10 @@ pub(crate) unsafe extern "C" fn free_host(pointer: *mut c_void) -> CUresult {
     releasing(name!("cuMemFreeHost"), |call| {
         let address = pointer.addr();
         match call.pinned.get(&address) {
-            Some(pinned) if pinned.layout.is_some() => unpin(call, address),
+            Some(pinned) if pinned.layout.is_some() => {
+                call.expect_careless()?;
+                unpin(call, address)
+            }
             _ => Err(CUresult::ERROR_INVALID_VALUE),
         }
     })

@@ -3,6 +3,7 @@
 //!
 //! Every function is `unsafe extern "C"`: its pointers must be what CUDA asks for.
 
+pub(crate) mod capture;
 pub(crate) mod condition;
 pub(crate) mod context;
 pub(crate) mod copy;

@@ -41,7 +41,8 @@ fn alloc_from(
     pool: impl FnOnce(&Call<'_>) -> Outcome<Id>,
 ) -> CUresult {
     in_context(name, |call| {
-        call.stream(stream)?;
+        let stream = call.stream(stream)?;
+        call.expect_capturable(stream)?;
         let pool = pool(call)?;
         if pointer.is_null() || call.pools.get(&pool).is_none_or(|pool| pool.device != call.device) {
             return Err(CUresult::ERROR_INVALID_VALUE);
@@ -92,7 +93,8 @@ pub(crate) unsafe extern "C" fn free_async(pointer: CUdeviceptr, stream: CUstrea
             return Ok(());
         }
         let stream = call.stream(stream)?;
-        call.queue(stream, Work::Free(pointer))?;
+        call.expect_capturable(stream)?;
+        call.submit(stream, Work::Free(pointer), false)?;
         if let Some(allocation) = call.allocations.get_mut(&pointer) {
             allocation.freeing = true;
         }

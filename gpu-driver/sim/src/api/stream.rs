@@ -23,6 +23,7 @@ fn make(name: Name<'_>, stream: *mut CUstream, flags: c_uint, priority: c_int) -
             priority: priority.clamp(PRIORITIES.1, PRIORITIES.0),
             tail: None,
             tail_is_kernel: false,
+            part: None,
         };
         call.streams.insert(id, made);
         put(stream, call.handle(id))
@@ -45,6 +46,14 @@ pub(crate) unsafe extern "C" fn destroy(stream: CUstream) -> CUresult {
     releasing(name!("cuStreamDestroy"), |call| {
         let id = call.stream(stream)?.ok_or(CUresult::ERROR_INVALID_HANDLE)?;
         let gone = call.streams.remove(&id).ok_or(CUresult::ERROR_INVALID_HANDLE)?;
+        let began = gone.part.map(|part| part.capture);
+        if let Some(capture) =
+            began.filter(|capture| call.captures.get(capture).is_some_and(|c| c.origin == id))
+            && let Some(ended) = call.end_capture(capture)
+            && !ended.into_existing
+        {
+            call.remove_graph(ended.graph);
+        }
         // What it has queued still runs, and the default stream still waits for it.
         if let Some(tail) = gone.tail.filter(|tail| gone.blocking && !tail.is_done()) {
             let context = call.context;
@@ -57,6 +66,8 @@ pub(crate) unsafe extern "C" fn destroy(stream: CUstream) -> CUresult {
 pub(crate) unsafe extern "C" fn synchronize(stream: CUstream) -> CUresult {
     in_context(name!("cuStreamSynchronize"), |call| {
         let stream = call.stream(stream)?;
+        call.expect_uncaptured(stream)?;
+        call.expect_careless()?;
         let tails = call.tails(call.context, stream);
         call.wait(&tails)
     })
@@ -65,6 +76,8 @@ pub(crate) unsafe extern "C" fn synchronize(stream: CUstream) -> CUresult {
 pub(crate) unsafe extern "C" fn query(stream: CUstream) -> CUresult {
     in_context(name!("cuStreamQuery"), |call| {
         let stream = call.stream(stream)?;
+        call.expect_uncaptured(stream)?;
+        call.expect_careless()?;
         let tails = call.tails(call.context, stream);
         call.query(&tails)
     })
@@ -78,6 +91,15 @@ pub(crate) unsafe extern "C" fn wait_event(stream: CUstream, event: CUevent, fla
         }
         let stream = call.stream(stream)?;
         let id = call.id_of(event)?;
+        if flags != 0 {
+            call.expect_capturable(stream)?;
+        }
+        if call.join(stream, id)? {
+            return Ok(());
+        }
+        if stream.is_none() {
+            call.expect_free_legacy()?;
+        }
         let recorded = call.events.get(&id).ok_or(CUresult::ERROR_INVALID_HANDLE)?.recorded.clone();
         if let Some(marker) = recorded {
             let context = call.context;
@@ -116,14 +138,6 @@ pub(crate) unsafe extern "C" fn get_id(stream: CUstream, id: *mut c_ulonglong) -
     })
 }
 
-/// Nothing is ever captured.
-pub(crate) unsafe extern "C" fn is_capturing(stream: CUstream, status: *mut c_uint) -> CUresult {
-    in_context(name!("cuStreamIsCapturing"), |call| {
-        call.stream(stream)?;
-        put(status, 0)
-    })
-}
-
 pub(crate) unsafe extern "C" fn launch_host_function(
     stream: CUstream,
     function: Option<extern "C" fn(*mut c_void)>,
@@ -133,7 +147,7 @@ pub(crate) unsafe extern "C" fn launch_host_function(
         let stream = call.stream(stream)?;
         let function = function.ok_or(CUresult::ERROR_INVALID_VALUE)?;
         let work = Work::Host(HostFunction { function, data: data.expose_provenance() });
-        call.queue(stream, work).map(|_| ())
+        call.submit(stream, work, false).map(|_| ())
     })
 }
 

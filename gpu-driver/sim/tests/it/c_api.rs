@@ -7,13 +7,13 @@ use gpu_driver::sys::{CUcontext, CUdevice, CUdeviceptr, CUevent, CUresult, CUstr
 
 use crate::library::{CHILD, in_process, installed, is_child};
 
-struct Library(libloading::Library);
+pub struct Library(libloading::Library);
 
 impl Library {
     /// # Safety
     ///
     /// `F` must be the signature of the symbol.
-    unsafe fn get<F: Copy>(&self, symbol: &str) -> F {
+    pub unsafe fn get<F: Copy>(&self, symbol: &str) -> F {
         // SAFETY: the caller's promise.
         *unsafe { self.0.get::<F>(symbol) }.unwrap_or_else(|error| panic!("{symbol}: {error}"))
     }
@@ -32,9 +32,18 @@ macro_rules! ok {
     };
 }
 
+pub(crate) use {call, ok};
+
+macro_rules! refused {
+    ($code:ident, $library:expr, $symbol:literal ($($arg:expr => $ty:ty),* $(,)?)) => {
+        assert_eq!(call!($library, $symbol($($arg => $ty),*)), CUresult::$code, $symbol)
+    };
+}
+pub(crate) use refused;
+
 type Ptr = *mut CUdeviceptr;
 
-fn started(device: &mut CUdevice, context: &mut CUcontext) -> Library {
+pub fn started(device: &mut CUdevice, context: &mut CUcontext) -> Library {
     // SAFETY: loading the library runs no initialiser.
     let library = unsafe { libloading::Library::new(std::env::var_os(CHILD).expect("a path")) };
     let library = Library(library.unwrap());

@@ -1,6 +1,7 @@
 //! The simulated driver through the safe layer of `gpu-driver`, and its C library.
 
 mod c_api;
+mod captures;
 mod contexts;
 mod faults;
 mod graphs;
