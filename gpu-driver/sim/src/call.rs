@@ -154,6 +154,12 @@ pub(crate) fn on_driver(
     })
 }
 
+/// The driver of a call that has neither a context nor a handle: that of the current context, if there is one.
+pub(crate) fn any_driver() -> Option<Arc<Sim>> {
+    let current = current();
+    if current.is_null() { registry::default() } else { current.serial().and_then(registry::find) }
+}
+
 /// A call that releases a context. It does so even where it fails on demand.
 pub(crate) fn releasing_on_driver(
     sim: Option<Arc<Sim>>,

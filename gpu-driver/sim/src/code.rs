@@ -1,6 +1,7 @@
 //! Modules: from an image to kernels that can be launched, with the codes and the logs of a driver's compiler.
 
 use std::borrow::Cow;
+use std::ffi::CString;
 use std::sync::Arc;
 
 use gpu_driver::sys::CUresult;
@@ -15,6 +16,15 @@ const REGISTERS_PER_THREAD: u32 = 32;
 /// A function that the driver provides, and the first version of it that does.
 const SET_CONDITIONAL: &str = "cudaGraphSetConditional";
 const SET_CONDITIONAL_SINCE: i32 = 12_040;
+
+/// A module that is compiled, and in no memory yet.
+pub(crate) struct Compiled {
+    program: Program,
+    kernels: Vec<String>,
+    virtual_architecture: u32,
+    const_bytes: u32,
+    line: u32,
+}
 
 /// A module in a device's memory. Queued kernels keep it.
 pub(crate) struct LoadedModule {
@@ -33,6 +43,8 @@ pub(crate) struct Code {
     pub local_bytes: u32,
     /// Bytes of the module's `.const` variables.
     pub const_bytes: u32,
+    /// The name as programs read it.
+    pub c_name: CString,
     /// Architecture that the text is for.
     pub virtual_architecture: u32,
 }
@@ -66,14 +78,12 @@ pub(crate) fn is_machine_code(start: &[u8]) -> bool {
     start.starts_with(ELF) || FAT_BINARY.iter().any(|magic| start == magic)
 }
 
-impl LoadedModule {
-    /// Compiles PTX for a device and loads it into its memory.
+impl Compiled {
+    /// Compiles PTX for a device.
     pub(crate) fn new(
         text: &str,
         part: &DeviceProfile,
         cuda_version: i32,
-        memory: &Memory,
-        request: JitRequest,
         log: &mut JitLog,
     ) -> Result<Self, CUresult> {
         let header = Header::read(text).ok_or(CUresult::ERROR_INVALID_IMAGE)?;
@@ -92,20 +102,33 @@ impl LoadedModule {
             named.report(text, &errors, log);
             CUresult::ERROR_INVALID_PTX
         })?;
-        let program = Program::new(&verified).and_then(|program| program.load(memory)).map_err(|error| {
-            log.fail(header.line, "error   ", &error.to_string());
-            match error {
-                InterpError::Memory(_) => CUresult::ERROR_OUT_OF_MEMORY,
-                InterpError::Undefined(_) => CUresult::ERROR_INVALID_PTX,
-                _ => CUresult::ERROR_NOT_SUPPORTED,
-            }
-        })?;
+        let program = Program::new(&verified).map_err(|error| unfit(&error, header.line, log))?;
         let constants = verified.module().globals.iter().filter(|global| global.space == Space::Const);
         let const_bytes = u32::try_from(constants.map(Global::bytes).sum::<u64>()).unwrap_or(u32::MAX);
+        let kernels = verified.module().functions.iter().filter(|f| f.kind == FunctionKind::Kernel);
+        let kernels = kernels.map(|function| function.name.clone()).collect();
+        Ok(Self {
+            program,
+            kernels,
+            virtual_architecture: header.capability(),
+            const_bytes,
+            line: header.line,
+        })
+    }
+
+    /// Loads it into a device's memory.
+    pub(crate) fn load(
+        &self,
+        part: &DeviceProfile,
+        memory: &Memory,
+        request: JitRequest,
+        log: &mut JitLog,
+    ) -> Result<LoadedModule, CUresult> {
+        let program = self.program.load(memory).map_err(|error| unfit(&error, self.line, log))?;
         let mut kernels = Vec::new();
-        for function in verified.module().functions.iter().filter(|f| f.kind == FunctionKind::Kernel) {
-            if let Some(kernel) = program.kernel(&function.name) {
-                let code = Code::new(kernel, &program, header.capability(), const_bytes);
+        for name in &self.kernels {
+            if let Some(kernel) = program.kernel(name) {
+                let code = Code::new(kernel, &program, self.virtual_architecture, self.const_bytes);
                 if request.verbose {
                     log.info.push_str(&format!(
                         "ptxas info    : Compiling entry function '{}' for 'sm_{}'\nptxas info    : Used {} registers, {} bytes smem\n",
@@ -115,9 +138,21 @@ impl LoadedModule {
                 kernels.push(Arc::new(code));
             }
         }
-        Ok(Self { program, kernels })
+        Ok(LoadedModule { program, kernels })
     }
+}
 
+/// What a driver says about a program that the interpreter does not take.
+fn unfit(error: &InterpError, line: u32, log: &mut JitLog) -> CUresult {
+    log.fail(line, "error   ", &error.to_string());
+    match error {
+        InterpError::Memory(_) => CUresult::ERROR_OUT_OF_MEMORY,
+        InterpError::Undefined(_) => CUresult::ERROR_INVALID_PTX,
+        _ => CUresult::ERROR_NOT_SUPPORTED,
+    }
+}
+
+impl LoadedModule {
     /// Address and size of a variable.
     pub(crate) fn global(&self, name: &str) -> Option<(u64, u64)> {
         self.program.global(name)
@@ -139,7 +174,18 @@ impl Code {
         let local_bytes = u32::try_from(local.sum::<u64>()).unwrap_or(u32::MAX);
         let static_shared = kernel.static_shared_bytes();
         let _program = program.clone();
-        Self { params, static_shared, local_bytes, const_bytes, virtual_architecture, kernel, _program }
+        // A name in PTX has no NUL.
+        let c_name = CString::new(kernel.name()).unwrap_or_default();
+        Self {
+            c_name,
+            params,
+            static_shared,
+            local_bytes,
+            const_bytes,
+            virtual_architecture,
+            kernel,
+            _program,
+        }
     }
 
     pub(crate) fn name(&self) -> &str {

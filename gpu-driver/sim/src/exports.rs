@@ -13,12 +13,12 @@ use gpu_driver::sys::*;
 use crate::api::graph::HostNodeParams;
 use crate::api::pool::PoolProperties;
 use crate::api::{
-    capture, condition, context, copy, device, edges, event, exec, function, graph, launch, memory, module,
-    occupancy, pool, stream,
+    capture, condition, context, copy, device, edges, event, exec, function, graph, launch, library, link,
+    memory, module, occupancy, pool, stream,
 };
 use crate::call::{Name, on_driver, put};
 use crate::fault::base_name;
-use crate::handle::CUmemoryPool;
+use crate::handle::{CUlibrary, CUlinkState, CUmemoryPool};
 use crate::registry;
 
 /// One entry.
@@ -245,12 +245,65 @@ exports! {
     cuModuleGetFunctionCount @ 12040 = module::get_function_count as (count: *mut c_uint, module: CUmodule);
     cuModuleGetGlobal_v2 @ 3020 = module::get_global
         as (pointer: *mut CUdeviceptr, bytes: *mut usize, module: CUmodule, name: *const c_char);
+    cuModuleEnumerateFunctions @ 12040 = module::enumerate_functions
+        as (functions: *mut CUfunction, n: c_uint, module: CUmodule);
+    cuModuleGetLoadingMode @ 11070 = module::get_loading_mode as (mode: *mut c_uint);
+
+    cuLibraryLoadData @ 12000 = library::load_data
+        as (library: *mut CUlibrary, code: *const c_void, keys: *mut c_uint, values: *mut *mut c_void, n: c_uint,
+            library_keys: *mut c_uint, library_values: *mut *mut c_void, n_library: c_uint);
+    cuLibraryLoadFromFile @ 12000 = library::load_from_file
+        as (library: *mut CUlibrary, path: *const c_char, keys: *mut c_uint, values: *mut *mut c_void, n: c_uint,
+            library_keys: *mut c_uint, library_values: *mut *mut c_void, n_library: c_uint);
+    cuLibraryUnload @ 12000 = library::unload as (library: CUlibrary);
+    cuLibraryGetKernel @ 12000 = library::get_kernel
+        as (kernel: *mut CUkernel, library: CUlibrary, name: *const c_char);
+    cuLibraryGetKernelCount @ 12040 = library::get_kernel_count as (count: *mut c_uint, library: CUlibrary);
+    cuLibraryEnumerateKernels @ 12040 = library::enumerate_kernels
+        as (kernels: *mut CUkernel, n: c_uint, library: CUlibrary);
+    cuLibraryGetModule @ 12000 = library::get_module as (module: *mut CUmodule, library: CUlibrary);
+    cuLibraryGetGlobal @ 12000 = library::get_global
+        as (pointer: *mut CUdeviceptr, bytes: *mut usize, library: CUlibrary, name: *const c_char);
+    cuKernelGetFunction @ 12000 = library::kernel_get_function as (function: *mut CUfunction, kernel: CUkernel);
+    cuKernelGetLibrary @ 12050 = library::kernel_get_library as (library: *mut CUlibrary, kernel: CUkernel);
+    cuKernelGetName @ 12030 = library::kernel_get_name as (name: *mut *const c_char, kernel: CUkernel);
+    cuKernelGetParamInfo @ 12040 = library::kernel_get_param_info
+        as (kernel: CUkernel, index: usize, offset: *mut usize, size: *mut usize);
+    cuKernelGetAttribute @ 12000 = library::kernel_get_attribute
+        as (value: *mut c_int, attribute: c_int, kernel: CUkernel, device: CUdevice);
+    cuKernelSetAttribute @ 12000 = library::kernel_set_attribute
+        as (attribute: c_int, value: c_int, kernel: CUkernel, device: CUdevice);
+    cuKernelSetCacheConfig @ 12000 = library::kernel_set_cache_config
+        as (kernel: CUkernel, config: c_uint, device: CUdevice);
+
+    cuLinkCreate @ 5050 = link::create
+        as (n: c_uint, keys: *mut c_uint, values: *mut *mut c_void, link: *mut CUlinkState);
+    cuLinkCreate_v2 @ 6050 = link::create
+        as (n: c_uint, keys: *mut c_uint, values: *mut *mut c_void, link: *mut CUlinkState);
+    cuLinkAddData @ 5050 = link::add_data
+        as (link: CUlinkState, kind: c_int, data: *mut c_void, bytes: usize, name: *const c_char, n: c_uint,
+            keys: *mut c_uint, values: *mut *mut c_void);
+    cuLinkAddData_v2 @ 6050 = link::add_data
+        as (link: CUlinkState, kind: c_int, data: *mut c_void, bytes: usize, name: *const c_char, n: c_uint,
+            keys: *mut c_uint, values: *mut *mut c_void);
+    cuLinkAddFile @ 5050 = link::add_file
+        as (link: CUlinkState, kind: c_int, path: *const c_char, n: c_uint, keys: *mut c_uint,
+            values: *mut *mut c_void);
+    cuLinkAddFile_v2 @ 6050 = link::add_file
+        as (link: CUlinkState, kind: c_int, path: *const c_char, n: c_uint, keys: *mut c_uint,
+            values: *mut *mut c_void);
+    cuLinkComplete @ 5050 = link::complete as (link: CUlinkState, image: *mut *mut c_void, bytes: *mut usize);
+    cuLinkDestroy @ 5050 = link::destroy as (link: CUlinkState);
+
     cuFuncGetAttribute @ 2020 = function::func_get_attribute
         as (value: *mut c_int, attribute: c_int, function: CUfunction);
     cuFuncSetAttribute @ 9000 = function::func_set_attribute
         as (function: CUfunction, attribute: c_int, value: c_int);
     cuFuncSetCacheConfig @ 3000 = function::func_set_cache_config as (function: CUfunction, config: c_uint);
     cuFuncGetModule @ 11000 = function::func_get_module as (module: *mut CUmodule, function: CUfunction);
+    cuFuncGetName @ 12030 = function::func_get_name as (name: *mut *const c_char, function: CUfunction);
+    cuFuncIsLoaded @ 12040 = function::func_is_loaded as (state: *mut c_uint, function: CUfunction);
+    cuFuncLoad @ 12040 = function::func_load as (function: CUfunction);
     cuFuncGetParamCount @ 13020 = function::func_get_param_count as (function: CUfunction, count: *mut usize);
     cuFuncGetParamInfo @ 12040 = function::func_get_param_info
         as (function: CUfunction, index: usize, offset: *mut usize, size: *mut usize);
@@ -352,13 +405,12 @@ absent! {
     cuArray3DCreate_v2 cuArrayCreate_v2 cuArrayDestroy cuCtxDisablePeerAccess cuCtxEnablePeerAccess
     cuDestroyExternalMemory cuDeviceGetP2PAttribute cuExternalMemoryGetMappedBuffer cuGraphAddMemAllocNode
     cuGetExportTable cuGraphAddMemFreeNode cuGraphAddNode cuImportExternalMemory cuIpcCloseMemHandle
-    cuIpcGetEventHandle cuIpcGetMemHandle cuIpcOpenEventHandle cuIpcOpenMemHandle_v2 cuKernelGetFunction
-    cuLaunchCooperativeKernel cuLibraryGetKernel cuLibraryLoadData cuLibraryUnload cuLinkAddData_v2 cuLinkComplete
-    cuLinkCreate_v2 cuLinkDestroy cuMemAddressFree cuMemAddressReserve cuMemAdvise cuMemAdvise_v2 cuMemAllocManaged
-    cuMemCreate cuMemMap cuMemPrefetchAsync cuMemPrefetchAsync_v2 cuMemRelease cuMemSetAccess cuMemUnmap
-    cuMemcpy2DAsync_v2 cuMemcpy2D_v2 cuMemcpy3DAsync_v2 cuMemcpy3D_v2 cuMemcpyPeer cuMemcpyPeerAsync
-    cuModuleGetSurfRef cuModuleGetTexRef cuStreamAttachMemAsync
-    cuStreamWaitValue32_v2 cuStreamWriteValue32_v2 cuSurfObjectCreate cuTensorMapEncodeTiled cuTexObjectCreate
+    cuIpcGetEventHandle cuIpcGetMemHandle cuIpcOpenEventHandle cuIpcOpenMemHandle_v2 cuLaunchCooperativeKernel
+    cuMemAddressFree cuMemAddressReserve cuMemAdvise cuMemAdvise_v2 cuMemAllocManaged cuMemCreate cuMemMap
+    cuMemPrefetchAsync cuMemPrefetchAsync_v2 cuMemRelease cuMemSetAccess cuMemUnmap cuMemcpy2DAsync_v2 cuMemcpy2D_v2
+    cuMemcpy3DAsync_v2 cuMemcpy3D_v2 cuMemcpyPeer cuMemcpyPeerAsync cuModuleGetSurfRef cuModuleGetTexRef
+    cuStreamAttachMemAsync cuStreamWaitValue32_v2 cuStreamWriteValue32_v2 cuSurfObjectCreate cuTensorMapEncodeTiled
+    cuTexObjectCreate
 }
 
 fn not_supported(symbol: &'static str) -> CUresult {

@@ -40,7 +40,8 @@ impl State {
         };
         objects(ObjectKind::Stream, self.streams.iter().map(|(id, o)| (*id, o.context)).collect());
         objects(ObjectKind::Event, self.events.iter().map(|(id, o)| (*id, o.context)).collect());
-        objects(ObjectKind::Module, self.modules.iter().map(|(id, o)| (*id, o.context)).collect());
+        let modules = self.modules.iter().filter(|(_, module)| module.library.is_none());
+        objects(ObjectKind::Module, modules.map(|(id, o)| (*id, o.context)).collect());
         let graphs = self.graphs.iter().filter(|(_, graph)| !graph.embedded);
         objects(ObjectKind::Graph, graphs.map(|(id, o)| (*id, o.context)).collect());
         objects(ObjectKind::GraphExec, self.execs.iter().map(|(id, o)| (*id, o.context)).collect());
@@ -50,6 +51,7 @@ impl State {
             let own = |id: &Id| !self.devices.iter().any(|device| device.default_pool == *id);
             let pools = self.pools.iter().filter(|(id, _)| own(id));
             let primary = |pool: &Pool| self.devices.get(pool.device as usize).map_or(0, |d| d.primary);
+            objects(ObjectKind::Library, self.libraries.keys().map(|id| (*id, 0)).collect());
             objects(ObjectKind::MemoryPool, pools.map(|(id, pool)| (*id, primary(pool))).collect());
         }
         live
@@ -76,6 +78,9 @@ impl State {
         self.events.retain(|_, o| o.context != id);
         self.modules.retain(|_, o| o.context != id);
         self.functions.retain(|_, o| o.context != id);
+        for library in self.libraries.values_mut() {
+            library.modules.remove(&id);
+        }
         self.execs.retain(|_, o| o.context != id);
         let graphs: Vec<Id> =
             self.graphs.iter().filter(|(_, g)| g.context == id).map(|(id, _)| *id).collect();
@@ -104,6 +109,14 @@ impl State {
             unsafe { std::alloc::dealloc(std::ptr::with_exposed_provenance_mut(address), layout) };
         }
         Some(pinned)
+    }
+
+    /// Removes a module with its functions. What is queued of them keeps its code.
+    pub(crate) fn remove_module(&mut self, id: Id) {
+        let Some(module) = self.modules.remove(&id) else { return };
+        for function in module.functions.values() {
+            self.functions.remove(function);
+        }
     }
 
     /// Removes a graph with its nodes, their graphs, and its conditions.

@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use gpu_driver::sys::{CUgraph, CUgraphConditionalHandle, CUgraphEdgeData, CUresult};
 
+use crate::api::link::LinkOptions;
 use crate::capture::Part;
-use crate::code::{Code, LoadedModule};
+use crate::code::{Code, Compiled, LoadedModule};
 use crate::handle::Id;
+use crate::profile::SHARED_PER_BLOCK;
 use crate::queue::Marker;
 use crate::work::Work;
 
@@ -63,6 +65,35 @@ pub(crate) struct Module {
     pub context: Id,
     pub code: Arc<LoadedModule>,
     pub functions: BTreeMap<String, Id>,
+    /// The library that it is an image of, with which it goes.
+    pub library: Option<Id>,
+}
+
+/// A module that belongs to no context: it is loaded into each that uses it.
+pub(crate) struct Library {
+    pub code: Arc<Compiled>,
+    /// An image in memory that no device sees, for what there is to know of kernels.
+    pub prototype: LoadedModule,
+    pub kernels: BTreeMap<String, Id>,
+    /// Its modules, by context.
+    pub modules: BTreeMap<Id, Id>,
+}
+
+/// A kernel of a library.
+pub(crate) struct LibraryKernel {
+    pub library: Id,
+    pub code: Arc<Code>,
+    /// Attributes that the program has set, by device and attribute.
+    pub attributes: BTreeMap<(u32, i32), i32>,
+}
+
+/// A link in progress.
+pub(crate) struct Link {
+    pub inputs: Vec<String>,
+    /// Where logs go.
+    pub options: LinkOptions,
+    /// The result.
+    pub image: Option<Arc<[u8]>>,
 }
 
 pub(crate) struct Function {
@@ -182,6 +213,13 @@ impl Context {
             limits: BTreeMap::new(),
             latest_ns: 0,
         }
+    }
+}
+
+impl Function {
+    pub(crate) fn new(context: Id, code: Arc<Code>) -> Self {
+        let max_dynamic_shared = SHARED_PER_BLOCK.saturating_sub(code.static_shared);
+        Self { context, code, max_dynamic_shared, carveout: -1, non_portable_clusters: false }
     }
 }
 

@@ -77,6 +77,8 @@ pub enum ObjectKind {
     Graph,
     /// An instantiated graph.
     GraphExec,
+    /// A library, which belongs to no context.
+    Library,
     /// A memory pool.
     MemoryPool,
     /// A context reference: `cuDevicePrimaryCtxRetain` without release, or `cuCtxCreate` without destroy.
@@ -94,6 +96,7 @@ impl fmt::Display for ObjectKind {
             Self::Module => "module",
             Self::Graph => "graph",
             Self::GraphExec => "instantiated graph",
+            Self::Library => "library",
             Self::MemoryPool => "memory pool",
             Self::Context => "context",
         })

@@ -12,7 +12,8 @@ use crate::config::SimConfig;
 use crate::fault::Faults;
 use crate::handle::{Handle, Id, LAST};
 use crate::objects::{
-    Allocation, Condition, Context, Device, Event, Exec, Function, Graph, Module, Node, Pinned, Pool, Stream,
+    Allocation, Condition, Context, Device, Event, Exec, Function, Graph, Library, LibraryKernel, Link,
+    Module, Node, Pinned, Pool, Stream,
 };
 use crate::profile::DeviceProfile;
 use crate::queue::{Dependency, Marker, Queue};
@@ -38,6 +39,9 @@ pub(crate) struct State {
     pub events: BTreeMap<Id, Event>,
     pub modules: BTreeMap<Id, Module>,
     pub functions: BTreeMap<Id, Function>,
+    pub libraries: BTreeMap<Id, Library>,
+    pub kernels: BTreeMap<Id, LibraryKernel>,
+    pub links: BTreeMap<Id, Link>,
     pub graphs: BTreeMap<Id, Graph>,
     pub nodes: BTreeMap<Id, Node>,
     pub conditions: BTreeMap<CUgraphConditionalHandle, Condition>,
@@ -108,6 +112,9 @@ impl State {
             events: BTreeMap::new(),
             modules: BTreeMap::new(),
             functions: BTreeMap::new(),
+            libraries: BTreeMap::new(),
+            kernels: BTreeMap::new(),
+            links: BTreeMap::new(),
             graphs: BTreeMap::new(),
             nodes: BTreeMap::new(),
             conditions: BTreeMap::new(),

@@ -34,10 +34,11 @@ impl Request {
     /// # Safety
     ///
     /// `params` or `extra` must be as CUDA documents.
-    pub(crate) unsafe fn capture(&self, call: &Call<'_>) -> Outcome<KernelWork> {
+    pub(crate) unsafe fn capture(&self, call: &mut Call<'_>) -> Outcome<KernelWork> {
+        let part = &call.sim.profile;
         let (id, function) = known(call, self.function)?;
         let shape = self.shape.completed(&function.code)?;
-        shape.check(function, &call.sim.profile)?;
+        shape.check(function, part)?;
         // SAFETY: the caller's promise.
         let args = unsafe { arguments(&function.code, self.params, self.extra) }?;
         Ok(KernelWork {

@@ -14,6 +14,8 @@ pub(crate) mod exec;
 pub(crate) mod function;
 pub(crate) mod graph;
 pub(crate) mod launch;
+pub(crate) mod library;
+pub(crate) mod link;
 pub(crate) mod memory;
 pub(crate) mod module;
 pub(crate) mod occupancy;

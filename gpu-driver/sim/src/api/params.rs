@@ -18,7 +18,7 @@ const MEMORYTYPE_UNIFIED: c_uint = 4;
 ///
 /// Null, or as CUDA documents.
 pub(crate) unsafe fn kernel_of(
-    call: &Call<'_>,
+    call: &mut Call<'_>,
     params: *const CUDA_KERNEL_NODE_PARAMS_v2,
 ) -> Outcome<KernelWork> {
     if params.is_null() {
@@ -26,17 +26,14 @@ pub(crate) unsafe fn kernel_of(
     }
     // SAFETY: the caller's promise.
     let p = unsafe { &*params };
-    if p.func.is_null() {
-        // Kernels of the library interface, which is not there.
-        return Err(if p.kern.is_null() {
-            CUresult::ERROR_INVALID_VALUE
-        } else {
-            CUresult::ERROR_NOT_SUPPORTED
-        });
+    // The kernel of a library, where there is no function. Its context is the graph's, as that of functions.
+    let function = if p.func.is_null() { CUfunction(p.kern.0) } else { p.func };
+    if function.is_null() {
+        return Err(CUresult::ERROR_INVALID_VALUE);
     }
     let shape =
         Shape { grid: p.grid_dim, block: p.block_dim, cluster: [1; 3], dynamic_shared: p.shared_mem_bytes };
-    let request = Request { function: p.func, shape, params: p.kernel_params, extra: p.extra };
+    let request = Request { function, shape, params: p.kernel_params, extra: p.extra };
     // SAFETY: the caller's promise.
     unsafe { request.capture(call) }
 }

@@ -7,6 +7,7 @@ mod faults;
 mod graphs;
 mod kernels;
 mod launches;
+mod libraries;
 mod library;
 mod loops;
 mod memory;
