@@ -263,7 +263,8 @@ impl Call<'_> {
         self.state.contexts.get(&self.context).and_then(|context| context.sticky)
     }
 
-    /// The stream of a handle; `None` is the legacy default stream.
+    /// The stream of a handle, which may be of another context, as far as nothing is launched; `None` is the legacy
+    /// default stream.
     pub(crate) fn stream(&self, stream: CUstream) -> Outcome<Option<Id>> {
         match stream.0.addr() {
             // Null, and the name of the legacy default stream.
@@ -272,10 +273,29 @@ impl Call<'_> {
             2 => Err(CUresult::ERROR_NOT_SUPPORTED),
             _ => {
                 let id = self.state.id_of(stream)?;
-                let known = self.state.streams.get(&id).is_some_and(|stream| stream.context == self.context);
+                let known = self.state.streams.contains_key(&id);
                 if known { Ok(Some(id)) } else { Err(CUresult::ERROR_INVALID_HANDLE) }
             }
         }
+    }
+
+    /// A stream of the current context.
+    pub(crate) fn own_stream(&self, stream: CUstream) -> Outcome<Option<Id>> {
+        let stream = self.stream(stream)?;
+        let own = self.context_of(stream) == self.context;
+        if own { Ok(stream) } else { Err(CUresult::ERROR_INVALID_HANDLE) }
+    }
+
+    /// The context in which work of a stream runs.
+    pub(crate) fn context_of(&self, stream: Option<Id>) -> Id {
+        stream.and_then(|id| self.state.streams.get(&id)).map_or(self.context, |stream| stream.context)
+    }
+
+    /// Waits for what is in a stream.
+    pub(crate) fn wait_for_stream(&mut self, stream: Option<Id>) -> Outcome {
+        let context = self.context_of(stream);
+        let tails = self.tails(context, stream);
+        self.sim.wait(&mut self.state, context, &tails)
     }
 
     /// Waits for operations.

@@ -170,7 +170,7 @@ impl Call<'_> {
         if stream.is_none() {
             self.expect_free_legacy()?;
         }
-        let context = self.context;
+        let context = self.context_of(stream);
         let marker = self.state.queue_in(context, stream, Vec::new(), work, programmatic)?;
         self.sim.relieve(&mut self.state);
         Ok(Some(marker))

@@ -11,15 +11,18 @@ use std::ptr::NonNull;
 use gpu_driver::sys::*;
 
 use crate::api::graph::HostNodeParams;
-use crate::api::pool::PoolProperties;
+use crate::api::managed::Location;
+use crate::api::params::CUDA_MEMCPY2D_v2;
+use crate::api::pool::{AccessDescription, PoolProperties};
 use crate::api::{
     capture, condition, context, copy, device, edges, event, exec, function, graph, launch, library, link,
-    memory, module, occupancy, pool, stream,
+    managed, memory, module, occupancy, pool, stream,
 };
 use crate::call::{Name, on_driver, put};
 use crate::fault::base_name;
 use crate::handle::{CUlibrary, CUlinkState, CUmemoryPool};
 use crate::registry;
+use crate::work::StatusFunction;
 
 /// One entry.
 pub(crate) struct Export {
@@ -88,6 +91,10 @@ exports! {
         as (major: *mut c_int, minor: *mut c_int, device: CUdevice);
     cuDeviceCanAccessPeer @ 4000 = device::device_can_access_peer
         as (can: *mut c_int, device: CUdevice, peer: CUdevice);
+    cuDeviceGetP2PAttribute @ 8000 = device::device_get_p2p_attribute
+        as (value: *mut c_int, attribute: c_int, device: CUdevice, peer: CUdevice);
+    cuDeviceGetByPCIBusId @ 4010 = device::device_get_by_pci_bus_id
+        as (device: *mut CUdevice, id: *const c_char);
     cuDeviceGetDefaultMemPool @ 11020 = pool::device_default_pool as (pool: *mut CUmemoryPool, device: CUdevice);
     cuDeviceGetMemPool @ 11020 = pool::device_pool as (pool: *mut CUmemoryPool, device: CUdevice);
     cuDeviceSetMemPool @ 11020 = pool::device_set_pool as (device: CUdevice, pool: CUmemoryPool);
@@ -116,6 +123,11 @@ exports! {
     cuCtxPopCurrent_v2 @ 4000 = context::ctx_pop_current as (context: *mut CUcontext);
     cuCtxSynchronize @ 2000 = context::synchronize as ();
     cuCtxGetDevice @ 2000 = context::get_device as (device: *mut CUdevice);
+    cuCtxGetId @ 12000 = context::get_id as (context: CUcontext, id: *mut c_ulonglong);
+    cuCtxEnablePeerAccess @ 4000 = context::enable_peer_access as (peer: CUcontext, flags: c_uint);
+    cuCtxDisablePeerAccess @ 4000 = context::disable_peer_access as (peer: CUcontext);
+    cuCtxGetSharedMemConfig @ 4020 = context::get_shared_config as (config: *mut c_uint);
+    cuCtxSetSharedMemConfig @ 4020 = context::set_shared_config as (config: c_uint);
     cuCtxGetApiVersion @ 3020 = context::get_api_version as (context: CUcontext, version: *mut c_uint);
     cuCtxGetFlags @ 7000 = context::get_flags as (flags: *mut c_uint);
     cuCtxSetFlags @ 12010 = context::set_flags as (flags: c_uint);
@@ -131,6 +143,17 @@ exports! {
     cuMemAllocPitch_v2 @ 3020 = memory::alloc_pitch
         as (pointer: *mut CUdeviceptr, pitch: *mut usize, width: usize, height: usize, element: c_uint);
     cuMemFree_v2 @ 3020 = memory::free as (pointer: CUdeviceptr);
+    cuMemAllocManaged @ 6000 = managed::alloc as (pointer: *mut CUdeviceptr, bytes: usize, flags: c_uint);
+    cuMemPrefetchAsync @ 8000 = managed::prefetch
+        as (pointer: CUdeviceptr, bytes: usize, device: CUdevice, stream: CUstream);
+    cuMemPrefetchAsync_v2 @ 12020 = managed::prefetch_v2
+        as (pointer: CUdeviceptr, bytes: usize, place: Location, flags: c_uint, stream: CUstream);
+    cuMemAdvise @ 8000 = managed::advise
+        as (pointer: CUdeviceptr, bytes: usize, kind: c_uint, device: CUdevice);
+    cuMemAdvise_v2 @ 12020 = managed::advise_v2
+        as (pointer: CUdeviceptr, bytes: usize, kind: c_uint, place: Location);
+    cuStreamAttachMemAsync @ 6000 = managed::attach
+        as (stream: CUstream, pointer: CUdeviceptr, bytes: usize, flags: c_uint);
     cuMemHostAlloc @ 2020 = memory::host_alloc as (pointer: *mut *mut c_void, bytes: usize, flags: c_uint);
     cuMemAllocHost_v2 @ 3020 = memory::alloc_host as (pointer: *mut *mut c_void, bytes: usize);
     cuMemFreeHost @ 2000 = memory::free_host as (pointer: *mut c_void);
@@ -144,18 +167,34 @@ exports! {
     cuPointerGetAttribute @ 4000 = memory::pointer_get_attribute
         as (data: *mut c_void, attribute: c_uint, pointer: CUdeviceptr);
 
+    cuPointerGetAttributes @ 7000 = memory::pointer_get_attributes
+        as (n: c_uint, attributes: *const c_uint, data: *mut *mut c_void, pointer: CUdeviceptr);
+
     cuMemAllocAsync @ 11020 = pool::alloc_async as (pointer: *mut CUdeviceptr, bytes: usize, stream: CUstream);
     cuMemAllocFromPoolAsync @ 11020 = pool::alloc_from_pool_async
         as (pointer: *mut CUdeviceptr, bytes: usize, pool: CUmemoryPool, stream: CUstream);
     cuMemFreeAsync @ 11020 = pool::free_async as (pointer: CUdeviceptr, stream: CUstream);
     cuMemPoolCreate @ 11020 = pool::create as (pool: *mut CUmemoryPool, properties: *const PoolProperties);
     cuMemPoolDestroy @ 11020 = pool::destroy as (pool: CUmemoryPool);
+    cuMemPoolSetAccess @ 11020 = pool::set_access
+        as (pool: CUmemoryPool, list: *const AccessDescription, n: usize);
+    cuMemPoolGetAccess @ 11020 = pool::get_access
+        as (flags: *mut c_uint, pool: CUmemoryPool, place: *const Location);
     cuMemPoolTrimTo @ 11020 = pool::trim_to as (pool: CUmemoryPool, bytes: usize);
     cuMemPoolGetAttribute @ 11020 = pool::get_attribute
         as (pool: CUmemoryPool, attribute: c_uint, value: *mut c_void);
     cuMemPoolSetAttribute @ 11020 = pool::set_attribute
         as (pool: CUmemoryPool, attribute: c_uint, value: *mut c_void);
 
+    cuMemcpy2D_v2 @ 3020 = copy::memcpy_2d as (params: *const CUDA_MEMCPY2D_v2);
+    cuMemcpy2DUnaligned_v2 @ 3020 = copy::memcpy_2d as (params: *const CUDA_MEMCPY2D_v2);
+    cuMemcpy2DAsync_v2 @ 3020 = copy::memcpy_2d_async as (params: *const CUDA_MEMCPY2D_v2, stream: CUstream);
+    cuMemcpy3D_v2 @ 3020 = copy::memcpy_3d as (params: *const CUDA_MEMCPY3D_v2);
+    cuMemcpy3DAsync_v2 @ 3020 = copy::memcpy_3d_async as (params: *const CUDA_MEMCPY3D_v2, stream: CUstream);
+    cuMemcpyPeer @ 4000 = copy::memcpy_peer
+        as (dst: CUdeviceptr, to: CUcontext, src: CUdeviceptr, from: CUcontext, bytes: usize);
+    cuMemcpyPeerAsync @ 4000 = copy::memcpy_peer_async
+        as (dst: CUdeviceptr, to: CUcontext, src: CUdeviceptr, from: CUcontext, bytes: usize, stream: CUstream);
     cuMemcpy @ 4000 = copy::memcpy as (dst: CUdeviceptr, src: CUdeviceptr, bytes: usize);
     cuMemcpyAsync @ 4000 = copy::memcpy_async
         as (dst: CUdeviceptr, src: CUdeviceptr, bytes: usize, stream: CUstream);
@@ -198,6 +237,11 @@ exports! {
     cuStreamGetPriority @ 5050 = stream::get_priority as (stream: CUstream, priority: *mut c_int);
     cuStreamGetFlags @ 5050 = stream::get_flags as (stream: CUstream, flags: *mut c_uint);
     cuStreamGetCtx @ 9020 = stream::get_context as (stream: CUstream, context: *mut CUcontext);
+    cuStreamGetCtx_v2 @ 12050 = stream::get_context_v2
+        as (stream: CUstream, context: *mut CUcontext, green: *mut *mut c_void);
+    cuStreamGetDevice @ 12080 = stream::get_device as (stream: CUstream, device: *mut CUdevice);
+    cuStreamAddCallback @ 5000 = stream::add_callback
+        as (stream: CUstream, function: Option<StatusFunction>, data: *mut c_void, flags: c_uint);
     cuStreamGetId @ 12000 = stream::get_id as (stream: CUstream, id: *mut c_ulonglong);
 
     cuStreamBeginCapture @ 10000 = capture::begin_capture_v1 as (stream: CUstream);
@@ -402,15 +446,12 @@ macro_rules! absent {
 }
 
 absent! {
-    cuArray3DCreate_v2 cuArrayCreate_v2 cuArrayDestroy cuCtxDisablePeerAccess cuCtxEnablePeerAccess
-    cuDestroyExternalMemory cuDeviceGetP2PAttribute cuExternalMemoryGetMappedBuffer cuGraphAddMemAllocNode
-    cuGetExportTable cuGraphAddMemFreeNode cuGraphAddNode cuImportExternalMemory cuIpcCloseMemHandle
-    cuIpcGetEventHandle cuIpcGetMemHandle cuIpcOpenEventHandle cuIpcOpenMemHandle_v2 cuLaunchCooperativeKernel
-    cuMemAddressFree cuMemAddressReserve cuMemAdvise cuMemAdvise_v2 cuMemAllocManaged cuMemCreate cuMemMap
-    cuMemPrefetchAsync cuMemPrefetchAsync_v2 cuMemRelease cuMemSetAccess cuMemUnmap cuMemcpy2DAsync_v2 cuMemcpy2D_v2
-    cuMemcpy3DAsync_v2 cuMemcpy3D_v2 cuMemcpyPeer cuMemcpyPeerAsync cuModuleGetSurfRef cuModuleGetTexRef
-    cuStreamAttachMemAsync cuStreamWaitValue32_v2 cuStreamWriteValue32_v2 cuSurfObjectCreate cuTensorMapEncodeTiled
-    cuTexObjectCreate
+    cuArray3DCreate_v2 cuArrayCreate_v2 cuArrayDestroy cuDestroyExternalMemory cuExternalMemoryGetMappedBuffer
+    cuGraphAddMemAllocNode cuGetExportTable cuGraphAddMemFreeNode cuGraphAddNode cuImportExternalMemory
+    cuIpcCloseMemHandle cuIpcGetEventHandle cuIpcGetMemHandle cuIpcOpenEventHandle cuIpcOpenMemHandle_v2
+    cuLaunchCooperativeKernel cuMemAddressFree cuMemAddressReserve cuMemCreate cuMemMap cuMemRelease cuMemSetAccess
+    cuMemUnmap cuModuleGetSurfRef cuModuleGetTexRef cuStreamWaitValue32_v2 cuStreamWriteValue32_v2
+    cuSurfObjectCreate cuTensorMapEncodeTiled cuTexObjectCreate
 }
 
 fn not_supported(symbol: &'static str) -> CUresult {

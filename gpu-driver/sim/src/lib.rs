@@ -26,14 +26,14 @@
 //!
 //! # What is simulated
 //!
-//! Contexts, memory and pools, pinned and registered host memory, streams and events, modules and libraries from PTX, launches with
+//! Contexts, memory and pools, managed, pinned and registered memory, streams and events, modules and libraries from PTX, launches with
 //! their limits, explicit and captured graphs, their loops, sticky errors. Work is queued, and executed when something waits for
 //! it; among what could run next, a seeded generator chooses ([`SimConfig::seed`]). Time is simulated: kernels cost
 //! their instructions, transfers their bytes, and nothing competes for the device.
 //!
 //! Entries of the driver API that are missing are not found, or return `CUDA_ERROR_NOT_SUPPORTED`: among them conditional
-//! nodes that are no loops, managed memory, virtual memory management, arrays and textures,
-//! linking of several texts, IPC, cooperative launches, peer access. Machine code is refused with
+//! nodes that are no loops, virtual memory management, arrays and textures,
+//! linking of several texts, IPC, cooperative launches. Machine code is refused with
 //! `CUDA_ERROR_NO_BINARY_FOR_GPU`.
 //!
 //! # Faults and reports

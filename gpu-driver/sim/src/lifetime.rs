@@ -21,7 +21,11 @@ impl State {
         }));
         let pinned = self.pinned.iter().filter(|(_, p)| wanted(p.context));
         live.extend(pinned.map(|(address, p)| LiveObject {
-            kind: if p.layout.is_some() { ObjectKind::PinnedMemory } else { ObjectKind::RegisteredMemory },
+            kind: match p.layout {
+                Some(_) if p.managed => ObjectKind::ManagedMemory,
+                Some(_) => ObjectKind::PinnedMemory,
+                None => ObjectKind::RegisteredMemory,
+            },
             address: *address as u64,
             bytes: p.bytes as u64,
             device: device(p.context),
@@ -87,10 +91,14 @@ impl State {
         for graph in graphs {
             self.remove_graph(graph);
         }
+        for context in self.contexts.values_mut() {
+            context.peers.remove(&id);
+        }
         if let Some(context) = self.contexts.get_mut(&id) {
             context.alive = false;
             context.sticky = None;
             context.legacy = None;
+            context.peers.clear();
             if !context.primary {
                 self.contexts.remove(&id);
             }

@@ -1,6 +1,6 @@
 //! The kinds of objects that a driver has.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use gpu_driver::sys::{CUgraph, CUgraphConditionalHandle, CUgraphEdgeData, CUresult};
@@ -39,6 +39,8 @@ pub(crate) struct Context {
     pub limits: BTreeMap<u32, usize>,
     /// Simulated time at which the last of its operations ended.
     pub latest_ns: u64,
+    /// Contexts whose memory it may access.
+    pub peers: BTreeSet<Id>,
 }
 
 pub(crate) struct Stream {
@@ -179,6 +181,8 @@ pub(crate) struct Pool {
     pub used_high: u64,
     /// The reuse policies, which have nothing to decide here.
     pub reuse: [i32; 3],
+    /// Other devices, with what they may do: `CUmemAccess_flags`.
+    pub access: BTreeMap<u32, u32>,
 }
 
 /// Device memory.
@@ -197,6 +201,8 @@ pub(crate) struct Pinned {
     pub context: Id,
     pub bytes: usize,
     pub flags: u32,
+    /// One of `cuMemAllocManaged`, which is the device's memory as much as the host's.
+    pub managed: bool,
     /// Where this driver allocated it, with which layout.
     pub layout: Option<std::alloc::Layout>,
     pub made_by: u64,
@@ -212,6 +218,7 @@ impl Context {
             legacy: None,
             limits: BTreeMap::new(),
             latest_ns: 0,
+            peers: BTreeSet::new(),
         }
     }
 }
@@ -225,6 +232,6 @@ impl Function {
 
 impl Pool {
     pub(crate) const fn new(device: u32) -> Self {
-        Self { device, release_threshold: 0, used: 0, used_high: 0, reuse: [1; 3] }
+        Self { device, release_threshold: 0, used: 0, used_high: 0, reuse: [1; 3], access: BTreeMap::new() }
     }
 }

@@ -63,6 +63,8 @@ pub struct LaunchRecord {
 pub enum ObjectKind {
     /// Device memory.
     DeviceMemory,
+    /// Managed memory.
+    ManagedMemory,
     /// Pinned host memory.
     PinnedMemory,
     /// Registered host memory.
@@ -89,6 +91,7 @@ impl fmt::Display for ObjectKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::DeviceMemory => "device memory",
+            Self::ManagedMemory => "managed memory",
             Self::PinnedMemory => "pinned host memory",
             Self::RegisteredMemory => "registered host memory",
             Self::Stream => "stream",

@@ -27,7 +27,7 @@ fn begin(
     in_context(name, |call| {
         let mode = Mode::of(mode)?;
         // The legacy default stream is never captured.
-        let origin = call.stream(stream)?.ok_or(CUresult::ERROR_STREAM_CAPTURE_UNSUPPORTED)?;
+        let origin = call.own_stream(stream)?.ok_or(CUresult::ERROR_STREAM_CAPTURE_UNSUPPORTED)?;
         if call.part(Some(origin)).is_some() {
             return Err(CUresult::ERROR_ILLEGAL_STATE);
         }

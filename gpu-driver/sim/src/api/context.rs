@@ -1,12 +1,12 @@
 //! Contexts: primary ones, which are counted, and created ones; which is current on a thread.
 
-use std::ffi::{c_int, c_uint, c_void};
+use std::ffi::{c_int, c_uint, c_ulonglong, c_void};
 
 use gpu_driver::sys::{CUcontext, CUdevice, CUresult};
 
 use crate::api::device::{handle_of, on_device, releasing_on_device};
 use crate::call::{
-    self, Outcome, current, in_context, name, on_driver, pop_current, push_current, put, put_if,
+    self, Call, Outcome, current, in_context, name, on_driver, pop_current, push_current, put, put_if,
     releasing_on_driver, set_current,
 };
 use crate::handle::{Handle, Id};
@@ -266,6 +266,64 @@ pub(crate) unsafe extern "C" fn set_limit(limit: c_uint, value: usize) -> CUresu
             context.limits.insert(limit, value);
         }
         Ok(())
+    })
+}
+
+/// Numbers of contexts are theirs for the driver's life.
+pub(crate) unsafe extern "C" fn get_id(context: CUcontext, id: *mut c_ulonglong) -> CUresult {
+    let context = if context.is_null() { current() } else { context };
+    let Some(sim) = context.serial().and_then(registry::find) else {
+        return CUresult::ERROR_INVALID_CONTEXT;
+    };
+    on_driver(Some(sim), name!("cuCtxGetId"), true, |_, state| {
+        let number = state.id_of(context).map_err(|_| CUresult::ERROR_INVALID_CONTEXT)?;
+        match state.contexts.get(&number) {
+            Some(context) if context.alive => put(id, c_ulonglong::from(number)),
+            _ => Err(CUresult::ERROR_CONTEXT_IS_DESTROYED),
+        }
+    })
+}
+
+/// The context of another device.
+fn peer_of(call: &Call<'_>, peer: CUcontext) -> Outcome<Id> {
+    let id = call.id_of(peer).map_err(|_| CUresult::ERROR_INVALID_CONTEXT)?;
+    match call.contexts.get(&id) {
+        Some(context) if !context.alive => Err(CUresult::ERROR_INVALID_CONTEXT),
+        Some(context) if context.device == call.device => Err(CUresult::ERROR_INVALID_DEVICE),
+        Some(_) => Ok(id),
+        None => Err(CUresult::ERROR_INVALID_CONTEXT),
+    }
+}
+
+/// Kernels are not kept from memory of other devices, so this only keeps the account that a driver keeps.
+pub(crate) unsafe extern "C" fn enable_peer_access(peer: CUcontext, flags: c_uint) -> CUresult {
+    in_context(name!("cuCtxEnablePeerAccess", "{flags}"), |call| {
+        if flags != 0 {
+            return Err(CUresult::ERROR_INVALID_VALUE);
+        }
+        let (peer, context) = (peer_of(call, peer)?, call.context);
+        let is_new = call.contexts.get_mut(&context).is_some_and(|context| context.peers.insert(peer));
+        if is_new { Ok(()) } else { Err(CUresult::ERROR_PEER_ACCESS_ALREADY_ENABLED) }
+    })
+}
+
+pub(crate) unsafe extern "C" fn disable_peer_access(peer: CUcontext) -> CUresult {
+    in_context(name!("cuCtxDisablePeerAccess"), |call| {
+        let peer = call.id_of(peer).map_err(|_| CUresult::ERROR_INVALID_CONTEXT)?;
+        let context = call.context;
+        let was = call.contexts.get_mut(&context).is_some_and(|context| context.peers.remove(&peer));
+        if was { Ok(()) } else { Err(CUresult::ERROR_PEER_ACCESS_NOT_ENABLED) }
+    })
+}
+
+/// `CUsharedconfig`: banks of four bytes, whatever is asked for.
+pub(crate) unsafe extern "C" fn get_shared_config(config: *mut c_uint) -> CUresult {
+    in_context(name!("cuCtxGetSharedMemConfig"), |_| put(config, 1))
+}
+
+pub(crate) unsafe extern "C" fn set_shared_config(config: c_uint) -> CUresult {
+    in_context(name!("cuCtxSetSharedMemConfig", "{config}"), |_| {
+        if config > 2 { Err(CUresult::ERROR_INVALID_VALUE) } else { Ok(()) }
     })
 }
 

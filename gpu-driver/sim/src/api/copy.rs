@@ -5,8 +5,9 @@
 
 use std::ffi::{c_uint, c_void};
 
-use gpu_driver::sys::{CUdeviceptr, CUresult, CUstream};
+use gpu_driver::sys::{CUDA_MEMCPY3D_v2, CUcontext, CUdeviceptr, CUresult, CUstream};
 
+use crate::api::params::{CUDA_MEMCPY2D_v2, copy_of, slice_of};
 use crate::call::{Call, Name, Outcome, in_context, name};
 use crate::handle::Id;
 use crate::work::{Copy, Fill, Place, Work};
@@ -25,6 +26,11 @@ pub(crate) fn device_place(call: &Call<'_>, address: CUdeviceptr, bytes: usize) 
     }
     check_device(call, address, bytes as u64)?;
     Ok(Place::Device(address))
+}
+
+/// Whether an address is one that the device sees.
+pub(crate) fn is_known(call: &Call<'_>, address: CUdeviceptr) -> bool {
+    call.pinned_at(address as usize, 1).is_some() || call.memory.find(address).is_some()
 }
 
 /// Whether a range is in one allocation of the device.
@@ -68,7 +74,10 @@ fn destination(call: &Call<'_>, host: *mut c_void, bytes: usize, when: When) -> 
 
 fn queue(call: &mut Call<'_>, stream: Option<Id>, work: Work, when: When) -> Outcome {
     match (call.submit(stream, work, false)?, when) {
-        (Some(marker), When::Done) => call.wait(&[marker]),
+        (Some(marker), When::Done) => {
+            let context = call.context_of(stream);
+            call.sim.wait(&mut call.state, context, &[marker])
+        }
         _ => Ok(()),
     }
 }
@@ -227,6 +236,106 @@ pub(crate) unsafe extern "C" fn memcpy_async(
     stream: CUstream,
 ) -> CUresult {
     unified(name!("cuMemcpyAsync", "{bytes}"), dst, src, bytes, stream, When::Queued)
+}
+
+/// A copy of rows and slices.
+fn strided(name: Name<'_>, params: Outcome<CUDA_MEMCPY3D_v2>, stream: CUstream, when: When) -> CUresult {
+    in_context(name, |call| {
+        let stream = stream_for(call, stream, when)?;
+        let params = params?;
+        if [params.width_in_bytes, params.height, params.depth].contains(&0) {
+            return Ok(());
+        }
+        // SAFETY: the structure is a local.
+        let copy = unsafe { copy_of(call, &params) }?;
+        // Pageable memory is the program's again when the call returns, but for a captured copy.
+        let is_pageable = |place: &Place| match place {
+            Place::Host(address) => call.pinned_at(*address, 1).is_none(),
+            Place::Device(_) | Place::Staged(_) => false,
+        };
+        let when = if is_pageable(&copy.src) || is_pageable(&copy.dst) { When::Done } else { when };
+        queue(call, stream, Work::Copy(copy), when)
+    })
+}
+
+/// # Safety
+///
+/// Null, or a structure that lives during the call.
+unsafe fn read<T: std::marker::Copy>(params: *const T) -> Outcome<T> {
+    // SAFETY: the caller's promise.
+    if params.is_null() { Err(CUresult::ERROR_INVALID_VALUE) } else { Ok(unsafe { params.read() }) }
+}
+
+pub(crate) unsafe extern "C" fn memcpy_2d(params: *const CUDA_MEMCPY2D_v2) -> CUresult {
+    // SAFETY: the caller's promise.
+    strided(name!("cuMemcpy2D"), unsafe { slice_of(params) }, CUstream::NULL, When::Done)
+}
+
+pub(crate) unsafe extern "C" fn memcpy_2d_async(
+    params: *const CUDA_MEMCPY2D_v2,
+    stream: CUstream,
+) -> CUresult {
+    // SAFETY: the caller's promise.
+    strided(name!("cuMemcpy2DAsync"), unsafe { slice_of(params) }, stream, When::Queued)
+}
+
+pub(crate) unsafe extern "C" fn memcpy_3d(params: *const CUDA_MEMCPY3D_v2) -> CUresult {
+    // SAFETY: the caller's promise.
+    strided(name!("cuMemcpy3D"), unsafe { read(params) }, CUstream::NULL, When::Done)
+}
+
+pub(crate) unsafe extern "C" fn memcpy_3d_async(
+    params: *const CUDA_MEMCPY3D_v2,
+    stream: CUstream,
+) -> CUresult {
+    // SAFETY: the caller's promise.
+    strided(name!("cuMemcpy3DAsync"), unsafe { read(params) }, stream, When::Queued)
+}
+
+/// Copies between contexts of one driver, whose addresses are unique.
+fn between(
+    name: Name<'_>,
+    (dst, to): (CUdeviceptr, CUcontext),
+    (src, from): (CUdeviceptr, CUcontext),
+    bytes: usize,
+    stream: CUstream,
+    when: When,
+) -> CUresult {
+    in_context(name, |call| {
+        for context in [to, from] {
+            let id = call.id_of(context).map_err(|_| CUresult::ERROR_INVALID_CONTEXT)?;
+            if call.contexts.get(&id).is_none_or(|context| !context.alive) {
+                return Err(CUresult::ERROR_INVALID_CONTEXT);
+            }
+        }
+        let stream = stream_for(call, stream, when)?;
+        if bytes == 0 {
+            return Ok(());
+        }
+        let (dst, src) = (device_place(call, dst, bytes)?, device_place(call, src, bytes)?);
+        queue(call, stream, Work::Copy(Copy::linear(dst, src, bytes)), When::Queued)
+    })
+}
+
+pub(crate) unsafe extern "C" fn memcpy_peer(
+    dst: CUdeviceptr,
+    to: CUcontext,
+    src: CUdeviceptr,
+    from: CUcontext,
+    bytes: usize,
+) -> CUresult {
+    between(name!("cuMemcpyPeer", "{bytes}"), (dst, to), (src, from), bytes, CUstream::NULL, When::Done)
+}
+
+pub(crate) unsafe extern "C" fn memcpy_peer_async(
+    dst: CUdeviceptr,
+    to: CUcontext,
+    src: CUdeviceptr,
+    from: CUcontext,
+    bytes: usize,
+    stream: CUstream,
+) -> CUresult {
+    between(name!("cuMemcpyPeerAsync", "{bytes}"), (dst, to), (src, from), bytes, stream, When::Queued)
 }
 
 /// A fill of rows of `width` elements.

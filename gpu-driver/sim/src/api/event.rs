@@ -57,7 +57,7 @@ fn record_in(name: Name<'_>, event: CUevent, stream: CUstream, external: bool) -
     in_context(name, |call| {
         let stream = call.stream(stream)?;
         let id = known(call, event)?;
-        if call.events.get(&id).is_none_or(|event| event.context != call.context) {
+        if call.events.get(&id).is_none_or(|event| event.context != call.context_of(stream)) {
             return Err(CUresult::ERROR_INVALID_HANDLE);
         }
         if let Some(part) = call.part(stream).cloned() {
@@ -121,6 +121,11 @@ pub(crate) unsafe extern "C" fn elapsed_time(
 ) -> CUresult {
     in_context(name!("cuEventElapsedTime"), |call| {
         let mut times = [0u64; 2];
+        let context =
+            |call: &Call<'_>, event| known(call, event).map(|id| call.events.get(&id).map(|e| e.context));
+        if context(call, start)? != context(call, end)? {
+            return Err(CUresult::ERROR_INVALID_HANDLE);
+        }
         for (time, event) in times.iter_mut().zip([start, end]) {
             let id = known(call, event)?;
             expect_uncaptured(call, id)?;

@@ -185,7 +185,7 @@ pub(crate) unsafe extern "C" fn destroy(exec: CUgraphExec) -> CUresult {
 pub(crate) unsafe extern "C" fn upload(exec: CUgraphExec, stream: CUstream) -> CUresult {
     in_context(name!("cuGraphUpload"), |call| {
         known_exec(&call.state, exec)?;
-        let stream = call.stream(stream)?;
+        let stream = call.own_stream(stream)?;
         call.expect_uncaptured(stream)?;
         call.submit(stream, Work::Nothing, false).map(|_| ())
     })
@@ -194,7 +194,7 @@ pub(crate) unsafe extern "C" fn upload(exec: CUgraphExec, stream: CUstream) -> C
 pub(crate) unsafe extern "C" fn launch(exec: CUgraphExec, stream: CUstream) -> CUresult {
     in_context(name!("cuGraphLaunch"), |call| {
         let id = known_exec(&call.state, exec)?;
-        let stream = call.stream(stream)?;
+        let stream = call.own_stream(stream)?;
         let context = call.context;
         let exec = call.execs.get(&id).ok_or(CUresult::ERROR_INVALID_VALUE)?;
         let (body, last) = (exec.body.clone(), exec.last.clone());

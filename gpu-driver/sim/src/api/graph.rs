@@ -11,7 +11,7 @@ use crate::handle::Id;
 use crate::limits::Shape;
 use crate::objects::{Graph, Node, NodeWork};
 use crate::state::State;
-use crate::work::Work;
+use crate::work::{HostCall, Work};
 
 type Nodes = *const CUgraphNode;
 
@@ -200,7 +200,10 @@ pub(crate) unsafe extern "C" fn add_host_node(
         // SAFETY: the program passes a structure that lives during the call.
         let params = unsafe { &*params };
         let function = params.function.ok_or(CUresult::ERROR_INVALID_VALUE)?;
-        let work = Work::Host(crate::work::HostFunction { function, data: params.data.expose_provenance() });
+        let work = Work::Host(crate::work::HostFunction {
+            function: HostCall::Plain(function),
+            data: params.data.expose_provenance(),
+        });
         add(call, node, graph, (deps, n), NodeWork::Single(work)).map(|_| ())
     })
 }

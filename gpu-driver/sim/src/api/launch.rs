@@ -153,7 +153,7 @@ unsafe fn launch(
     programmatic: Outcome<bool>,
 ) -> CUresult {
     in_context(name, |call| {
-        let stream = call.stream(stream)?;
+        let stream = call.own_stream(stream)?;
         let programmatic = programmatic?;
         // SAFETY: the caller's promise.
         let work = unsafe { request.capture(call) }?;

@@ -3,6 +3,7 @@
 mod c_api;
 mod captures;
 mod contexts;
+mod devices;
 mod faults;
 mod graphs;
 mod kernels;
@@ -10,6 +11,7 @@ mod launches;
 mod libraries;
 mod library;
 mod loops;
+mod managed;
 mod memory;
 mod modules;
 mod order;
