@@ -16,6 +16,7 @@ use gpu_driver::sys::{CUcontext, CUresult, CUstream};
 use parking_lot::MutexGuard;
 
 use crate::handle::{Handle, Id};
+use crate::objects::Stream;
 use crate::queue::Marker;
 use crate::registry;
 use crate::sim::Sim;
@@ -28,6 +29,8 @@ thread_local! {
     /// The stack of contexts of this thread; the last is current.
     static CONTEXTS: RefCell<Vec<CUcontext>> = const { RefCell::new(Vec::new()) };
     static IN_HOST_FUNCTION: Cell<bool> = const { Cell::new(false) };
+    /// The default stream of a call is that of this thread.
+    static THREAD_STREAM: Cell<bool> = const { Cell::new(false) };
 }
 
 /// The context that is current on this thread.
@@ -58,6 +61,14 @@ pub(crate) fn as_host_function(f: impl FnOnce()) {
     IN_HOST_FUNCTION.set(true);
     f();
     IN_HOST_FUNCTION.set(false);
+}
+
+/// Makes a call whose default stream is that of this thread.
+pub(crate) fn with_thread_stream(call: impl FnOnce() -> CUresult) -> CUresult {
+    THREAD_STREAM.set(true);
+    let code = call();
+    THREAD_STREAM.set(false);
+    code
 }
 
 /// Name and telling argument of a call.
@@ -265,12 +276,12 @@ impl Call<'_> {
 
     /// The stream of a handle, which may be of another context, as far as nothing is launched; `None` is the legacy
     /// default stream.
-    pub(crate) fn stream(&self, stream: CUstream) -> Outcome<Option<Id>> {
+    pub(crate) fn stream(&mut self, stream: CUstream) -> Outcome<Option<Id>> {
         match stream.0.addr() {
+            0 if THREAD_STREAM.get() => self.thread_stream().map(Some),
             // Null, and the name of the legacy default stream.
             0 | 1 => Ok(None),
-            // The per-thread default stream.
-            2 => Err(CUresult::ERROR_NOT_SUPPORTED),
+            2 => self.thread_stream().map(Some),
             _ => {
                 let id = self.state.id_of(stream)?;
                 let known = self.state.streams.contains_key(&id);
@@ -279,8 +290,20 @@ impl Call<'_> {
         }
     }
 
+    /// The default stream of this thread in the current context, which is ordered with the legacy one.
+    fn thread_stream(&mut self) -> Outcome<Id> {
+        let key = (self.context, std::thread::current().id());
+        if let Some(stream) = self.state.thread_streams.get(&key) {
+            return Ok(*stream);
+        }
+        let id = self.state.new_id()?;
+        self.state.streams.insert(id, Stream::new(self.context, true, 0));
+        self.state.thread_streams.insert(key, id);
+        Ok(id)
+    }
+
     /// A stream of the current context.
-    pub(crate) fn own_stream(&self, stream: CUstream) -> Outcome<Option<Id>> {
+    pub(crate) fn own_stream(&mut self, stream: CUstream) -> Outcome<Option<Id>> {
         let stream = self.stream(stream)?;
         let own = self.context_of(stream) == self.context;
         if own { Ok(stream) } else { Err(CUresult::ERROR_INVALID_HANDLE) }

@@ -42,7 +42,9 @@ impl State {
                 }
             }));
         };
-        objects(ObjectKind::Stream, self.streams.iter().map(|(id, o)| (*id, o.context)).collect());
+        let owned = |id: &Id| !self.thread_streams.values().any(|stream| stream == id);
+        let streams = self.streams.iter().filter(|(id, _)| owned(id));
+        objects(ObjectKind::Stream, streams.map(|(id, o)| (*id, o.context)).collect());
         objects(ObjectKind::Event, self.events.iter().map(|(id, o)| (*id, o.context)).collect());
         let modules = self.modules.iter().filter(|(_, module)| module.library.is_none());
         objects(ObjectKind::Module, modules.map(|(id, o)| (*id, o.context)).collect());
@@ -78,6 +80,7 @@ impl State {
             self.forget_pinned(address);
         }
         self.streams.retain(|_, o| o.context != id);
+        self.thread_streams.retain(|(context, _), _| *context != id);
         self.captures.retain(|_, o| o.context != id);
         self.events.retain(|_, o| o.context != id);
         self.modules.retain(|_, o| o.context != id);

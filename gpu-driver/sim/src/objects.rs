@@ -223,6 +223,12 @@ impl Context {
     }
 }
 
+impl Stream {
+    pub(crate) const fn new(context: Id, blocking: bool, priority: i32) -> Self {
+        Self { context, blocking, priority, tail: None, tail_is_kernel: false, part: None }
+    }
+}
+
 impl Function {
     pub(crate) fn new(context: Id, code: Arc<Code>) -> Self {
         let max_dynamic_shared = SHARED_PER_BLOCK.saturating_sub(code.static_shared);

@@ -1,7 +1,8 @@
 //! Everything of one driver that changes, and the rules of its streams.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::thread::ThreadId;
 
 use gpu_driver::sys::{CUdeviceptr, CUgraphConditionalHandle, CUresult};
 use ptx_builder::interp::{Finding, Memory};
@@ -35,6 +36,8 @@ pub(crate) struct State {
     pub devices: Vec<Device>,
     pub contexts: BTreeMap<Id, Context>,
     pub streams: BTreeMap<Id, Stream>,
+    /// Default streams of threads, by context. The program does not own them.
+    pub thread_streams: HashMap<(Id, ThreadId), Id>,
     pub captures: BTreeMap<Id, Capture>,
     pub events: BTreeMap<Id, Event>,
     pub modules: BTreeMap<Id, Module>,
@@ -108,6 +111,7 @@ impl State {
             devices: Vec::new(),
             contexts: BTreeMap::new(),
             streams: BTreeMap::new(),
+            thread_streams: HashMap::new(),
             captures: BTreeMap::new(),
             events: BTreeMap::new(),
             modules: BTreeMap::new(),

@@ -167,7 +167,7 @@ fn status_of(call: &Call<'_>, part: Option<&Part>) -> c_uint {
 }
 
 /// The stream of a call that only looks.
-fn looked_at(call: &Call<'_>, stream: CUstream) -> Outcome<Option<Id>> {
+fn looked_at(call: &mut Call<'_>, stream: CUstream) -> Outcome<Option<Id>> {
     let stream = call.stream(stream)?;
     if stream.is_none() && call.legacy_is_captured(call.context) {
         return Err(CUresult::ERROR_STREAM_CAPTURE_IMPLICIT);

@@ -33,7 +33,7 @@ pub(crate) unsafe fn kernel_of(
     }
     let shape =
         Shape { grid: p.grid_dim, block: p.block_dim, cluster: [1; 3], dynamic_shared: p.shared_mem_bytes };
-    let request = Request { function, shape, params: p.kernel_params, extra: p.extra };
+    let request = Request { function, shape, params: p.kernel_params, extra: p.extra, cooperative: false };
     // SAFETY: the caller's promise.
     unsafe { request.capture(call) }
 }

@@ -18,14 +18,8 @@ fn make(name: Name<'_>, stream: *mut CUstream, flags: c_uint, priority: c_int) -
             return Err(CUresult::ERROR_INVALID_VALUE);
         }
         let id = call.new_id()?;
-        let made = Stream {
-            context: call.context,
-            blocking: flags & CU_STREAM_NON_BLOCKING == 0,
-            priority: priority.clamp(PRIORITIES.1, PRIORITIES.0),
-            tail: None,
-            tail_is_kernel: false,
-            part: None,
-        };
+        let blocking = flags & CU_STREAM_NON_BLOCKING == 0;
+        let made = Stream::new(call.context, blocking, priority.clamp(PRIORITIES.1, PRIORITIES.0));
         call.streams.insert(id, made);
         put(stream, call.handle(id))
     })
@@ -46,6 +40,10 @@ pub(crate) unsafe extern "C" fn create_with_priority(
 pub(crate) unsafe extern "C" fn destroy(stream: CUstream) -> CUresult {
     releasing(name!("cuStreamDestroy"), |call| {
         let id = call.stream(stream)?.ok_or(CUresult::ERROR_INVALID_HANDLE)?;
+        // Default streams are the driver's.
+        if call.thread_streams.values().any(|stream| *stream == id) {
+            return Err(CUresult::ERROR_INVALID_HANDLE);
+        }
         let gone = call.streams.remove(&id).ok_or(CUresult::ERROR_INVALID_HANDLE)?;
         let began = gone.part.map(|part| part.capture);
         if let Some(capture) =
@@ -148,7 +146,8 @@ pub(crate) unsafe extern "C" fn get_context_v2(
 
 pub(crate) unsafe extern "C" fn get_device(stream: CUstream, device: *mut CUdevice) -> CUresult {
     in_context(name!("cuStreamGetDevice"), |call| {
-        let context = call.context_of(call.stream(stream)?);
+        let stream = call.stream(stream)?;
+        let context = call.context_of(stream);
         let context = call.contexts.get(&context).ok_or(CUresult::ERROR_CONTEXT_IS_DESTROYED)?;
         put(device, handle_of(call.sim, context.device))
     })

@@ -15,5 +15,6 @@ mod managed;
 mod memory;
 mod modules;
 mod order;
+mod per_thread;
 mod streams;
 mod support;
