@@ -21,6 +21,7 @@ use crate::queue::Marker;
 use crate::registry;
 use crate::sim::Sim;
 use crate::state::State;
+use crate::work::HostFunction;
 
 /// What a call comes to.
 pub(crate) type Outcome<T = ()> = Result<T, CUresult>;
@@ -134,6 +135,14 @@ fn begin(state: &mut State, name: &Name<'_>) -> Outcome {
     }
 }
 
+/// Runs destructors of the program, with nothing locked. They must not call the driver.
+fn run_doomed(state: &mut MutexGuard<'_, State>) {
+    let doomed = std::mem::take(&mut state.doomed);
+    if !doomed.is_empty() {
+        MutexGuard::unlocked(state, || doomed.into_iter().for_each(HostFunction::call));
+    }
+}
+
 fn end(state: &mut State, at: usize, outcome: &Outcome) {
     if let Err(code) = outcome
         && *code != CUresult::ERROR_NOT_READY
@@ -185,6 +194,7 @@ pub(crate) fn releasing_on_driver(
         let done = if state.initialised { f(&sim, &mut state) } else { Err(CUresult::ERROR_NOT_INITIALIZED) };
         let outcome = injected.and(done);
         end(&mut state, at, &outcome);
+        run_doomed(&mut state);
         outcome
     })
 }
@@ -265,6 +275,7 @@ fn with_context(
     }
     let outcome = f(&mut call, injected);
     end(&mut call.state, at, &outcome);
+    run_doomed(&mut call.state);
     outcome
 }
 

@@ -17,11 +17,11 @@ use crate::api::params::CUDA_MEMCPY2D_v2;
 use crate::api::pool::{AccessDescription, PoolProperties};
 use crate::api::{
     capture, condition, context, copy, device, edges, event, exec, function, graph, launch, library, link,
-    managed, memory, module, occupancy, pool, stream,
+    managed, memory, module, nodes, occupancy, pool, stream, user_object,
 };
 use crate::call::{Name, on_driver, put, with_thread_stream};
 use crate::fault::base_name;
-use crate::handle::{CUlibrary, CUlinkState, CUmemoryPool};
+use crate::handle::{CUlibrary, CUlinkState, CUmemoryPool, CUuserObject};
 use crate::registry;
 use crate::work::StatusFunction;
 
@@ -438,6 +438,37 @@ exports! {
         as (graph: CUgraph, from: *const CUgraphNode, to: *const CUgraphNode, n: usize);
     cuGraphAddDependencies_v2 @ 12030 = edges::add_dependencies_v2
         as (graph: CUgraph, from: *const CUgraphNode, to: *const CUgraphNode, data: *const CUgraphEdgeData, n: usize);
+    cuGraphRemoveDependencies @ 10000 = edges::remove_dependencies
+        as (graph: CUgraph, from: *const CUgraphNode, to: *const CUgraphNode, n: usize);
+    cuGraphRemoveDependencies_v2 @ 12030 = edges::remove_dependencies_v2
+        as (graph: CUgraph, from: *const CUgraphNode, to: *const CUgraphNode, data: *const CUgraphEdgeData, n: usize);
+    cuGraphGetRootNodes @ 10000 = nodes::get_root_nodes
+        as (graph: CUgraph, nodes: *mut CUgraphNode, n: *mut usize);
+    cuGraphNodeGetDependencies @ 10000 = nodes::get_dependencies
+        as (node: CUgraphNode, nodes: *mut CUgraphNode, n: *mut usize);
+    cuGraphNodeGetDependencies_v2 @ 12030 = nodes::get_dependencies_v2
+        as (node: CUgraphNode, nodes: *mut CUgraphNode, data: *mut CUgraphEdgeData, n: *mut usize);
+    cuGraphNodeGetDependentNodes @ 10000 = nodes::get_dependent_nodes
+        as (node: CUgraphNode, nodes: *mut CUgraphNode, n: *mut usize);
+    cuGraphNodeGetDependentNodes_v2 @ 12030 = nodes::get_dependent_nodes_v2
+        as (node: CUgraphNode, nodes: *mut CUgraphNode, data: *mut CUgraphEdgeData, n: *mut usize);
+    cuGraphKernelNodeSetParams_v2 @ 12000 = nodes::kernel_set_params
+        as (node: CUgraphNode, params: *const CUDA_KERNEL_NODE_PARAMS_v2);
+    cuGraphMemcpyNodeSetParams @ 10000 = nodes::memcpy_set_params
+        as (node: CUgraphNode, params: *const CUDA_MEMCPY3D_v2);
+    cuGraphMemsetNodeSetParams @ 10000 = nodes::memset_set_params
+        as (node: CUgraphNode, params: *const CUDA_MEMSET_NODE_PARAMS);
+    cuGraphHostNodeSetParams @ 10000 = nodes::host_set_params
+        as (node: CUgraphNode, params: *const HostNodeParams);
+    cuUserObjectCreate @ 11030 = user_object::create
+        as (object: *mut CUuserObject, data: *mut c_void, destroy: Option<extern "C" fn(*mut c_void)>,
+            count: c_uint, flags: c_uint);
+    cuUserObjectRetain @ 11030 = user_object::retain as (object: CUuserObject, count: c_uint);
+    cuUserObjectRelease @ 11030 = user_object::release as (object: CUuserObject, count: c_uint);
+    cuGraphRetainUserObject @ 11030 = user_object::graph_retain
+        as (graph: CUgraph, object: CUuserObject, count: c_uint, flags: c_uint);
+    cuGraphReleaseUserObject @ 11030 = user_object::graph_release
+        as (graph: CUgraph, object: CUuserObject, count: c_uint);
     cuGraphGetNodes @ 10000 = graph::get_nodes as (graph: CUgraph, nodes: *mut CUgraphNode, n: *mut usize);
     cuGraphGetEdges @ 10000 = edges::get_edges
         as (graph: CUgraph, from: *mut CUgraphNode, to: *mut CUgraphNode, n: *mut usize);
@@ -446,6 +477,10 @@ exports! {
     cuGraphNodeGetType @ 10000 = graph::node_get_type as (node: CUgraphNode, kind: *mut c_uint);
     cuGraphDestroyNode @ 10000 = graph::destroy_node as (node: CUgraphNode);
     cuGraphDebugDotPrint @ 11030 = graph::debug_dot_print as (graph: CUgraph, path: *const c_char, flags: c_uint);
+    cuGraphInstantiate @ 10000 = exec::instantiate_v1
+        as (exec: *mut CUgraphExec, graph: CUgraph, node: *mut CUgraphNode, log: *mut c_char, room: usize);
+    cuGraphInstantiate_v2 @ 11000 = exec::instantiate_v1
+        as (exec: *mut CUgraphExec, graph: CUgraph, node: *mut CUgraphNode, log: *mut c_char, room: usize);
     cuGraphInstantiateWithFlags @ 11040 = exec::instantiate_with_flags
         as (exec: *mut CUgraphExec, graph: CUgraph, flags: u64);
     cuGraphInstantiateWithParams / cuGraphInstantiateWithParams_ptsz @ 12000 = exec::instantiate_with_params
@@ -459,6 +494,10 @@ exports! {
         as (exec: CUgraphExec, node: CUgraphNode, params: *const CUDA_MEMCPY3D_v2, context: CUcontext);
     cuGraphExecMemsetNodeSetParams @ 10020 = exec::memset_node_set_params
         as (exec: CUgraphExec, node: CUgraphNode, params: *const CUDA_MEMSET_NODE_PARAMS, context: CUcontext);
+    cuGraphExecHostNodeSetParams @ 10020 = exec::host_node_set_params
+        as (exec: CUgraphExec, node: CUgraphNode, params: *const HostNodeParams);
+    cuGraphExecUpdate @ 10020 = exec::update_v1
+        as (exec: CUgraphExec, graph: CUgraph, node: *mut CUgraphNode, result: *mut c_uint);
     cuGraphExecUpdate_v2 @ 12000 = exec::update
         as (exec: CUgraphExec, graph: CUgraph, info: *mut CUgraphExecUpdateResultInfo);
 }

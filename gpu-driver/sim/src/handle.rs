@@ -64,10 +64,10 @@ macro_rules! handles {
 
 handles! {
     CUcontext CUmodule CUfunction CUstream CUevent CUgraph CUgraphNode CUgraphExec CUkernel CUmemoryPool CUlibrary
-    CUlinkState
+    CUlinkState CUuserObject
 }
 
-/// A memory pool. The binding has none, so the type is here, like the two below.
+/// A memory pool. The binding has none, so the type is here, like those below.
 #[repr(transparent)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CUmemoryPool(pub *mut c_void);
@@ -76,6 +76,11 @@ pub struct CUmemoryPool(pub *mut c_void);
 #[repr(transparent)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CUlibrary(pub *mut c_void);
+
+/// What a graph keeps for the program.
+#[repr(transparent)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CUuserObject(pub *mut c_void);
 
 /// A link in progress.
 #[repr(transparent)]

@@ -88,7 +88,10 @@ impl State {
         for library in self.libraries.values_mut() {
             library.modules.remove(&id);
         }
-        self.execs.retain(|_, o| o.context != id);
+        let execs: Vec<Id> = self.execs.iter().filter(|(_, e)| e.context == id).map(|(id, _)| *id).collect();
+        for exec in execs {
+            self.remove_exec(exec);
+        }
         let graphs: Vec<Id> =
             self.graphs.iter().filter(|(_, g)| g.context == id).map(|(id, _)| *id).collect();
         for graph in graphs {
@@ -137,6 +140,7 @@ impl State {
             self.remove_node(*node);
         }
         self.conditions.retain(|_, condition| condition.graph != id);
+        self.release_objects(graph.objects.clone());
         Some(graph)
     }
 

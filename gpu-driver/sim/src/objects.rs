@@ -6,12 +6,13 @@ use std::sync::Arc;
 use gpu_driver::sys::{CUgraph, CUgraphConditionalHandle, CUgraphEdgeData, CUresult};
 
 use crate::api::link::LinkOptions;
+use crate::api::user_object::References;
 use crate::capture::Part;
 use crate::code::{Code, Compiled, LoadedModule};
 use crate::handle::Id;
 use crate::profile::SHARED_PER_BLOCK;
 use crate::queue::Marker;
-use crate::work::Work;
+use crate::work::{HostFunction, Work};
 
 /// A device.
 pub(crate) struct Device {
@@ -114,6 +115,14 @@ pub(crate) struct Graph {
     pub embedded: bool,
     /// The graph whose conditional node has it for a body.
     pub body_of: Option<Id>,
+    /// What it keeps for the program.
+    pub objects: References,
+}
+
+/// Something of the program's, with its destructor.
+pub(crate) struct UserObject {
+    pub references: u64,
+    pub destructor: HostFunction,
 }
 
 /// A condition of a graph.
@@ -172,6 +181,7 @@ pub(crate) struct Exec {
     /// The values with which each launch begins.
     pub conditions: Vec<(CUgraphConditionalHandle, Option<u32>)>,
     pub last: Option<Arc<Marker>>,
+    pub objects: References,
 }
 
 pub(crate) struct Pool {

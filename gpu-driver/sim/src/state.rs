@@ -14,13 +14,13 @@ use crate::fault::Faults;
 use crate::handle::{Handle, Id, LAST};
 use crate::objects::{
     Allocation, Condition, Context, Device, Event, Exec, Function, Graph, Library, LibraryKernel, Link,
-    Module, Node, Pinned, Pool, Stream,
+    Module, Node, Pinned, Pool, Stream, UserObject,
 };
 use crate::profile::DeviceProfile;
 use crate::queue::{Dependency, Marker, Queue};
 use crate::random::Random;
 use crate::report::{Call, CallCount, LaunchRecord, LiveObject};
-use crate::work::Work;
+use crate::work::{HostFunction, Work};
 
 /// Most calls and launches that are kept one by one; counts go on.
 const MOST_RECORDS: usize = 1 << 20;
@@ -45,6 +45,9 @@ pub(crate) struct State {
     pub libraries: BTreeMap<Id, Library>,
     pub kernels: BTreeMap<Id, LibraryKernel>,
     pub links: BTreeMap<Id, Link>,
+    pub user_objects: BTreeMap<Id, UserObject>,
+    /// Destructors to be run at the end of the call.
+    pub doomed: Vec<HostFunction>,
     pub graphs: BTreeMap<Id, Graph>,
     pub nodes: BTreeMap<Id, Node>,
     pub conditions: BTreeMap<CUgraphConditionalHandle, Condition>,
@@ -119,6 +122,8 @@ impl State {
             libraries: BTreeMap::new(),
             kernels: BTreeMap::new(),
             links: BTreeMap::new(),
+            user_objects: BTreeMap::new(),
+            doomed: Vec::new(),
             graphs: BTreeMap::new(),
             nodes: BTreeMap::new(),
             conditions: BTreeMap::new(),

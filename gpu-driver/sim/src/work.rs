@@ -97,6 +97,18 @@ pub(crate) struct HostFunction {
     pub data: usize,
 }
 
+impl HostFunction {
+    /// Calls it. Calls of the driver from within are refused.
+    pub(crate) fn call(self) {
+        let data = std::ptr::with_exposed_provenance_mut(self.data);
+        crate::call::as_host_function(|| match self.function {
+            HostCall::Plain(function) => function(data),
+            // After a failure nothing runs any more.
+            HostCall::WithStatus(function, stream) => function(stream, CUresult::SUCCESS, data),
+        });
+    }
+}
+
 impl Copy {
     /// One row.
     pub(crate) const fn linear(dst: Place, src: Place, bytes: usize) -> Self {
@@ -185,12 +197,7 @@ impl Work {
             Self::Copy(copy) => copy.execute(machine),
             Self::Fill(fill) => fill.execute(machine),
             Self::Host(host) => {
-                let data = std::ptr::with_exposed_provenance_mut(host.data);
-                crate::call::as_host_function(|| match host.function {
-                    HostCall::Plain(function) => function(data),
-                    // After a failure nothing runs any more.
-                    HostCall::WithStatus(function, stream) => function(stream, CUresult::SUCCESS, data),
-                });
+                host.call();
                 Outcome { duration_ns: TRANSFER_NS, ..Outcome::default() }
             }
             Self::Free(address) => {

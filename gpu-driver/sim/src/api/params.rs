@@ -38,6 +38,16 @@ pub(crate) unsafe fn kernel_of(
     unsafe { request.capture(call) }
 }
 
+impl KernelWork {
+    /// Gives it the clusters of the node that it is to be in.
+    pub(crate) fn expect_cluster(&mut self, call: &Call<'_>, cluster: [u32; 3]) -> Outcome {
+        self.cluster = cluster;
+        let (grid, block, dynamic_shared) = (self.grid, self.block, self.dynamic_shared);
+        let function = call.functions.get(&self.function).ok_or(CUresult::ERROR_INVALID_HANDLE)?;
+        Shape { grid, block, cluster, dynamic_shared }.check(function, &call.sim.profile)
+    }
+}
+
 /// # Safety
 ///
 /// Null, or a structure that lives during the call.

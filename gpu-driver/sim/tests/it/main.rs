@@ -14,6 +14,7 @@ mod loops;
 mod managed;
 mod memory;
 mod modules;
+mod nodes;
 mod order;
 mod per_thread;
 mod streams;
