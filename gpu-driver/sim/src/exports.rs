@@ -452,6 +452,10 @@ exports! {
         as (node: CUgraphNode, nodes: *mut CUgraphNode, n: *mut usize);
     cuGraphNodeGetDependentNodes_v2 @ 12030 = nodes::get_dependent_nodes_v2
         as (node: CUgraphNode, nodes: *mut CUgraphNode, data: *mut CUgraphEdgeData, n: *mut usize);
+    cuGraphKernelNodeGetParams_v2 @ 12000 = nodes::kernel_get_params
+        as (node: CUgraphNode, params: *mut CUDA_KERNEL_NODE_PARAMS_v2);
+    cuGraphMemsetNodeGetParams @ 10000 = nodes::memset_get_params
+        as (node: CUgraphNode, params: *mut CUDA_MEMSET_NODE_PARAMS);
     cuGraphKernelNodeSetParams_v2 @ 12000 = nodes::kernel_set_params
         as (node: CUgraphNode, params: *const CUDA_KERNEL_NODE_PARAMS_v2);
     cuGraphMemcpyNodeSetParams @ 10000 = nodes::memcpy_set_params

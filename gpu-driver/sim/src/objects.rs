@@ -33,6 +33,8 @@ pub(crate) struct Context {
     pub primary: bool,
     /// The primary context exists from the first retain to the last release.
     pub alive: bool,
+    /// What it was created with. Those of a primary context are the device's.
+    pub flags: u32,
     /// The code of a fault; every later call returns it.
     pub sticky: Option<CUresult>,
     /// The last operation of the legacy default stream.
@@ -219,11 +221,12 @@ pub(crate) struct Pinned {
 }
 
 impl Context {
-    pub(crate) const fn new(device: u32, primary: bool) -> Self {
+    pub(crate) const fn new(device: u32, primary: bool, flags: u32) -> Self {
         Self {
             device,
             primary,
             alive: !primary,
+            flags,
             sticky: None,
             legacy: None,
             limits: BTreeMap::new(),

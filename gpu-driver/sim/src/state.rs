@@ -146,7 +146,7 @@ impl State {
             // A driver begins with two objects for each device at most, so numbers do not run out.
             let (primary, pool) = (2 * device + 1, 2 * device + 2);
             state.last_id = pool;
-            state.contexts.insert(primary, Context::new(device, true));
+            state.contexts.insert(primary, Context::new(device, true, 0));
             state.pools.insert(pool, Pool::new(device));
             state.devices.push(Device {
                 limit: config.memory_limit.unwrap_or(profile.memory).min(profile.memory),

@@ -40,6 +40,8 @@ pub(crate) struct KernelWork {
     pub cluster: [u32; 3],
     pub dynamic_shared: u32,
     pub args: Arc<Vec<Vec<u8>>>,
+    /// Where they are, for programs that read them back.
+    pub pointers: Arc<[usize]>,
     /// Those of the launch of a graph that it is part of, once it is queued.
     pub conditions: Option<Arc<Conditions>>,
 }

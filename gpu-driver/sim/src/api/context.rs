@@ -16,8 +16,11 @@ use crate::registry;
 /// Priorities of streams: least and greatest.
 pub(crate) const PRIORITIES: (c_int, c_int) = (0, -5);
 
-/// What programs may ask of `cuCtxGetLimit` and set: stack, print buffer, heap.
-const LIMITS: [(u32, usize); 3] = [(0, 1024), (1, 1 << 20), (2, 8 << 20)];
+/// What programs may ask of `cuCtxGetLimit` and set: stack, print buffer, heap, launches by kernels that are pending,
+/// bytes that a read fetches to the L2 cache, bytes of it that are set aside.
+const LIMITS: [(u32, usize); 6] =
+    [(0, 1024), (1, 1 << 20), (2, 8 << 20), (4, 2048), (5, 128), (PERSISTING_L2, 0)];
+const PERSISTING_L2: u32 = 6;
 
 pub(crate) unsafe extern "C" fn primary_retain(context: *mut CUcontext, device: CUdevice) -> CUresult {
     on_device(device, name!("cuDevicePrimaryCtxRetain"), |_, state, ordinal| {
@@ -79,8 +82,17 @@ pub(crate) unsafe extern "C" fn primary_get_state(
     })
 }
 
+/// `CUctx_flags`: how a thread waits, one way of three at most, and what else there is.
+fn check_flags(flags: c_uint) -> Outcome {
+    const WAITS: c_uint = 0b111;
+    const ALL: c_uint = 0xff;
+    let known = flags & !ALL == 0 && (flags & WAITS).count_ones() <= 1;
+    if known { Ok(()) } else { Err(CUresult::ERROR_INVALID_VALUE) }
+}
+
 pub(crate) unsafe extern "C" fn primary_set_flags(device: CUdevice, flags: c_uint) -> CUresult {
     on_device(device, name!("cuDevicePrimaryCtxSetFlags", "{flags}"), |_, state, ordinal| {
+        check_flags(flags)?;
         state.devices[ordinal as usize].primary_flags = flags;
         Ok(())
     })
@@ -88,10 +100,11 @@ pub(crate) unsafe extern "C" fn primary_set_flags(device: CUdevice, flags: c_uin
 
 pub(crate) unsafe extern "C" fn create(context: *mut CUcontext, flags: c_uint, device: CUdevice) -> CUresult {
     on_device(device, name!("cuCtxCreate", "{flags}"), |_, state, ordinal| {
+        check_flags(flags)?;
         let id = state.new_id()?;
         let handle = state.handle(id);
         put(context, handle)?;
-        state.contexts.insert(id, Context::new(ordinal, false));
+        state.contexts.insert(id, Context::new(ordinal, false, flags));
         push_current(handle);
         Ok(())
     })
@@ -233,16 +246,21 @@ pub(crate) unsafe extern "C" fn get_api_version(context: CUcontext, version: *mu
 
 pub(crate) unsafe extern "C" fn get_flags(flags: *mut c_uint) -> CUresult {
     in_context(name!("cuCtxGetFlags"), |call| {
-        let device = call.device as usize;
-        put(flags, call.devices[device].primary_flags)
+        let context = call.contexts.get(&call.context).ok_or(CUresult::ERROR_CONTEXT_IS_DESTROYED)?;
+        let primary = call.devices[context.device as usize].primary_flags;
+        put(flags, if context.primary { primary } else { context.flags })
     })
 }
 
 /// How a thread waits does not matter here.
 pub(crate) unsafe extern "C" fn set_flags(flags: c_uint) -> CUresult {
     in_context(name!("cuCtxSetFlags", "{flags}"), |call| {
-        let device = call.device as usize;
-        call.devices[device].primary_flags = flags;
+        check_flags(flags)?;
+        let (id, device) = (call.context, call.device as usize);
+        match call.contexts.get_mut(&id) {
+            Some(context) if !context.primary => context.flags = flags,
+            _ => call.devices[device].primary_flags = flags,
+        }
         Ok(())
     })
 }
@@ -260,6 +278,9 @@ pub(crate) unsafe extern "C" fn set_limit(limit: c_uint, value: usize) -> CUresu
     in_context(name!("cuCtxSetLimit", "{limit}, {value}"), |call| {
         if !LIMITS.iter().any(|(number, _)| *number == limit) {
             return Err(CUresult::ERROR_UNSUPPORTED_LIMIT);
+        }
+        if limit == PERSISTING_L2 && value > call.sim.profile.persisting_l2_bytes as usize {
+            return Err(CUresult::ERROR_INVALID_VALUE);
         }
         let id = call.context;
         if let Some(context) = call.contexts.get_mut(&id) {

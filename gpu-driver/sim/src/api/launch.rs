@@ -45,7 +45,8 @@ impl Request {
             shape.check_together(&function.code, part)?;
         }
         // SAFETY: the caller's promise.
-        let args = unsafe { arguments(&function.code, self.params, self.extra) }?;
+        let args = Arc::new(unsafe { arguments(&function.code, self.params, self.extra) }?);
+        let pointers = args.iter().map(|argument| argument.as_ptr().expose_provenance()).collect();
         Ok(KernelWork {
             function: id,
             code: Arc::clone(&function.code),
@@ -53,7 +54,8 @@ impl Request {
             block: shape.block,
             cluster: shape.cluster,
             dynamic_shared: shape.dynamic_shared,
-            args: Arc::new(args),
+            args,
+            pointers,
             conditions: None,
         })
     }

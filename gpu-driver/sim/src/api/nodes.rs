@@ -7,7 +7,7 @@ use crate::api::params::{copy_of, fill_of, kernel_of};
 use crate::call::{Call, Name, Outcome, in_context, name, put};
 use crate::handle::Id;
 use crate::objects::{Node, NodeWork};
-use crate::work::Work;
+use crate::work::{Fill, Work};
 
 /// Writes nodes, with the data of their edges, into arrays of a size, or their number where there are no arrays.
 ///
@@ -161,6 +161,46 @@ pub(crate) unsafe extern "C" fn kernel_set_params(
             new.expect_cluster(call, old.cluster)?;
         }
         Ok(Work::Kernel(new))
+    })
+}
+
+/// The work of a node.
+fn work_of<'a>(call: &'a Call<'_>, node: CUgraphNode) -> Outcome<&'a Work> {
+    match call.nodes.get(&known_node(&call.state, node)?) {
+        Some(Node { work: NodeWork::Single(work), .. }) => Ok(work),
+        _ => Err(CUresult::ERROR_INVALID_VALUE),
+    }
+}
+
+/// The arguments are the node's, and there until it takes others.
+pub(crate) unsafe extern "C" fn kernel_get_params(
+    node: CUgraphNode,
+    params: *mut CUDA_KERNEL_NODE_PARAMS_v2,
+) -> CUresult {
+    in_context(name!("cuGraphKernelNodeGetParams"), |call| {
+        let Work::Kernel(kernel) = work_of(call, node)? else { return Err(CUresult::ERROR_INVALID_VALUE) };
+        let found = CUDA_KERNEL_NODE_PARAMS_v2 {
+            func: call.handle(kernel.function),
+            grid_dim: kernel.grid,
+            block_dim: kernel.block,
+            shared_mem_bytes: kernel.dynamic_shared,
+            kernel_params: kernel.pointers.as_ptr().cast_mut().cast(),
+            extra: std::ptr::null_mut(),
+            kern: CUkernel::NULL,
+            ctx: CUcontext::NULL,
+        };
+        put(params, found)
+    })
+}
+
+pub(crate) unsafe extern "C" fn memset_get_params(
+    node: CUgraphNode,
+    params: *mut CUDA_MEMSET_NODE_PARAMS,
+) -> CUresult {
+    in_context(name!("cuGraphMemsetNodeGetParams"), |call| {
+        let Work::Fill(fill) = work_of(call, node)? else { return Err(CUresult::ERROR_INVALID_VALUE) };
+        let Fill { dst, value, element, width, height, pitch } = *fill;
+        put(params, CUDA_MEMSET_NODE_PARAMS { dst, pitch, value, element_size: element, width, height })
     })
 }
 

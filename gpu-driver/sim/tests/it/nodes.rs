@@ -103,6 +103,54 @@ fn nodes_know_their_neighbours_and_take_new_parameters() {
 }
 
 #[test]
+fn parameters_of_nodes_are_read_back() {
+    let Some(l) = library("parameters_of_nodes_are_read_back") else { return };
+    let (mut graph, mut node, mut data, none) =
+        (CUgraph::NULL, CUgraphNode::NULL, 0u64, null::<CUgraphNode>());
+    let (text, mut module, mut add) =
+        (std::ffi::CString::new(crate::support::KERNELS).unwrap(), CUmodule::NULL, CUfunction::NULL);
+    ok!(l, "cuModuleLoadData"(&mut module => *mut CUmodule, text.as_ptr().cast() => *const c_void));
+    ok!(l, "cuModuleGetFunction"(&mut add => *mut CUfunction, module => CUmodule, c"add".as_ptr() => *const c_char));
+    ok!(l, "cuGraphCreate"(&mut graph => *mut CUgraph, 0 => c_uint));
+    ok!(l, "cuMemAlloc_v2"(&mut data => *mut u64, 16 => usize));
+    let mut arguments = [data, 5];
+    let mut pointers: [*mut c_void; 2] = [(&raw mut arguments[0]).cast(), (&raw mut arguments[1]).cast()];
+    let mut params = CUDA_KERNEL_NODE_PARAMS_v2 {
+        func: add,
+        grid_dim: [2, 1, 1],
+        block_dim: [4, 1, 1],
+        shared_mem_bytes: 32,
+        kernel_params: pointers.as_mut_ptr(),
+        extra: null_mut(),
+        kern: CUkernel::NULL,
+        ctx: CUcontext::NULL,
+    };
+    ok!(l, "cuGraphAddKernelNode_v2"(&mut node => *mut CUgraphNode, graph => CUgraph, none => *const CUgraphNode, 0 => usize, &params => *const CUDA_KERNEL_NODE_PARAMS_v2));
+    arguments[1] = 9;
+    (params.grid_dim, params.kernel_params) = ([7; 3], null_mut());
+    ok!(l, "cuGraphKernelNodeGetParams_v2"(node => CUgraphNode, &mut params => *mut CUDA_KERNEL_NODE_PARAMS_v2));
+    assert_eq!((params.func, params.grid_dim, params.shared_mem_bytes), (add, [2, 1, 1], 32));
+    // SAFETY: the driver keeps a copy of each argument, with as many bytes as the parameter has.
+    let kept = unsafe {
+        (
+            params.kernel_params.read().cast::<u64>().read(),
+            params.kernel_params.add(1).read().cast::<u32>().read(),
+        )
+    };
+    assert_eq!(kept, (data, 5), "{arguments:?}");
+    let fill =
+        CUDA_MEMSET_NODE_PARAMS { dst: data, pitch: 0, value: 3, element_size: 4, width: 4, height: 1 };
+    let mut back =
+        CUDA_MEMSET_NODE_PARAMS { dst: 0, pitch: 7, value: 0, element_size: 0, width: 0, height: 0 };
+    let mut context = CUcontext::NULL;
+    ok!(l, "cuCtxGetCurrent"(&mut context => *mut CUcontext));
+    ok!(l, "cuGraphAddMemsetNode"(&mut node => *mut CUgraphNode, graph => CUgraph, none => *const CUgraphNode, 0 => usize, &fill => *const CUDA_MEMSET_NODE_PARAMS, context => CUcontext));
+    ok!(l, "cuGraphMemsetNodeGetParams"(node => CUgraphNode, &mut back => *mut CUDA_MEMSET_NODE_PARAMS));
+    assert_eq!((back.dst, back.value, back.element_size, back.width, back.height), (data, 3, 4, 4, 1));
+    refused!(ERROR_INVALID_VALUE, l, "cuGraphKernelNodeGetParams_v2"(node => CUgraphNode, &mut params => *mut CUDA_KERNEL_NODE_PARAMS_v2));
+}
+
+#[test]
 fn graphs_keep_objects_until_nothing_needs_them() {
     let Some(l) = library("graphs_keep_objects_until_nothing_needs_them") else { return };
     type Handle = *mut c_void;
