@@ -305,6 +305,30 @@ impl<'a> Header<'a> {
     }
 }
 
+/// Texts as one, for the newest of their versions and the largest of their architectures. What one declares and another
+/// defines is the same. `None` if one does not begin as PTX does.
+pub(crate) fn joined(texts: &[String]) -> Option<String> {
+    if let [text] = texts {
+        return Some(text.clone());
+    }
+    let headers = texts.iter().map(|text| Header::read(text)).collect::<Option<Vec<_>>>()?;
+    let version = headers.iter().map(|header| header.version).max()?;
+    let target = headers.iter().max_by_key(|header| (header.capability(), header.target.len()))?.target;
+    let mut joined = format!(".version {version}\n.target {target}\n.address_size 64\n");
+    for (text, header) in texts.iter().zip(&headers) {
+        let end_of = |word: &str| word.as_ptr().addr() + word.len() - text.as_ptr().addr();
+        let after = &text[end_of(header.target)..];
+        // What belongs to the target goes to the end of its line.
+        let body = after.split_once('\n').map_or("", |(_, body)| body);
+        let mut words = words(body);
+        let size = words.next().filter(|(_, word)| *word == ".address_size").and_then(|_| words.next());
+        let start = size.map_or(0, |(_, word)| word.as_ptr().addr() + word.len() - body.as_ptr().addr());
+        joined.push_str(&body[start..]);
+        joined.push('\n');
+    }
+    Some(joined)
+}
+
 /// Words of a text with their lines, comments left out.
 fn words(text: &str) -> impl Iterator<Item = (u32, &str)> {
     let mut in_comment = false;

@@ -155,6 +155,8 @@ exports! {
     cuCtxPopCurrent_v2 @ 4000 = context::ctx_pop_current as (context: *mut CUcontext);
     cuCtxSynchronize @ 2000 = context::synchronize as ();
     cuCtxGetDevice @ 2000 = context::get_device as (device: *mut CUdevice);
+    cuProfilerStart @ 4000 = context::profiler_start as ();
+    cuProfilerStop @ 4000 = context::profiler_stop as ();
     cuCtxGetId @ 12000 = context::get_id as (context: CUcontext, id: *mut c_ulonglong);
     cuCtxEnablePeerAccess @ 4000 = context::enable_peer_access as (peer: CUcontext, flags: c_uint);
     cuCtxDisablePeerAccess @ 4000 = context::disable_peer_access as (peer: CUcontext);

@@ -33,7 +33,7 @@
 //!
 //! Entries of the driver API that are missing are not found, or return `CUDA_ERROR_NOT_SUPPORTED`: among them conditional
 //! nodes that are no loops, virtual memory management, arrays and textures,
-//! linking of several texts, IPC. Machine code is refused with
+//! linking of machine code, IPC. Machine code is refused with
 //! `CUDA_ERROR_NO_BINARY_FOR_GPU`.
 //!
 //! # Faults and reports

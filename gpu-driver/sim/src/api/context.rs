@@ -348,6 +348,15 @@ pub(crate) unsafe extern "C" fn set_shared_config(config: c_uint) -> CUresult {
     })
 }
 
+/// Tells a profiler to begin, or to end. None is attached.
+pub(crate) unsafe extern "C" fn profiler_start() -> CUresult {
+    in_context(name!("cuProfilerStart"), |_| Ok(()))
+}
+
+pub(crate) unsafe extern "C" fn profiler_stop() -> CUresult {
+    in_context(name!("cuProfilerStop"), |_| Ok(()))
+}
+
 /// Devices with one configuration of cache and shared memory take the preference and ignore it.
 pub(crate) unsafe extern "C" fn get_cache_config(config: *mut c_uint) -> CUresult {
     in_context(name!("cuCtxGetCacheConfig"), |_| put(config, 0))

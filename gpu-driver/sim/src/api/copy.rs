@@ -147,7 +147,9 @@ fn dtod(
         }
         let (dst, src) = (device_place(call, dst, bytes)?, device_place(call, src, bytes)?);
         // Copies within the device do not wait, not even the ones whose name says nothing of it.
-        queue(call, stream, Work::Copy(Copy::linear(dst, src, bytes)), When::Queued)
+        let within = matches!((&dst, &src), (Place::Device(_), Place::Device(_)));
+        let when = if within { When::Queued } else { when };
+        queue(call, stream, Work::Copy(Copy::linear(dst, src, bytes)), when)
     })
 }
 
@@ -346,9 +348,12 @@ struct Rows {
     pitch: usize,
 }
 
-fn fill(name: Name<'_>, dst: CUdeviceptr, value: u32, rows: &Rows, stream: CUstream) -> CUresult {
+fn fill(name: Name<'_>, dst: CUdeviceptr, value: u32, rows: &Rows, stream: CUstream, when: When) -> CUresult {
     in_context(name, |call| {
-        let stream = call.stream(stream)?;
+        // Only the host's own memory is waited for.
+        let on_host = call.pinned_at(dst as usize, 1).is_some();
+        let when = if on_host { when } else { When::Queued };
+        let stream = stream_for(call, stream, when)?;
         let fill = Fill {
             dst,
             value,
@@ -361,7 +366,7 @@ fn fill(name: Name<'_>, dst: CUdeviceptr, value: u32, rows: &Rows, stream: CUstr
             return Ok(());
         }
         check_fill(call, &fill)?;
-        queue(call, stream, Work::Fill(fill), When::Queued)
+        queue(call, stream, Work::Fill(fill), when)
     })
 }
 
@@ -385,7 +390,7 @@ macro_rules! fills {
        $sync_name:literal $async_name:literal $sync_2d_name:literal $async_2d_name:literal;)*) => {$(
         pub(crate) unsafe extern "C" fn $sync(dst: CUdeviceptr, value: $ty, count: usize) -> CUresult {
             let rows = Rows { element: $bytes, width: count, height: 1, pitch: 0 };
-            fill(name!($sync_name, "{value}, {count}"), dst, value.into(), &rows, CUstream::NULL)
+            fill(name!($sync_name, "{value}, {count}"), dst, value.into(), &rows, CUstream::NULL, When::Done)
         }
 
         pub(crate) unsafe extern "C" fn $asynchronous(
@@ -395,7 +400,7 @@ macro_rules! fills {
             stream: CUstream,
         ) -> CUresult {
             let rows = Rows { element: $bytes, width: count, height: 1, pitch: 0 };
-            fill(name!($async_name, "{value}, {count}"), dst, value.into(), &rows, stream)
+            fill(name!($async_name, "{value}, {count}"), dst, value.into(), &rows, stream, When::Queued)
         }
 
         pub(crate) unsafe extern "C" fn $sync_2d(
@@ -406,7 +411,7 @@ macro_rules! fills {
             height: usize,
         ) -> CUresult {
             let rows = Rows { element: $bytes, width, height, pitch };
-            fill(name!($sync_2d_name, "{value}, {width}, {height}"), dst, value.into(), &rows, CUstream::NULL)
+            fill(name!($sync_2d_name, "{value}, {width}, {height}"), dst, value.into(), &rows, CUstream::NULL, When::Done)
         }
 
         pub(crate) unsafe extern "C" fn $async_2d(
@@ -418,7 +423,7 @@ macro_rules! fills {
             stream: CUstream,
         ) -> CUresult {
             let rows = Rows { element: $bytes, width, height, pitch };
-            fill(name!($async_2d_name, "{value}, {width}, {height}"), dst, value.into(), &rows, stream)
+            fill(name!($async_2d_name, "{value}, {width}, {height}"), dst, value.into(), &rows, stream, When::Queued)
         }
     )*};
 }

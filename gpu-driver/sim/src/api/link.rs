@@ -1,5 +1,5 @@
-//! Linking of texts to an image. There is no machine code, so an image is a text, too: the one that was added, which only
-//! this driver loads.
+//! Linking of texts to an image. There is no machine code, so an image is a text, too: those that were added, one after
+//! the other. Only this driver loads it. Names that are private to a text must not be in another.
 
 use std::ffi::{c_char, c_int, c_uint, c_void};
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use ptx_builder::interp::Memory;
 
 use crate::api::module::{Options, compile, file_text};
 use crate::call::{Outcome, in_context, name, put, put_if, releasing};
-use crate::code::is_machine_code;
+use crate::code::{is_machine_code, joined};
 use crate::handle::{CUlinkState, Id};
 use crate::objects::Link;
 use crate::state::State;
@@ -130,9 +130,7 @@ pub(crate) unsafe extern "C" fn complete(
         }
         let text = match found.inputs.as_slice() {
             [] => return Err(CUresult::ERROR_INVALID_VALUE),
-            [text] => text.clone(),
-            // Symbols of one text are not looked up in another.
-            _ => return Err(CUresult::ERROR_NOT_SUPPORTED),
+            texts => joined(texts).ok_or(CUresult::ERROR_INVALID_IMAGE)?,
         };
         // SAFETY: the program keeps the arrays until the link is destroyed.
         let mut options = unsafe { found.options.get() }?;

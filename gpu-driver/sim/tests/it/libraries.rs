@@ -106,6 +106,47 @@ fn a_library_is_there_in_every_context() {
     ok!(l, "cuDevicePrimaryCtxReset_v2"(device => CUdevice));
 }
 
+/// `calls(data)`: puts what another text makes of each word in its place.
+const CALLS: &str = "
+.version 7.0
+.target sm_70, texmode_independent
+.address_size 64
+.extern .func (.param .b32 result) changed (.param .b32 word);
+.visible .entry calls(.param .u64 p)
+{
+    .reg .b32 %r<4>;
+    .reg .b64 %rd<5>;
+    ld.param.u64 %rd1, [p];
+    cvta.to.global.u64 %rd2, %rd1;
+    mov.u32 %r1, %tid.x;
+    mul.wide.u32 %rd3, %r1, 4;
+    add.s64 %rd4, %rd2, %rd3;
+    ld.global.u32 %r2, [%rd4];
+    {
+    .param .b32 word;
+    .param .b32 result;
+    st.param.b32 [word], %r2;
+    call.uni (result), changed, (word);
+    ld.param.b32 %r3, [result];
+    }
+    st.global.u32 [%rd4], %r3;
+    ret;
+}
+";
+
+const DEFINES: &str = "
+.version 8.0
+.target sm_80 .address_size 64
+.visible .func (.param .b32 result) changed (.param .b32 word)
+{
+    .reg .b32 %r<3>;
+    ld.param.b32 %r1, [word];
+    add.u32 %r2, %r1, 5;
+    st.param.b32 [result], %r2;
+    ret;
+}
+";
+
 #[test]
 fn a_text_is_linked_to_an_image() {
     if !is_child() {
@@ -144,11 +185,21 @@ fn a_text_is_linked_to_an_image() {
     ok!(l, "cuModuleLoadData"(&mut module => *mut CUmodule, copied.as_ptr().cast() => *const c_void));
     ok!(l, "cuModuleGetFunction"(&mut function => *mut CUfunction, module => CUmodule, c"triple".as_ptr() => *const c_char));
     assert_eq!(run(&l, function, 0), (CUresult::SUCCESS, [3; 4]));
-    // What is wrong comes to light at the end, and nothing, or more than one text, is not linked.
+    // What one text declares another defines, whatever their order.
+    for texts in [[CALLS, DEFINES], [DEFINES, CALLS]] {
+        let link = begin(&texts);
+        ok!(l, "cuLinkComplete"(link => Handle, &mut image => *mut Handle, &mut bytes => *mut usize));
+        ok!(l, "cuModuleLoadData"(&mut module => *mut CUmodule, image => *const c_void));
+        ok!(l, "cuModuleGetFunction"(&mut function => *mut CUfunction, module => CUmodule, c"calls".as_ptr() => *const c_char));
+        assert_eq!(run(&l, function, 0), (CUresult::SUCCESS, [6; 4]));
+        ok!(l, "cuLinkDestroy"(link => Handle));
+    }
+    // What is wrong comes to light at the end: text that is none, names that are there twice.
     let bad = KERNELS.replacen("mul.lo", "mul.low", 1);
     for (texts, code) in [
         (&[bad.as_str()][..], CUresult::ERROR_INVALID_PTX),
-        (&[KERNELS, KERNELS], CUresult::ERROR_NOT_SUPPORTED),
+        (&[KERNELS, KERNELS], CUresult::ERROR_INVALID_PTX),
+        (&[KERNELS, "no PTX"], CUresult::ERROR_INVALID_IMAGE),
         (&[], CUresult::ERROR_INVALID_VALUE),
     ] {
         let link = begin(texts);

@@ -59,6 +59,25 @@ fn managed_memory_is_the_hosts_and_the_devices() {
     refused!(ERROR_INVALID_VALUE, l, "cuMemFree_v2"(at => u64));
 }
 
+/// Fills of the host's own memory are done when the call returns, unless their name says otherwise.
+#[test]
+fn fills_of_host_memory_wait() {
+    let Some(l) = library("fills_of_host_memory_wait") else { return };
+    let (mut pinned, mut managed) = (std::ptr::null_mut::<c_void>(), 0u64);
+    ok!(l, "cuMemHostAlloc"(&mut pinned => *mut *mut c_void, 16 => usize, 2 => c_uint));
+    ok!(l, "cuMemAllocManaged"(&mut managed => *mut u64, 16 => usize, 1 => c_uint));
+    for at in [pinned.expose_provenance() as u64, managed] {
+        let bytes = std::ptr::with_exposed_provenance::<[u8; 16]>(at as usize);
+        ok!(l, "cuMemsetD8_v2"(at => u64, 7 => u8, 16 => usize));
+        // SAFETY: the memory is the host's, too, and no work is queued.
+        assert_eq!(unsafe { bytes.read() }, [7; 16]);
+        ok!(l, "cuMemsetD8Async"(at => u64, 8 => u8, 16 => usize, CUstream::NULL => CUstream));
+        // SAFETY: as above: what is queued runs when somebody waits.
+        assert_eq!(unsafe { bytes.read_volatile() }, [7; 16]);
+        ok!(l, "cuCtxSynchronize"());
+    }
+}
+
 /// `CUDA_MEMCPY2D`: x, y, type, host, device, array, pitch of each end, width, height.
 #[repr(C)]
 struct Rows {
