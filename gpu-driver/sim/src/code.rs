@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use gpu_driver::sys::CUresult;
 use ptx_builder::interp::{InterpError, Kernel, LoadedProgram, Memory, Program};
-use ptx_builder::{Function, FunctionKind, Global, Module, PtxVersion, Space, Target, VerifyErrors};
+use ptx_builder::{
+    Call, Callee, Function, FunctionKind, Global, Kind, Module, PtxVersion, Space, Target, VerifyErrors,
+};
 
 use crate::profile::{DeviceProfile, THREADS_PER_BLOCK};
 
@@ -16,6 +18,9 @@ const REGISTERS_PER_THREAD: u32 = 32;
 /// A function that the driver provides, and the first version of it that does.
 const SET_CONDITIONAL: &str = "cudaGraphSetConditional";
 const SET_CONDITIONAL_SINCE: i32 = 12_040;
+
+/// The others. The interpreter has no heap: who calls for memory on it is told so when it runs.
+const PROVIDED: [&str; 4] = ["vprintf", "__assertfail", "malloc", "free"];
 
 /// A module that is compiled, and in no memory yet.
 pub(crate) struct Compiled {
@@ -92,16 +97,15 @@ impl Compiled {
             log.fail(error.line, "error   ", &format!("{} at '{}'", error.message, error.text));
             CUresult::ERROR_INVALID_PTX
         })?;
-        if cuda_version < SET_CONDITIONAL_SINCE && module.functions.iter().any(|f| f.name == SET_CONDITIONAL)
-        {
-            log.fail(header.line, "error   ", &format!("Unresolved extern function '{SET_CONDITIONAL}'"));
-            return Err(CUresult::ERROR_INVALID_PTX);
-        }
         let named = Names::of(&module);
         let verified = module.verify_foreign().map_err(|errors| {
             named.report(text, &errors, log);
             CUresult::ERROR_INVALID_PTX
         })?;
+        if let Some(name) = unresolved(verified.module(), cuda_version) {
+            log.fail(header.line, "error   ", &format!("Unresolved extern function '{name}'"));
+            return Err(CUresult::ERROR_INVALID_PTX);
+        }
         let program = Program::new(&verified).map_err(|error| unfit(&error, header.line, log))?;
         let constants = verified.module().globals.iter().filter(|global| global.space == Space::Const);
         let const_bytes = u32::try_from(constants.map(Global::bytes).sum::<u64>()).unwrap_or(u32::MAX);
@@ -140,6 +144,21 @@ impl Compiled {
         }
         Ok(LoadedModule { program, kernels })
     }
+}
+
+/// A function that is called, and that neither the module nor the driver has.
+fn unresolved(module: &Module, cuda_version: i32) -> Option<&str> {
+    let provided = |name: &str| match name {
+        SET_CONDITIONAL => cuda_version >= SET_CONDITIONAL_SINCE,
+        name => PROVIDED.contains(&name),
+    };
+    let insts = module.functions.iter().flat_map(|function| &function.blocks).flat_map(|block| &block.insts);
+    let called = insts.filter_map(|inst| match &inst.kind {
+        Kind::Call(Call { callee: Callee::Function(id), .. }) => module.functions.get(id.index()),
+        _ => None,
+    });
+    let missing = called.filter(|function| function.blocks.is_empty()).map(|function| function.name.as_str());
+    missing.into_iter().find(|name| !provided(name))
 }
 
 /// What a driver says about a program that the interpreter does not take.

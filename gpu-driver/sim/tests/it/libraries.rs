@@ -194,12 +194,13 @@ fn a_text_is_linked_to_an_image() {
         assert_eq!(run(&l, function, 0), (CUresult::SUCCESS, [6; 4]));
         ok!(l, "cuLinkDestroy"(link => Handle));
     }
-    // What is wrong comes to light at the end: text that is none, names that are there twice.
+    // What is wrong comes to light at the end: text that is none, names that are there twice or never.
     let bad = KERNELS.replacen("mul.lo", "mul.low", 1);
     for (texts, code) in [
         (&[bad.as_str()][..], CUresult::ERROR_INVALID_PTX),
         (&[KERNELS, KERNELS], CUresult::ERROR_INVALID_PTX),
         (&[KERNELS, "no PTX"], CUresult::ERROR_INVALID_IMAGE),
+        (&[CALLS], CUresult::ERROR_INVALID_PTX),
         (&[], CUresult::ERROR_INVALID_VALUE),
     ] {
         let link = begin(texts);
