@@ -397,6 +397,8 @@ exports! {
             shared_of_block: Option<extern "C" fn(c_int) -> usize>, shared: usize, limit: c_int, flags: c_uint);
     cuOccupancyAvailableDynamicSMemPerBlock @ 10020 = occupancy::available_dynamic_shared
         as (bytes: *mut usize, function: CUfunction, blocks: c_int, threads: c_int);
+    cuOccupancyMaxPotentialClusterSize @ 11070 = occupancy::max_potential_cluster_size
+        as (size: *mut c_int, function: CUfunction, config: *const CUlaunchConfig);
     cuOccupancyMaxActiveClusters @ 11070 = occupancy::max_active_clusters
         as (clusters: *mut c_int, function: CUfunction, config: *const CUlaunchConfig);
 

@@ -8,6 +8,7 @@ use crate::api::function::known;
 use crate::api::launch::attributes;
 use crate::call::{Name, in_context, name, put};
 use crate::limits::{Shape, active_blocks};
+use crate::profile::{LARGEST_CLUSTER, PORTABLE_CLUSTER};
 
 fn active(
     name: Name<'_>,
@@ -148,5 +149,29 @@ pub(crate) unsafe extern "C" fn max_active_clusters(
         let blocks = active_blocks(&function.code, part, threads, u64::from(config.shared_mem_bytes));
         let size = shape.cluster.iter().product::<u32>().max(1);
         put(clusters, (blocks * part.multiprocessors / size) as c_int)
+    })
+}
+
+/// The largest cluster that a launch can have: any that is allowed fits where a block does.
+pub(crate) unsafe extern "C" fn max_potential_cluster_size(
+    size: *mut c_int,
+    function: CUfunction,
+    config: *const CUlaunchConfig,
+) -> CUresult {
+    if config.is_null() {
+        return CUresult::ERROR_INVALID_VALUE;
+    }
+    // SAFETY: the caller's promise.
+    let config = unsafe { &*config };
+    in_context(name!("cuOccupancyMaxPotentialClusterSize"), |call| {
+        let part = &call.sim.profile;
+        let (_, function) = known(call, function)?;
+        let threads = config.block_dim.iter().fold(1u32, |n, dim| n.saturating_mul(*dim));
+        if !part.clusters() {
+            return Err(CUresult::ERROR_NOT_SUPPORTED);
+        }
+        let fits = active_blocks(&function.code, part, threads, u64::from(config.shared_mem_bytes)) > 0;
+        let most = if function.non_portable_clusters { LARGEST_CLUSTER } else { PORTABLE_CLUSTER };
+        put(size, if fits { most as c_int } else { 0 })
     })
 }

@@ -84,6 +84,31 @@ fn every_thread_has_a_default_stream() {
     ok!(l, "cuCtxSynchronize"());
 }
 
+#[test]
+fn clusters_are_as_large_as_the_kernel_allows() {
+    let Some((l, _)) = library("clusters_are_as_large_as_the_kernel_allows") else { return };
+    let (text, mut module, mut meet) = (CString::new(MEET).unwrap(), CUmodule::NULL, CUfunction::NULL);
+    ok!(l, "cuModuleLoadData"(&mut module => *mut CUmodule, text.as_ptr().cast() => *const c_void));
+    ok!(l, "cuModuleGetFunction"(&mut meet => *mut CUfunction, module => CUmodule, c"meet".as_ptr() => *const c_char));
+    let largest = |threads: c_uint, non_portable: c_int| {
+        let (mut size, config) = (
+            7,
+            CUlaunchConfig {
+                grid_dim: [16, 1, 1],
+                block_dim: [threads, 1, 1],
+                shared_mem_bytes: 0,
+                stream: CUstream::NULL,
+                attrs: null_mut(),
+                num_attrs: 0,
+            },
+        );
+        ok!(l, "cuFuncSetAttribute"(meet => CUfunction, 14 => c_int, non_portable => c_int));
+        ok!(l, "cuOccupancyMaxPotentialClusterSize"(&mut size => *mut c_int, meet => CUfunction, &config => *const CUlaunchConfig));
+        size
+    };
+    assert_eq!([largest(32, 0), largest(32, 1), largest(2048, 1)], [8, 16, 0]);
+}
+
 /// `meet(count)`: every block counts, and waits until all have.
 const MEET: &str = "
 .version 7.0
