@@ -16,11 +16,12 @@ use gpu_driver::sys::{CUcontext, CUresult, CUstream};
 use parking_lot::MutexGuard;
 
 use crate::handle::{Handle, Id};
+use crate::objects::Stream;
 use crate::queue::Marker;
 use crate::registry;
 use crate::sim::Sim;
 use crate::state::State;
-use crate::work::Work;
+use crate::work::HostFunction;
 
 /// What a call comes to.
 pub(crate) type Outcome<T = ()> = Result<T, CUresult>;
@@ -29,6 +30,8 @@ thread_local! {
     /// The stack of contexts of this thread; the last is current.
     static CONTEXTS: RefCell<Vec<CUcontext>> = const { RefCell::new(Vec::new()) };
     static IN_HOST_FUNCTION: Cell<bool> = const { Cell::new(false) };
+    /// The default stream of a call is that of this thread.
+    static THREAD_STREAM: Cell<bool> = const { Cell::new(false) };
 }
 
 /// The context that is current on this thread.
@@ -59,6 +62,14 @@ pub(crate) fn as_host_function(f: impl FnOnce()) {
     IN_HOST_FUNCTION.set(true);
     f();
     IN_HOST_FUNCTION.set(false);
+}
+
+/// Makes a call whose default stream is that of this thread.
+pub(crate) fn with_thread_stream(call: impl FnOnce() -> CUresult) -> CUresult {
+    THREAD_STREAM.set(true);
+    let code = call();
+    THREAD_STREAM.set(false);
+    code
 }
 
 /// Name and telling argument of a call.
@@ -124,6 +135,14 @@ fn begin(state: &mut State, name: &Name<'_>) -> Outcome {
     }
 }
 
+/// Runs destructors of the program, with nothing locked. They must not call the driver.
+fn run_doomed(state: &mut MutexGuard<'_, State>) {
+    let doomed = std::mem::take(&mut state.doomed);
+    if !doomed.is_empty() {
+        MutexGuard::unlocked(state, || doomed.into_iter().for_each(HostFunction::call));
+    }
+}
+
 fn end(state: &mut State, at: usize, outcome: &Outcome) {
     if let Err(code) = outcome
         && *code != CUresult::ERROR_NOT_READY
@@ -155,6 +174,12 @@ pub(crate) fn on_driver(
     })
 }
 
+/// The driver of a call that has neither a context nor a handle: that of the current context, if there is one.
+pub(crate) fn any_driver() -> Option<Arc<Sim>> {
+    let current = current();
+    if current.is_null() { registry::default() } else { current.serial().and_then(registry::find) }
+}
+
 /// A call that releases a context. It does so even where it fails on demand.
 pub(crate) fn releasing_on_driver(
     sim: Option<Arc<Sim>>,
@@ -169,6 +194,7 @@ pub(crate) fn releasing_on_driver(
         let done = if state.initialised { f(&sim, &mut state) } else { Err(CUresult::ERROR_NOT_INITIALIZED) };
         let outcome = injected.and(done);
         end(&mut state, at, &outcome);
+        run_doomed(&mut state);
         outcome
     })
 }
@@ -249,6 +275,7 @@ fn with_context(
     }
     let outcome = f(&mut call, injected);
     end(&mut call.state, at, &outcome);
+    run_doomed(&mut call.state);
     outcome
 }
 
@@ -258,27 +285,51 @@ impl Call<'_> {
         self.state.contexts.get(&self.context).and_then(|context| context.sticky)
     }
 
-    /// The stream of a handle; `None` is the legacy default stream.
-    pub(crate) fn stream(&self, stream: CUstream) -> Outcome<Option<Id>> {
+    /// The stream of a handle, which may be of another context, as far as nothing is launched; `None` is the legacy
+    /// default stream.
+    pub(crate) fn stream(&mut self, stream: CUstream) -> Outcome<Option<Id>> {
         match stream.0.addr() {
+            0 if THREAD_STREAM.get() => self.thread_stream().map(Some),
             // Null, and the name of the legacy default stream.
             0 | 1 => Ok(None),
-            // The per-thread default stream.
-            2 => Err(CUresult::ERROR_NOT_SUPPORTED),
+            2 => self.thread_stream().map(Some),
             _ => {
                 let id = self.state.id_of(stream)?;
-                let known = self.state.streams.get(&id).is_some_and(|stream| stream.context == self.context);
+                let known = self.state.streams.contains_key(&id);
                 if known { Ok(Some(id)) } else { Err(CUresult::ERROR_INVALID_HANDLE) }
             }
         }
     }
 
-    /// Queues work in a stream.
-    pub(crate) fn queue(&mut self, stream: Option<Id>, work: Work) -> Outcome<Arc<Marker>> {
-        let context = self.context;
-        let marker = self.state.queue_in(context, stream, Vec::new(), work, false)?;
-        self.sim.relieve(&mut self.state);
-        Ok(marker)
+    /// The default stream of this thread in the current context, which is ordered with the legacy one.
+    fn thread_stream(&mut self) -> Outcome<Id> {
+        let key = (self.context, std::thread::current().id());
+        if let Some(stream) = self.state.thread_streams.get(&key) {
+            return Ok(*stream);
+        }
+        let id = self.state.new_id()?;
+        self.state.streams.insert(id, Stream::new(self.context, true, 0));
+        self.state.thread_streams.insert(key, id);
+        Ok(id)
+    }
+
+    /// A stream of the current context.
+    pub(crate) fn own_stream(&mut self, stream: CUstream) -> Outcome<Option<Id>> {
+        let stream = self.stream(stream)?;
+        let own = self.context_of(stream) == self.context;
+        if own { Ok(stream) } else { Err(CUresult::ERROR_INVALID_HANDLE) }
+    }
+
+    /// The context in which work of a stream runs.
+    pub(crate) fn context_of(&self, stream: Option<Id>) -> Id {
+        stream.and_then(|id| self.state.streams.get(&id)).map_or(self.context, |stream| stream.context)
+    }
+
+    /// Waits for what is in a stream.
+    pub(crate) fn wait_for_stream(&mut self, stream: Option<Id>) -> Outcome {
+        let context = self.context_of(stream);
+        let tails = self.tails(context, stream);
+        self.sim.wait(&mut self.state, context, &tails)
     }
 
     /// Waits for operations.

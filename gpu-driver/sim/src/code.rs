@@ -1,10 +1,14 @@
 //! Modules: from an image to kernels that can be launched, with the codes and the logs of a driver's compiler.
 
+use std::borrow::Cow;
+use std::ffi::CString;
 use std::sync::Arc;
 
 use gpu_driver::sys::CUresult;
 use ptx_builder::interp::{InterpError, Kernel, LoadedProgram, Memory, Program};
-use ptx_builder::{Function, FunctionKind, Global, Module, PtxVersion, Space, Target, VerifyErrors};
+use ptx_builder::{
+    Call, Callee, Function, FunctionKind, Global, Kind, Module, PtxVersion, Space, Target, VerifyErrors,
+};
 
 use crate::profile::{DeviceProfile, THREADS_PER_BLOCK};
 
@@ -14,6 +18,18 @@ const REGISTERS_PER_THREAD: u32 = 32;
 /// A function that the driver provides, and the first version of it that does.
 const SET_CONDITIONAL: &str = "cudaGraphSetConditional";
 const SET_CONDITIONAL_SINCE: i32 = 12_040;
+
+/// The others. The interpreter has no heap: who calls for memory on it is told so when it runs.
+const PROVIDED: [&str; 4] = ["vprintf", "__assertfail", "malloc", "free"];
+
+/// A module that is compiled, and in no memory yet.
+pub(crate) struct Compiled {
+    program: Program,
+    kernels: Vec<String>,
+    virtual_architecture: u32,
+    const_bytes: u32,
+    line: u32,
+}
 
 /// A module in a device's memory. Queued kernels keep it.
 pub(crate) struct LoadedModule {
@@ -32,7 +48,10 @@ pub(crate) struct Code {
     pub local_bytes: u32,
     /// Bytes of the module's `.const` variables.
     pub const_bytes: u32,
-    pub target: Target,
+    /// The name as programs read it.
+    pub c_name: CString,
+    /// Architecture that the text is for.
+    pub virtual_architecture: u32,
 }
 
 /// What the compiler was asked for.
@@ -48,6 +67,12 @@ pub(crate) struct JitLog {
     pub error: String,
 }
 
+/// Architectures that text may be for and that no part here is as old as.
+const OLD_TARGETS: [&str; 12] = [
+    "sm_20", "sm_21", "sm_30", "sm_32", "sm_35", "sm_37", "sm_50", "sm_52", "sm_53", "sm_60", "sm_61",
+    "sm_62",
+];
+
 /// Image magic numbers that are not PTX.
 const ELF: &[u8] = b"\x7fELF";
 const FAT_BINARY: [[u8; 4]; 2] = [0xba55_ed50_u32.to_le_bytes(), 0x4662_43b1_u32.to_le_bytes()];
@@ -58,47 +83,56 @@ pub(crate) fn is_machine_code(start: &[u8]) -> bool {
     start.starts_with(ELF) || FAT_BINARY.iter().any(|magic| start == magic)
 }
 
-impl LoadedModule {
-    /// Compiles PTX for a device and loads it into its memory.
+impl Compiled {
+    /// Compiles PTX for a device.
     pub(crate) fn new(
         text: &str,
         part: &DeviceProfile,
         cuda_version: i32,
-        memory: &Memory,
-        request: JitRequest,
         log: &mut JitLog,
     ) -> Result<Self, CUresult> {
         let header = Header::read(text).ok_or(CUresult::ERROR_INVALID_IMAGE)?;
         header.check(part, cuda_version, log)?;
-        let module = ptx_builder::parse(text).map_err(|error| {
+        let module = ptx_builder::parse(&header.renamed(text)).map_err(|error| {
             log.fail(error.line, "error   ", &format!("{} at '{}'", error.message, error.text));
             CUresult::ERROR_INVALID_PTX
         })?;
-        if cuda_version < SET_CONDITIONAL_SINCE && module.functions.iter().any(|f| f.name == SET_CONDITIONAL)
-        {
-            log.fail(header.line, "error   ", &format!("Unresolved extern function '{SET_CONDITIONAL}'"));
-            return Err(CUresult::ERROR_INVALID_PTX);
-        }
-        let target = module.target;
         let named = Names::of(&module);
         let verified = module.verify_foreign().map_err(|errors| {
             named.report(text, &errors, log);
             CUresult::ERROR_INVALID_PTX
         })?;
-        let program = Program::new(&verified).and_then(|program| program.load(memory)).map_err(|error| {
-            log.fail(header.line, "error   ", &error.to_string());
-            match error {
-                InterpError::Memory(_) => CUresult::ERROR_OUT_OF_MEMORY,
-                InterpError::Undefined(_) => CUresult::ERROR_INVALID_PTX,
-                _ => CUresult::ERROR_NOT_SUPPORTED,
-            }
-        })?;
+        if let Some(name) = unresolved(verified.module(), cuda_version) {
+            log.fail(header.line, "error   ", &format!("Unresolved extern function '{name}'"));
+            return Err(CUresult::ERROR_INVALID_PTX);
+        }
+        let program = Program::new(&verified).map_err(|error| unfit(&error, header.line, log))?;
         let constants = verified.module().globals.iter().filter(|global| global.space == Space::Const);
         let const_bytes = u32::try_from(constants.map(Global::bytes).sum::<u64>()).unwrap_or(u32::MAX);
+        let kernels = verified.module().functions.iter().filter(|f| f.kind == FunctionKind::Kernel);
+        let kernels = kernels.map(|function| function.name.clone()).collect();
+        Ok(Self {
+            program,
+            kernels,
+            virtual_architecture: header.capability(),
+            const_bytes,
+            line: header.line,
+        })
+    }
+
+    /// Loads it into a device's memory.
+    pub(crate) fn load(
+        &self,
+        part: &DeviceProfile,
+        memory: &Memory,
+        request: JitRequest,
+        log: &mut JitLog,
+    ) -> Result<LoadedModule, CUresult> {
+        let program = self.program.load(memory).map_err(|error| unfit(&error, self.line, log))?;
         let mut kernels = Vec::new();
-        for function in verified.module().functions.iter().filter(|f| f.kind == FunctionKind::Kernel) {
-            if let Some(kernel) = program.kernel(&function.name) {
-                let code = Code::new(kernel, &program, target, const_bytes);
+        for name in &self.kernels {
+            if let Some(kernel) = program.kernel(name) {
+                let code = Code::new(kernel, &program, self.virtual_architecture, self.const_bytes);
                 if request.verbose {
                     log.info.push_str(&format!(
                         "ptxas info    : Compiling entry function '{}' for 'sm_{}'\nptxas info    : Used {} registers, {} bytes smem\n",
@@ -108,9 +142,36 @@ impl LoadedModule {
                 kernels.push(Arc::new(code));
             }
         }
-        Ok(Self { program, kernels })
+        Ok(LoadedModule { program, kernels })
     }
+}
 
+/// A function that is called, and that neither the module nor the driver has.
+fn unresolved(module: &Module, cuda_version: i32) -> Option<&str> {
+    let provided = |name: &str| match name {
+        SET_CONDITIONAL => cuda_version >= SET_CONDITIONAL_SINCE,
+        name => PROVIDED.contains(&name),
+    };
+    let insts = module.functions.iter().flat_map(|function| &function.blocks).flat_map(|block| &block.insts);
+    let called = insts.filter_map(|inst| match &inst.kind {
+        Kind::Call(Call { callee: Callee::Function(id), .. }) => module.functions.get(id.index()),
+        _ => None,
+    });
+    let missing = called.filter(|function| function.blocks.is_empty()).map(|function| function.name.as_str());
+    missing.into_iter().find(|name| !provided(name))
+}
+
+/// What a driver says about a program that the interpreter does not take.
+fn unfit(error: &InterpError, line: u32, log: &mut JitLog) -> CUresult {
+    log.fail(line, "error   ", &error.to_string());
+    match error {
+        InterpError::Memory(_) => CUresult::ERROR_OUT_OF_MEMORY,
+        InterpError::Undefined(_) => CUresult::ERROR_INVALID_PTX,
+        _ => CUresult::ERROR_NOT_SUPPORTED,
+    }
+}
+
+impl LoadedModule {
     /// Address and size of a variable.
     pub(crate) fn global(&self, name: &str) -> Option<(u64, u64)> {
         self.program.global(name)
@@ -118,7 +179,7 @@ impl LoadedModule {
 }
 
 impl Code {
-    fn new(kernel: Kernel, program: &LoadedProgram, target: Target, const_bytes: u32) -> Self {
+    fn new(kernel: Kernel, program: &LoadedProgram, virtual_architecture: u32, const_bytes: u32) -> Self {
         let function = kernel.function();
         let mut end = 0usize;
         let params = function.params.iter().map(|param| {
@@ -131,7 +192,19 @@ impl Code {
             function.arrays.iter().filter(|array| array.space == Space::Local).map(|array| array.bytes());
         let local_bytes = u32::try_from(local.sum::<u64>()).unwrap_or(u32::MAX);
         let static_shared = kernel.static_shared_bytes();
-        Self { params, static_shared, local_bytes, const_bytes, target, kernel, _program: program.clone() }
+        let _program = program.clone();
+        // A name in PTX has no NUL.
+        let c_name = CString::new(kernel.name()).unwrap_or_default();
+        Self {
+            c_name,
+            params,
+            static_shared,
+            local_bytes,
+            const_bytes,
+            virtual_architecture,
+            kernel,
+            _program,
+        }
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -162,27 +235,65 @@ impl Code {
 }
 
 /// `.version` and `.target`, which decide before anything else is read.
-struct Header {
+struct Header<'a> {
     version: PtxVersion,
+    version_word: &'a str,
     version_line: u32,
-    target: String,
+    target: &'a str,
     line: u32,
 }
 
-impl Header {
+impl<'a> Header<'a> {
     /// `None` if the text does not begin as PTX does.
-    fn read(text: &str) -> Option<Self> {
+    fn read(text: &'a str) -> Option<Self> {
         let mut words = words(text);
         let (_, directive) = words.next()?;
         if directive != ".version" {
             return None;
         }
-        let (version_line, version) = words.next()?;
-        let (major, minor) = version.split_once('.')?;
+        let (version_line, version_word) = words.next()?;
+        let (major, minor) = version_word.split_once('.')?;
         let version = PtxVersion::new(major.parse().ok()?, minor.parse().ok()?);
         let (line, target) =
             words.next().filter(|(_, word)| *word == ".target").and_then(|_| words.next())?;
-        Some(Self { version, version_line, target: target.trim_end_matches(',').to_owned(), line })
+        // Platforms may follow without a space.
+        let target = target.split(',').next()?;
+        Some(Self { version, version_word, version_line, target, line })
+    }
+
+    /// The architecture's number; 0 if there is none.
+    fn capability(&self) -> u32 {
+        let digits = self.target.strip_prefix("sm_").unwrap_or_default();
+        let end = digits.find(|c: char| !c.is_ascii_digit()).unwrap_or(digits.len());
+        digits[..end].parse().unwrap_or(0)
+    }
+
+    /// The text for the next known architecture, where its own is an old one or is specific to a family: that has
+    /// what either has. Lines stay.
+    fn renamed(&self, text: &'a str) -> Cow<'a, str> {
+        let capability = self.capability();
+        if capability == 0 || self.target.parse::<Target>().is_ok() {
+            return Cow::Borrowed(text);
+        }
+        let known = match self.target.strip_suffix('f') {
+            Some(specific) => format!("{specific}a").parse::<Target>().ok(),
+            None if OLD_TARGETS.contains(&self.target) => {
+                (capability..).find_map(|sm| format!("sm_{sm}").parse::<Target>().ok())
+            }
+            None => None,
+        };
+        let Some(known) = known else { return Cow::Borrowed(text) };
+        let mut renamed = text.to_owned();
+        // The later word first, so that the other keeps its place.
+        let place = |word: &str| {
+            let from = word.as_ptr().addr() - text.as_ptr().addr();
+            from..from + word.len()
+        };
+        renamed.replace_range(place(self.target), &known.to_string());
+        if self.version < known.ptx_version() {
+            renamed.replace_range(place(self.version_word), &known.ptx_version().to_string());
+        }
+        Cow::Owned(renamed)
     }
 
     fn check(&self, part: &DeviceProfile, cuda_version: i32, log: &mut JitLog) -> Result<(), CUresult> {
@@ -192,11 +303,13 @@ impl Header {
             log.fail(self.version_line, "fatal   ", &message);
             return Err(CUresult::ERROR_UNSUPPORTED_PTX_VERSION);
         }
-        let digits: String =
-            self.target.strip_prefix("sm_").unwrap_or("").chars().take_while(char::is_ascii_digit).collect();
-        let Ok(capability) = digits.parse::<u32>() else { return Ok(()) };
-        let specific = self.target.ends_with('a');
-        if capability > part.capability || specific && capability != part.capability {
+        let capability = self.capability();
+        let unfit = match self.target.chars().next_back() {
+            Some('a') => capability != part.capability,
+            Some('f') => capability / 10 != part.capability / 10,
+            _ => false,
+        };
+        if capability > part.capability || unfit {
             log.fail(
                 self.line,
                 "fatal   ",
@@ -209,6 +322,30 @@ impl Header {
         }
         Ok(())
     }
+}
+
+/// Texts as one, for the newest of their versions and the largest of their architectures. What one declares and another
+/// defines is the same. `None` if one does not begin as PTX does.
+pub(crate) fn joined(texts: &[String]) -> Option<String> {
+    if let [text] = texts {
+        return Some(text.clone());
+    }
+    let headers = texts.iter().map(|text| Header::read(text)).collect::<Option<Vec<_>>>()?;
+    let version = headers.iter().map(|header| header.version).max()?;
+    let target = headers.iter().max_by_key(|header| (header.capability(), header.target.len()))?.target;
+    let mut joined = format!(".version {version}\n.target {target}\n.address_size 64\n");
+    for (text, header) in texts.iter().zip(&headers) {
+        let end_of = |word: &str| word.as_ptr().addr() + word.len() - text.as_ptr().addr();
+        let after = &text[end_of(header.target)..];
+        // What belongs to the target goes to the end of its line.
+        let body = after.split_once('\n').map_or("", |(_, body)| body);
+        let mut words = words(body);
+        let size = words.next().filter(|(_, word)| *word == ".address_size").and_then(|_| words.next());
+        let start = size.map_or(0, |(_, word)| word.as_ptr().addr() + word.len() - body.as_ptr().addr());
+        joined.push_str(&body[start..]);
+        joined.push('\n');
+    }
+    Some(joined)
 }
 
 /// Words of a text with their lines, comments left out.
@@ -298,12 +435,23 @@ mod tests {
         let text = "// made by hand\n/* over\n two lines */ .version 8.3 // here\n.target sm_90a, debug\n";
         let header = Header::read(text).unwrap();
         assert_eq!((header.version, header.version_line), (PtxVersion::new(8, 3), 3));
-        assert_eq!((header.target.as_str(), header.line), ("sm_90a", 4));
+        assert_eq!((header.target, header.line), ("sm_90a", 4));
         assert!(
             Header::read("").is_none()
                 && Header::read("no PTX").is_none()
                 && Header::read(".version x").is_none()
         );
+    }
+
+    #[test]
+    fn architectures_that_nothing_is_generated_for_are_renamed() {
+        let renamed = |text: &'static str| Header::read(text).unwrap().renamed(text);
+        assert_eq!(renamed(".version 8.8\n.target sm_52\n"), ".version 8.8\n.target sm_70\n");
+        assert_eq!(renamed(".version 4.3\n.target sm_30,debug"), ".version 6.0\n.target sm_70,debug");
+        assert_eq!(renamed(".version 8.8 .target sm_100f"), ".version 8.8 .target sm_100a");
+        for text in [".version 8.8 .target sm_75", ".version 8.8 .target sm_5", ".version 8.8 .target ptx"] {
+            assert_eq!(renamed(text), text);
+        }
     }
 
     #[test]

@@ -90,7 +90,7 @@ impl SimConfig {
     /// | `WARPSMITH_SIM_MEMORY` | bytes of device memory, with `K`, `M` or `G` for powers of 1024 |
     /// | `WARPSMITH_SIM_SEED` | a number |
     /// | `WARPSMITH_SIM_FAULT` | faults, separated by commas: see [`Fault`] |
-    /// | `WARPSMITH_SIM_SANITIZE` | `all` or `none` |
+    /// | `WARPSMITH_SIM_SANITIZE` | `all`, `report` (nothing fails that would not have stopped a GPU) or `none` |
     /// | `WARPSMITH_SIM_SLOW_COPIES` | how many times as long copies take |
     /// | `WARPSMITH_SIM_REPORT` | set: leaks, findings and faults go to standard error |
     ///
@@ -113,12 +113,14 @@ impl SimConfig {
         if let Some(faults) = read("WARPSMITH_SIM_FAULT", |text| Fault::list(text).ok())? {
             config.faults = faults;
         }
-        if let Some(sanitize) = read("WARPSMITH_SIM_SANITIZE", |text| match text {
-            "all" => Some(Sanitize::ALL),
-            "none" => Some(Sanitize::NONE),
+        if let Some((sanitize, fail_on_findings)) = read("WARPSMITH_SIM_SANITIZE", |text| match text {
+            "all" => Some((Sanitize::ALL, true)),
+            "report" => Some((Sanitize::ALL, false)),
+            "none" => Some((Sanitize::NONE, true)),
             _ => None,
         })? {
             config.sanitize = sanitize;
+            config.fail_on_findings = fail_on_findings;
         }
         config.slow_copies = read("WARPSMITH_SIM_SLOW_COPIES", |text| text.parse().ok())?;
         config.print_report = env::var_os("WARPSMITH_SIM_REPORT").is_some();

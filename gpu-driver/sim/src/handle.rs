@@ -62,12 +62,30 @@ macro_rules! handles {
     )*};
 }
 
-handles! { CUcontext CUmodule CUfunction CUstream CUevent CUgraph CUgraphNode CUgraphExec CUmemoryPool }
+handles! {
+    CUcontext CUmodule CUfunction CUstream CUevent CUgraph CUgraphNode CUgraphExec CUkernel CUmemoryPool CUlibrary
+    CUlinkState CUuserObject
+}
 
-/// A memory pool. The binding has none, so the type is here.
+/// A memory pool. The binding has none, so the type is here, like those below.
 #[repr(transparent)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CUmemoryPool(pub *mut c_void);
+
+/// A module that belongs to no context.
+#[repr(transparent)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CUlibrary(pub *mut c_void);
+
+/// What a graph keeps for the program.
+#[repr(transparent)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CUuserObject(pub *mut c_void);
+
+/// A link in progress.
+#[repr(transparent)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CUlinkState(pub *mut c_void);
 
 #[cfg(test)]
 mod tests {

@@ -26,14 +26,14 @@
 //!
 //! # What is simulated
 //!
-//! Contexts, memory and pools, pinned and registered host memory, streams and events, modules from PTX, launches with
-//! their limits, explicit graphs and their loops, sticky errors. Work is queued, and executed when something waits for
+//! Contexts, memory and pools, managed, pinned and registered memory, streams and events, modules and libraries from PTX, launches with
+//! their limits, explicit and captured graphs, their loops, sticky errors. Work is queued, and executed when something waits for
 //! it; among what could run next, a seeded generator chooses ([`SimConfig::seed`]). Time is simulated: kernels cost
 //! their instructions, transfers their bytes, and nothing competes for the device.
 //!
-//! Entries of the driver API that are missing are not found, or return `CUDA_ERROR_NOT_SUPPORTED`: among them stream
-//! capture, conditional nodes that are no loops, managed memory, virtual memory management, arrays and textures,
-//! linking, the library interface, IPC, cooperative launches, peer access. Machine code is refused with
+//! Entries of the driver API that are missing are not found, or return `CUDA_ERROR_NOT_SUPPORTED`: among them conditional
+//! nodes that are no loops, virtual memory management, arrays and textures,
+//! linking of machine code, IPC. Machine code is refused with
 //! `CUDA_ERROR_NO_BINARY_FOR_GPU`.
 //!
 //! # Faults and reports
@@ -43,12 +43,13 @@
 //!
 //! # Map
 //!
-//! `api` has the functions, `exports` their list, `call` how one finds its driver; `state` the objects, `queue` what
+//! `api` has the functions, `exports` their list, `call` how one finds its driver; `state` the objects, `capture` streams that are captured, `queue` what
 //! waits for what, `sim` the loop that executes, `work` what is executed, `launched` a launch of a graph; `code`
 //! modules, `limits` launches, `profile` the parts.
 
 mod api;
 mod call;
+mod capture;
 mod code;
 mod config;
 mod driver;

@@ -21,7 +21,11 @@ impl State {
         }));
         let pinned = self.pinned.iter().filter(|(_, p)| wanted(p.context));
         live.extend(pinned.map(|(address, p)| LiveObject {
-            kind: if p.layout.is_some() { ObjectKind::PinnedMemory } else { ObjectKind::RegisteredMemory },
+            kind: match p.layout {
+                Some(_) if p.managed => ObjectKind::ManagedMemory,
+                Some(_) => ObjectKind::PinnedMemory,
+                None => ObjectKind::RegisteredMemory,
+            },
             address: *address as u64,
             bytes: p.bytes as u64,
             device: device(p.context),
@@ -38,9 +42,12 @@ impl State {
                 }
             }));
         };
-        objects(ObjectKind::Stream, self.streams.iter().map(|(id, o)| (*id, o.context)).collect());
+        let owned = |id: &Id| !self.thread_streams.values().any(|stream| stream == id);
+        let streams = self.streams.iter().filter(|(id, _)| owned(id));
+        objects(ObjectKind::Stream, streams.map(|(id, o)| (*id, o.context)).collect());
         objects(ObjectKind::Event, self.events.iter().map(|(id, o)| (*id, o.context)).collect());
-        objects(ObjectKind::Module, self.modules.iter().map(|(id, o)| (*id, o.context)).collect());
+        let modules = self.modules.iter().filter(|(_, module)| module.library.is_none());
+        objects(ObjectKind::Module, modules.map(|(id, o)| (*id, o.context)).collect());
         let graphs = self.graphs.iter().filter(|(_, graph)| !graph.embedded);
         objects(ObjectKind::Graph, graphs.map(|(id, o)| (*id, o.context)).collect());
         objects(ObjectKind::GraphExec, self.execs.iter().map(|(id, o)| (*id, o.context)).collect());
@@ -50,6 +57,7 @@ impl State {
             let own = |id: &Id| !self.devices.iter().any(|device| device.default_pool == *id);
             let pools = self.pools.iter().filter(|(id, _)| own(id));
             let primary = |pool: &Pool| self.devices.get(pool.device as usize).map_or(0, |d| d.primary);
+            objects(ObjectKind::Library, self.libraries.keys().map(|id| (*id, 0)).collect());
             objects(ObjectKind::MemoryPool, pools.map(|(id, pool)| (*id, primary(pool))).collect());
         }
         live
@@ -72,19 +80,31 @@ impl State {
             self.forget_pinned(address);
         }
         self.streams.retain(|_, o| o.context != id);
+        self.thread_streams.retain(|(context, _), _| *context != id);
+        self.captures.retain(|_, o| o.context != id);
         self.events.retain(|_, o| o.context != id);
         self.modules.retain(|_, o| o.context != id);
         self.functions.retain(|_, o| o.context != id);
-        self.execs.retain(|_, o| o.context != id);
+        for library in self.libraries.values_mut() {
+            library.modules.remove(&id);
+        }
+        let execs: Vec<Id> = self.execs.iter().filter(|(_, e)| e.context == id).map(|(id, _)| *id).collect();
+        for exec in execs {
+            self.remove_exec(exec);
+        }
         let graphs: Vec<Id> =
             self.graphs.iter().filter(|(_, g)| g.context == id).map(|(id, _)| *id).collect();
         for graph in graphs {
             self.remove_graph(graph);
         }
+        for context in self.contexts.values_mut() {
+            context.peers.remove(&id);
+        }
         if let Some(context) = self.contexts.get_mut(&id) {
             context.alive = false;
             context.sticky = None;
             context.legacy = None;
+            context.peers.clear();
             if !context.primary {
                 self.contexts.remove(&id);
             }
@@ -105,6 +125,14 @@ impl State {
         Some(pinned)
     }
 
+    /// Removes a module with its functions. What is queued of them keeps its code.
+    pub(crate) fn remove_module(&mut self, id: Id) {
+        let Some(module) = self.modules.remove(&id) else { return };
+        for function in module.functions.values() {
+            self.functions.remove(function);
+        }
+    }
+
     /// Removes a graph with its nodes, their graphs, and its conditions.
     pub(crate) fn remove_graph(&mut self, id: Id) -> Option<Graph> {
         let graph = self.graphs.remove(&id)?;
@@ -112,6 +140,7 @@ impl State {
             self.remove_node(*node);
         }
         self.conditions.retain(|_, condition| condition.graph != id);
+        self.release_objects(graph.objects.clone());
         Some(graph)
     }
 

@@ -36,6 +36,16 @@ impl Shape {
         if count(self.cluster) > most { Err(CUresult::ERROR_INVALID_CLUSTER_SIZE) } else { Ok(self) }
     }
 
+    /// Refuses a launch whose blocks cannot all run at once.
+    pub(crate) fn check_together(&self, code: &Code, part: &DeviceProfile) -> Outcome {
+        let threads = u32::try_from(count(self.block)).unwrap_or(u32::MAX);
+        let each = active_blocks(code, part, threads, u64::from(self.dynamic_shared));
+        if count(self.grid) > u64::from(each) * u64::from(part.multiprocessors) {
+            return Err(CUresult::ERROR_COOPERATIVE_LAUNCH_TOO_LARGE);
+        }
+        if count(self.grid) > MOST_TOGETHER { Err(CUresult::ERROR_NOT_SUPPORTED) } else { Ok(()) }
+    }
+
     /// Refuses what a device refuses when the launch is queued.
     pub(crate) fn check(&self, function: &Function, part: &DeviceProfile) -> Outcome {
         let Self { grid, block, cluster, dynamic_shared } = *self;
@@ -71,6 +81,9 @@ impl Shape {
         Ok(())
     }
 }
+
+/// The most blocks that the interpreter runs at once.
+const MOST_TOGETHER: u64 = 1024;
 
 /// Blocks that are resident on one multiprocessor at once.
 pub(crate) fn active_blocks(code: &Code, part: &DeviceProfile, threads: u32, dynamic_shared: u64) -> u32 {

@@ -1,14 +1,18 @@
 //! The kinds of objects that a driver has.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use gpu_driver::sys::{CUgraph, CUgraphConditionalHandle, CUgraphEdgeData, CUresult};
 
-use crate::code::{Code, LoadedModule};
+use crate::api::link::LinkOptions;
+use crate::api::user_object::References;
+use crate::capture::Part;
+use crate::code::{Code, Compiled, LoadedModule};
 use crate::handle::Id;
+use crate::profile::SHARED_PER_BLOCK;
 use crate::queue::Marker;
-use crate::work::Work;
+use crate::work::{HostFunction, Work};
 
 /// A device.
 pub(crate) struct Device {
@@ -29,6 +33,8 @@ pub(crate) struct Context {
     pub primary: bool,
     /// The primary context exists from the first retain to the last release.
     pub alive: bool,
+    /// What it was created with. Those of a primary context are the device's.
+    pub flags: u32,
     /// The code of a fault; every later call returns it.
     pub sticky: Option<CUresult>,
     /// The last operation of the legacy default stream.
@@ -36,6 +42,8 @@ pub(crate) struct Context {
     pub limits: BTreeMap<u32, usize>,
     /// Simulated time at which the last of its operations ended.
     pub latest_ns: u64,
+    /// Contexts whose memory it may access.
+    pub peers: BTreeSet<Id>,
 }
 
 pub(crate) struct Stream {
@@ -46,18 +54,51 @@ pub(crate) struct Stream {
     pub tail: Option<Arc<Marker>>,
     /// The last operation was a kernel alone, which a programmatic launch may overtake.
     pub tail_is_kernel: bool,
+    /// The capture that notes its work.
+    pub part: Option<Part>,
 }
 
 pub(crate) struct Event {
     pub context: Id,
     pub timing: bool,
     pub recorded: Option<Arc<Marker>>,
+    /// Where it was last recorded in a captured stream.
+    pub part: Option<Part>,
 }
 
 pub(crate) struct Module {
     pub context: Id,
     pub code: Arc<LoadedModule>,
     pub functions: BTreeMap<String, Id>,
+    /// The library that it is an image of, with which it goes.
+    pub library: Option<Id>,
+}
+
+/// A module that belongs to no context: it is loaded into each that uses it.
+pub(crate) struct Library {
+    pub code: Arc<Compiled>,
+    /// An image in memory that no device sees, for what there is to know of kernels.
+    pub prototype: LoadedModule,
+    pub kernels: BTreeMap<String, Id>,
+    /// Its modules, by context.
+    pub modules: BTreeMap<Id, Id>,
+}
+
+/// A kernel of a library.
+pub(crate) struct LibraryKernel {
+    pub library: Id,
+    pub code: Arc<Code>,
+    /// Attributes that the program has set, by device and attribute.
+    pub attributes: BTreeMap<(u32, i32), i32>,
+}
+
+/// A link in progress.
+pub(crate) struct Link {
+    pub inputs: Vec<String>,
+    /// Where logs go.
+    pub options: LinkOptions,
+    /// The result.
+    pub image: Option<Arc<[u8]>>,
 }
 
 pub(crate) struct Function {
@@ -76,6 +117,14 @@ pub(crate) struct Graph {
     pub embedded: bool,
     /// The graph whose conditional node has it for a body.
     pub body_of: Option<Id>,
+    /// What it keeps for the program.
+    pub objects: References,
+}
+
+/// Something of the program's, with its destructor.
+pub(crate) struct UserObject {
+    pub references: u64,
+    pub destructor: HostFunction,
 }
 
 /// A condition of a graph.
@@ -134,6 +183,7 @@ pub(crate) struct Exec {
     /// The values with which each launch begins.
     pub conditions: Vec<(CUgraphConditionalHandle, Option<u32>)>,
     pub last: Option<Arc<Marker>>,
+    pub objects: References,
 }
 
 pub(crate) struct Pool {
@@ -143,6 +193,8 @@ pub(crate) struct Pool {
     pub used_high: u64,
     /// The reuse policies, which have nothing to decide here.
     pub reuse: [i32; 3],
+    /// Other devices, with what they may do: `CUmemAccess_flags`.
+    pub access: BTreeMap<u32, u32>,
 }
 
 /// Device memory.
@@ -161,27 +213,44 @@ pub(crate) struct Pinned {
     pub context: Id,
     pub bytes: usize,
     pub flags: u32,
+    /// One of `cuMemAllocManaged`, which is the device's memory as much as the host's.
+    pub managed: bool,
     /// Where this driver allocated it, with which layout.
     pub layout: Option<std::alloc::Layout>,
     pub made_by: u64,
 }
 
 impl Context {
-    pub(crate) const fn new(device: u32, primary: bool) -> Self {
+    pub(crate) const fn new(device: u32, primary: bool, flags: u32) -> Self {
         Self {
             device,
             primary,
             alive: !primary,
+            flags,
             sticky: None,
             legacy: None,
             limits: BTreeMap::new(),
             latest_ns: 0,
+            peers: BTreeSet::new(),
         }
+    }
+}
+
+impl Stream {
+    pub(crate) const fn new(context: Id, blocking: bool, priority: i32) -> Self {
+        Self { context, blocking, priority, tail: None, tail_is_kernel: false, part: None }
+    }
+}
+
+impl Function {
+    pub(crate) fn new(context: Id, code: Arc<Code>) -> Self {
+        let max_dynamic_shared = SHARED_PER_BLOCK.saturating_sub(code.static_shared);
+        Self { context, code, max_dynamic_shared, carveout: -1, non_portable_clusters: false }
     }
 }
 
 impl Pool {
     pub(crate) const fn new(device: u32) -> Self {
-        Self { device, release_threshold: 0, used: 0, used_high: 0, reuse: [1; 3] }
+        Self { device, release_threshold: 0, used: 0, used_high: 0, reuse: [1; 3], access: BTreeMap::new() }
     }
 }

@@ -1,6 +1,6 @@
 //! What the simulated parts are: one real GPU for each target, with the attributes that its driver reports.
 //!
-//! Numbers are those of the parts themselves. What this driver does not implement (managed memory, tensor maps,
+//! Numbers are those of the parts themselves. What this driver does not implement (tensor maps,
 //! multicast, virtual memory management, IPC) reads as absent, whatever the part has.
 
 use std::ffi::c_int;
@@ -254,7 +254,7 @@ impl DeviceProfile {
             51 => 32,
             75 => major,
             76 => minor,
-            78..=80 => 1,
+            78..=80 | 83 | 89 | 95 => 1,
             81 => self.shared_per_multiprocessor,
             87 => self.double_ratio,
             90 | 91 => 1,
@@ -267,7 +267,7 @@ impl DeviceProfile {
             115 => 1,
             120 => u32::from(self.clusters()),
             // Known to the driver; here absent, zero, or of features that are not implemented.
-            17 | 18 | 20..=30 | 35 | 42..=49 | 52..=74 | 77 | 83..=86 | 88 | 89 | 92..=96 | 98 => 0,
+            17 | 18 | 20..=30 | 35 | 42..=49 | 52..=74 | 77 | 84..=86 | 88 | 92..=94 | 96 | 98 => 0,
             100..=105 | 107 | 110 | 112..=114 | 116..=119 | 121..=141 => 0,
             _ => return None,
         };

@@ -63,6 +63,8 @@ pub struct LaunchRecord {
 pub enum ObjectKind {
     /// Device memory.
     DeviceMemory,
+    /// Managed memory.
+    ManagedMemory,
     /// Pinned host memory.
     PinnedMemory,
     /// Registered host memory.
@@ -77,6 +79,8 @@ pub enum ObjectKind {
     Graph,
     /// An instantiated graph.
     GraphExec,
+    /// A library, which belongs to no context.
+    Library,
     /// A memory pool.
     MemoryPool,
     /// A context reference: `cuDevicePrimaryCtxRetain` without release, or `cuCtxCreate` without destroy.
@@ -87,6 +91,7 @@ impl fmt::Display for ObjectKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::DeviceMemory => "device memory",
+            Self::ManagedMemory => "managed memory",
             Self::PinnedMemory => "pinned host memory",
             Self::RegisteredMemory => "registered host memory",
             Self::Stream => "stream",
@@ -94,6 +99,7 @@ impl fmt::Display for ObjectKind {
             Self::Module => "module",
             Self::Graph => "graph",
             Self::GraphExec => "instantiated graph",
+            Self::Library => "library",
             Self::MemoryPool => "memory pool",
             Self::Context => "context",
         })

@@ -1,23 +1,26 @@
 //! Everything of one driver that changes, and the rules of its streams.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::thread::ThreadId;
 
 use gpu_driver::sys::{CUdeviceptr, CUgraphConditionalHandle, CUresult};
 use ptx_builder::interp::{Finding, Memory};
 
 use crate::call::Outcome;
+use crate::capture::Capture;
 use crate::config::SimConfig;
 use crate::fault::Faults;
 use crate::handle::{Handle, Id, LAST};
 use crate::objects::{
-    Allocation, Condition, Context, Device, Event, Exec, Function, Graph, Module, Node, Pinned, Pool, Stream,
+    Allocation, Condition, Context, Device, Event, Exec, Function, Graph, Library, LibraryKernel, Link,
+    Module, Node, Pinned, Pool, Stream, UserObject,
 };
 use crate::profile::DeviceProfile;
 use crate::queue::{Dependency, Marker, Queue};
 use crate::random::Random;
 use crate::report::{Call, CallCount, LaunchRecord, LiveObject};
-use crate::work::Work;
+use crate::work::{HostFunction, Work};
 
 /// Most calls and launches that are kept one by one; counts go on.
 const MOST_RECORDS: usize = 1 << 20;
@@ -33,9 +36,18 @@ pub(crate) struct State {
     pub devices: Vec<Device>,
     pub contexts: BTreeMap<Id, Context>,
     pub streams: BTreeMap<Id, Stream>,
+    /// Default streams of threads, by context. The program does not own them.
+    pub thread_streams: HashMap<(Id, ThreadId), Id>,
+    pub captures: BTreeMap<Id, Capture>,
     pub events: BTreeMap<Id, Event>,
     pub modules: BTreeMap<Id, Module>,
     pub functions: BTreeMap<Id, Function>,
+    pub libraries: BTreeMap<Id, Library>,
+    pub kernels: BTreeMap<Id, LibraryKernel>,
+    pub links: BTreeMap<Id, Link>,
+    pub user_objects: BTreeMap<Id, UserObject>,
+    /// Destructors to be run at the end of the call.
+    pub doomed: Vec<HostFunction>,
     pub graphs: BTreeMap<Id, Graph>,
     pub nodes: BTreeMap<Id, Node>,
     pub conditions: BTreeMap<CUgraphConditionalHandle, Condition>,
@@ -102,9 +114,16 @@ impl State {
             devices: Vec::new(),
             contexts: BTreeMap::new(),
             streams: BTreeMap::new(),
+            thread_streams: HashMap::new(),
+            captures: BTreeMap::new(),
             events: BTreeMap::new(),
             modules: BTreeMap::new(),
             functions: BTreeMap::new(),
+            libraries: BTreeMap::new(),
+            kernels: BTreeMap::new(),
+            links: BTreeMap::new(),
+            user_objects: BTreeMap::new(),
+            doomed: Vec::new(),
             graphs: BTreeMap::new(),
             nodes: BTreeMap::new(),
             conditions: BTreeMap::new(),
@@ -127,7 +146,7 @@ impl State {
             // A driver begins with two objects for each device at most, so numbers do not run out.
             let (primary, pool) = (2 * device + 1, 2 * device + 2);
             state.last_id = pool;
-            state.contexts.insert(primary, Context::new(device, true));
+            state.contexts.insert(primary, Context::new(device, true, 0));
             state.pools.insert(pool, Pool::new(device));
             state.devices.push(Device {
                 limit: config.memory_limit.unwrap_or(profile.memory).min(profile.memory),

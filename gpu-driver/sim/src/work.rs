@@ -4,7 +4,7 @@ use std::ffi::c_void;
 use std::fmt;
 use std::sync::Arc;
 
-use gpu_driver::sys::{CUdeviceptr, CUresult};
+use gpu_driver::sys::{CUdeviceptr, CUresult, CUstream};
 use ptx_builder::Space;
 use ptx_builder::interp::{
     self, Finding, FindingKind, Launch, LaunchId, Memory, MemoryError, Metrics, Options,
@@ -40,6 +40,8 @@ pub(crate) struct KernelWork {
     pub cluster: [u32; 3],
     pub dynamic_shared: u32,
     pub args: Arc<Vec<Vec<u8>>>,
+    /// Where they are, for programs that read them back.
+    pub pointers: Arc<[usize]>,
     /// Those of the launch of a graph that it is part of, once it is queued.
     pub conditions: Option<Arc<Conditions>>,
 }
@@ -79,12 +81,34 @@ pub(crate) struct Fill {
     pub pitch: usize,
 }
 
+/// A host function that is told of its stream and of what came of the work before it.
+pub(crate) type StatusFunction = extern "C" fn(CUstream, CUresult, *mut c_void);
+
+/// What a host function takes.
+#[derive(Clone, Copy)]
+pub(crate) enum HostCall {
+    Plain(extern "C" fn(*mut c_void)),
+    WithStatus(StatusFunction, CUstream),
+}
+
 /// A host function with its argument.
 #[derive(Clone, Copy)]
 pub(crate) struct HostFunction {
-    pub function: extern "C" fn(*mut c_void),
+    pub function: HostCall,
     /// An address that only the function understands.
     pub data: usize,
+}
+
+impl HostFunction {
+    /// Calls it. Calls of the driver from within are refused.
+    pub(crate) fn call(self) {
+        let data = std::ptr::with_exposed_provenance_mut(self.data);
+        crate::call::as_host_function(|| match self.function {
+            HostCall::Plain(function) => function(data),
+            // After a failure nothing runs any more.
+            HostCall::WithStatus(function, stream) => function(stream, CUresult::SUCCESS, data),
+        });
+    }
 }
 
 impl Copy {
@@ -175,9 +199,7 @@ impl Work {
             Self::Copy(copy) => copy.execute(machine),
             Self::Fill(fill) => fill.execute(machine),
             Self::Host(host) => {
-                crate::call::as_host_function(|| {
-                    (host.function)(std::ptr::with_exposed_provenance_mut(host.data))
-                });
+                host.call();
                 Outcome { duration_ns: TRANSFER_NS, ..Outcome::default() }
             }
             Self::Free(address) => {

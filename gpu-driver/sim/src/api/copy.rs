@@ -5,9 +5,11 @@
 
 use std::ffi::{c_uint, c_void};
 
-use gpu_driver::sys::{CUdeviceptr, CUresult, CUstream};
+use gpu_driver::sys::{CUDA_MEMCPY3D_v2, CUcontext, CUdeviceptr, CUresult, CUstream};
 
+use crate::api::params::{CUDA_MEMCPY2D_v2, copy_of, slice_of};
 use crate::call::{Call, Name, Outcome, in_context, name};
+use crate::handle::Id;
 use crate::work::{Copy, Fill, Place, Work};
 
 /// Whether a call returns before its work is done.
@@ -26,6 +28,11 @@ pub(crate) fn device_place(call: &Call<'_>, address: CUdeviceptr, bytes: usize) 
     Ok(Place::Device(address))
 }
 
+/// Whether an address is one that the device sees.
+pub(crate) fn is_known(call: &Call<'_>, address: CUdeviceptr) -> bool {
+    call.pinned_at(address as usize, 1).is_some() || call.memory.find(address).is_some()
+}
+
 /// Whether a range is in one allocation of the device.
 pub(crate) fn check_device(call: &Call<'_>, address: CUdeviceptr, bytes: u64) -> Outcome {
     let end = address.checked_add(bytes).ok_or(CUresult::ERROR_INVALID_VALUE)?;
@@ -35,12 +42,19 @@ pub(crate) fn check_device(call: &Call<'_>, address: CUdeviceptr, bytes: u64) ->
     }
 }
 
-fn source(call: &Call<'_>, host: *const c_void, bytes: usize, when: When) -> Outcome<Place> {
+/// A source on the host. A captured copy reads whatever is there when its node runs.
+fn source(
+    call: &Call<'_>,
+    host: *const c_void,
+    bytes: usize,
+    stream: Option<Id>,
+    when: When,
+) -> Outcome<Place> {
     if host.is_null() {
         return Err(CUresult::ERROR_INVALID_VALUE);
     }
     let address = host.expose_provenance();
-    if when == When::Done || call.pinned_at(address, bytes).is_some() {
+    if when == When::Done || call.part(stream).is_some() || call.pinned_at(address, bytes).is_some() {
         return Ok(Place::Host(address));
     }
     // SAFETY: the program passes `bytes` readable bytes.
@@ -58,13 +72,26 @@ fn destination(call: &Call<'_>, host: *mut c_void, bytes: usize, when: When) -> 
     Ok((Place::Host(address), if pinned { when } else { When::Done }))
 }
 
-fn queue(call: &mut Call<'_>, stream: CUstream, work: Work, when: When) -> Outcome {
-    let stream = call.stream(stream)?;
-    let marker = call.queue(stream, work)?;
-    match when {
-        When::Queued => Ok(()),
-        When::Done => call.wait(&[marker]),
+fn queue(call: &mut Call<'_>, stream: Option<Id>, work: Work, when: When) -> Outcome {
+    match (call.submit(stream, work, false)?, when) {
+        (Some(marker), When::Done) => {
+            let context = call.context_of(stream);
+            call.sim.wait(&mut call.state, context, &[marker])
+        }
+        _ => Ok(()),
     }
+}
+
+/// The stream of a copy or fill that the program may not expect back before it is done.
+fn stream_for(call: &mut Call<'_>, stream: CUstream, when: When) -> Outcome<Option<Id>> {
+    let stream = call.stream(stream)?;
+    if stream.is_none() {
+        call.expect_free_legacy()?;
+    }
+    if when == When::Done {
+        call.expect_careless()?;
+    }
+    Ok(stream)
 }
 
 fn htod(
@@ -76,12 +103,12 @@ fn htod(
     when: When,
 ) -> CUresult {
     in_context(name, |call| {
-        call.stream(stream)?;
+        let stream = stream_for(call, stream, when)?;
         if bytes == 0 {
             return Ok(());
         }
         let dst = device_place(call, dst, bytes)?;
-        let src = source(call, src, bytes, when)?;
+        let src = source(call, src, bytes, stream, when)?;
         queue(call, stream, Work::Copy(Copy::linear(dst, src, bytes)), when)
     })
 }
@@ -95,7 +122,7 @@ fn dtoh(
     when: When,
 ) -> CUresult {
     in_context(name, |call| {
-        call.stream(stream)?;
+        let stream = stream_for(call, stream, when)?;
         if bytes == 0 {
             return Ok(());
         }
@@ -105,15 +132,24 @@ fn dtoh(
     })
 }
 
-fn dtod(name: Name<'_>, dst: CUdeviceptr, src: CUdeviceptr, bytes: usize, stream: CUstream) -> CUresult {
+fn dtod(
+    name: Name<'_>,
+    dst: CUdeviceptr,
+    src: CUdeviceptr,
+    bytes: usize,
+    stream: CUstream,
+    when: When,
+) -> CUresult {
     in_context(name, |call| {
-        call.stream(stream)?;
+        let stream = stream_for(call, stream, when)?;
         if bytes == 0 {
             return Ok(());
         }
         let (dst, src) = (device_place(call, dst, bytes)?, device_place(call, src, bytes)?);
         // Copies within the device do not wait, not even the ones whose name says nothing of it.
-        queue(call, stream, Work::Copy(Copy::linear(dst, src, bytes)), When::Queued)
+        let within = matches!((&dst, &src), (Place::Device(_), Place::Device(_)));
+        let when = if within { When::Queued } else { when };
+        queue(call, stream, Work::Copy(Copy::linear(dst, src, bytes)), when)
     })
 }
 
@@ -144,7 +180,7 @@ pub(crate) unsafe extern "C" fn dtoh_async(
 }
 
 pub(crate) unsafe extern "C" fn dtod_sync(dst: CUdeviceptr, src: CUdeviceptr, bytes: usize) -> CUresult {
-    dtod(name!("cuMemcpyDtoD", "{bytes}"), dst, src, bytes, CUstream::NULL)
+    dtod(name!("cuMemcpyDtoD", "{bytes}"), dst, src, bytes, CUstream::NULL, When::Done)
 }
 
 pub(crate) unsafe extern "C" fn dtod_async(
@@ -153,7 +189,7 @@ pub(crate) unsafe extern "C" fn dtod_async(
     bytes: usize,
     stream: CUstream,
 ) -> CUresult {
-    dtod(name!("cuMemcpyDtoDAsync", "{bytes}"), dst, src, bytes, stream)
+    dtod(name!("cuMemcpyDtoDAsync", "{bytes}"), dst, src, bytes, stream, When::Queued)
 }
 
 /// A copy between any two places, by address: what is not the device's is the host's.
@@ -166,7 +202,7 @@ fn unified(
     when: When,
 ) -> CUresult {
     in_context(name, |call| {
-        call.stream(stream)?;
+        let stream = stream_for(call, stream, when)?;
         if bytes == 0 {
             return Ok(());
         }
@@ -185,7 +221,7 @@ fn unified(
         let from = if on_device(call, src) {
             device_place(call, src, bytes)?
         } else {
-            source(call, std::ptr::with_exposed_provenance(src as usize), bytes, when)?
+            source(call, std::ptr::with_exposed_provenance(src as usize), bytes, stream, when)?
         };
         queue(call, stream, Work::Copy(Copy::linear(to, from, bytes)), when)
     })
@@ -204,6 +240,106 @@ pub(crate) unsafe extern "C" fn memcpy_async(
     unified(name!("cuMemcpyAsync", "{bytes}"), dst, src, bytes, stream, When::Queued)
 }
 
+/// A copy of rows and slices.
+fn strided(name: Name<'_>, params: Outcome<CUDA_MEMCPY3D_v2>, stream: CUstream, when: When) -> CUresult {
+    in_context(name, |call| {
+        let stream = stream_for(call, stream, when)?;
+        let params = params?;
+        if [params.width_in_bytes, params.height, params.depth].contains(&0) {
+            return Ok(());
+        }
+        // SAFETY: the structure is a local.
+        let copy = unsafe { copy_of(call, &params) }?;
+        // Pageable memory is the program's again when the call returns, but for a captured copy.
+        let is_pageable = |place: &Place| match place {
+            Place::Host(address) => call.pinned_at(*address, 1).is_none(),
+            Place::Device(_) | Place::Staged(_) => false,
+        };
+        let when = if is_pageable(&copy.src) || is_pageable(&copy.dst) { When::Done } else { when };
+        queue(call, stream, Work::Copy(copy), when)
+    })
+}
+
+/// # Safety
+///
+/// Null, or a structure that lives during the call.
+unsafe fn read<T: std::marker::Copy>(params: *const T) -> Outcome<T> {
+    // SAFETY: the caller's promise.
+    if params.is_null() { Err(CUresult::ERROR_INVALID_VALUE) } else { Ok(unsafe { params.read() }) }
+}
+
+pub(crate) unsafe extern "C" fn memcpy_2d(params: *const CUDA_MEMCPY2D_v2) -> CUresult {
+    // SAFETY: the caller's promise.
+    strided(name!("cuMemcpy2D"), unsafe { slice_of(params) }, CUstream::NULL, When::Done)
+}
+
+pub(crate) unsafe extern "C" fn memcpy_2d_async(
+    params: *const CUDA_MEMCPY2D_v2,
+    stream: CUstream,
+) -> CUresult {
+    // SAFETY: the caller's promise.
+    strided(name!("cuMemcpy2DAsync"), unsafe { slice_of(params) }, stream, When::Queued)
+}
+
+pub(crate) unsafe extern "C" fn memcpy_3d(params: *const CUDA_MEMCPY3D_v2) -> CUresult {
+    // SAFETY: the caller's promise.
+    strided(name!("cuMemcpy3D"), unsafe { read(params) }, CUstream::NULL, When::Done)
+}
+
+pub(crate) unsafe extern "C" fn memcpy_3d_async(
+    params: *const CUDA_MEMCPY3D_v2,
+    stream: CUstream,
+) -> CUresult {
+    // SAFETY: the caller's promise.
+    strided(name!("cuMemcpy3DAsync"), unsafe { read(params) }, stream, When::Queued)
+}
+
+/// Copies between contexts of one driver, whose addresses are unique.
+fn between(
+    name: Name<'_>,
+    (dst, to): (CUdeviceptr, CUcontext),
+    (src, from): (CUdeviceptr, CUcontext),
+    bytes: usize,
+    stream: CUstream,
+    when: When,
+) -> CUresult {
+    in_context(name, |call| {
+        for context in [to, from] {
+            let id = call.id_of(context).map_err(|_| CUresult::ERROR_INVALID_CONTEXT)?;
+            if call.contexts.get(&id).is_none_or(|context| !context.alive) {
+                return Err(CUresult::ERROR_INVALID_CONTEXT);
+            }
+        }
+        let stream = stream_for(call, stream, when)?;
+        if bytes == 0 {
+            return Ok(());
+        }
+        let (dst, src) = (device_place(call, dst, bytes)?, device_place(call, src, bytes)?);
+        queue(call, stream, Work::Copy(Copy::linear(dst, src, bytes)), When::Queued)
+    })
+}
+
+pub(crate) unsafe extern "C" fn memcpy_peer(
+    dst: CUdeviceptr,
+    to: CUcontext,
+    src: CUdeviceptr,
+    from: CUcontext,
+    bytes: usize,
+) -> CUresult {
+    between(name!("cuMemcpyPeer", "{bytes}"), (dst, to), (src, from), bytes, CUstream::NULL, When::Done)
+}
+
+pub(crate) unsafe extern "C" fn memcpy_peer_async(
+    dst: CUdeviceptr,
+    to: CUcontext,
+    src: CUdeviceptr,
+    from: CUcontext,
+    bytes: usize,
+    stream: CUstream,
+) -> CUresult {
+    between(name!("cuMemcpyPeerAsync", "{bytes}"), (dst, to), (src, from), bytes, stream, When::Queued)
+}
+
 /// A fill of rows of `width` elements.
 struct Rows {
     element: u32,
@@ -212,9 +348,12 @@ struct Rows {
     pitch: usize,
 }
 
-fn fill(name: Name<'_>, dst: CUdeviceptr, value: u32, rows: &Rows, stream: CUstream) -> CUresult {
+fn fill(name: Name<'_>, dst: CUdeviceptr, value: u32, rows: &Rows, stream: CUstream, when: When) -> CUresult {
     in_context(name, |call| {
-        call.stream(stream)?;
+        // Only the host's own memory is waited for.
+        let on_host = call.pinned_at(dst as usize, 1).is_some();
+        let when = if on_host { when } else { When::Queued };
+        let stream = stream_for(call, stream, when)?;
         let fill = Fill {
             dst,
             value,
@@ -227,7 +366,7 @@ fn fill(name: Name<'_>, dst: CUdeviceptr, value: u32, rows: &Rows, stream: CUstr
             return Ok(());
         }
         check_fill(call, &fill)?;
-        queue(call, stream, Work::Fill(fill), When::Queued)
+        queue(call, stream, Work::Fill(fill), when)
     })
 }
 
@@ -251,7 +390,7 @@ macro_rules! fills {
        $sync_name:literal $async_name:literal $sync_2d_name:literal $async_2d_name:literal;)*) => {$(
         pub(crate) unsafe extern "C" fn $sync(dst: CUdeviceptr, value: $ty, count: usize) -> CUresult {
             let rows = Rows { element: $bytes, width: count, height: 1, pitch: 0 };
-            fill(name!($sync_name, "{value}, {count}"), dst, value.into(), &rows, CUstream::NULL)
+            fill(name!($sync_name, "{value}, {count}"), dst, value.into(), &rows, CUstream::NULL, When::Done)
         }
 
         pub(crate) unsafe extern "C" fn $asynchronous(
@@ -261,7 +400,7 @@ macro_rules! fills {
             stream: CUstream,
         ) -> CUresult {
             let rows = Rows { element: $bytes, width: count, height: 1, pitch: 0 };
-            fill(name!($async_name, "{value}, {count}"), dst, value.into(), &rows, stream)
+            fill(name!($async_name, "{value}, {count}"), dst, value.into(), &rows, stream, When::Queued)
         }
 
         pub(crate) unsafe extern "C" fn $sync_2d(
@@ -272,7 +411,7 @@ macro_rules! fills {
             height: usize,
         ) -> CUresult {
             let rows = Rows { element: $bytes, width, height, pitch };
-            fill(name!($sync_2d_name, "{value}, {width}, {height}"), dst, value.into(), &rows, CUstream::NULL)
+            fill(name!($sync_2d_name, "{value}, {width}, {height}"), dst, value.into(), &rows, CUstream::NULL, When::Done)
         }
 
         pub(crate) unsafe extern "C" fn $async_2d(
@@ -284,7 +423,7 @@ macro_rules! fills {
             stream: CUstream,
         ) -> CUresult {
             let rows = Rows { element: $bytes, width, height, pitch };
-            fill(name!($async_2d_name, "{value}, {width}, {height}"), dst, value.into(), &rows, stream)
+            fill(name!($async_2d_name, "{value}, {width}, {height}"), dst, value.into(), &rows, stream, When::Queued)
         }
     )*};
 }

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use gpu_driver::DeviceAttribute;
 use gpu_driver::sys::{CUdevice, CUresult, CUuuid};
 
-use crate::call::{Name, Outcome, name, on_driver, put, releasing_on_driver};
+use crate::api::module::string;
+use crate::call::{Name, Outcome, any_driver, name, on_driver, put, releasing_on_driver};
 use crate::registry;
 use crate::sim::Sim;
 use crate::state::State;
@@ -153,9 +154,7 @@ pub(crate) unsafe extern "C" fn device_get_pci_bus_id(
     len: c_int,
     device: CUdevice,
 ) -> CUresult {
-    on_device(device, name!("cuDeviceGetPCIBusId"), |_, _, ordinal| {
-        text_out(id, len, &format!("0000:{:02x}:00.0", ordinal + 1))
-    })
+    on_device(device, name!("cuDeviceGetPCIBusId"), |_, _, ordinal| text_out(id, len, &pci_bus_id(ordinal)))
 }
 
 pub(crate) unsafe extern "C" fn device_total_mem(bytes: *mut usize, device: CUdevice) -> CUresult {
@@ -188,7 +187,26 @@ pub(crate) unsafe extern "C" fn device_compute_capability(
     })
 }
 
-/// Devices of a simulated driver do not see each other's memory.
+/// The device at a bus address, with its domain and function or without.
+pub(crate) unsafe extern "C" fn device_get_by_pci_bus_id(
+    device: *mut CUdevice,
+    id: *const c_char,
+) -> CUresult {
+    // SAFETY: the caller's promise.
+    let wanted = unsafe { string(id) };
+    on_driver(any_driver(), name!("cuDeviceGetByPCIBusId"), true, |sim, state| {
+        let wanted = wanted.ok_or(CUresult::ERROR_INVALID_VALUE)?.to_lowercase();
+        let is_at = |ordinal: &u32| {
+            let whole = pci_bus_id(*ordinal);
+            let short = whole.strip_suffix(".0").unwrap_or(&whole);
+            [Some(whole.as_str()), Some(short), whole.strip_prefix("0000:")].contains(&Some(wanted.as_str()))
+        };
+        let found = (0..state.devices.len() as u32).find(is_at).ok_or(CUresult::ERROR_INVALID_DEVICE)?;
+        put(device, handle_of(sim, found))
+    })
+}
+
+/// Any two devices of a driver see each other's memory.
 pub(crate) unsafe extern "C" fn device_can_access_peer(
     can: *mut c_int,
     device: CUdevice,
@@ -196,6 +214,31 @@ pub(crate) unsafe extern "C" fn device_can_access_peer(
 ) -> CUresult {
     on_device(device, name!("cuDeviceCanAccessPeer"), |sim, state, _| {
         let known = (0..state.devices.len() as u32).any(|ordinal| handle_of(sim, ordinal) == peer);
-        if known { put(can, 0) } else { Err(CUresult::ERROR_INVALID_DEVICE) }
+        if known { put(can, c_int::from(peer != device)) } else { Err(CUresult::ERROR_INVALID_DEVICE) }
     })
+}
+
+pub(crate) unsafe extern "C" fn device_get_p2p_attribute(
+    value: *mut c_int,
+    attribute: c_int,
+    device: CUdevice,
+    peer: CUdevice,
+) -> CUresult {
+    on_device(device, name!("cuDeviceGetP2PAttribute", "{attribute}"), |sim, state, _| {
+        let known = (0..state.devices.len() as u32).any(|ordinal| handle_of(sim, ordinal) == peer);
+        if !known || peer == device {
+            return Err(CUresult::ERROR_INVALID_DEVICE);
+        }
+        match attribute {
+            // Relative speed: all links are the same. Arrays are not there.
+            1 | 4 => put(value, 0),
+            // Access, and atomics.
+            2 | 3 => put(value, 1),
+            _ => Err(CUresult::ERROR_INVALID_VALUE),
+        }
+    })
+}
+
+fn pci_bus_id(ordinal: u32) -> String {
+    format!("0000:{:02x}:00.0", ordinal + 1)
 }

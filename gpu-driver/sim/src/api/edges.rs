@@ -72,6 +72,47 @@ unsafe fn add_edges(
     })
 }
 
+pub(crate) unsafe extern "C" fn remove_dependencies(
+    graph: CUgraph,
+    from: Nodes,
+    to: Nodes,
+    n: usize,
+) -> CUresult {
+    // SAFETY: the caller's promise; there is no data.
+    unsafe { remove_dependencies_v2(graph, from, to, std::ptr::null(), n) }
+}
+
+pub(crate) unsafe extern "C" fn remove_dependencies_v2(
+    graph: CUgraph,
+    from: Nodes,
+    to: Nodes,
+    data: *const CUgraphEdgeData,
+    n: usize,
+) -> CUresult {
+    in_context(name!("cuGraphRemoveDependencies", "{n}"), |call| {
+        let graph = known_graph(&call.state, graph)?;
+        if n > 0 && (from.is_null() || to.is_null()) {
+            return Err(CUresult::ERROR_INVALID_VALUE);
+        }
+        let mut edges = call.graphs.get(&graph).map(|graph| graph.edges.clone()).unwrap_or_default();
+        for i in 0..n {
+            // SAFETY: the arrays have `n` entries.
+            let (a, b) = unsafe { (from.add(i).read(), to.add(i).read()) };
+            let (a, b) = (known_node(&call.state, a)?, known_node(&call.state, b)?);
+            // SAFETY: as above.
+            let kind = if data.is_null() { None } else { Some(unsafe { data.add(i).read() }) };
+            let found = edges
+                .iter()
+                .position(|(from, to, data)| (*from, *to) == (a, b) && *data == kind.unwrap_or_default());
+            edges.remove(found.ok_or(CUresult::ERROR_INVALID_VALUE)?);
+        }
+        if let Some(graph) = call.graphs.get_mut(&graph) {
+            graph.edges = edges;
+        }
+        Ok(())
+    })
+}
+
 fn check_edge(call: &Call<'_>, graph: Id, (from, to): (Id, Id), data: CUgraphEdgeData) -> Outcome {
     let invalid = Err(CUresult::ERROR_INVALID_VALUE);
     let of_graph = |node: Id| call.nodes.get(&node).is_some_and(|node| node.graph == graph);

@@ -24,7 +24,7 @@ pub(crate) unsafe extern "C" fn create(event: *mut CUevent, flags: c_uint) -> CU
         let id = call.new_id()?;
         let timing = flags & CU_EVENT_DISABLE_TIMING == 0;
         let context = call.context;
-        call.events.insert(id, Event { context, timing, recorded: None });
+        call.events.insert(id, Event { context, timing, recorded: None, part: None });
         put(event, call.handle(id))
     })
 }
@@ -42,23 +42,44 @@ pub(crate) unsafe extern "C" fn destroy(event: CUevent) -> CUresult {
     })
 }
 
-fn record_in(name: Name<'_>, event: CUevent, stream: CUstream) -> CUresult {
+/// An event of a capture has no end that could be waited for.
+fn expect_uncaptured(call: &mut Call<'_>, event: Id) -> Outcome {
+    match call.events.get(&event).and_then(|event| event.part.as_ref()).map(|part| part.capture) {
+        None => Ok(()),
+        Some(capture) => {
+            call.break_capture(capture);
+            Err(CUresult::ERROR_CAPTURED_EVENT)
+        }
+    }
+}
+
+fn record_in(name: Name<'_>, event: CUevent, stream: CUstream, external: bool) -> CUresult {
     in_context(name, |call| {
         let stream = call.stream(stream)?;
         let id = known(call, event)?;
-        if call.events.get(&id).is_none_or(|event| event.context != call.context) {
+        if call.events.get(&id).is_none_or(|event| event.context != call.context_of(stream)) {
             return Err(CUresult::ERROR_INVALID_HANDLE);
         }
-        let marker = call.queue(stream, Work::Nothing)?;
+        if let Some(part) = call.part(stream).cloned() {
+            call.expect_whole(part.capture)?;
+            if external {
+                return call.expect_capturable(stream);
+            }
+            if let Some(event) = call.events.get_mut(&id) {
+                (event.recorded, event.part) = (None, Some(part));
+            }
+            return Ok(());
+        }
+        let marker = call.submit(stream, Work::Nothing, false)?;
         if let Some(event) = call.events.get_mut(&id) {
-            event.recorded = Some(marker);
+            (event.recorded, event.part) = (marker, None);
         }
         Ok(())
     })
 }
 
 pub(crate) unsafe extern "C" fn record(event: CUevent, stream: CUstream) -> CUresult {
-    record_in(name!("cuEventRecord"), event, stream)
+    record_in(name!("cuEventRecord"), event, stream, false)
 }
 
 pub(crate) unsafe extern "C" fn record_with_flags(
@@ -70,12 +91,14 @@ pub(crate) unsafe extern "C" fn record_with_flags(
     if flags > 1 {
         return CUresult::ERROR_INVALID_VALUE;
     }
-    record_in(name!("cuEventRecordWithFlags", "{flags}"), event, stream)
+    record_in(name!("cuEventRecordWithFlags", "{flags}"), event, stream, flags != 0)
 }
 
 pub(crate) unsafe extern "C" fn query(event: CUevent) -> CUresult {
     in_context(name!("cuEventQuery"), |call| {
         let id = known(call, event)?;
+        expect_uncaptured(call, id)?;
+        call.expect_careless()?;
         let recorded = call.events.get(&id).and_then(|event| event.recorded.clone());
         call.query(recorded.as_slice())
     })
@@ -84,6 +107,8 @@ pub(crate) unsafe extern "C" fn query(event: CUevent) -> CUresult {
 pub(crate) unsafe extern "C" fn synchronize(event: CUevent) -> CUresult {
     in_context(name!("cuEventSynchronize"), |call| {
         let id = known(call, event)?;
+        expect_uncaptured(call, id)?;
+        call.expect_careless()?;
         let recorded = call.events.get(&id).and_then(|event| event.recorded.clone());
         call.wait(recorded.as_slice())
     })
@@ -96,8 +121,14 @@ pub(crate) unsafe extern "C" fn elapsed_time(
 ) -> CUresult {
     in_context(name!("cuEventElapsedTime"), |call| {
         let mut times = [0u64; 2];
+        let context =
+            |call: &Call<'_>, event| known(call, event).map(|id| call.events.get(&id).map(|e| e.context));
+        if context(call, start)? != context(call, end)? {
+            return Err(CUresult::ERROR_INVALID_HANDLE);
+        }
         for (time, event) in times.iter_mut().zip([start, end]) {
             let id = known(call, event)?;
+            expect_uncaptured(call, id)?;
             let event = call.events.get(&id).ok_or(CUresult::ERROR_INVALID_HANDLE)?;
             let recorded =
                 event.recorded.as_ref().filter(|_| event.timing).ok_or(CUresult::ERROR_INVALID_HANDLE)?;

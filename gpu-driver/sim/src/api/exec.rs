@@ -4,16 +4,17 @@
 //! order. Launches of one instantiated graph follow each other, whatever their streams.
 
 use std::collections::BTreeMap;
+use std::ffi::{c_char, c_uint};
 use std::sync::Arc;
 
 use gpu_driver::sys::*;
 
-use crate::api::graph::{known_graph, known_node};
+use crate::api::graph::{HostNodeParams, host_of, known_graph, known_node};
 use crate::api::params::{copy_of, expect_context, fill_of, kernel_of};
+use crate::api::user_object::References;
 use crate::call::{Call, Outcome, in_context, name, put, put_if, releasing};
 use crate::handle::Id;
 use crate::launched::{Conditions, queue_body};
-use crate::limits::Shape;
 use crate::objects::{Exec, ExecBody, ExecNode, ExecWork, Node, NodeWork};
 use crate::queue::Dependency;
 use crate::state::State;
@@ -119,6 +120,23 @@ fn conditions(
     Ok(())
 }
 
+/// What a graph keeps for the program, with its children and bodies.
+fn kept(state: &State, graph: Id) -> References {
+    let Some(graph) = state.graphs.get(&graph) else { return References::new() };
+    let mut found = graph.objects.clone();
+    for node in &graph.nodes {
+        let inner = match state.nodes.get(node).map(|node| &node.work) {
+            Some(NodeWork::Child(child)) => kept(state, *child),
+            Some(NodeWork::While { body, .. }) => kept(state, *body),
+            _ => continue,
+        };
+        for (object, count) in inner {
+            *found.entry(object).or_default() += count;
+        }
+    }
+    found
+}
+
 fn instantiate(call: &mut Call<'_>, exec: *mut CUgraphExec, graph: CUgraph, flags: u64) -> Result<(), Unfit> {
     let failed = |code| Unfit { code, result: INSTANTIATE_ERROR, node: 0 };
     let graph = known_graph(&call.state, graph).map_err(failed)?;
@@ -135,7 +153,9 @@ fn instantiate(call: &mut Call<'_>, exec: *mut CUgraphExec, graph: CUgraph, flag
         return Err(failed(CUresult::ERROR_NOT_SUPPORTED));
     }
     let id = call.new_id().map_err(failed)?;
-    call.execs.insert(id, Exec { context, graph, body, conditions: values, last: None });
+    let objects = kept(&call.state, graph);
+    call.retain_objects(&objects);
+    call.execs.insert(id, Exec { context, graph, body, conditions: values, last: None, objects });
     put(exec, call.handle(id)).map_err(failed)
 }
 
@@ -168,6 +188,25 @@ pub(crate) unsafe extern "C" fn instantiate_with_params(
     })
 }
 
+/// As programs of CUDA 11 call it: with the node at fault, and a text that says nothing more.
+pub(crate) unsafe extern "C" fn instantiate_v1(
+    exec: *mut CUgraphExec,
+    graph: CUgraph,
+    node: *mut CUgraphNode,
+    log: *mut c_char,
+    room: usize,
+) -> CUresult {
+    in_context(name!("cuGraphInstantiate"), |call| {
+        let made = instantiate(call, exec, graph, 0);
+        if room > 0 {
+            put_if(log, 0);
+        }
+        let fault = made.as_ref().err().map_or(0, |unfit| unfit.node);
+        put_if(node, if fault == 0 { CUgraphNode::NULL } else { call.handle(fault) });
+        made.map_err(|unfit| unfit.code)
+    })
+}
+
 fn known_exec(state: &State, exec: CUgraphExec) -> Outcome<Id> {
     let id = state.id_of(exec).map_err(|_| CUresult::ERROR_INVALID_VALUE)?;
     if state.execs.contains_key(&id) { Ok(id) } else { Err(CUresult::ERROR_INVALID_VALUE) }
@@ -177,7 +216,7 @@ fn known_exec(state: &State, exec: CUgraphExec) -> Outcome<Id> {
 pub(crate) unsafe extern "C" fn destroy(exec: CUgraphExec) -> CUresult {
     releasing(name!("cuGraphExecDestroy"), |call| {
         let id = known_exec(&call.state, exec)?;
-        call.execs.remove(&id);
+        call.remove_exec(id);
         Ok(())
     })
 }
@@ -185,18 +224,33 @@ pub(crate) unsafe extern "C" fn destroy(exec: CUgraphExec) -> CUresult {
 pub(crate) unsafe extern "C" fn upload(exec: CUgraphExec, stream: CUstream) -> CUresult {
     in_context(name!("cuGraphUpload"), |call| {
         known_exec(&call.state, exec)?;
-        let stream = call.stream(stream)?;
-        call.queue(stream, Work::Nothing).map(|_| ())
+        let stream = call.own_stream(stream)?;
+        call.expect_uncaptured(stream)?;
+        call.submit(stream, Work::Nothing, false).map(|_| ())
     })
 }
 
 pub(crate) unsafe extern "C" fn launch(exec: CUgraphExec, stream: CUstream) -> CUresult {
     in_context(name!("cuGraphLaunch"), |call| {
         let id = known_exec(&call.state, exec)?;
-        let stream = call.stream(stream)?;
+        let stream = call.own_stream(stream)?;
         let context = call.context;
         let exec = call.execs.get(&id).ok_or(CUresult::ERROR_INVALID_VALUE)?;
         let (body, last) = (exec.body.clone(), exec.last.clone());
+        if let Some(part) = call.part(stream).cloned() {
+            call.expect_whole(part.capture)?;
+            let objects = call.execs.get(&id).map(|exec| exec.objects.clone()).unwrap_or_default();
+            let child = call.graph_of(&body)?;
+            call.retain_objects(&objects);
+            if let Some(child) = call.graphs.get_mut(&child) {
+                child.objects = objects;
+            }
+            return call.note(stream, &part, NodeWork::Child(child), false);
+        }
+        if stream.is_none() {
+            call.expect_free_legacy()?;
+        }
+        let exec = call.execs.get(&id).ok_or(CUresult::ERROR_INVALID_VALUE)?;
         let conditions = Arc::new(Conditions::new(&exec.conditions));
         let after = last.into_iter().map(Dependency::full).collect();
         let begin = call.state.queue_in(context, stream, after, Work::Nothing, false)?;
@@ -261,15 +315,7 @@ pub(crate) unsafe extern "C" fn kernel_node_set_params(
         replace(call, exec, node, |call, old| {
             let Work::Kernel(old) = old else { return Err(CUresult::ERROR_INVALID_VALUE) };
             // Attributes stay the node's.
-            new.cluster = old.cluster;
-            let shape = Shape {
-                grid: new.grid,
-                block: new.block,
-                cluster: new.cluster,
-                dynamic_shared: new.dynamic_shared,
-            };
-            let function = call.functions.get(&new.function).ok_or(CUresult::ERROR_INVALID_HANDLE)?;
-            shape.check(function, &call.sim.profile)?;
+            new.expect_cluster(call, old.cluster)?;
             Ok(Work::Kernel(new))
         })
     })
@@ -293,6 +339,21 @@ pub(crate) unsafe extern "C" fn memcpy_node_set_params(
         let new = unsafe { copy_of(call, params) }?;
         replace(call, exec, node, |_, old| match old {
             Work::Copy(old) if same_kinds(old, &new) => Ok(Work::Copy(new)),
+            _ => Err(CUresult::ERROR_INVALID_VALUE),
+        })
+    })
+}
+
+pub(crate) unsafe extern "C" fn host_node_set_params(
+    exec: CUgraphExec,
+    node: CUgraphNode,
+    params: *const HostNodeParams,
+) -> CUresult {
+    in_context(name!("cuGraphExecHostNodeSetParams"), |call| {
+        // SAFETY: the caller's promise.
+        let new = unsafe { host_of(params) }?;
+        replace(call, exec, node, |_, old| match old {
+            Work::Host(_) => Ok(new),
             _ => Err(CUresult::ERROR_INVALID_VALUE),
         })
     })
@@ -354,6 +415,22 @@ fn merge(old: &mut ExecBody, new: &ExecBody) -> Result<(), (u32, Id)> {
         return Err((UPDATE_TOPOLOGY_CHANGED, last));
     }
     Ok(())
+}
+
+/// As programs of CUDA 11 call it.
+pub(crate) unsafe extern "C" fn update_v1(
+    exec: CUgraphExec,
+    graph: CUgraph,
+    node: *mut CUgraphNode,
+    result: *mut c_uint,
+) -> CUresult {
+    let null = CUgraphNode::NULL;
+    let mut info = CUgraphExecUpdateResultInfo { result: 0, error_node: null, error_from_node: null };
+    // SAFETY: the caller's promise; the result is a local.
+    let code = unsafe { update(exec, graph, &mut info) };
+    put_if(node, info.error_node);
+    put_if(result, info.result);
+    code
 }
 
 pub(crate) unsafe extern "C" fn update(

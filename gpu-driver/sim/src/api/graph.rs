@@ -6,12 +6,13 @@ use std::fmt::Write as _;
 use gpu_driver::sys::*;
 
 use crate::api::params::{copy_of, expect_context, fill_of, kernel_of};
+use crate::api::user_object::References;
 use crate::call::{Call, Outcome, in_context, name, put, releasing};
 use crate::handle::Id;
 use crate::limits::Shape;
 use crate::objects::{Graph, Node, NodeWork};
 use crate::state::State;
-use crate::work::Work;
+use crate::work::{HostCall, HostFunction, Work};
 
 type Nodes = *const CUgraphNode;
 
@@ -28,7 +29,17 @@ pub(crate) fn known_node(state: &State, node: CUgraphNode) -> Outcome<Id> {
 pub(crate) fn new_graph(call: &mut Call<'_>, embedded: bool, body_of: Option<Id>) -> Outcome<Id> {
     let id = call.new_id()?;
     let context = call.context;
-    call.graphs.insert(id, Graph { context, nodes: Vec::new(), edges: Vec::new(), embedded, body_of });
+    call.graphs.insert(
+        id,
+        Graph {
+            context,
+            nodes: Vec::new(),
+            edges: Vec::new(),
+            embedded,
+            body_of,
+            objects: References::new(),
+        },
+    );
     Ok(id)
 }
 
@@ -186,6 +197,19 @@ pub(crate) struct HostNodeParams {
     data: *mut c_void,
 }
 
+/// # Safety
+///
+/// Null, or a structure that lives during the call.
+pub(crate) unsafe fn host_of(params: *const HostNodeParams) -> Outcome<Work> {
+    if params.is_null() {
+        return Err(CUresult::ERROR_INVALID_VALUE);
+    }
+    // SAFETY: the caller's promise.
+    let params = unsafe { &*params };
+    let function = HostCall::Plain(params.function.ok_or(CUresult::ERROR_INVALID_VALUE)?);
+    Ok(Work::Host(HostFunction { function, data: params.data.expose_provenance() }))
+}
+
 pub(crate) unsafe extern "C" fn add_host_node(
     node: *mut CUgraphNode,
     graph: CUgraph,
@@ -194,21 +218,16 @@ pub(crate) unsafe extern "C" fn add_host_node(
     params: *const HostNodeParams,
 ) -> CUresult {
     in_context(name!("cuGraphAddHostNode", "{n}"), |call| {
-        if params.is_null() {
-            return Err(CUresult::ERROR_INVALID_VALUE);
-        }
-        // SAFETY: the program passes a structure that lives during the call.
-        let params = unsafe { &*params };
-        let function = params.function.ok_or(CUresult::ERROR_INVALID_VALUE)?;
-        let work = Work::Host(crate::work::HostFunction { function, data: params.data.expose_provenance() });
+        // SAFETY: the caller's promise.
+        let work = unsafe { host_of(params) }?;
         add(call, node, graph, (deps, n), NodeWork::Single(work)).map(|_| ())
     })
 }
 
 /// Copies a graph with everything in it, under new numbers. Conditional nodes are not copied: a condition has one node.
 fn clone_graph(call: &mut Call<'_>, original: Id, embedded: bool) -> Outcome<Id> {
-    let (nodes, edges) = match call.graphs.get(&original) {
-        Some(graph) => (graph.nodes.clone(), graph.edges.clone()),
+    let (nodes, edges, objects) = match call.graphs.get(&original) {
+        Some(graph) => (graph.nodes.clone(), graph.edges.clone(), graph.objects.clone()),
         None => return Err(CUresult::ERROR_INVALID_VALUE),
     };
     let is_loop = |node| matches!(call.nodes.get(node), Some(Node { work: NodeWork::While { .. }, .. }));
@@ -229,7 +248,9 @@ fn clone_graph(call: &mut Call<'_>, original: Id, embedded: bool) -> Outcome<Id>
     }
     let renamed = |old: Id| nodes.iter().position(|node| *node == old).map_or(old, |at| copies[at]);
     let edges = edges.into_iter().map(|(from, to, data)| (renamed(from), renamed(to), data)).collect();
+    call.retain_objects(&objects);
     if let Some(graph) = call.graphs.get_mut(&copy) {
+        graph.objects = objects;
         graph.edges = edges;
         graph.nodes = copies;
     }

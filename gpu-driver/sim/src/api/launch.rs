@@ -26,6 +26,8 @@ pub(crate) struct Request {
     pub shape: Shape,
     pub params: *mut *mut c_void,
     pub extra: *mut *mut c_void,
+    /// All blocks have to run at once, since they may wait for each other.
+    pub cooperative: bool,
 }
 
 impl Request {
@@ -34,12 +36,17 @@ impl Request {
     /// # Safety
     ///
     /// `params` or `extra` must be as CUDA documents.
-    pub(crate) unsafe fn capture(&self, call: &Call<'_>) -> Outcome<KernelWork> {
+    pub(crate) unsafe fn capture(&self, call: &mut Call<'_>) -> Outcome<KernelWork> {
+        let part = &call.sim.profile;
         let (id, function) = known(call, self.function)?;
         let shape = self.shape.completed(&function.code)?;
-        shape.check(function, &call.sim.profile)?;
+        shape.check(function, part)?;
+        if self.cooperative {
+            shape.check_together(&function.code, part)?;
+        }
         // SAFETY: the caller's promise.
-        let args = unsafe { arguments(&function.code, self.params, self.extra) }?;
+        let args = Arc::new(unsafe { arguments(&function.code, self.params, self.extra) }?);
+        let pointers = args.iter().map(|argument| argument.as_ptr().expose_provenance()).collect();
         Ok(KernelWork {
             function: id,
             code: Arc::clone(&function.code),
@@ -47,7 +54,8 @@ impl Request {
             block: shape.block,
             cluster: shape.cluster,
             dynamic_shared: shape.dynamic_shared,
-            args: Arc::new(args),
+            args,
+            pointers,
             conditions: None,
         })
     }
@@ -111,13 +119,14 @@ unsafe fn arguments(code: &Code, params: *mut *mut c_void, extra: *mut *mut c_vo
 pub(crate) struct Attributes {
     pub cluster: [u32; 3],
     pub programmatic: bool,
+    pub cooperative: bool,
 }
 
 /// # Safety
 ///
 /// `attrs` must have `num_attrs` entries, whose values are initialised as far as their attributes go.
 pub(crate) unsafe fn attributes(config: &CUlaunchConfig) -> Outcome<Attributes> {
-    let mut found = Attributes { cluster: [1; 3], programmatic: false };
+    let mut found = Attributes { cluster: [1; 3], programmatic: false, cooperative: false };
     if config.num_attrs > 0 && config.attrs.is_null() {
         return Err(CUresult::ERROR_INVALID_VALUE);
     }
@@ -134,8 +143,10 @@ pub(crate) unsafe fn attributes(config: &CUlaunchConfig) -> Outcome<Attributes> 
                 // SAFETY: as above.
                 found.programmatic = unsafe { attribute.value.programmatic_stream_serialization } != 0;
             }
-            // SAFETY: as above; the value is an int, like the priority.
-            COOPERATIVE if unsafe { attribute.value.priority } == 0 => {}
+            COOPERATIVE => {
+                // SAFETY: as above; the value is an int, like the priority.
+                found.cooperative = unsafe { attribute.value.priority } != 0;
+            }
             _ => return Err(CUresult::ERROR_NOT_SUPPORTED),
         }
     }
@@ -152,14 +163,11 @@ unsafe fn launch(
     programmatic: Outcome<bool>,
 ) -> CUresult {
     in_context(name, |call| {
-        let stream = call.stream(stream)?;
+        let stream = call.own_stream(stream)?;
         let programmatic = programmatic?;
         // SAFETY: the caller's promise.
         let work = unsafe { request.capture(call) }?;
-        let context = call.context;
-        call.state.queue_in(context, stream, Vec::new(), Work::Kernel(work), programmatic)?;
-        call.sim.relieve(&mut call.state);
-        Ok(())
+        call.submit(stream, Work::Kernel(work), programmatic).map(|_| ())
     })
 }
 
@@ -170,9 +178,21 @@ pub(crate) unsafe extern "C" fn launch_kernel(
 ) -> CUresult {
     let (grid, block) = ([grid_x, grid_y, grid_z], [block_x, block_y, block_z]);
     let shape = Shape { grid, block, cluster: [1; 3], dynamic_shared: shared };
-    let request = Request { function, shape, params, extra };
+    let request = Request { function, shape, params, extra, cooperative: false };
     // SAFETY: the caller's promise.
     unsafe { launch(name!("cuLaunchKernel"), &request, stream, Ok(false)) }
+}
+
+#[rustfmt::skip]
+pub(crate) unsafe extern "C" fn launch_cooperative_kernel(
+    function: CUfunction, grid_x: c_uint, grid_y: c_uint, grid_z: c_uint, block_x: c_uint, block_y: c_uint,
+    block_z: c_uint, shared: c_uint, stream: CUstream, params: *mut *mut c_void,
+) -> CUresult {
+    let (grid, block) = ([grid_x, grid_y, grid_z], [block_x, block_y, block_z]);
+    let shape = Shape { grid, block, cluster: [1; 3], dynamic_shared: shared };
+    let request = Request { function, shape, params, extra: std::ptr::null_mut(), cooperative: true };
+    // SAFETY: the caller's promise.
+    unsafe { launch(name!("cuLaunchCooperativeKernel"), &request, stream, Ok(false)) }
 }
 
 pub(crate) unsafe extern "C" fn launch_kernel_ex(
@@ -194,7 +214,8 @@ pub(crate) unsafe extern "C" fn launch_kernel_ex(
         cluster: attributes.as_ref().map_or([1; 3], |found| found.cluster),
         dynamic_shared: config.shared_mem_bytes,
     };
-    let request = Request { function, shape, params, extra };
+    let cooperative = attributes.as_ref().is_ok_and(|found| found.cooperative);
+    let request = Request { function, shape, params, extra, cooperative };
     let programmatic = attributes.map(|found| found.programmatic);
     // SAFETY: as above.
     unsafe { launch(name!("cuLaunchKernelEx"), &request, config.stream, programmatic) }

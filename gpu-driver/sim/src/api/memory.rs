@@ -3,11 +3,11 @@
 use std::alloc::Layout;
 use std::ffi::{c_int, c_uint, c_void};
 
-use gpu_driver::sys::{CUdeviceptr, CUresult};
+use gpu_driver::sys::{CUcontext, CUdeviceptr, CUresult};
 use ptx_builder::interp::MemoryError;
 
 use crate::call::{Call, Outcome, in_context, name, put, put_if, releasing};
-use crate::handle::Id;
+use crate::handle::{CUmemoryPool, Id};
 use crate::objects::{Allocation, Pinned};
 
 /// Alignment of pinned memory: a page.
@@ -61,6 +61,7 @@ pub(crate) unsafe extern "C" fn alloc(pointer: *mut CUdeviceptr, bytes: usize) -
         if pointer.is_null() {
             return Err(CUresult::ERROR_INVALID_VALUE);
         }
+        call.expect_careless()?;
         put(pointer, allocate(call, bytes as u64, None)?)
     })
 }
@@ -77,6 +78,7 @@ pub(crate) unsafe extern "C" fn alloc_pitch(
         if pointer.is_null() || pitch.is_null() {
             return Err(CUresult::ERROR_INVALID_VALUE);
         }
+        call.expect_careless()?;
         let row = width.checked_next_multiple_of(512).ok_or(CUresult::ERROR_OUT_OF_MEMORY)?;
         let bytes = row.checked_mul(height).ok_or(CUresult::ERROR_OUT_OF_MEMORY)?;
         put(pointer, allocate(call, bytes as u64, None)?)?;
@@ -89,9 +91,14 @@ pub(crate) unsafe extern "C" fn free(pointer: CUdeviceptr) -> CUresult {
         if pointer == 0 {
             return Ok(());
         }
+        if call.pinned.get(&(pointer as usize)).is_some_and(|pinned| pinned.managed) {
+            call.expect_careless()?;
+            return unpin(call, pointer as usize);
+        }
         if call.allocations.get(&pointer).is_none_or(|allocation| allocation.freeing) {
             return Err(CUresult::ERROR_INVALID_VALUE);
         }
+        call.expect_careless()?;
         // A fault that comes to light here is returned; the memory is freed all the same.
         let waited = if call.sim.config.free_waits { call.wait_for_context() } else { Ok(()) };
         if call.forget_allocation(pointer).is_some() {
@@ -107,24 +114,38 @@ pub(crate) unsafe extern "C" fn host_alloc(
     flags: c_uint,
 ) -> CUresult {
     in_context(name!("cuMemHostAlloc", "{bytes}"), |call| {
-        let layout = Layout::from_size_align(bytes, PAGE).map_err(|_| CUresult::ERROR_OUT_OF_MEMORY)?;
-        if pointer.is_null() || bytes == 0 || flags & !HOST_ALLOC_FLAGS != 0 {
+        if pointer.is_null() || flags & !HOST_ALLOC_FLAGS != 0 {
             return Err(CUresult::ERROR_INVALID_VALUE);
         }
-        // SAFETY: the size is not zero.
-        let memory = unsafe { std::alloc::alloc_zeroed(layout) };
-        if memory.is_null() {
-            return Err(CUresult::ERROR_OUT_OF_MEMORY);
-        }
-        let (context, made_by) = (call.context, call.log.n_calls);
-        let address = memory.expose_provenance();
-        call.pinned.insert(address, Pinned { context, bytes, flags, layout: Some(layout), made_by });
-        if let Err(code) = map(call, memory, bytes) {
-            call.forget_pinned(address);
-            return Err(code);
-        }
-        put(pointer, memory.cast())
+        put(pointer, allocate_on_host(call, bytes, flags, false)?.cast())
     })
+}
+
+/// Allocates host memory that the devices see.
+pub(crate) fn allocate_on_host(
+    call: &mut Call<'_>,
+    bytes: usize,
+    flags: c_uint,
+    managed: bool,
+) -> Outcome<*mut u8> {
+    let layout = Layout::from_size_align(bytes, PAGE).map_err(|_| CUresult::ERROR_OUT_OF_MEMORY)?;
+    if bytes == 0 {
+        return Err(CUresult::ERROR_INVALID_VALUE);
+    }
+    call.expect_careless()?;
+    // SAFETY: the size is not zero.
+    let memory = unsafe { std::alloc::alloc_zeroed(layout) };
+    if memory.is_null() {
+        return Err(CUresult::ERROR_OUT_OF_MEMORY);
+    }
+    let (context, made_by) = (call.context, call.log.n_calls);
+    let address = memory.expose_provenance();
+    call.pinned.insert(address, Pinned { context, bytes, flags, managed, layout: Some(layout), made_by });
+    if let Err(code) = map(call, memory, bytes) {
+        call.forget_pinned(address);
+        return Err(code);
+    }
+    Ok(memory)
 }
 
 pub(crate) unsafe extern "C" fn alloc_host(pointer: *mut *mut c_void, bytes: usize) -> CUresult {
@@ -152,7 +173,10 @@ pub(crate) unsafe extern "C" fn free_host(pointer: *mut c_void) -> CUresult {
     releasing(name!("cuMemFreeHost"), |call| {
         let address = pointer.addr();
         match call.pinned.get(&address) {
-            Some(pinned) if pinned.layout.is_some() => unpin(call, address),
+            Some(pinned) if pinned.layout.is_some() && !pinned.managed => {
+                call.expect_careless()?;
+                unpin(call, address)
+            }
             _ => Err(CUresult::ERROR_INVALID_VALUE),
         }
     })
@@ -170,7 +194,7 @@ pub(crate) unsafe extern "C" fn host_register(pointer: *mut c_void, bytes: usize
             return Err(CUresult::ERROR_HOST_MEMORY_ALREADY_REGISTERED);
         }
         let (context, made_by) = (call.context, call.log.n_calls);
-        call.pinned.insert(address, Pinned { context, bytes, flags, layout: None, made_by });
+        call.pinned.insert(address, Pinned { context, bytes, flags, managed: false, layout: None, made_by });
         if let Err(code) = map(call, pointer.cast(), bytes) {
             call.forget_pinned(address);
             return Err(code);
@@ -206,21 +230,45 @@ pub(crate) unsafe extern "C" fn host_get_device_pointer(
 
 pub(crate) unsafe extern "C" fn host_get_flags(flags: *mut c_uint, host: *mut c_void) -> CUresult {
     in_context(name!("cuMemHostGetFlags"), |call| match call.pinned_at(host.addr(), 1) {
-        Some((_, pinned)) if pinned.layout.is_some() => put(flags, pinned.flags),
+        Some((_, pinned)) if pinned.layout.is_some() && !pinned.managed => put(flags, pinned.flags),
         _ => Err(CUresult::ERROR_INVALID_VALUE),
     })
 }
 
-/// What is at an address of this context's device or of pinned host memory: start, bytes, whether it is host memory.
-fn range_at(call: &Call<'_>, address: u64) -> Option<(u64, u64, bool)> {
+/// What is at an address.
+struct Range {
+    start: u64,
+    bytes: u64,
+    context: Id,
+    device: u32,
+    /// Host memory that the host allocated or registered.
+    on_host: bool,
+    managed: bool,
+    pool: Option<Id>,
+}
+
+fn range_at(call: &Call<'_>, address: u64) -> Option<Range> {
+    let own = Range {
+        start: 0,
+        bytes: 0,
+        context: call.context,
+        device: call.device,
+        on_host: false,
+        managed: false,
+        pool: None,
+    };
     if let Some((start, allocation)) = call.allocation_at(address, 1) {
-        return Some((start, allocation.bytes, false));
+        let Allocation { context, device, bytes, pool, .. } = *allocation;
+        return Some(Range { start, bytes, context, device, pool, ..own });
     }
     if let Some((start, pinned)) = call.pinned_at(address as usize, 1) {
-        return Some((start as u64, pinned.bytes as u64, true));
+        let Pinned { context, managed, bytes, .. } = *pinned;
+        let device = call.contexts.get(&context).map_or(call.device, |context| context.device);
+        let (start, bytes, on_host) = (start as u64, bytes as u64, !managed);
+        return Some(Range { start, bytes, context, device, on_host, managed, ..own });
     }
     // A variable of a module.
-    call.memory.find(address).map(|found| (found.base, found.bytes, false))
+    call.memory.find(address).map(|found| Range { start: found.base, bytes: found.bytes, ..own })
 }
 
 pub(crate) unsafe extern "C" fn get_address_range(
@@ -229,11 +277,63 @@ pub(crate) unsafe extern "C" fn get_address_range(
     pointer: CUdeviceptr,
 ) -> CUresult {
     in_context(name!("cuMemGetAddressRange"), |call| {
-        let (start, size, _) = range_at(call, pointer).ok_or(CUresult::ERROR_NOT_FOUND)?;
-        put_if(base, start);
-        put_if(bytes, size as usize);
+        let range = range_at(call, pointer).ok_or(CUresult::ERROR_NOT_FOUND)?;
+        put_if(base, range.start);
+        put_if(bytes, range.bytes as usize);
         Ok(())
     })
+}
+
+/// `CU_DEVICE_INVALID`, the device of an address that is nobody's.
+const NO_DEVICE: c_int = -2;
+
+/// Writes an attribute of an address.
+fn attribute_of(
+    call: &Call<'_>,
+    data: *mut c_void,
+    attribute: c_uint,
+    pointer: CUdeviceptr,
+    range: Option<&Range>,
+) -> Outcome {
+    // Null pointers, zeros and no device stand for what an address that is nobody's does not have.
+    let number = |of: fn(&Range) -> u64| range.map_or(0, of);
+    match attribute {
+        // Context.
+        1 => put(data.cast(), range.map_or(CUcontext::NULL, |range| call.handle(range.context))),
+        // Memory type.
+        2 => put(data.cast::<c_uint>(), number(|range| if range.on_host { 1 } else { 2 }) as c_uint),
+        // Device pointer.
+        3 => put(data.cast::<u64>(), range.map_or(0, |_| pointer)),
+        // Host pointer.
+        4 => match range {
+            Some(range) if !range.on_host && !range.managed => Err(CUresult::ERROR_INVALID_VALUE),
+            Some(_) => put(data.cast::<u64>(), pointer),
+            None => put(data.cast::<u64>(), 0),
+        },
+        // Whether copies always wait, for other processes, for other devices on the bus.
+        6 | 10 | 15 => put(data.cast::<u8>(), 0),
+        // Buffer id, and id of the block: unique in the process's life, as an address here is.
+        7 | 20 => put(data.cast::<u64>(), number(|range| range.start)),
+        // Managed.
+        8 => put(data.cast::<u8>(), number(|range| range.managed.into()) as u8),
+        // Device ordinal.
+        9 => put(data.cast::<c_int>(), range.map_or(NO_DEVICE, |range| range.device as c_int)),
+        // Start and size of the range, and of its mapping.
+        11 | 19 => put(data.cast::<u64>(), number(|range| range.start)),
+        12 | 18 => put(data.cast::<usize>(), number(|range| range.bytes) as usize),
+        // Mapped.
+        13 => put(data.cast::<u8>(), range.is_some().into()),
+        // Handle types that it can be exported as.
+        14 => put(data.cast::<u64>(), 0),
+        // CU_POINTER_ATTRIBUTE_ACCESS_FLAG_READWRITE.
+        16 => put(data.cast::<c_uint>(), number(|_| 3) as c_uint),
+        // Pool.
+        17 => {
+            let pool = range.and_then(|range| range.pool);
+            put(data.cast(), pool.map_or(CUmemoryPool(std::ptr::null_mut()), |pool| call.handle(pool)))
+        }
+        _ => Err(CUresult::ERROR_INVALID_VALUE),
+    }
 }
 
 pub(crate) unsafe extern "C" fn pointer_get_attribute(
@@ -242,34 +342,32 @@ pub(crate) unsafe extern "C" fn pointer_get_attribute(
     pointer: CUdeviceptr,
 ) -> CUresult {
     in_context(name!("cuPointerGetAttribute", "{attribute}"), |call| {
-        let (start, bytes, on_host) = range_at(call, pointer).ok_or(CUresult::ERROR_INVALID_VALUE)?;
-        let allocation = call.allocation_at(pointer, 1).map(|(_, allocation)| allocation);
-        match attribute {
-            // Context.
-            1 => put(data.cast(), call.state.handle::<gpu_driver::sys::CUcontext>(call.context)),
-            // Memory type.
-            2 => put(data.cast::<c_uint>(), if on_host { 1 } else { 2 }),
-            // Device pointer.
-            3 => put(data.cast::<u64>(), pointer),
-            // Host pointer.
-            4 if on_host => put(data.cast::<u64>(), pointer),
-            // Buffer id: unique in the process's life, as an address here is.
-            7 => put(data.cast::<u64>(), start),
-            // Managed.
-            8 => put(data.cast::<u8>(), 0),
-            // Device ordinal.
-            9 => put(data.cast::<c_int>(), call.device as c_int),
-            // Start and size of the range.
-            11 => put(data.cast::<u64>(), start),
-            12 => put(data.cast::<usize>(), bytes as usize),
-            // Mapped.
-            13 => put(data.cast::<u8>(), 1),
-            // Pool.
-            17 => match allocation.and_then(|allocation| allocation.pool) {
-                Some(pool) => put(data.cast(), call.state.handle::<crate::handle::CUmemoryPool>(pool)),
-                None => put(data.cast::<*mut c_void>(), std::ptr::null_mut()),
-            },
-            _ => Err(CUresult::ERROR_INVALID_VALUE),
+        let range = range_at(call, pointer).ok_or(CUresult::ERROR_INVALID_VALUE)?;
+        attribute_of(call, data, attribute, pointer, Some(&range))
+    })
+}
+
+/// Several attributes, also of an address that is nobody's.
+pub(crate) unsafe extern "C" fn pointer_get_attributes(
+    n: c_uint,
+    attributes: *const c_uint,
+    data: *mut *mut c_void,
+    pointer: CUdeviceptr,
+) -> CUresult {
+    in_context(name!("cuPointerGetAttributes", "{n}"), |call| {
+        if n == 0 || attributes.is_null() || data.is_null() {
+            return Err(CUresult::ERROR_INVALID_VALUE);
         }
+        let range = range_at(call, pointer);
+        for i in 0..n as usize {
+            // SAFETY: both arrays have `n` entries.
+            let (attribute, out) = unsafe { (attributes.add(i).read(), data.add(i).read()) };
+            match attribute_of(call, out, attribute, pointer, range.as_ref()) {
+                // Device memory has no address on the host.
+                Err(_) if attribute == 4 => put(out.cast::<u64>(), 0)?,
+                done => done?,
+            }
+        }
+        Ok(())
     })
 }

@@ -4,17 +4,22 @@ use std::ffi::{CStr, c_char, c_uint, c_void};
 use std::sync::Arc;
 
 use gpu_driver::sys::*;
+use ptx_builder::interp::Memory;
 
-use crate::call::{Name, Outcome, in_context, name, put, put_if, releasing};
-use crate::code::{JitLog, JitRequest, LoadedModule, is_machine_code};
+use crate::call::{Call, Name, Outcome, any_driver, in_context, name, on_driver, put, put_if, releasing};
+use crate::code::{Compiled, JitLog, JitRequest, LoadedModule, is_machine_code};
+use crate::handle::Id;
 use crate::objects::{Function, Module};
-use crate::profile::SHARED_PER_BLOCK;
+use crate::sim::Sim;
 
 /// The highest `CUjit_option` that is known, used or not.
 const LAST_JIT_OPTION: c_uint = 35;
 
+/// `CUmoduleLoadingMode`.
+const EAGER_LOADING: c_uint = 1;
+
 /// The two arrays of options of a load.
-struct Options<'a> {
+pub(crate) struct Options<'a> {
     keys: &'a [c_uint],
     values: &'a mut [*mut c_void],
 }
@@ -23,7 +28,11 @@ impl Options<'_> {
     /// # Safety
     ///
     /// Both arrays must have `n` entries, or `n` be zero.
-    unsafe fn new<'a>(n: c_uint, keys: *mut c_uint, values: *mut *mut c_void) -> Outcome<Options<'a>> {
+    pub(crate) unsafe fn new<'a>(
+        n: c_uint,
+        keys: *mut c_uint,
+        values: *mut *mut c_void,
+    ) -> Outcome<Options<'a>> {
         if n == 0 {
             return Ok(Options { keys: &[], values: &mut [] });
         }
@@ -84,7 +93,7 @@ impl Options<'_> {
 /// # Safety
 ///
 /// The image must be a binary image, or a text that ends with a NUL.
-unsafe fn text_of<'a>(image: *const c_void) -> Outcome<std::borrow::Cow<'a, str>> {
+pub(crate) unsafe fn text_of<'a>(image: *const c_void) -> Outcome<std::borrow::Cow<'a, str>> {
     if image.is_null() {
         return Err(CUresult::ERROR_INVALID_VALUE);
     }
@@ -117,21 +126,39 @@ fn load(
         if module.is_null() {
             return Err(CUresult::ERROR_INVALID_VALUE);
         }
-        let mut log = JitLog::default();
-        let (part, version, memory) = (&call.sim.profile, call.sim.config.cuda_version, call.memory.clone());
-        let loaded = LoadedModule::new(text, part, version, &memory, options.request(), &mut log);
-        options.write_log(CU_JIT_INFO_LOG_BUFFER, CU_JIT_INFO_LOG_BUFFER_SIZE_BYTES, &log.info);
-        options.write_log(CU_JIT_ERROR_LOG_BUFFER, CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES, &log.error);
-        options.write_time(text);
-        if !log.error.is_empty() {
-            tracing::debug!(log = log.error, "a module was refused");
-        }
-        let code = Arc::new(loaded?);
-        let id = call.new_id()?;
-        let context = call.context;
-        call.modules.insert(id, Module { context, code, functions: Default::default() });
+        let (_, loaded) = compile(call.sim, text, &mut options, &call.memory)?;
+        let id = add_module(call, loaded, None)?;
         put(module, call.handle(id))
     })
+}
+
+/// Compiles a text and loads it into memory; logs go where the options say.
+pub(crate) fn compile(
+    sim: &Sim,
+    text: &str,
+    options: &mut Options<'_>,
+    memory: &Memory,
+) -> Outcome<(Compiled, LoadedModule)> {
+    let (part, version, mut log) = (&sim.profile, sim.config.cuda_version, JitLog::default());
+    let compiled = Compiled::new(text, part, version, &mut log).and_then(|compiled| {
+        let loaded = compiled.load(part, memory, options.request(), &mut log)?;
+        Ok((compiled, loaded))
+    });
+    options.write_log(CU_JIT_INFO_LOG_BUFFER, CU_JIT_INFO_LOG_BUFFER_SIZE_BYTES, &log.info);
+    options.write_log(CU_JIT_ERROR_LOG_BUFFER, CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES, &log.error);
+    options.write_time(text);
+    if !log.error.is_empty() {
+        tracing::debug!(log = log.error, "a module was refused");
+    }
+    compiled
+}
+
+/// A module of the context.
+pub(crate) fn add_module(call: &mut Call<'_>, code: LoadedModule, library: Option<Id>) -> Outcome<Id> {
+    let id = call.new_id()?;
+    let context = call.context;
+    call.modules.insert(id, Module { context, code: Arc::new(code), functions: Default::default(), library });
+    Ok(id)
 }
 
 pub(crate) unsafe extern "C" fn load_data_ex(
@@ -153,19 +180,27 @@ pub(crate) unsafe extern "C" fn load_data(module: *mut CUmodule, image: *const c
     load(name!("cuModuleLoadData"), module, text.as_deref().map_err(|code| *code), options)
 }
 
+/// The text in a file.
+///
+/// # Safety
+///
+/// Null, or a string that ends with a NUL.
+pub(crate) unsafe fn file_text(path: *const c_char) -> Outcome<String> {
+    // SAFETY: the caller's promise.
+    let path = unsafe { string(path) }.ok_or(CUresult::ERROR_INVALID_VALUE)?;
+    let mut bytes = std::fs::read(path).map_err(|_| CUresult::ERROR_FILE_NOT_FOUND)?;
+    if is_machine_code(bytes.get(..4).unwrap_or_default()) {
+        return Err(CUresult::ERROR_NO_BINARY_FOR_GPU);
+    }
+    // A text may have been stored with its terminator.
+    let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
+    bytes.truncate(end);
+    String::from_utf8(bytes).map_err(|_| CUresult::ERROR_INVALID_IMAGE)
+}
+
 pub(crate) unsafe extern "C" fn load_file(module: *mut CUmodule, path: *const c_char) -> CUresult {
-    let text = if path.is_null() {
-        Err(CUresult::ERROR_INVALID_VALUE)
-    } else {
-        // SAFETY: the program passes a string that ends with a NUL.
-        let path = unsafe { CStr::from_ptr(path) }.to_string_lossy().into_owned();
-        std::fs::read(path).map_err(|_| CUresult::ERROR_FILE_NOT_FOUND).and_then(|bytes| {
-            if is_machine_code(bytes.get(..4).unwrap_or_default()) {
-                return Err(CUresult::ERROR_NO_BINARY_FOR_GPU);
-            }
-            String::from_utf8(bytes).map_err(|_| CUresult::ERROR_INVALID_IMAGE)
-        })
-    };
+    // SAFETY: the caller's promise.
+    let text = unsafe { file_text(path) };
     // SAFETY: there are no options.
     let options = unsafe { Options::new(0, std::ptr::null_mut(), std::ptr::null_mut()) };
     load(name!("cuModuleLoad"), module, text.as_deref().map_err(|code| *code), options)
@@ -179,10 +214,11 @@ pub(crate) unsafe extern "C" fn load_fat_binary(_module: *mut CUmodule, _image: 
 pub(crate) unsafe extern "C" fn unload(module: CUmodule) -> CUresult {
     releasing(name!("cuModuleUnload"), |call| {
         let id = call.id_of(module)?;
-        let gone = call.modules.remove(&id).ok_or(CUresult::ERROR_INVALID_HANDLE)?;
-        for function in gone.functions.values() {
-            call.functions.remove(function);
+        // The module of a library goes with that.
+        if call.modules.get(&id).is_none_or(|module| module.library.is_some()) {
+            return Err(CUresult::ERROR_INVALID_HANDLE);
         }
+        call.remove_module(id);
         Ok(())
     })
 }
@@ -192,7 +228,7 @@ pub(crate) unsafe extern "C" fn unload(module: CUmodule) -> CUresult {
 /// # Safety
 ///
 /// Null, or a string that ends with a NUL.
-unsafe fn string(text: *const c_char) -> Option<String> {
+pub(crate) unsafe fn string(text: *const c_char) -> Option<String> {
     // SAFETY: the caller's promise.
     (!text.is_null()).then(|| unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned())
 }
@@ -206,26 +242,52 @@ pub(crate) unsafe extern "C" fn get_function(
     let Some(wanted) = (unsafe { string(name) }) else { return CUresult::ERROR_INVALID_VALUE };
     in_context(name!("cuModuleGetFunction", "{wanted}"), |call| {
         let module = call.id_of(module)?;
-        let found = call.modules.get(&module).ok_or(CUresult::ERROR_INVALID_HANDLE)?;
-        if let Some(id) = found.functions.get(&wanted) {
-            return put(function, call.handle(*id));
-        }
-        let code = found.code.kernels.iter().find(|code| code.name() == wanted);
-        let code = Arc::clone(code.ok_or(CUresult::ERROR_NOT_FOUND)?);
-        let id = call.new_id()?;
-        let made = Function {
-            context: call.context,
-            max_dynamic_shared: SHARED_PER_BLOCK.saturating_sub(code.static_shared),
-            code,
-            carveout: -1,
-            non_portable_clusters: false,
-        };
-        call.functions.insert(id, made);
-        if let Some(module) = call.modules.get_mut(&module) {
-            module.functions.insert(wanted.clone(), id);
-        }
+        let id = function_of(call, module, &wanted)?;
         put(function, call.handle(id))
     })
+}
+
+/// The function of a module with a name.
+pub(crate) fn function_of(call: &mut Call<'_>, module: Id, name: &str) -> Outcome<Id> {
+    let found = call.modules.get(&module).ok_or(CUresult::ERROR_INVALID_HANDLE)?;
+    if let Some(id) = found.functions.get(name) {
+        return Ok(*id);
+    }
+    let code = found.code.kernels.iter().find(|code| code.name() == name);
+    let code = Arc::clone(code.ok_or(CUresult::ERROR_NOT_FOUND)?);
+    let context = found.context;
+    let id = call.new_id()?;
+    call.functions.insert(id, Function::new(context, code));
+    if let Some(module) = call.modules.get_mut(&module) {
+        module.functions.insert(name.to_owned(), id);
+    }
+    Ok(id)
+}
+
+pub(crate) unsafe extern "C" fn enumerate_functions(
+    functions: *mut CUfunction,
+    n: c_uint,
+    module: CUmodule,
+) -> CUresult {
+    in_context(name!("cuModuleEnumerateFunctions"), |call| {
+        let module = call.id_of(module)?;
+        let found = call.modules.get(&module).ok_or(CUresult::ERROR_INVALID_HANDLE)?;
+        if functions.is_null() {
+            return Err(CUresult::ERROR_INVALID_VALUE);
+        }
+        let code = Arc::clone(&found.code);
+        for (i, kernel) in code.kernels.iter().take(n as usize).enumerate() {
+            let id = function_of(call, module, kernel.name())?;
+            // SAFETY: the program passes an array of `n` functions.
+            unsafe { functions.add(i).write(call.handle(id)) };
+        }
+        Ok(())
+    })
+}
+
+/// What a program loads is compiled at once.
+pub(crate) unsafe extern "C" fn get_loading_mode(mode: *mut c_uint) -> CUresult {
+    on_driver(any_driver(), name!("cuModuleGetLoadingMode"), true, |_, _| put(mode, EAGER_LOADING))
 }
 
 pub(crate) unsafe extern "C" fn get_function_count(count: *mut c_uint, module: CUmodule) -> CUresult {

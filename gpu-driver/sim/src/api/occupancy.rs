@@ -8,6 +8,7 @@ use crate::api::function::known;
 use crate::api::launch::attributes;
 use crate::call::{Name, in_context, name, put};
 use crate::limits::{Shape, active_blocks};
+use crate::profile::{LARGEST_CLUSTER, PORTABLE_CLUSTER};
 
 fn active(
     name: Name<'_>,
@@ -17,9 +18,10 @@ fn active(
     shared: usize,
 ) -> CUresult {
     in_context(name, |call| {
+        let part = &call.sim.profile;
         let (_, function) = known(call, function)?;
         let threads = u32::try_from(threads).ok().filter(|n| *n > 0).ok_or(CUresult::ERROR_INVALID_VALUE)?;
-        put(blocks, active_blocks(&function.code, &call.sim.profile, threads, shared as u64) as c_int)
+        put(blocks, active_blocks(&function.code, part, threads, shared as u64) as c_int)
     })
 }
 
@@ -64,10 +66,10 @@ pub(crate) unsafe extern "C" fn max_potential_block_size(
     limit: c_int,
 ) -> CUresult {
     in_context(name!("cuOccupancyMaxPotentialBlockSize"), |call| {
+        let part = &call.sim.profile;
         let (_, function) = known(call, function)?;
         let most = function.code.max_threads();
         let most = u32::try_from(limit).ok().filter(|n| *n > 0).map_or(most, |limit| limit.min(most));
-        let part = &call.sim.profile;
         let sizes = (1..=most.div_ceil(32)).rev().map(|warps| (warps * 32).min(most));
         let mut best = (0, 0, 0);
         for threads in sizes {
@@ -105,8 +107,8 @@ pub(crate) unsafe extern "C" fn available_dynamic_shared(
     threads: c_int,
 ) -> CUresult {
     in_context(name!("cuOccupancyAvailableDynamicSMemPerBlock"), |call| {
-        let (_, function) = known(call, function)?;
         let part = &call.sim.profile;
+        let (_, function) = known(call, function)?;
         let wanted = u32::try_from(blocks).ok().filter(|n| *n > 0).ok_or(CUresult::ERROR_INVALID_VALUE)?;
         let threads = u32::try_from(threads).map_err(|_| CUresult::ERROR_INVALID_VALUE)?;
         if active_blocks(&function.code, part, threads, 0) < wanted {
@@ -133,6 +135,7 @@ pub(crate) unsafe extern "C" fn max_active_clusters(
     let attributes = unsafe { attributes(config) };
     in_context(name!("cuOccupancyMaxActiveClusters"), |call| {
         let cluster = attributes?.cluster;
+        let part = &call.sim.profile;
         let (_, function) = known(call, function)?;
         let threads = config.block_dim.iter().fold(1u32, |n, dim| n.saturating_mul(*dim));
         let shape = Shape {
@@ -142,10 +145,33 @@ pub(crate) unsafe extern "C" fn max_active_clusters(
             dynamic_shared: config.shared_mem_bytes,
         };
         let shape = shape.completed(&function.code)?;
-        shape.check(function, &call.sim.profile)?;
-        let part = &call.sim.profile;
+        shape.check(function, part)?;
         let blocks = active_blocks(&function.code, part, threads, u64::from(config.shared_mem_bytes));
         let size = shape.cluster.iter().product::<u32>().max(1);
         put(clusters, (blocks * part.multiprocessors / size) as c_int)
+    })
+}
+
+/// The largest cluster that a launch can have: any that is allowed fits where a block does.
+pub(crate) unsafe extern "C" fn max_potential_cluster_size(
+    size: *mut c_int,
+    function: CUfunction,
+    config: *const CUlaunchConfig,
+) -> CUresult {
+    if config.is_null() {
+        return CUresult::ERROR_INVALID_VALUE;
+    }
+    // SAFETY: the caller's promise.
+    let config = unsafe { &*config };
+    in_context(name!("cuOccupancyMaxPotentialClusterSize"), |call| {
+        let part = &call.sim.profile;
+        let (_, function) = known(call, function)?;
+        let threads = config.block_dim.iter().fold(1u32, |n, dim| n.saturating_mul(*dim));
+        if !part.clusters() {
+            return Err(CUresult::ERROR_NOT_SUPPORTED);
+        }
+        let fits = active_blocks(&function.code, part, threads, u64::from(config.shared_mem_bytes)) > 0;
+        let most = if function.non_portable_clusters { LARGEST_CLUSTER } else { PORTABLE_CLUSTER };
+        put(size, if fits { most as c_int } else { 0 })
     })
 }

@@ -8,6 +8,7 @@ use std::ffi::{c_int, c_uint, c_void};
 use gpu_driver::sys::{CUdevice, CUdeviceptr, CUresult, CUstream};
 
 use crate::api::device::on_device;
+use crate::api::managed::Location;
 use crate::api::memory::allocate;
 use crate::call::{Call, Name, Outcome, in_context, name, put, releasing};
 use crate::handle::{CUmemoryPool, Id};
@@ -41,7 +42,8 @@ fn alloc_from(
     pool: impl FnOnce(&Call<'_>) -> Outcome<Id>,
 ) -> CUresult {
     in_context(name, |call| {
-        call.stream(stream)?;
+        let stream = call.own_stream(stream)?;
+        call.expect_capturable(stream)?;
         let pool = pool(call)?;
         if pointer.is_null() || call.pools.get(&pool).is_none_or(|pool| pool.device != call.device) {
             return Err(CUresult::ERROR_INVALID_VALUE);
@@ -92,7 +94,8 @@ pub(crate) unsafe extern "C" fn free_async(pointer: CUdeviceptr, stream: CUstrea
             return Ok(());
         }
         let stream = call.stream(stream)?;
-        call.queue(stream, Work::Free(pointer))?;
+        call.expect_capturable(stream)?;
+        call.submit(stream, Work::Free(pointer), false)?;
         if let Some(allocation) = call.allocations.get_mut(&pointer) {
             allocation.freeing = true;
         }
@@ -165,6 +168,64 @@ pub(crate) unsafe extern "C" fn destroy(pool: CUmemoryPool) -> CUresult {
         }
         call.pools.remove(&id);
         Ok(())
+    })
+}
+
+/// `CUmemAccess_flags`: what a device may do to the memory of a pool.
+const READ_WRITE: c_uint = 3;
+
+/// `CUmemAccessDesc`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct AccessDescription {
+    place: Location,
+    flags: c_uint,
+}
+
+pub(crate) unsafe extern "C" fn set_access(
+    pool: CUmemoryPool,
+    list: *const AccessDescription,
+    n: usize,
+) -> CUresult {
+    in_context(name!("cuMemPoolSetAccess", "{n}"), |call| {
+        let id = known(call, pool)?;
+        if n > 0 && list.is_null() {
+            return Err(CUresult::ERROR_INVALID_VALUE);
+        }
+        let mut wanted = Vec::with_capacity(n);
+        for i in 0..n {
+            // SAFETY: the program passes an array of `n` descriptions.
+            let AccessDescription { place, flags } = unsafe { list.add(i).read() };
+            let device = place.device(call).ok_or(CUresult::ERROR_INVALID_DEVICE)?;
+            let own = call.pools.get(&id).is_some_and(|pool| pool.device == device);
+            // Nothing, or all; and its own device keeps it.
+            if ![0, READ_WRITE].contains(&flags) || own && flags != READ_WRITE {
+                return Err(CUresult::ERROR_INVALID_VALUE);
+            }
+            wanted.push((device, flags));
+        }
+        if let Some(pool) = call.pools.get_mut(&id) {
+            pool.access.extend(wanted);
+        }
+        Ok(())
+    })
+}
+
+pub(crate) unsafe extern "C" fn get_access(
+    flags: *mut c_uint,
+    pool: CUmemoryPool,
+    place: *const Location,
+) -> CUresult {
+    in_context(name!("cuMemPoolGetAccess"), |call| {
+        let id = known(call, pool)?;
+        if place.is_null() {
+            return Err(CUresult::ERROR_INVALID_VALUE);
+        }
+        // SAFETY: the program passes a location that lives during the call.
+        let device = unsafe { *place }.device(call).ok_or(CUresult::ERROR_INVALID_DEVICE)?;
+        let pool = call.pools.get(&id).ok_or(CUresult::ERROR_INVALID_VALUE)?;
+        let found = pool.access.get(&device).copied();
+        put(flags, found.unwrap_or(if pool.device == device { READ_WRITE } else { 0 }))
     })
 }
 

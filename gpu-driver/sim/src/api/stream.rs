@@ -3,13 +3,14 @@
 use std::ffi::{c_int, c_uint, c_ulonglong, c_void};
 use std::sync::Arc;
 
-use gpu_driver::sys::{CU_STREAM_NON_BLOCKING, CUcontext, CUevent, CUresult, CUstream};
+use gpu_driver::sys::{CU_STREAM_NON_BLOCKING, CUcontext, CUdevice, CUevent, CUresult, CUstream};
 
 use crate::api::context::PRIORITIES;
-use crate::call::{Call, Name, in_context, name, put, releasing};
+use crate::api::device::handle_of;
+use crate::call::{Call, Name, in_context, name, put, put_if, releasing};
 use crate::objects::Stream;
 use crate::queue::Dependency;
-use crate::work::{HostFunction, Work};
+use crate::work::{HostCall, HostFunction, StatusFunction, Work};
 
 fn make(name: Name<'_>, stream: *mut CUstream, flags: c_uint, priority: c_int) -> CUresult {
     in_context(name, |call| {
@@ -17,13 +18,8 @@ fn make(name: Name<'_>, stream: *mut CUstream, flags: c_uint, priority: c_int) -
             return Err(CUresult::ERROR_INVALID_VALUE);
         }
         let id = call.new_id()?;
-        let made = Stream {
-            context: call.context,
-            blocking: flags & CU_STREAM_NON_BLOCKING == 0,
-            priority: priority.clamp(PRIORITIES.1, PRIORITIES.0),
-            tail: None,
-            tail_is_kernel: false,
-        };
+        let blocking = flags & CU_STREAM_NON_BLOCKING == 0;
+        let made = Stream::new(call.context, blocking, priority.clamp(PRIORITIES.1, PRIORITIES.0));
         call.streams.insert(id, made);
         put(stream, call.handle(id))
     })
@@ -44,10 +40,22 @@ pub(crate) unsafe extern "C" fn create_with_priority(
 pub(crate) unsafe extern "C" fn destroy(stream: CUstream) -> CUresult {
     releasing(name!("cuStreamDestroy"), |call| {
         let id = call.stream(stream)?.ok_or(CUresult::ERROR_INVALID_HANDLE)?;
+        // Default streams are the driver's.
+        if call.thread_streams.values().any(|stream| *stream == id) {
+            return Err(CUresult::ERROR_INVALID_HANDLE);
+        }
         let gone = call.streams.remove(&id).ok_or(CUresult::ERROR_INVALID_HANDLE)?;
+        let began = gone.part.map(|part| part.capture);
+        if let Some(capture) =
+            began.filter(|capture| call.captures.get(capture).is_some_and(|c| c.origin == id))
+            && let Some(ended) = call.end_capture(capture)
+            && !ended.into_existing
+        {
+            call.remove_graph(ended.graph);
+        }
         // What it has queued still runs, and the default stream still waits for it.
         if let Some(tail) = gone.tail.filter(|tail| gone.blocking && !tail.is_done()) {
-            let context = call.context;
+            let context = gone.context;
             call.state.queue_in(context, None, vec![Dependency::full(tail)], Work::Nothing, false)?;
         }
         Ok(())
@@ -57,16 +65,20 @@ pub(crate) unsafe extern "C" fn destroy(stream: CUstream) -> CUresult {
 pub(crate) unsafe extern "C" fn synchronize(stream: CUstream) -> CUresult {
     in_context(name!("cuStreamSynchronize"), |call| {
         let stream = call.stream(stream)?;
-        let tails = call.tails(call.context, stream);
-        call.wait(&tails)
+        call.expect_uncaptured(stream)?;
+        call.expect_careless()?;
+        call.wait_for_stream(stream)
     })
 }
 
 pub(crate) unsafe extern "C" fn query(stream: CUstream) -> CUresult {
     in_context(name!("cuStreamQuery"), |call| {
         let stream = call.stream(stream)?;
-        let tails = call.tails(call.context, stream);
-        call.query(&tails)
+        call.expect_uncaptured(stream)?;
+        call.expect_careless()?;
+        let context = call.context_of(stream);
+        let tails = call.tails(context, stream);
+        call.sim.query(&mut call.state, context, &tails)
     })
 }
 
@@ -78,9 +90,18 @@ pub(crate) unsafe extern "C" fn wait_event(stream: CUstream, event: CUevent, fla
         }
         let stream = call.stream(stream)?;
         let id = call.id_of(event)?;
+        if flags != 0 {
+            call.expect_capturable(stream)?;
+        }
+        if call.join(stream, id)? {
+            return Ok(());
+        }
+        if stream.is_none() {
+            call.expect_free_legacy()?;
+        }
         let recorded = call.events.get(&id).ok_or(CUresult::ERROR_INVALID_HANDLE)?.recorded.clone();
         if let Some(marker) = recorded {
-            let context = call.context;
+            let context = call.context_of(stream);
             call.state.queue_in(context, stream, vec![Dependency::full(marker)], Work::Nothing, false)?;
         }
         Ok(())
@@ -104,8 +125,31 @@ pub(crate) unsafe extern "C" fn get_flags(stream: CUstream, flags: *mut c_uint) 
 
 pub(crate) unsafe extern "C" fn get_context(stream: CUstream, context: *mut CUcontext) -> CUresult {
     in_context(name!("cuStreamGetCtx"), |call| {
-        call.stream(stream)?;
-        put(context, call.handle(call.context))
+        let stream = call.stream(stream)?;
+        put(context, call.handle(call.context_of(stream)))
+    })
+}
+
+/// With the green context of the stream, which it never has.
+pub(crate) unsafe extern "C" fn get_context_v2(
+    stream: CUstream,
+    context: *mut CUcontext,
+    green: *mut *mut c_void,
+) -> CUresult {
+    // SAFETY: the caller's promise.
+    let code = unsafe { get_context(stream, context) };
+    if code == CUresult::SUCCESS {
+        put_if(green, std::ptr::null_mut());
+    }
+    code
+}
+
+pub(crate) unsafe extern "C" fn get_device(stream: CUstream, device: *mut CUdevice) -> CUresult {
+    in_context(name!("cuStreamGetDevice"), |call| {
+        let stream = call.stream(stream)?;
+        let context = call.context_of(stream);
+        let context = call.contexts.get(&context).ok_or(CUresult::ERROR_CONTEXT_IS_DESTROYED)?;
+        put(device, handle_of(call.sim, context.device))
     })
 }
 
@@ -113,14 +157,6 @@ pub(crate) unsafe extern "C" fn get_id(stream: CUstream, id: *mut c_ulonglong) -
     in_context(name!("cuStreamGetId"), |call| {
         let number = call.stream(stream)?.map_or(0, u64::from);
         put(id, number)
-    })
-}
-
-/// Nothing is ever captured.
-pub(crate) unsafe extern "C" fn is_capturing(stream: CUstream, status: *mut c_uint) -> CUresult {
-    in_context(name!("cuStreamIsCapturing"), |call| {
-        call.stream(stream)?;
-        put(status, 0)
     })
 }
 
@@ -132,8 +168,27 @@ pub(crate) unsafe extern "C" fn launch_host_function(
     in_context(name!("cuLaunchHostFunc"), |call| {
         let stream = call.stream(stream)?;
         let function = function.ok_or(CUresult::ERROR_INVALID_VALUE)?;
+        let work =
+            Work::Host(HostFunction { function: HostCall::Plain(function), data: data.expose_provenance() });
+        call.submit(stream, work, false).map(|_| ())
+    })
+}
+
+/// The older form, which is not captured.
+pub(crate) unsafe extern "C" fn add_callback(
+    stream: CUstream,
+    function: Option<StatusFunction>,
+    data: *mut c_void,
+    flags: c_uint,
+) -> CUresult {
+    in_context(name!("cuStreamAddCallback"), |call| {
+        let handle = stream;
+        let stream = call.stream(stream)?;
+        let function = function.filter(|_| flags == 0).ok_or(CUresult::ERROR_INVALID_VALUE)?;
+        call.expect_uncaptured(stream)?;
+        let function = HostCall::WithStatus(function, handle);
         let work = Work::Host(HostFunction { function, data: data.expose_provenance() });
-        call.queue(stream, work).map(|_| ())
+        call.submit(stream, work, false).map(|_| ())
     })
 }
 

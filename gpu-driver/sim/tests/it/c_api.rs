@@ -7,13 +7,13 @@ use gpu_driver::sys::{CUcontext, CUdevice, CUdeviceptr, CUevent, CUresult, CUstr
 
 use crate::library::{CHILD, in_process, installed, is_child};
 
-struct Library(libloading::Library);
+pub struct Library(libloading::Library);
 
 impl Library {
     /// # Safety
     ///
     /// `F` must be the signature of the symbol.
-    unsafe fn get<F: Copy>(&self, symbol: &str) -> F {
+    pub unsafe fn get<F: Copy>(&self, symbol: &str) -> F {
         // SAFETY: the caller's promise.
         *unsafe { self.0.get::<F>(symbol) }.unwrap_or_else(|error| panic!("{symbol}: {error}"))
     }
@@ -32,9 +32,18 @@ macro_rules! ok {
     };
 }
 
+pub(crate) use {call, ok};
+
+macro_rules! refused {
+    ($code:ident, $library:expr, $symbol:literal ($($arg:expr => $ty:ty),* $(,)?)) => {
+        assert_eq!(call!($library, $symbol($($arg => $ty),*)), CUresult::$code, $symbol)
+    };
+}
+pub(crate) use refused;
+
 type Ptr = *mut CUdeviceptr;
 
-fn started(device: &mut CUdevice, context: &mut CUcontext) -> Library {
+pub fn started(device: &mut CUdevice, context: &mut CUcontext) -> Library {
     // SAFETY: loading the library runs no initialiser.
     let library = unsafe { libloading::Library::new(std::env::var_os(CHILD).expect("a path")) };
     let library = Library(library.unwrap());
@@ -122,6 +131,41 @@ fn contexts_are_stacked_and_addresses_are_known() {
     assert_eq!(gone, CUresult::ERROR_CONTEXT_IS_DESTROYED);
     let freed = call!(l, "cuMemFree_v2"(a => u64));
     assert_eq!(freed, CUresult::ERROR_INVALID_VALUE, "memory goes with its context");
+}
+
+#[test]
+fn contexts_have_flags_and_limits() {
+    if !is_child() {
+        let (_folder, path) = installed();
+        in_process("c_api::contexts_have_flags_and_limits", &[], &path);
+        return;
+    }
+    let (mut device, mut primary) = (0, CUcontext::NULL);
+    let l = started(&mut device, &mut primary);
+    let (mut own, mut flags, mut value) = (CUcontext::NULL, 7, 7usize);
+    let mut create = |flags: c_uint| call!(l, "cuCtxCreate_v2"(&mut own => *mut CUcontext, flags => c_uint, device => CUdevice));
+    // Two ways of waiting, and a flag that nobody knows.
+    assert_eq!([create(3), create(0x100)], [CUresult::ERROR_INVALID_VALUE; 2]);
+    ok!(l, "cuDevicePrimaryCtxSetFlags_v2"(device => CUdevice, 4 => c_uint));
+    refused!(ERROR_INVALID_VALUE, l, "cuDevicePrimaryCtxSetFlags_v2"(device => CUdevice, 0x7777 => c_uint));
+    assert_eq!(create(1 | 8), CUresult::SUCCESS);
+    ok!(l, "cuCtxGetFlags"(&mut flags => *mut c_uint));
+    assert_eq!(flags, 9, "its own");
+    ok!(l, "cuCtxSetFlags"(2 => c_uint));
+    ok!(l, "cuCtxGetFlags"(&mut flags => *mut c_uint));
+    assert_eq!(flags, 2);
+    ok!(l, "cuCtxSetCurrent"(primary => CUcontext));
+    ok!(l, "cuCtxGetFlags"(&mut flags => *mut c_uint));
+    assert_eq!(flags, 4);
+    for (limit, default) in [(0, 1024), (4, 2048), (5, 128), (6, 0)] {
+        ok!(l, "cuCtxGetLimit"(&mut value => *mut usize, limit => c_uint));
+        assert_eq!(value, default, "{limit}");
+    }
+    refused!(ERROR_UNSUPPORTED_LIMIT, l, "cuCtxGetLimit"(&mut value => *mut usize, 3 => c_uint));
+    ok!(l, "cuCtxSetLimit"(6 => c_uint, 1 << 20 => usize));
+    refused!(ERROR_INVALID_VALUE, l, "cuCtxSetLimit"(6 => c_uint, 1 << 40 => usize));
+    ok!(l, "cuCtxGetLimit"(&mut value => *mut usize, 6 => c_uint));
+    assert_eq!(value, 1 << 20);
 }
 
 extern "C" fn count(data: *mut c_void) {

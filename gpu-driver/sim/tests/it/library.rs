@@ -81,6 +81,44 @@ fn the_environment_orders_faults() {
     assert_eq!(failed, [false, true, false]);
 }
 
+/// All threads of a block write a word: a race, which stops no GPU.
+const RACE: &str = "
+.version 7.0
+.target sm_75
+.address_size 64
+.visible .entry race(.param .u64 p)
+{
+    .reg .b64 %rd<3>;
+    ld.param.u64 %rd1, [p];
+    cvta.to.global.u64 %rd2, %rd1;
+    st.global.u32 [%rd2], 7;
+    ret;
+}
+";
+
+#[test]
+fn findings_fail_launches_or_are_reported_or_not_looked_for() {
+    if !is_child() {
+        let (_folder, path) = installed();
+        let test = "library::findings_fail_launches_or_are_reported_or_not_looked_for";
+        for (sanitize, fails, tells) in [("all", "1", true), ("report", "0", true), ("none", "0", false)] {
+            let variables =
+                [("WARPSMITH_SIM_SANITIZE", sanitize), ("WARPSMITH_SIM_REPORT", "1"), ("EXPECTED", fails)];
+            let told = in_process(test, &variables, &path);
+            assert_eq!(told.contains("finding: race"), tells, "{sanitize}: {told}");
+        }
+        return;
+    }
+    let context = child_driver().context(0).unwrap();
+    let stream = Stream::new(&context).unwrap();
+    let data = DeviceBuffer::from_slice(&stream, &[1u32]).unwrap();
+    let race = Module::from_ptx(&context, RACE).unwrap().function("race").unwrap();
+    // SAFETY: the kernel touches one word of the buffer, which outlives the wait.
+    unsafe { race.launch(&stream, &LaunchConfig::new(1, 64), &KernelArgs::new().with(&data)) }.unwrap();
+    let read = stream.read_to_vec(&data.as_slice());
+    assert_eq!(read.is_err(), std::env::var("EXPECTED").is_ok_and(|expected| expected == "1"), "{read:?}");
+}
+
 #[test]
 fn an_environment_that_is_not_understood_is_no_driver() {
     if !is_child() {
@@ -110,10 +148,13 @@ fn symbols_are_exported_and_what_is_missing_says_so() {
         assert!(symbol.is_ok(), "{entry:?}");
     }
     type NoArguments = unsafe extern "C" fn() -> CUresult;
-    // SAFETY: the entry ignores its arguments.
-    let capture = unsafe { library.get::<NoArguments>(c"cuStreamBeginCapture_v2") }.unwrap();
-    // SAFETY: as above.
-    assert_eq!(unsafe { capture() }, CUresult::ERROR_NOT_SUPPORTED);
+    // Compilers look for the tables of the last one without asking whether it is there.
+    for symbol in [c"cuArrayCreate_v2", c"cuGetExportTable"] {
+        // SAFETY: the entry ignores its arguments.
+        let absent = unsafe { library.get::<NoArguments>(symbol) }.unwrap();
+        // SAFETY: as above.
+        assert_eq!(unsafe { absent() }, CUresult::ERROR_NOT_SUPPORTED);
+    }
     // SAFETY: only the address is asked for.
     assert!(unsafe { library.get::<NoArguments>(c"cuGraphicsUnregisterResource") }.is_err());
 }

@@ -105,3 +105,22 @@ fn names_are_found_or_not() {
     drop((a, b, module));
     gpu.finish();
 }
+
+/// Compilers write targets that are older than any device here, such as NVRTC where none is asked for.
+#[test]
+fn text_for_older_architectures_loads() {
+    let gpu = Gpu::new();
+    for (target, sm) in [("sm_30", 30), ("sm_52", 52), ("sm_61", 61), ("sm_70", 70), ("sm_90", 90)] {
+        let module = Module::from_ptx(&gpu.context, &KERNELS.replace("sm_75", target)).unwrap();
+        assert_eq!(module.function("triple").unwrap().attributes().ptx_target, sm, "{target}");
+    }
+    for target in ["sm_7", "sm_", "compute_52"] {
+        let error = refused(&gpu, &KERNELS.replace("sm_75", target));
+        assert_eq!(error.api().code(), CUresult::ERROR_INVALID_PTX, "{target}: {error}");
+    }
+    for target in ["sm_100f", "sm_120f"] {
+        let error = refused(&gpu, &KERNELS.replace("sm_75", target));
+        assert_eq!(error.api().code(), CUresult::ERROR_NO_BINARY_FOR_GPU, "{target}: {error}");
+    }
+    gpu.finish();
+}
