@@ -51,13 +51,16 @@ fn a_barrier_orders_a_read_and_a_write() {
 
 #[test]
 fn two_writes() {
-    assert_eq!(
+    let pass = |second: u32, pc: u32| {
         run(|block| {
-            write(block, 0, SHARED, 64, 1);
-            write(block, 1, SHARED, 64, 1);
-        }),
-        RACE
-    );
+            block.store(at(0, 1), &SHARED, 1, &[64; LANES], &[[1; 8]; LANES]).expect("writable");
+            block.store(at(1, pc), &SHARED, 1, &[64; LANES], &[[second; 8]; LANES]).expect("writable");
+        })
+    };
+    assert_eq!(pass(2, 1), RACE);
+    assert_eq!(pass(1, 2), RACE);
+    // One value by one instruction.
+    assert_eq!(pass(1, 1), []);
 }
 
 #[test]
