@@ -5,7 +5,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use runtime::gguf::Writer;
+use runtime::gguf::{Gguf, Writer};
 use tempfile::TempDir;
 
 fn warpsmith(arguments: &[&str]) -> Command {
@@ -180,6 +180,26 @@ fn models_that_cannot_be_run_are_refused_by_name() {
     let renamed = files.write("renamed.gguf", &patched(name, b"blk.3.ffn_zp.weight"));
     let message = refusal(&["generate", "-m", &renamed]);
     assert_eq!(message, "error: tensor blk.3.ffn_up.weight [768, 256] is missing");
+}
+
+#[test]
+fn a_weight_that_is_no_number_is_named() {
+    let files = Files::new();
+    let whole = Gguf::open(asset()).unwrap();
+    // The first half of a block of either type, or the least half of a number.
+    for (name, at) in [("blk.2.ffn_norm.weight", 2), ("blk.3.attn_q.weight", 0), ("token_embd.weight", 208)] {
+        let tensor = whole.tensor_bytes(name).unwrap();
+        let from = tensor.as_ptr().addr() - whole.head().as_ptr().addr() + at;
+        let mut bytes = fs::read(asset()).unwrap();
+        bytes[from..from + 2].copy_from_slice(&[0xc0, 0x7f]);
+        let file = files.write("broken.gguf", &bytes);
+        for arguments in [&["generate", "-m", &file, "-n", "4"][..], &["evaluate", "-m", &file]] {
+            let output = run(arguments);
+            let message = stderr(&output);
+            assert_eq!(output.status.code(), Some(1), "{message}");
+            assert!(message.contains(&format!("\ntensor {name} holds values")), "{message}");
+        }
+    }
 }
 
 #[test]
@@ -402,6 +422,30 @@ fn evaluate_tells_the_loss_and_what_small_activations_cost() {
     assert!(refusal(&["evaluate", &empty]).contains("a loss needs at least 2 tokens"));
     assert!(refusal(&["evaluate", "-n", "1"]).contains("a loss needs at least 2 tokens"));
     assert!(refusal(&["evaluate", "/no/such/text"]).contains("/no/such/text"));
+    let latin = refusal(&["evaluate", &files.write("latin.txt", b"caf\xe9s")]);
+    assert!(latin.contains("latin.txt: invalid utf-8"), "{latin}");
+}
+
+#[test]
+fn a_text_without_end_is_refused() {
+    let files = Files::new();
+    let path = files.write("endless", b"");
+    fs::File::options().write(true).open(&path).unwrap().set_len(1 << 33).unwrap();
+    for arguments in [["evaluate", &path], ["bench", &format!("--compare={path}")]] {
+        let message = refusal(&arguments);
+        assert!(message.contains("endless: it has more than 268435456 bytes"), "{message}");
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn text_that_stdout_has_no_room_for_is_an_error() {
+    for arguments in [&["--help"][..], &["--version"], &["bench", "--help"], &["doctor"]] {
+        let full = fs::File::options().write(true).open("/dev/full").unwrap();
+        let output = warpsmith(arguments).stdout(full).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+        assert!(stderr(&output).starts_with("error: cannot write to stdout: "), "{}", stderr(&output));
+    }
 }
 
 #[test]
