@@ -355,6 +355,8 @@ fn a_model_without_a_tokenizer_can_be_measured_but_not_prompted() {
     let files = Files::new();
     let file = files.write("tiny.gguf", &writer.finish().unwrap());
     assert!(refusal(&["generate", "-m", &file]).contains("the model has no tokenizer"));
+    assert!(text(&["info", &file]).contains("\nit takes no text: the model has no tokenizer"));
+    assert!(!text(&["info", asset().to_str().unwrap()]).contains("it takes no text"));
     let table = text(&["bench", "-m", &file, "-n", "4", "-p", "4", "--repeat", "1"]);
     assert!(table.starts_with("synthetic tiny q8_0: 1.4 M parameters"), "{table}");
 }
