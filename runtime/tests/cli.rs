@@ -5,7 +5,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use runtime::gguf::Writer;
+use runtime::gguf::{Gguf, Writer};
 use tempfile::TempDir;
 
 fn warpsmith(arguments: &[&str]) -> Command {
@@ -183,6 +183,26 @@ fn models_that_cannot_be_run_are_refused_by_name() {
 }
 
 #[test]
+fn a_weight_that_is_no_number_is_named() {
+    let files = Files::new();
+    let whole = Gguf::open(asset()).unwrap();
+    // The first half of a block of either type, or the least half of a number.
+    for (name, at) in [("blk.2.ffn_norm.weight", 2), ("blk.3.attn_q.weight", 0), ("token_embd.weight", 208)] {
+        let tensor = whole.tensor_bytes(name).unwrap();
+        let from = tensor.as_ptr().addr() - whole.head().as_ptr().addr() + at;
+        let mut bytes = fs::read(asset()).unwrap();
+        bytes[from..from + 2].copy_from_slice(&[0xc0, 0x7f]);
+        let file = files.write("broken.gguf", &bytes);
+        for arguments in [&["generate", "-m", &file, "-n", "4"][..], &["evaluate", "-m", &file]] {
+            let output = run(arguments);
+            let message = stderr(&output);
+            assert_eq!(output.status.code(), Some(1), "{message}");
+            assert!(message.contains(&format!("\ntensor {name} holds values")), "{message}");
+        }
+    }
+}
+
+#[test]
 fn prompts_and_counts_that_do_not_fit_are_refused_with_both_numbers() {
     assert_eq!(
         refusal(&["generate", "Once upon a time", "-n", "0"]),
@@ -335,6 +355,8 @@ fn a_model_without_a_tokenizer_can_be_measured_but_not_prompted() {
     let files = Files::new();
     let file = files.write("tiny.gguf", &writer.finish().unwrap());
     assert!(refusal(&["generate", "-m", &file]).contains("the model has no tokenizer"));
+    assert!(text(&["info", &file]).contains("\nit takes no text: the model has no tokenizer"));
+    assert!(!text(&["info", asset().to_str().unwrap()]).contains("it takes no text"));
     let table = text(&["bench", "-m", &file, "-n", "4", "-p", "4", "--repeat", "1"]);
     assert!(table.starts_with("synthetic tiny q8_0: 1.4 M parameters"), "{table}");
 }
@@ -402,6 +424,30 @@ fn evaluate_tells_the_loss_and_what_small_activations_cost() {
     assert!(refusal(&["evaluate", &empty]).contains("a loss needs at least 2 tokens"));
     assert!(refusal(&["evaluate", "-n", "1"]).contains("a loss needs at least 2 tokens"));
     assert!(refusal(&["evaluate", "/no/such/text"]).contains("/no/such/text"));
+    let latin = refusal(&["evaluate", &files.write("latin.txt", b"caf\xe9s")]);
+    assert!(latin.contains("latin.txt: invalid utf-8"), "{latin}");
+}
+
+#[test]
+fn a_text_without_end_is_refused() {
+    let files = Files::new();
+    let path = files.write("endless", b"");
+    fs::File::options().write(true).open(&path).unwrap().set_len(1 << 33).unwrap();
+    for arguments in [["evaluate", &path], ["bench", &format!("--compare={path}")]] {
+        let message = refusal(&arguments);
+        assert!(message.contains("endless: it has more than 268435456 bytes"), "{message}");
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn text_that_stdout_has_no_room_for_is_an_error() {
+    for arguments in [&["--help"][..], &["--version"], &["bench", "--help"], &["doctor"]] {
+        let full = fs::File::options().write(true).open("/dev/full").unwrap();
+        let output = warpsmith(arguments).stdout(full).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+        assert!(stderr(&output).starts_with("error: cannot write to stdout: "), "{}", stderr(&output));
+    }
 }
 
 #[test]

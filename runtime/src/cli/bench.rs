@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::engine::{EngineArguments, ModelArguments, open};
 use super::profile::ProfileArguments;
-use super::{Failure, bytes};
+use super::{Failure, bytes, explain, read_text};
 
 #[derive(Debug, Args)]
 pub struct BenchArguments {
@@ -84,7 +84,7 @@ pub fn run(arguments: &BenchArguments, stdout: &mut impl Write) -> Result<(), Fa
     let mut rows = Vec::with_capacity(modes.len());
     for &(mode, eager) in modes {
         let mut decoder = open(&choice, &model, &EngineOptions { eager, ..options.clone() })?;
-        let measurement = measure(decoder.as_mut(), bench)?;
+        let measurement = measure(decoder.as_mut(), bench).inspect_err(|error| explain(&model, error))?;
         rows.push(Row { mode, engine: decoder.describe(), measurement });
     }
     let gpu = match choice.backend {
@@ -127,8 +127,7 @@ pub fn run(arguments: &BenchArguments, stdout: &mut impl Write) -> Result<(), Fa
 
 /// The report of an earlier measurement, with all that a comparison needs.
 fn read_earlier(path: &Path) -> Result<(&Path, Value), Error> {
-    let text =
-        std::fs::read_to_string(path).map_err(|source| Error::File { path: path.to_owned(), source })?;
+    let text = read_text(path)?;
     let report =
         serde_json::from_str(&text).map_err(|error| CompareError::Json { reason: error.to_string() });
     let report = report.and_then(|report| check(&report).map(|()| report));

@@ -12,8 +12,8 @@ use runtime::tokenizer::Tokenizer;
 use runtime::{Activations, EngineOptions, Model};
 use tensor_formats::ElementType;
 
-use super::Failure;
 use super::engine::{EngineArguments, ModelArguments, open};
+use super::{Failure, explain, read_text};
 
 #[derive(Debug, Args)]
 pub struct EvaluateArguments {
@@ -42,7 +42,7 @@ pub fn run(arguments: &EvaluateArguments, stdout: &mut impl Write) -> Result<(),
     let mut decoder = open(&choice, &model, &options)?;
     writeln!(stdout, "{}: {} tokens", model.name().escape_debug(), ids.len())?;
     writeln!(stdout, "{}", decoder.describe())?;
-    let evaluation = evaluate(decoder.as_mut(), 0, &ids)?;
+    let evaluation = evaluate(decoder.as_mut(), 0, &ids).inspect_err(|error| explain(&model, error))?;
     let (loss, perplexity) = (evaluation.mean_loss(), evaluation.perplexity());
     let accuracy = evaluation.accuracy() * 100.0;
     writeln!(stdout, "loss {loss:.4}, perplexity {perplexity:.3}, right {accuracy:.1} %")?;
@@ -64,8 +64,6 @@ impl EvaluateArguments {
             let n_vocab = model.config().n_vocab as u64;
             return Ok((0..n).map(|_| (random.next_u64() % n_vocab) as u32).collect());
         };
-        let text =
-            std::fs::read_to_string(path).map_err(|source| Error::File { path: path.clone(), source })?;
-        Ok(Tokenizer::for_model(model)?.encode_first(&text, n)?)
+        Ok(Tokenizer::for_model(model)?.encode_first(&read_text(path)?, n)?)
     }
 }

@@ -11,7 +11,7 @@ use runtime::{Model, embedded};
 
 use super::engine::{EngineArguments, open, open_model};
 use super::timings::Timings;
-use super::{Failure, say};
+use super::{Failure, explain, say};
 
 /// Tokens to generate where nothing is said and the context allows it.
 const DEFAULT_N: usize = 256;
@@ -136,6 +136,7 @@ pub fn run(
     stdout.flush()?;
     let (stats, stop) = (generator.stats(), generator.stop());
     if let Some(error) = failed {
+        explain(&model, &error);
         return Err(error.into());
     }
     say(&format!("engine: {}", decoder.describe()));

@@ -8,6 +8,7 @@ use clap::Args;
 use runtime::Model;
 use runtime::error::chain;
 use runtime::gguf::Gguf;
+use runtime::tokenizer::Tokenizer;
 
 use super::{Failure, bytes};
 
@@ -64,6 +65,9 @@ pub fn run(arguments: &InfoArguments, stdout: &mut impl Write) -> Result<(), Fai
                 config.context_length,
             )?;
             writeln!(stdout, "weights read per token: {}", bytes(model.bytes_per_token()))?;
+            if let Err(error) = Tokenizer::for_model(&model) {
+                writeln!(stdout, "it takes no text: {}", chain(&error))?;
+            }
         }
         Err(error) => writeln!(stdout, "\nthis file cannot be run: {}", chain(&error))?,
     }

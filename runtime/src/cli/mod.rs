@@ -11,11 +11,14 @@ mod profile;
 mod synthesize;
 mod timings;
 
-use std::io::{self, Write};
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use runtime::Error;
+use runtime::error::GenerateError;
+use runtime::{Error, Model};
 use timings::Timings;
 
 /// Runs language models from GGUF files on NVIDIA GPUs and CPUs.
@@ -82,13 +85,23 @@ from_library_errors!(
 
 /// Parses the arguments, runs the command, and reports what went wrong on one line.
 pub fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(wrong) if wrong.use_stderr() => wrong.exit(),
+        // Help or the version, for which stdout may have no room.
+        Err(asked) => return end(asked.print().map_err(Failure::from)),
+    };
     let timings = match &arguments.command {
         Command::Generate(arguments) if arguments.timings => Some(Timings::begin()),
         _ => None,
     };
     let result =
         environment::start_logging(timings.as_ref()).and_then(|()| run(&arguments.command, timings.as_ref()));
+    end(result)
+}
+
+/// Reports what went wrong, if anything did.
+fn end(result: Result<(), Failure>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         // Whoever was reading has what they wanted.
@@ -119,6 +132,30 @@ fn run(command: &Command, timings: Option<&Timings>) -> Result<(), Failure> {
 /// A line to stderr. If nobody takes it there is nobody to tell.
 fn say(line: &str) {
     let _ = writeln!(io::stderr(), "{line}");
+}
+
+/// Says which weight may be the reason, if logits were no numbers.
+fn explain(model: &Model, error: &Error) {
+    let Error::Generate(GenerateError::NoFiniteLogit { .. } | GenerateError::NanLogit { .. }) = error else {
+        return;
+    };
+    if let Some(weight) = model.broken_weight() {
+        say(&format!("tensor {} holds values that are no finite numbers", weight.name));
+    }
+}
+
+/// The most bytes of a file of text. Devices have no end.
+const MAX_TEXT: u64 = 1 << 28;
+
+/// A file of text.
+fn read_text(path: &Path) -> Result<String, Error> {
+    let fail = |source| Error::File { path: path.to_owned(), source };
+    let mut bytes = Vec::new();
+    File::open(path).and_then(|file| file.take(MAX_TEXT + 1).read_to_end(&mut bytes)).map_err(fail)?;
+    if bytes.len() as u64 > MAX_TEXT {
+        return Err(fail(io::Error::other(format!("it has more than {MAX_TEXT} bytes"))));
+    }
+    String::from_utf8(bytes).map_err(|error| fail(io::Error::other(error)))
 }
 
 /// A size for people.

@@ -1,5 +1,6 @@
 //! Why a file is not a model that this crate runs.
 
+use graph::rope::RopeTableError;
 use tensor_formats::{ElementType, FormatError};
 
 use crate::gguf::GgufError;
@@ -88,8 +89,8 @@ pub enum ModelError {
         names: Vec<String>,
     },
     /// RoPE parameters from which no table can be made, such as a frequency factor of zero.
-    #[error("RoPE")]
-    Rope(#[from] graph::rope::RopeTableError),
+    #[error("{}", rope_part(.0))]
+    Rope(#[from] RopeTableError),
     /// A step that cannot be laid out.
     #[error(
         "a step of {rows} rows, {n_sequences} sequences, {max_seq} positions: each must be from 1 to 4294967295"
@@ -102,6 +103,14 @@ pub enum ModelError {
         /// Positions of each cache.
         max_seq: usize,
     },
+}
+
+/// What RoPE's table could not be made from.
+fn rope_part(error: &RopeTableError) -> &'static str {
+    match error {
+        RopeTableError::Factor { .. } => "tensor rope_freqs.weight",
+        _ => "RoPE",
+    }
 }
 
 /// The first few names.

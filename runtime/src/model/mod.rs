@@ -14,6 +14,7 @@ use std::path::Path;
 pub use config::{Architecture, ModelConfig, Rope};
 pub use error::ModelError;
 pub use step::{StepGraph, StepShape, build_step};
+use tensor_formats::dequantize_row;
 pub use weights::{LayerWeights, Linear, ModelWeights, Weight};
 
 use crate::error::Error;
@@ -123,6 +124,22 @@ impl Model {
         }
         let table = size(&weights.token_embd.name);
         all - table + table / self.config.n_vocab as u64
+    }
+
+    /// The first weight with a value that is not finite, which is what to look for where logits are no numbers. This
+    /// reads the whole model.
+    pub fn broken_weight(&self) -> Option<&Weight> {
+        self.config.weights.iter().find(|weight| {
+            let mut row = vec![0.0; weight.dims.last().copied().unwrap_or(0)];
+            let (Ok(bytes), Ok(row_bytes)) =
+                (self.tensor_bytes(&weight.name), weight.ty.row_bytes(row.len()))
+            else {
+                return false;
+            };
+            bytes.chunks_exact(row_bytes).any(|bytes| {
+                dequantize_row(weight.ty, bytes, &mut row).is_ok() && !row.iter().all(|x| x.is_finite())
+            })
+        })
     }
 
     fn rope_factors(&self) -> Result<Option<Vec<f32>>, ModelError> {

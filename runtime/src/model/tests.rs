@@ -330,7 +330,10 @@ fn rope_scaling_and_factors_are_read() {
     assert_eq!((rope.linear_scale, rope.n_rot, rope.theta), (4.0, 16, 5e5));
     // Factors of zero, as this file's unwritten data is, would turn by infinity.
     file.add("rope_freqs.weight", ElementType::F32, &[8]);
-    assert_eq!(file.refusal(), "RoPE: frequency factor 0 has to be positive and finite, is 0");
+    assert_eq!(
+        file.refusal(),
+        "tensor rope_freqs.weight: frequency factor 0 has to be positive and finite, is 0"
+    );
 }
 
 /// Adds a metadata entry under the key.

@@ -39,6 +39,22 @@ pub enum TokenizerError {
         /// The most that there can be.
         limit: usize,
     },
+    /// A text that would take too much memory.
+    #[error("the text has more than {limit} bytes without a place to cut it")]
+    Piece {
+        /// The most that there can be.
+        limit: usize,
+    },
+    /// A token that is recognised in texts by a name beyond reason.
+    #[error("token {token} (tokenizer.ggml.tokens) is a name of {bytes} bytes, the limit is {limit}")]
+    Name {
+        /// The token.
+        token: usize,
+        /// Its length.
+        bytes: usize,
+        /// The limit.
+        limit: usize,
+    },
     /// A token of a type that GGUF does not have.
     #[error("token {token} has the type {found} (tokenizer.ggml.token_type), must be from 1 to 6")]
     Kind {

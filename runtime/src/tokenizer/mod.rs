@@ -62,6 +62,9 @@ const END_NAMES: [&str; 14] = [
 /// The library takes a hundred times the memory of a text for it, so a long one is given to it piece by piece.
 const PIECE_BYTES: usize = 1 << 16;
 
+/// The most bytes of a name that counts as a token. The library takes the square of it to recognise one.
+const MAX_NAME: usize = 1 << 10;
+
 /// A name that is also a tag of HTML: the end of a text if the file says that it is a control token.
 const END_TAG: &str = "</s>";
 
@@ -128,12 +131,15 @@ impl Tokenizer {
         if add_bos && bos.is_none() {
             return Err(TokenizerError::NoBos);
         }
+        let is_name = |id| matches!(vocabulary.kind(id), Some(TokenKind::Control | TokenKind::UserDefined));
+        let names = || (0..).zip(&tokens).filter(|&(id, _)| is_name(id));
+        if let Some((id, name)) = names().find(|(_, name)| name.len() > MAX_NAME) {
+            return Err(TokenizerError::Name { token: id as usize, bytes: name.len(), limit: MAX_NAME });
+        }
         let library = build(metadata, &tokens, &vocabulary, pre)?;
         let token = |byte| library.get_model().token_to_id(&char_of(byte).to_string());
         let missing = (0..=255).filter(|&byte| token(byte).is_none()).collect();
-        let is_name = |id| matches!(vocabulary.kind(id), Some(TokenKind::Control | TokenKind::UserDefined));
-        let mut names = (0..).zip(&tokens).filter(|&(id, _)| is_name(id)).map(|(_, name)| name);
-        let cuts = !names.any(|name| pre::pieces(name, 0).nth(1).is_some());
+        let cuts = !names().any(|(_, name)| pre::pieces(name, 0).nth(1).is_some());
         Ok(Self { library, vocabulary, bos, add_bos, end_tokens, missing, cuts })
     }
 
@@ -176,8 +182,8 @@ impl Tokenizer {
     /// The tokens of `text`, after the start token where the model has it so.
     ///
     /// # Errors
-    /// [`TokenizerError::Byte`] for a text with a byte that no token stands for, [`TokenizerError::Blanks`], and
-    /// [`TokenizerError::Library`].
+    /// [`TokenizerError::Byte`] for a text with a byte that no token stands for, [`TokenizerError::Piece`],
+    /// [`TokenizerError::Blanks`], and [`TokenizerError::Library`].
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {
         self.encode_first(text, usize::MAX)
     }
@@ -200,7 +206,7 @@ impl Tokenizer {
     }
 
     fn encode_piece(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {
-        pre::check_blanks(text)?;
+        pre::check_piece(text)?;
         let encoding = self
             .library
             .encode_fast(text, false)

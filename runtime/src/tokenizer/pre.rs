@@ -19,11 +19,17 @@ const QWEN2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N
 /// the library keeps a note of each; with a million it would give up, and take the rest of the text for one word.
 pub(super) const MAX_BLANKS: usize = 500_000;
 
-/// Refuses a text that cannot be cut into words.
+/// The most bytes of a piece, for which the library takes more than a GB.
+pub(super) const MAX_PIECE: usize = 1 << 23;
+
+/// Refuses a piece of a text that is too long, or that cannot be cut into words.
 ///
 /// # Errors
-/// [`TokenizerError::Blanks`].
-pub(super) fn check_blanks(text: &str) -> Result<(), TokenizerError> {
+/// [`TokenizerError::Piece`] and [`TokenizerError::Blanks`].
+pub(super) fn check_piece(text: &str) -> Result<(), TokenizerError> {
+    if text.len() > MAX_PIECE {
+        return Err(TokenizerError::Piece { limit: MAX_PIECE });
+    }
     let mut runs = text.split(|c: char| !c.is_whitespace());
     if text.len() > MAX_BLANKS && runs.any(|run| run.len() > MAX_BLANKS) {
         return Err(TokenizerError::Blanks { limit: MAX_BLANKS });
@@ -31,19 +37,23 @@ pub(super) fn check_blanks(text: &str) -> Result<(), TokenizerError> {
     Ok(())
 }
 
-/// Where a text can be cut without another word in it: before a space that follows something else than white space. No
-/// pattern goes on there, none looks past it, and each begins anew.
+/// Where a text can be cut without another word in it: before a space that follows something else than white space, and
+/// behind a newline that has no white space beside it. No pattern goes on there, none looks past it, and each begins anew.
 fn is_cut(before: &str, after: &str) -> bool {
-    after.starts_with(' ') && before.ends_with(|c: char| !c.is_whitespace())
+    match before.strip_suffix('\n') {
+        Some(line) => !line.ends_with(char::is_whitespace) && !after.starts_with(char::is_whitespace),
+        None => after.starts_with(' ') && !before.ends_with(char::is_whitespace),
+    }
 }
 
 /// A text in pieces of at least `least` bytes, but for the last, whose words are those of the text. They are as long as it
-/// takes where no word ends before a space.
+/// takes where there is no such place.
 pub(super) fn pieces(text: &str, least: usize) -> impl Iterator<Item = &str> {
     let mut rest = text;
     std::iter::from_fn(move || {
-        let spaces = rest.bytes().enumerate().skip(least.max(1)).filter(|&(_, byte)| byte == b' ');
-        let mut ends = spaces.map(|(at, _)| at).filter(|&at| is_cut(&rest[..at], &rest[at..]));
+        let bytes = rest.as_bytes();
+        let near = (least.max(1)..rest.len()).filter(|&at| bytes[at] == b' ' || bytes[at - 1] == b'\n');
+        let mut ends = near.filter(|&at| is_cut(&rest[..at], &rest[at..]));
         let (piece, after) = rest.split_at(ends.next().unwrap_or(rest.len()));
         rest = after;
         (!piece.is_empty()).then_some(piece)
@@ -151,14 +161,14 @@ mod tests {
         for name in ["gpt-2", "llama-bpe"] {
             for run in [" ", "\u{3000}"] {
                 let text = format!("{}a b", run.repeat(MAX_BLANKS / run.len()));
-                assert!(check_blanks(&text).is_ok());
+                assert!(check_piece(&text).is_ok());
                 assert_eq!(words(name, &text).last().map(String::as_str), Some(" b"), "{name}, {run:?}");
             }
         }
         let text = " ".repeat(MAX_BLANKS + 1);
-        assert!(check_blanks(&text.replacen(' ', "_", 2)).is_ok());
+        assert!(check_piece(&text.replacen(' ', "_", 2)).is_ok());
         for text in [format!("a{text}b"), format!("a b{}c", text.replace(' ', "\n")), text] {
-            let message = check_blanks(&text).unwrap_err().to_string();
+            let message = check_piece(&text).unwrap_err().to_string();
             assert_eq!(message, "the text has more than 500000 bytes of blanks in a row");
         }
     }
@@ -166,7 +176,7 @@ mod tests {
     proptest! {
         #[test]
         fn the_words_of_pieces_are_those_of_the_text(
-            text in "([ \n\t\u{a0}\u{3000}]{0,3}([a-z]{1,3}|['.!(é日٣\u{301}🦊_]|[0-9]{1,5}|'s|\r\n)){0,24} {0,2}",
+            text in "([ \n\r\t\u{1c}\u{85}\u{a0}\u{200b}\u{2028}\u{3000}]{0,3}([a-z]{1,3}|['.!(é日٣\u{301}🦊_]|[0-9]{1,5}|'s|\r\n)){0,24} {0,2}",
             least in 0usize..12,
         ) {
             let whole: Vec<&str> = pieces(&text, least).collect();
@@ -184,6 +194,11 @@ mod tests {
         assert_eq!(pieces("a bc\n d. e", 3).collect::<Vec<_>>(), ["a bc\n d.", " e"]);
         assert_eq!(pieces(" a", 0).collect::<Vec<_>>(), [" a"]);
         assert_eq!(pieces("日本 ", 1).collect::<Vec<_>>(), ["日本", " "]);
+        assert_eq!(pieces("日本。\n月\nb", 0).collect::<Vec<_>>(), ["日本。\n", "月\n", "b"]);
+        // A pattern that leaves the last blank to what follows would not leave it at the end of a piece.
+        for whole in ["a\r\nb", "a\n\nb", "a\n\tb"] {
+            assert_eq!(pieces(whole, 0).collect::<Vec<_>>(), [whole]);
+        }
         assert_eq!(pieces("", 0).count(), 0);
     }
 

@@ -152,6 +152,33 @@ fn a_long_text_is_encoded_piece_by_piece_to_the_same_tokens() {
     assert!(!named.cuts);
     let ids = named.encode(&"a b".repeat(PIECE_BYTES)).unwrap();
     assert_eq!((ids.len(), ids[1..].iter().all(|&id| id == 256)), (1 + PIECE_BYTES, true));
+    for (name, cuts) in [("a\nb", false), ("\nb", false), ("\n", true), ("b\n", true), (" b", true)] {
+        file = vocabulary_of((0..=255).collect(), &[(name, 4)], &[]);
+        assert_eq!(tokenizer(&file).unwrap().cuts, cuts, "{name:?}");
+    }
+}
+
+#[test]
+fn a_text_that_cannot_be_cut_is_refused_before_it_takes_all_memory() {
+    let t = tokenizer(&writer(&[], &[])).unwrap();
+    let endless = "日".repeat(pre::MAX_PIECE / 3 + 1);
+    let expected = "the text has more than 8388608 bytes without a place to cut it";
+    assert_eq!(t.encode(&endless).unwrap_err().to_string(), expected);
+    let lines = "日本\n".repeat(pre::MAX_PIECE / 7 + 1);
+    assert!(lines.len() > pre::MAX_PIECE);
+    assert_eq!(t.encode_first(&lines, 3).unwrap(), t.encode_first("日本", 3).unwrap());
+}
+
+#[test]
+fn a_name_beyond_reason_is_refused() {
+    let name =
+        |bytes: usize, kind| vocabulary_of((0..=255).collect(), &[(&"ab".repeat(bytes / 2), kind)], &[]);
+    for kind in [3, 4] {
+        assert!(tokenizer(&name(MAX_NAME, kind)).is_ok());
+        let expected = "token 256 (tokenizer.ggml.tokens) is a name of 1000000 bytes, the limit is 1024";
+        assert_eq!(refusal(&name(1_000_000, kind)), expected);
+    }
+    assert!(tokenizer(&name(1_000_000, 1)).is_ok());
 }
 
 #[test]
