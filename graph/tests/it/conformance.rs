@@ -196,6 +196,10 @@ const MISTAKES: &[Mistake] = &[
         OpCall::Attention(a) => d.attention(Attention { scale: a.scale * 1.001, ..a }),
         other => other.dispatch(d),
     }),
+    Mistake("the usual scale, whatever was asked for", TensorOp::Attention, |d, call| match call {
+        OpCall::Attention(a) => d.attention(Attention { scale: 1.0 / (a.head_dim as f32).sqrt(), ..a }),
+        other => other.dispatch(d),
+    }),
     Mistake("one position too few", TensorOp::Attention, |d, call| match call {
         OpCall::Attention(a) => with_indices(d, call, a.positions, |i, old| old[i].saturating_sub(1)),
         other => other.dispatch(d),
@@ -421,7 +425,8 @@ fn mistakes_in_chains_are_noticed() {
         // Of the other operations the chain has none, or none on which the mistake makes a difference.
         let present =
             [TensorOp::Attention, TensorOp::KvScatter, TensorOp::Rope, TensorOp::Mul, TensorOp::Silu];
-        if present.contains(op) && *what != "the first sequence for all rows" {
+        let right_here = ["the first sequence for all rows", "the usual scale, whatever was asked for"];
+        if present.contains(op) && !right_here.contains(what) {
             let failure = first_failure(*mutation, &chains);
             assert!(matches!(failure, Some(Failure::Wrong { .. })), "{what} in {op}: {failure:?}");
         }

@@ -161,8 +161,10 @@ fn add_attention(cases: &mut Vec<Case>) {
         let name = format!(
             "attention/{element}{kind}/{pattern:?}/head_dim={head_dim}/kv_heads={n_kv_heads}/group={group}/len={len}/rows={rows}"
         );
-        cases
-            .push(Case::new(name, TensorOp::Attention, tier, move |b| attention(b, pattern, scatter, sizes)));
+        let scale = usual_scale(head_dim);
+        cases.push(Case::new(name, TensorOp::Attention, tier, move |b| {
+            attention(b, pattern, scatter, sizes, scale)
+        }));
     };
     let element = ElementType::F32;
     for head_dim in [64, 128] {
@@ -202,9 +204,25 @@ fn add_attention(cases: &mut Vec<Case>) {
         }
         add(Tier::Full, Rows::Batch, true, Sizes { element, ..long });
     }
+    // The scale is the graph's to choose: half the usual one, and twice.
+    for head_dim in [64, 128] {
+        for factor in [0.5, 2.0] {
+            let sizes =
+                Sizes { element: ElementType::F32, rows: 2, len: 33, n_kv_heads: 2, group: 2, head_dim };
+            let name = format!("attention/scale={factor} times the usual/head_dim={head_dim}");
+            let scale = factor * usual_scale(head_dim);
+            cases.push(Case::new(name, TensorOp::Attention, Tier::Fast, move |b| {
+                attention(b, Rows::Batch, false, sizes, scale)
+            }));
+        }
+    }
 }
 
-fn attention(b: &mut Builder, pattern: Rows, scatter: bool, sizes: Sizes) -> Goals {
+fn usual_scale(head_dim: usize) -> f32 {
+    1.0 / (head_dim as f32).sqrt()
+}
+
+fn attention(b: &mut Builder, pattern: Rows, scatter: bool, sizes: Sizes, scale: f32) -> Goals {
     let Sizes { element, rows, len, n_kv_heads, group, head_dim } = sizes;
     let n_sequences = if scatter && pattern == Rows::Batch { rows } else { rows.clamp(2, 3) };
     let step = Step::new(b, pattern, rows, len, n_sequences);
@@ -221,7 +239,6 @@ fn attention(b: &mut Builder, pattern: Rows, scatter: bool, sizes: Sizes) -> Goa
     } else {
         (keys, values)
     };
-    let scale = 1.0 / (head_dim as f32).sqrt();
     let y = b.g.attention(AttentionOperands { query, keys, values, positions, sequences, scale })?;
     Ok(vec![(y, Goal::Close(F32_TOLERANCE))])
 }
