@@ -31,7 +31,8 @@ impl KernelBuilder {
         }
         let here = BlockId(u32::try_from(self.blocks.len() - 1).unwrap_or(u32::MAX));
         if let Some(slot) = self.labels.get_mut(label.0.index()) {
-            *slot = Some(here);
+            // Which of two places is meant nobody can tell: the verifier reports jumps to neither.
+            *slot = Some(if slot.is_none() { here } else { BlockId(u32::MAX) });
         }
         self.labelled = true;
         self.reachable = true;
