@@ -17,7 +17,8 @@ use std::sync::{Arc, OnceLock, Weak};
 ///
 /// A sticky error (illegal address, launch failure and their like) poisons the context. From then on every operation
 /// fails with [`DriverError::Poisoned`], which names the original error, without calling the driver. So does a wait that
-/// fails twice, where memory that was only borrowed for a copy may still be in use.
+/// fails twice, where memory that was only borrowed for a copy may still be in use. Once everything of a poisoned context
+/// has been dropped, [`Device::context`] makes a new one; that it works is promised by CUDA to a new process only.
 #[derive(Clone)]
 pub struct Context(pub(crate) Arc<ContextInner>);
 

@@ -3,6 +3,7 @@
 use crate::error::DriverError;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
+use std::fmt;
 
 /// Most errors that are kept; older ones are dropped and counted.
 const CAPACITY: usize = 64;
@@ -14,6 +15,18 @@ pub struct DropError {
     pub origin: String,
     /// What went wrong.
     pub error: DriverError,
+}
+
+impl fmt::Display for DropError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "releasing {}: {}", self.origin, self.error)
+    }
+}
+
+impl std::error::Error for DropError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.error)
+    }
 }
 
 #[derive(Default)]
@@ -71,6 +84,7 @@ mod tests {
         let errors = log.take();
         assert_eq!(errors.len(), CAPACITY);
         assert_eq!(errors[0].origin, "object 3");
+        assert_eq!(errors[0].to_string(), format!("releasing object 3: {}", DriverError::GraphInFlight));
         assert!(log.take().is_empty());
     }
 }

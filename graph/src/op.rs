@@ -32,9 +32,9 @@ pub enum TensorOp {
     /// (cos, sin), see [`rope_table`](crate::rope::rope_table).
     Rope,
     /// Writes row `r` of `input [rows, n_kv_heads * head_dim]` to position `positions[r]` of sequence `sequences[r]` of
-    /// `cache [n_sequences, n_kv_heads, max_seq, head_dim]` in F32, F16, BF16 or F8E4M3, rounded to nearest. Of two
-    /// rows at one position of one sequence either may stay, or part of each. The result is the cache: an alias of its
-    /// leaf.
+    /// `cache [n_sequences, n_kv_heads, max_seq, head_dim]` in F32, F16, BF16 or F8E4M3, rounded to nearest: what is too
+    /// large becomes an infinity, in F8E4M3, which has none, the largest number. Of two rows at one position of one
+    /// sequence either may stay, or part of each. The result is the cache: an alias of its leaf.
     KvScatter,
     /// Causal grouped-query attention of `query [rows, n_heads * head_dim]` over `keys` and `values`
     /// `[n_sequences, n_kv_heads, max_seq, head_dim]` of one type, which [`KvScatter`](Self::KvScatter) takes: row `r`

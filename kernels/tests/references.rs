@@ -11,7 +11,7 @@ use kernels::random::Random;
 use kernels::rms_norm::RmsNorm;
 use kernels::rope::{Rope, RopeShape, RopeStyle};
 use kernels::soft_max::SoftMax;
-use kernels::{CacheShape, KernelError};
+use kernels::{CacheShape, KernelError, Target};
 use proptest::prelude::*;
 use tensor_formats::ElementType;
 
@@ -276,5 +276,11 @@ fn several_activation_rows_are_refused_with_what_they_need() {
         message(kernel),
         "residual_projection: 5 activation rows: more than 4 are multiplied on tensor cores, in whole tiles of 8 pairs \
          of weight rows, of each head where its halves are rotated"
+    );
+    let kernel = ResidualProjection::new(ElementType::Q4_K, (16, 256), 8, false);
+    assert_eq!(
+        message(kernel.and_then(|kernel| kernel.on(40, Target::SM_75))),
+        "residual_projection: 8 activation rows: more than 4 are multiplied on tensor cores, which with 256 columns and \
+         40 processors needs sm_80, not sm_75"
     );
 }

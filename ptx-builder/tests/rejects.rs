@@ -317,6 +317,13 @@ fn operand_kind() {
         k.bra(nowhere);
     });
     rejected(label, Rule::OperandKind, "was never placed");
+    let twice = kernel(|k| {
+        let two_places = k.label();
+        k.bra(two_places);
+        k.place(two_places, "first");
+        k.place(two_places, "second");
+    });
+    rejected(twice, Rule::OperandKind, "was never placed, or twice");
     let add = |operands: Vec<Operand>| {
         kernel(|k| k.push(Kind::Regular(Regular::new(Op::Add, Some(Ty::U32))), operands))
     };

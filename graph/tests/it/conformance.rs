@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use graph::conformance::{
     ConformanceBackend, Failure, Job, Report, Run, Selection, Tier, cases, run_case, run_suite,
 };
-use graph::reference::{ReferenceDispatch, ReferenceError, to_u32_bytes};
+use graph::reference::{ReferenceDispatch, ReferenceError, dequantize, from_u32_bytes, to_u32_bytes};
 use graph::{
     Add, Argmax, Attention, ComputeGraph, CopyTensor, EmbedRows, KernelDispatch, KvScatter, Mul, MulMat,
     OpCall, QuantizeQ8, RmsNorm, Rope, RopeStyle, Silu, SoftMax, SwiGlu, TensorOp, TensorView, execute_graph,
@@ -187,6 +187,26 @@ fn rows(view: TensorView, start: usize, len: usize) -> TensorView {
     TensorView { offset: view.offset + start as u64 * view.row_bytes(), shape, ..view }
 }
 
+/// The largest score of any row and head.
+fn largest_score(d: &ReferenceDispatch, a: &Attention) -> Result<f64, ReferenceError> {
+    let values = |view: &TensorView| -> Result<Vec<f64>, ReferenceError> {
+        Ok(dequantize(view.dtype, view.shape.cols(), d.bytes(view)?)?)
+    };
+    let (query, keys) = (values(&a.query)?, values(&a.keys)?);
+    let [positions, sequences] = [a.positions, a.sequences].map(|view| d.bytes(&view).map(from_u32_bytes));
+    let (positions, sequences) = (positions?, sequences?);
+    let mut largest = f64::NEG_INFINITY;
+    for (index, query) in query.chunks(a.head_dim).enumerate() {
+        let (row, head) = (index / a.n_heads, index % a.n_heads / (a.n_heads / a.n_kv_heads));
+        let first = (sequences[row] as usize * a.n_kv_heads + head) * a.max_seq;
+        for key in keys.chunks(a.head_dim).skip(first).take(positions[row] as usize + 1) {
+            let dot: f64 = query.iter().zip(key).map(|(q, k)| q * k).sum();
+            largest = largest.max(f64::from(a.scale) * dot);
+        }
+    }
+    Ok(largest)
+}
+
 const MISTAKES: &[Mistake] = &[
     Mistake("half the head size in the scale", TensorOp::Attention, |d, call| match call {
         OpCall::Attention(a) => d.attention(Attention { scale: a.scale * std::f32::consts::SQRT_2, ..a }),
@@ -194,6 +214,31 @@ const MISTAKES: &[Mistake] = &[
     }),
     Mistake("a scale that is off by one part in a thousand", TensorOp::Attention, |d, call| match call {
         OpCall::Attention(a) => d.attention(Attention { scale: a.scale * 1.001, ..a }),
+        other => other.dispatch(d),
+    }),
+    Mistake("the usual scale, whatever was asked for", TensorOp::Attention, |d, call| match call {
+        OpCall::Attention(a) => d.attention(Attention { scale: 1.0 / (a.head_dim as f32).sqrt(), ..a }),
+        other => other.dispatch(d),
+    }),
+    Mistake("exponentials that overflow", TensorOp::Attention, |d, call| match call {
+        OpCall::Attention(a) => {
+            let overflows = largest_score(d, &a)? > f64::from(f32::MAX).ln();
+            let launches = d.attention(a)?;
+            if overflows {
+                d.bytes_mut(&a.output)?.fill(0xff);
+            }
+            Ok(launches)
+        }
+        other => other.dispatch(d),
+    }),
+    Mistake("no number for what is too large", TensorOp::KvScatter, |d, call| match call {
+        OpCall::KvScatter(a) if a.cache.dtype == ElementType::F8E4M3 => {
+            let launches = d.kv_scatter(a)?;
+            for byte in d.bytes_mut(&a.cache)?.iter_mut().filter(|byte| **byte & 0x7f == 0x7e) {
+                *byte |= 0x7f;
+            }
+            Ok(launches)
+        }
         other => other.dispatch(d),
     }),
     Mistake("one position too few", TensorOp::Attention, |d, call| match call {
@@ -421,7 +466,13 @@ fn mistakes_in_chains_are_noticed() {
         // Of the other operations the chain has none, or none on which the mistake makes a difference.
         let present =
             [TensorOp::Attention, TensorOp::KvScatter, TensorOp::Rope, TensorOp::Mul, TensorOp::Silu];
-        if present.contains(op) && *what != "the first sequence for all rows" {
+        let right_here = [
+            "the first sequence for all rows",
+            "the usual scale, whatever was asked for",
+            "exponentials that overflow",
+            "no number for what is too large",
+        ];
+        if present.contains(op) && !right_here.contains(what) {
             let failure = first_failure(*mutation, &chains);
             assert!(matches!(failure, Some(Failure::Wrong { .. })), "{what} in {op}: {failure:?}");
         }

@@ -68,7 +68,9 @@ use sums::Leaves;
 use tiles::{BlockUnits, Lane, TILE_UNITS, Tiles};
 
 /// The largest number of activation rows of one launch. Long rows of some types take fewer: rings and activations lie in
-/// shared memory together.
+/// shared memory together. More than four are multiplied on tensor cores, in whole tiles: there the weight rows of each
+/// matrix come in sixteens (in eights in a [`GatedProjection`]; where the halves of a head are rotated, of each head), and
+/// the target has the shared memory or the clusters that such a kernel needs.
 pub const MAX_BATCH: usize = 8;
 
 /// A kernel of this family: segments that share their activations.
@@ -627,7 +629,8 @@ macro_rules! kernels {
             /// for those of compute capability 9.0 with [`PROCESSORS`].
             ///
             /// # Errors
-            /// [`KernelError::Unsupported`] for a number of processors that no device has.
+            /// [`KernelError::Unsupported`] for a number of processors that no device has, and for more activation rows
+            /// than these weights [take](MAX_BATCH) on `target`.
             pub fn on(self, processors: u32, target: Target) -> Result<Self, KernelError> {
                 self.0.on(processors, target).map(Self)
             }

@@ -100,7 +100,7 @@ impl AttentionInput {
     /// # Errors
     /// [`KernelError::Format`] if a row is not whole blocks; [`KernelError::Unsupported`] for weights that are not
     /// quantised, columns that are not a multiple of 128, an odd `head_dim`, heads that do not share key heads
-    /// evenly, or sizes out of range.
+    /// evenly, sizes out of range, or more activation rows than these weights [take](super::MAX_BATCH).
     pub fn new(shape: AttentionInputShape) -> Result<Self, KernelError> {
         const FAMILY: &str = "attention_input";
         let AttentionInputShape { batch, cols, eps, elements, n_heads, bias, style, table_positions, .. } =
@@ -150,7 +150,8 @@ impl ResidualProjection {
     ///
     /// # Errors
     /// [`KernelError::Format`] if a row is not whole blocks; [`KernelError::Unsupported`] for weights that are not
-    /// quantised, columns that are not a multiple of 128, an odd number of rows, or sizes out of range.
+    /// quantised, columns that are not a multiple of 128, an odd number of rows, sizes out of range, or more activation
+    /// rows than these weights [take](super::MAX_BATCH).
     pub fn new(
         element: ElementType,
         (rows, cols): (usize, usize),
@@ -232,7 +233,7 @@ impl GatedProjection {
     /// The kernel for two matrices `[rows, cols]` of type `element` and `batch` activation rows.
     ///
     /// # Errors
-    /// As [`ResidualProjection::new`], but that any number of rows will do.
+    /// As [`ResidualProjection::new`], but that any number of rows will do for up to four activation rows.
     pub fn new(
         element: ElementType,
         (rows, cols): (usize, usize),
@@ -374,6 +375,7 @@ impl Projection {
             Self { family, name, processors, target, stage, segments, spread, ring_bytes: 0 }
         };
         let tiled = segments.iter().all(|segment| tiles::copies(segment, cols));
+        let mut needs = None;
         if batch >= tuning.first_tile_batch && tiled {
             let of_tiles = TILE_WARPS.into_iter().find_map(|warps| {
                 let spread = Spread::of_tiles(&segments, stage, (processors, warps), tuning)?;
@@ -381,14 +383,20 @@ impl Projection {
                 let slot_bytes = segments.iter().map(|segment| segment.format.slot_bytes()).max()?;
                 with(stage, spread).with_ring(slot_bytes, shared)
             });
-            if let Some(of_tiles) = of_tiles.filter(|of_tiles| of_tiles.min_target() <= target) {
-                return Ok(of_tiles);
+            match of_tiles {
+                Some(of_tiles) if of_tiles.min_target() <= target => return Ok(of_tiles),
+                of_tiles => needs = of_tiles.map(|of_tiles| of_tiles.min_target()),
             }
         }
         if batch > MOST_DOTS {
-            let reason = match tiled {
-                true => format!("for which {target} has no room with {cols} columns"),
-                false => format!(
+            let reason = match needs {
+                Some(needs) => {
+                    format!(
+                        "which with {cols} columns and {processors} processors needs {needs}, not {target}"
+                    )
+                }
+                None if tiled => format!("for which {target} has no room with {cols} columns"),
+                None => format!(
                     "in whole tiles of {TILE_UNITS} pairs of weight rows, of each head where its halves are rotated"
                 ),
             };

@@ -31,7 +31,8 @@ impl KernelBuilder {
         }
         let here = BlockId(u32::try_from(self.blocks.len() - 1).unwrap_or(u32::MAX));
         if let Some(slot) = self.labels.get_mut(label.0.index()) {
-            *slot = Some(here);
+            // Placed twice, it is left dangling as well: nobody can tell which place a jump means.
+            *slot = Some(if slot.is_none() { here } else { BlockId(u32::MAX) });
         }
         self.labelled = true;
         self.reachable = true;

@@ -136,7 +136,7 @@ fn check_operand(
         (What::MovSource(ty), Operand::Symbol(base)) => check_symbol(module, function, ty, *base, report),
         (What::Label, Operand::Label(block)) => {
             if block.index() >= function.blocks.len() {
-                report(Rule::OperandKind, "the label that it jumps to was never placed".to_owned());
+                report(Rule::OperandKind, "the label that it jumps to was never placed, or twice".to_owned());
             }
         }
         (What::Reg(_) | What::WideReg(_) | What::Any, _) => kind(report, "a register"),

@@ -107,7 +107,7 @@ fn add_scatter(cases: &mut Vec<Case>) {
                     );
                     let tier = Tier::fast_if(n_kv_heads == 2 && matches!(rows, 1 | 9));
                     cases.push(Case::new(name, TensorOp::KvScatter, tier, move |b| {
-                        scatter(b, pattern, ElementType::F32, [rows, n_kv_heads, head_dim])
+                        scatter(b, pattern, (ElementType::F32, 1.0), [rows, n_kv_heads, head_dim])
                     }));
                 }
             }
@@ -118,10 +118,17 @@ fn add_scatter(cases: &mut Vec<Case>) {
                     "kv_scatter/{element}/{pattern:?}/kv_heads={n_kv_heads}/head_dim={head_dim}/rows={rows}"
                 );
                 cases.push(Case::new(name, TensorOp::KvScatter, Tier::Fast, move |b| {
-                    scatter(b, pattern, element, [rows, n_kv_heads, head_dim])
+                    scatter(b, pattern, (element, 1.0), [rows, n_kv_heads, head_dim])
                 }));
             }
         }
+    }
+    // Some of the values are larger than any number of the type.
+    for (element, sigma) in [(ElementType::F16, 5e4), (ElementType::F8E4M3, 300.0)] {
+        let name = format!("kv_scatter/{element}/beyond its range");
+        cases.push(Case::new(name, TensorOp::KvScatter, Tier::Fast, move |b| {
+            scatter(b, Rows::Batch, (element, sigma), [5, 2, 64])
+        }));
     }
 }
 
@@ -129,7 +136,7 @@ fn add_scatter(cases: &mut Vec<Case>) {
 fn scatter(
     b: &mut Builder,
     pattern: Rows,
-    element: ElementType,
+    (element, sigma): (ElementType, f32),
     [rows, n_kv_heads, head_dim]: [usize; 3],
 ) -> Goals {
     // One sequence for each row, so that no two rows go to one place.
@@ -137,7 +144,7 @@ fn scatter(
     let step = Step::new(b, pattern, rows, 37, n_sequences);
     let (positions, sequences) = step.leaves(b)?;
     let cache = b.weight("cache", element, &[step.n_sequences, n_kv_heads, 37, head_dim], 1.0)?;
-    let x = b.normal("x", &[rows, n_kv_heads * head_dim], 1.0)?;
+    let x = b.normal("x", &[rows, n_kv_heads * head_dim], sigma)?;
     let scattered = b.g.kv_scatter(cache, x, positions, sequences)?;
     Ok(vec![(scattered, Goal::Exact)])
 }
@@ -161,8 +168,10 @@ fn add_attention(cases: &mut Vec<Case>) {
         let name = format!(
             "attention/{element}{kind}/{pattern:?}/head_dim={head_dim}/kv_heads={n_kv_heads}/group={group}/len={len}/rows={rows}"
         );
-        cases
-            .push(Case::new(name, TensorOp::Attention, tier, move |b| attention(b, pattern, scatter, sizes)));
+        let scale = usual_scale(head_dim);
+        cases.push(Case::new(name, TensorOp::Attention, tier, move |b| {
+            attention(b, pattern, scatter, sizes, scale)
+        }));
     };
     let element = ElementType::F32;
     for head_dim in [64, 128] {
@@ -202,9 +211,26 @@ fn add_attention(cases: &mut Vec<Case>) {
         }
         add(Tier::Full, Rows::Batch, true, Sizes { element, ..long });
     }
+    // The scale is the graph's to choose: half the usual one, twice, and so much that an exponential of a score by
+    // itself would overflow.
+    for head_dim in [64, 128] {
+        for factor in [0.5, 2.0, 100.0] {
+            let sizes =
+                Sizes { element: ElementType::F32, rows: 2, len: 33, n_kv_heads: 2, group: 2, head_dim };
+            let name = format!("attention/scale={factor} times the usual/head_dim={head_dim}");
+            let scale = factor * usual_scale(head_dim);
+            cases.push(Case::new(name, TensorOp::Attention, Tier::Fast, move |b| {
+                attention(b, Rows::Batch, false, sizes, scale)
+            }));
+        }
+    }
 }
 
-fn attention(b: &mut Builder, pattern: Rows, scatter: bool, sizes: Sizes) -> Goals {
+fn usual_scale(head_dim: usize) -> f32 {
+    1.0 / (head_dim as f32).sqrt()
+}
+
+fn attention(b: &mut Builder, pattern: Rows, scatter: bool, sizes: Sizes, scale: f32) -> Goals {
     let Sizes { element, rows, len, n_kv_heads, group, head_dim } = sizes;
     let n_sequences = if scatter && pattern == Rows::Batch { rows } else { rows.clamp(2, 3) };
     let step = Step::new(b, pattern, rows, len, n_sequences);
@@ -221,7 +247,6 @@ fn attention(b: &mut Builder, pattern: Rows, scatter: bool, sizes: Sizes) -> Goa
     } else {
         (keys, values)
     };
-    let scale = 1.0 / (head_dim as f32).sqrt();
     let y = b.g.attention(AttentionOperands { query, keys, values, positions, sequences, scale })?;
     Ok(vec![(y, Goal::Close(F32_TOLERANCE))])
 }
