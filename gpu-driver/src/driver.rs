@@ -41,7 +41,7 @@ pub(crate) struct DriverInner {
 impl Driver {
     /// Loads the system's driver: the library that `WARPSMITH_CUDA_LIBRARY` names if it is set (and no other), else
     /// the platform's names (`libcuda.so.1`, `libcuda.so`; `nvcuda.dll`). The first success is kept for the process;
-    /// a failure is not, so that a later call tries again.
+    /// a failure is not, so that a later call tries again. Whoever sets the variable vouches for the library.
     ///
     /// Nothing is initialised yet: [`Driver::version`] works on a machine without a device.
     ///
@@ -53,7 +53,7 @@ impl Driver {
         static LOADED: OnceCell<Driver> = OnceCell::new();
         LOADED
             .get_or_try_init(|| match std::env::var_os(LIBRARY_VARIABLE) {
-                Some(path) if !path.is_empty() => Self::load_from(path),
+                Some(path) if !path.is_empty() => Self::load_path(path.as_ref()),
                 _ => Self::load_first(DEFAULT_NAMES),
             })
             .cloned()
@@ -64,8 +64,16 @@ impl Driver {
     /// # Errors
     ///
     /// As for [`Driver::load`]. An empty path is refused: to the loader it is the program itself.
-    pub fn load_from(path: impl AsRef<Path>) -> Result<Self, DriverError> {
-        let path = path.as_ref();
+    ///
+    /// # Safety
+    ///
+    /// The library must be one that may be loaded here, and if it has the functions of a driver, they must do what
+    /// NVIDIA's do.
+    pub unsafe fn load_from(path: impl AsRef<Path>) -> Result<Self, DriverError> {
+        Self::load_path(path.as_ref())
+    }
+
+    fn load_path(path: &Path) -> Result<Self, DriverError> {
         if path.as_os_str().is_empty() {
             return Err(DriverError::NoDriver { tried: vec![("\"\"".to_owned(), "no path".to_owned())] });
         }

@@ -78,7 +78,8 @@ fn entries_come_from_proc_addresses_and_else_from_suffixed_exports() {
     let folder = tempfile::tempdir().expect("a folder");
     let newer = ["cuGraphAddDependencies_v2", "cuGraphGetEdges_v2", "cuFuncGetParamInfo"];
     let path = build(folder.path(), &newer);
-    let driver = Driver::load_from(&path).expect("a driver");
+    // SAFETY: the version and the count, which are all that is called, are written as a driver does.
+    let driver = unsafe { Driver::load_from(&path) }.expect("a driver");
     assert_eq!(driver.source(), path.display().to_string());
     assert_eq!(driver.version().expect("a version").to_string(), "12.1");
     assert_eq!(driver.device_count().expect("a count"), BY_PROC_ADDRESS as u32);
@@ -99,7 +100,8 @@ fn entries_come_from_proc_addresses_and_else_from_suffixed_exports() {
 fn a_library_without_a_required_entry_is_refused_by_name() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = build(folder.path(), &["cuMemAlloc_v2", "cuGraphCreate"]);
-    let error = Driver::load_from(&path).expect_err("a driver");
+    // SAFETY: as above.
+    let error = unsafe { Driver::load_from(&path) }.expect_err("a driver");
     assert!(matches!(error, DriverError::IncompleteDriver { .. }));
     let wanted =
         format!("{} (CUDA 12.1) is not a usable CUDA driver: it lacks cuMemAlloc_v2", path.display());

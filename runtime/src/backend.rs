@@ -231,8 +231,9 @@ mod tests {
         );
         assert!(reason(probe_of(6, 8 << 30), 1, 0).ends_with("is older than compute capability 7.5"));
         assert_eq!(reason(probe_of(9, 8 << 30), 1, 3), "the CUDA driver has 1 devices, none is number 3");
-        let missing =
-            Driver::load_from("/no/such/libcuda.so").map(|_| unreachable!("there is no such driver"));
+        // SAFETY: there is no such file.
+        let missing = unsafe { Driver::load_from("/no/such/libcuda.so") };
+        let missing = missing.map(|_| unreachable!("there is no such driver"));
         assert_eq!(reason(missing, 1, 0), "no CUDA driver is installed");
         let none = reason(Err(DriverError::NoDevice), 1, 0);
         assert_eq!(none, "CUDA is not available: the CUDA driver sees no device");

@@ -165,8 +165,9 @@ mod tests {
 
     #[test]
     fn without_a_driver_the_cpu_is_used_and_the_advice_says_what_is_missing() {
-        let missing =
-            Driver::load_from("/no/such/libcuda.so").map(|_| unreachable!("there is no such driver"));
+        // SAFETY: there is no such file.
+        let missing = unsafe { Driver::load_from("/no/such/libcuda.so") };
+        let missing = missing.map(|_| unreachable!("there is no such driver"));
         let report = examine_with(missing);
         assert_eq!(report.conclusion, "auto will use the cpu");
         let text = report.to_string();

@@ -61,7 +61,11 @@ pub fn run(args: &Args) -> Result<()> {
 
 /// Names the driver and the devices; without them there is nothing to test, which is a failure and not a pass.
 fn probe(software_driver: Option<&Path>) -> Result<()> {
-    let driver = software_driver.map_or_else(Driver::load, Driver::load_from);
+    let driver = match software_driver {
+        // SAFETY: it is the one that was built for this run.
+        Some(path) => unsafe { Driver::load_from(path) },
+        None => Driver::load(),
+    };
     let found = driver.and_then(|driver| {
         let count = driver.device_count()?;
         println!("CUDA driver {}, {count} device(s)", driver.version()?);

@@ -6,7 +6,8 @@ use gpu_driver::{Driver, DriverError, ErrorKind};
 
 #[test]
 fn a_missing_library_is_named_with_the_loaders_reason() {
-    let error = Driver::load_from("/nonexistent/libcuda.so").expect_err("loaded");
+    // SAFETY: there is no such file.
+    let error = unsafe { Driver::load_from("/nonexistent/libcuda.so") }.expect_err("loaded");
     assert!(matches!(&error, DriverError::NoDriver { tried } if tried.len() == 1));
     assert!(error.to_string().contains("/nonexistent/libcuda.so ("), "{error}");
     assert_eq!(error.kind(), ErrorKind::Load);
@@ -16,7 +17,8 @@ fn a_missing_library_is_named_with_the_loaders_reason() {
 #[test]
 #[cfg(target_os = "linux")]
 fn a_library_that_is_no_driver_is_refused_with_what_it_lacks() {
-    let error = Driver::load_from("libc.so.6").expect_err("loaded");
+    // SAFETY: the C library is loaded already.
+    let error = unsafe { Driver::load_from("libc.so.6") }.expect_err("loaded");
     let DriverError::IncompleteDriver { library, driver: None, missing } = &error else {
         panic!("{error:?}")
     };
@@ -27,7 +29,8 @@ fn a_library_that_is_no_driver_is_refused_with_what_it_lacks() {
 
 #[test]
 fn the_program_itself_is_no_driver() {
-    let error = Driver::load_from("").expect_err("loaded");
+    // SAFETY: nothing is loaded.
+    let error = unsafe { Driver::load_from("") }.expect_err("loaded");
     assert_eq!(error.to_string(), "no CUDA driver: \"\" (no path)");
 }
 
