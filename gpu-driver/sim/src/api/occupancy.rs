@@ -8,7 +8,8 @@ use crate::api::function::known;
 use crate::api::launch::attributes;
 use crate::call::{Name, in_context, name, put};
 use crate::limits::{Shape, active_blocks};
-use crate::profile::{LARGEST_CLUSTER, PORTABLE_CLUSTER};
+use crate::objects::Function;
+use crate::profile::{DeviceProfile, LARGEST_CLUSTER, PORTABLE_CLUSTER};
 
 fn active(
     name: Name<'_>,
@@ -121,6 +122,12 @@ pub(crate) unsafe extern "C" fn available_dynamic_shared(
     })
 }
 
+/// Blocks of a launch that a multiprocessor has room for.
+fn blocks_of(config: &CUlaunchConfig, function: &Function, part: &DeviceProfile) -> u32 {
+    let threads = config.block_dim.iter().fold(1u32, |n, dim| n.saturating_mul(*dim));
+    active_blocks(&function.code, part, threads, u64::from(config.shared_mem_bytes))
+}
+
 pub(crate) unsafe extern "C" fn max_active_clusters(
     clusters: *mut c_int,
     function: CUfunction,
@@ -137,7 +144,6 @@ pub(crate) unsafe extern "C" fn max_active_clusters(
         let cluster = attributes?.cluster;
         let part = &call.sim.profile;
         let (_, function) = known(call, function)?;
-        let threads = config.block_dim.iter().fold(1u32, |n, dim| n.saturating_mul(*dim));
         let shape = Shape {
             grid: config.grid_dim,
             block: config.block_dim,
@@ -146,7 +152,7 @@ pub(crate) unsafe extern "C" fn max_active_clusters(
         };
         let shape = shape.completed(&function.code)?;
         shape.check(function, part)?;
-        let blocks = active_blocks(&function.code, part, threads, u64::from(config.shared_mem_bytes));
+        let blocks = blocks_of(config, function, part);
         let size = shape.cluster.iter().product::<u32>().max(1);
         put(clusters, (blocks * part.multiprocessors / size) as c_int)
     })
@@ -166,11 +172,10 @@ pub(crate) unsafe extern "C" fn max_potential_cluster_size(
     in_context(name!("cuOccupancyMaxPotentialClusterSize"), |call| {
         let part = &call.sim.profile;
         let (_, function) = known(call, function)?;
-        let threads = config.block_dim.iter().fold(1u32, |n, dim| n.saturating_mul(*dim));
         if !part.clusters() {
             return Err(CUresult::ERROR_NOT_SUPPORTED);
         }
-        let fits = active_blocks(&function.code, part, threads, u64::from(config.shared_mem_bytes)) > 0;
+        let fits = blocks_of(config, function, part) > 0;
         let most = if function.non_portable_clusters { LARGEST_CLUSTER } else { PORTABLE_CLUSTER };
         put(size, if fits { most as c_int } else { 0 })
     })
