@@ -94,7 +94,8 @@ impl Attention {
     }
 
     /// The same with keys and values copied in the background, if tensor cores multiply them and `bytes` of shared memory
-    /// for a block have room for enough of them; results are the same to the bit.
+    /// for a block, more than every device of compute capability 8.0 and later has, have room for enough of them; results
+    /// are the same to the bit.
     #[must_use]
     pub fn within(self, bytes: u32) -> Self {
         Self { shared: bytes, ..self }

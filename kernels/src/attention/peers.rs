@@ -34,8 +34,8 @@ impl Shares {
         let groups = kernel.plan.heads() * head_groups;
         let each = groups.div_ceil(blocks);
         let ends = (0..groups).step_by(each as usize).map(|first| (first, groups.min(first + each) - 1));
-        let heads = ends.map(|(first, last)| last / head_groups - first / head_groups + 1).max();
-        Self { groups, head_groups, each, heads: heads.unwrap_or(0) }
+        let heads = ends.map(|(first, last)| last / head_groups - first / head_groups + 1);
+        Self { groups, head_groups, each, heads: heads.fold(1, u32::max) }
     }
 
     /// Bytes of the values of a block's share of all chunks.

@@ -13,23 +13,12 @@ impl KernelBuilder {
     pub fn cvt<D: CvtTy>(&mut self, a: impl AnyReg<T: CvtTy>) -> Reg<D::Holder> {
         let from = source_ty(a);
         let round = default_round(D::CVT, from);
-        self.cvt_operand(
-            Cvt { to: D::CVT, from, round, ftz: false, sat: false, satfinite: false, relu: false },
-            a,
-        )
+        self.cvt_operand(Cvt::new(D::CVT, from, round), a)
     }
 
     /// As [`KernelBuilder::cvt`], with a rounding: `CvtRound::Rni` for nearest integer, and so on.
     pub fn cvt_round<D: CvtTy>(&mut self, round: CvtRound, a: impl AnyReg<T: CvtTy>) -> Reg<D::Holder> {
-        let cvt = Cvt {
-            to: D::CVT,
-            from: source_ty(a),
-            round: Some(round),
-            ftz: false,
-            sat: false,
-            satfinite: false,
-            relu: false,
-        };
+        let cvt = Cvt::new(D::CVT, source_ty(a), Some(round));
         self.cvt_operand(cvt, a)
     }
 
@@ -37,33 +26,19 @@ impl KernelBuilder {
     pub fn cvt_sat<D: CvtTy>(&mut self, a: impl AnyReg<T: CvtTy>) -> Reg<D::Holder> {
         let from = source_ty(a);
         let round = default_round(D::CVT, from);
-        self.cvt_operand(
-            Cvt { to: D::CVT, from, round, ftz: false, sat: true, satfinite: false, relu: false },
-            a,
-        )
+        self.cvt_operand(Cvt { sat: true, ..Cvt::new(D::CVT, from, round) }, a)
     }
 
     /// As [`KernelBuilder::cvt_round`], clamping: `cvt_round_sat::<S8>(CvtRound::Rni, x)` quantises.
     pub fn cvt_round_sat<D: CvtTy>(&mut self, round: CvtRound, a: impl AnyReg<T: CvtTy>) -> Reg<D::Holder> {
-        let cvt = Cvt {
-            to: D::CVT,
-            from: source_ty(a),
-            round: Some(round),
-            ftz: false,
-            sat: true,
-            satfinite: false,
-            relu: false,
-        };
+        let cvt = Cvt { sat: true, ..Cvt::new(D::CVT, source_ty(a), Some(round)) };
         self.cvt_operand(cvt, a)
     }
 
     /// Converts the low bits of a register, read as `S`: `cvt_low::<F32, S8>(word)`.
     pub fn cvt_low<D: CvtTy, S: CvtTy>(&mut self, a: impl AnyReg<T: Word>) -> Reg<D::Holder> {
         let round = default_round(D::CVT, S::CVT);
-        self.cvt_operand(
-            Cvt { to: D::CVT, from: S::CVT, round, ftz: false, sat: false, satfinite: false, relu: false },
-            a,
-        )
+        self.cvt_operand(Cvt::new(D::CVT, S::CVT, round), a)
     }
 
     fn cvt_operand<D: RegTy>(&mut self, cvt: Cvt, a: impl AnyReg) -> Reg<D> {
@@ -74,15 +49,7 @@ impl KernelBuilder {
 
     fn cvt_pair<D: RegTy>(&mut self, to: Ty, lo: Operand, hi: Operand) -> Reg<D> {
         let fp8 = matches!(to, Ty::E4M3x2 | Ty::E5M2x2);
-        let cvt = Cvt {
-            to,
-            from: Ty::F32,
-            round: Some(CvtRound::Rn),
-            ftz: false,
-            sat: false,
-            satfinite: fp8,
-            relu: false,
-        };
+        let cvt = Cvt { satfinite: fp8, ..Cvt::new(to, Ty::F32, Some(CvtRound::Rn)) };
         let dest = self.fresh::<D>();
         self.push(Kind::Cvt(cvt), vec![dest.operand(), hi, lo]);
         dest
@@ -106,21 +73,13 @@ impl KernelBuilder {
     /// Two FP8 E4M3 as halves, exactly. Needs sm_89.
     pub fn e4m3x2_to_f16x2(&mut self, a: Reg<super::B16>) -> Reg<F16x2> {
         let (to, from, round) = (Ty::F16x2, Ty::E4M3x2, Some(CvtRound::Rn));
-        let cvt = Cvt { to, from, round, ftz: false, sat: false, satfinite: false, relu: false };
+        let cvt = Cvt::new(to, from, round);
         self.cvt_operand(cvt, a)
     }
 
     /// A single rounded to TensorFloat-32, ties away from zero. Needs sm_80.
     pub fn cvt_tf32(&mut self, a: impl Val<F32>) -> Reg<B32> {
-        let cvt = Cvt {
-            to: Ty::TF32,
-            from: Ty::F32,
-            round: Some(CvtRound::Rna),
-            ftz: false,
-            sat: false,
-            satfinite: false,
-            relu: false,
-        };
+        let cvt = Cvt::new(Ty::TF32, Ty::F32, Some(CvtRound::Rna));
         let dest = self.fresh::<B32>();
         self.push(Kind::Cvt(cvt), vec![dest.operand(), a.operand()]);
         dest
@@ -128,15 +87,7 @@ impl KernelBuilder {
 
     /// A half as a single, exactly.
     pub fn f16_to_f32(&mut self, a: impl Val<F16>) -> Reg<F32> {
-        let cvt = Cvt {
-            to: Ty::F32,
-            from: Ty::F16,
-            round: None,
-            ftz: false,
-            sat: false,
-            satfinite: false,
-            relu: false,
-        };
+        let cvt = Cvt::new(Ty::F32, Ty::F16, None);
         let dest = self.fresh::<F32>();
         self.push(Kind::Cvt(cvt), vec![dest.operand(), a.operand()]);
         dest
@@ -231,7 +182,7 @@ impl KernelBuilder {
 
     fn widen_operand<D: RegTy>(&mut self, from: Ty, to: Ty, a: Operand) -> Reg<D> {
         let dest = self.fresh::<D>();
-        let cvt = Cvt { to, from, round: None, ftz: false, sat: false, satfinite: false, relu: false };
+        let cvt = Cvt::new(to, from, None);
         self.push(Kind::Cvt(cvt), vec![dest.operand(), a]);
         dest
     }

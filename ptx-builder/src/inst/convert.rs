@@ -240,6 +240,11 @@ pub struct Cvt {
 }
 
 impl Cvt {
+    /// A conversion without modifiers but its rounding.
+    pub const fn new(to: Ty, from: Ty, round: Option<CvtRound>) -> Self {
+        Self { to, from, round, ftz: false, sat: false, satfinite: false, relu: false }
+    }
+
     fn is_packed(&self) -> bool {
         matches!(self.to, Ty::F16x2 | Ty::BF16x2 | Ty::E4M3x2 | Ty::E5M2x2) && self.from == Ty::F32
     }
@@ -360,15 +365,7 @@ impl Cvt {
     }
 
     pub(super) fn parse(words: &mut Words<'_>) -> Result<Self, String> {
-        let mut cvt = Self {
-            round: None,
-            ftz: false,
-            sat: false,
-            satfinite: false,
-            relu: false,
-            to: Ty::B8,
-            from: Ty::B8,
-        };
+        let mut cvt = Self::new(Ty::B8, Ty::B8, None);
         // The order of the modifiers is free.
         loop {
             if cvt.round.is_none()

@@ -140,17 +140,27 @@ fn dtod(
     stream: CUstream,
     when: When,
 ) -> CUresult {
-    in_context(name, |call| {
-        let stream = stream_for(call, stream, when)?;
-        if bytes == 0 {
-            return Ok(());
-        }
-        let (dst, src) = (device_place(call, dst, bytes)?, device_place(call, src, bytes)?);
-        // Copies within the device do not wait, not even the ones whose name says nothing of it.
-        let within = matches!((&dst, &src), (Place::Device(_), Place::Device(_)));
-        let when = if within { When::Queued } else { when };
-        queue(call, stream, Work::Copy(Copy::linear(dst, src, bytes)), when)
-    })
+    in_context(name, |call| within_devices(call, dst, src, bytes, stream, when))
+}
+
+/// A copy from device addresses to others, of one context or of two.
+fn within_devices(
+    call: &mut Call<'_>,
+    dst: CUdeviceptr,
+    src: CUdeviceptr,
+    bytes: usize,
+    stream: CUstream,
+    when: When,
+) -> Outcome {
+    let stream = stream_for(call, stream, when)?;
+    if bytes == 0 {
+        return Ok(());
+    }
+    let (dst, src) = (device_place(call, dst, bytes)?, device_place(call, src, bytes)?);
+    // Copies within the device do not wait, not even the ones whose name says nothing of it.
+    let within = matches!((&dst, &src), (Place::Device(_), Place::Device(_)));
+    let when = if within { When::Queued } else { when };
+    queue(call, stream, Work::Copy(Copy::linear(dst, src, bytes)), when)
 }
 
 pub(crate) unsafe extern "C" fn htod_sync(dst: CUdeviceptr, src: *const c_void, bytes: usize) -> CUresult {
@@ -310,12 +320,7 @@ fn between(
                 return Err(CUresult::ERROR_INVALID_CONTEXT);
             }
         }
-        let stream = stream_for(call, stream, when)?;
-        if bytes == 0 {
-            return Ok(());
-        }
-        let (dst, src) = (device_place(call, dst, bytes)?, device_place(call, src, bytes)?);
-        queue(call, stream, Work::Copy(Copy::linear(dst, src, bytes)), When::Queued)
+        within_devices(call, dst, src, bytes, stream, when)
     })
 }
 

@@ -59,6 +59,27 @@ fn managed_memory_is_the_hosts_and_the_devices() {
     refused!(ERROR_INVALID_VALUE, l, "cuMemFree_v2"(at => u64));
 }
 
+/// Copies to managed memory are done when the call returns, also those between contexts.
+#[test]
+fn copies_to_managed_memory_wait() {
+    let Some(l) = library("copies_to_managed_memory_wait") else { return };
+    let (mut device, mut managed, mut context) = (0u64, 0u64, CUcontext::NULL);
+    ok!(l, "cuCtxGetCurrent"(&mut context => *mut CUcontext));
+    ok!(l, "cuMemAlloc_v2"(&mut device => *mut u64, 4 => usize));
+    ok!(l, "cuMemAllocManaged"(&mut managed => *mut u64, 4 => usize, 1 => c_uint));
+    let word = std::ptr::with_exposed_provenance_mut::<u32>(managed as usize);
+    for value in [5, 6] {
+        ok!(l, "cuMemsetD32Async"(device => u64, value => c_uint, 1 => usize, CUstream::NULL => CUstream));
+        if value == 5 {
+            ok!(l, "cuMemcpyDtoD_v2"(managed => u64, device => u64, 4 => usize));
+        } else {
+            ok!(l, "cuMemcpyPeer"(managed => u64, context => CUcontext, device => u64, context => CUcontext, 4 => usize));
+        }
+        // SAFETY: the memory is the host's, too, and what was queued is done.
+        assert_eq!(unsafe { word.read() }, value);
+    }
+}
+
 /// Fills of the host's own memory are done when the call returns, unless their name says otherwise.
 #[test]
 fn fills_of_host_memory_wait() {
