@@ -306,12 +306,12 @@ fn clusters(stored: Stored) -> Vec<Case> {
     let shared = if TENSOR_CORES.contains(&stored) { SHARED } else { 0 };
     let plain = Sequences { stored, group: 2, shared, clusters: true, max_seq: 1100, ..PLAIN };
     let case = |shape: Sequences<'_>, name: &str| shape.case(&shape.data(), name);
-    let mut cases: Vec<_> = [1, 256, 257, 320, 512, 513, 1024, 1025, 1100]
+    let mut cases: Vec<_> = [1, 128, 129, 192, 257, 512, 513, 1024, 1025, 1100]
         .into_iter()
         .map(|length| case(Sequences { lengths: &[length], ..plain }, &format!("cluster_{length}")))
         .collect();
-    // One chunk, five, eight of one length; of these 513 positions need fewer.
-    for max_seq in [256, 257, 512, 513, 1030] {
+    // One chunk, three, eight of one length; of these 513 positions need fewer.
+    for max_seq in [128, 129, 512, 513, 1030] {
         cases.push(case(Sequences { max_seq, lengths: &[max_seq], ..plain }, "cluster_full"));
     }
     let lengths = [257, 1, 1024, 1100, 1025, 600, 512, 256, 384];

@@ -20,6 +20,8 @@ pub(super) struct Splits {
     pub chunks: u32,
     /// Blocks for each row and set of heads. Those that find no chunk left do nothing, but as part of a cluster.
     pub blocks: u32,
+    /// Positions that one block does alone.
+    alone: u32,
     /// Positions of the smallest of several chunks.
     smallest: u32,
     /// Whether a row may be so long that chunks grow.
@@ -32,7 +34,7 @@ impl Splits {
     /// Positions of the smallest chunk of several, a whole number of steps of any plan.
     pub const CHUNK: u32 = LanePlan::MAX_STEP;
     /// Positions that one block does alone: the chunks that others could take from it cost it as long as blocks take to
-    /// meet.
+    /// meet. Where a row has so few heads that small chunks are enough for its clusters, it does half as many.
     const ALONE: u32 = 4 * Self::CHUNK;
     /// Blocks that are enough for a large GPU: one on each multiprocessor. Twice as many read no faster, and take longer
     /// to combine.
@@ -60,7 +62,7 @@ impl Splits {
         let blocks = (Self::ENOUGH / sets / rows).max(Self::FEWEST);
         let grow = chunks > most;
         let (chunks, blocks) = (chunks.min(most), blocks.min(chunks).min(most));
-        Self { chunks, blocks, smallest: Self::CHUNK, grow, clustered: false }
+        Self { chunks, blocks, alone: Self::ALONE, smallest: Self::CHUNK, grow, clustered: false }
     }
 
     /// The same in clusters; `None` where that would be slower.
@@ -68,20 +70,27 @@ impl Splits {
         if u64::from(max_seq) > u64::from(sets) * u64::from(Self::CLUSTER_POSITIONS) {
             return None;
         }
-        let smallest = if sets <= Self::FEW_SETS { Self::CHUNK } else { 2 * Self::CHUNK };
-        let chunks = if max_seq <= Self::ALONE { 1 } else { max_seq.div_ceil(smallest) };
+        let times = if sets <= Self::FEW_SETS { 1 } else { 2 };
+        let (alone, smallest) = (times * Self::ALONE / 2, times * Self::CHUNK);
+        let chunks = if max_seq <= alone { 1 } else { max_seq.div_ceil(smallest) };
         let sharers = u64::from(rows) * u64::from(sets);
         let room = Self::CLUSTERS.into_iter().find(|&(_, clusters)| sharers <= clusters.into());
         let [.., (fewest, _)] = Self::CLUSTERS;
         let blocks = room.map_or(fewest, |(blocks, _)| blocks).min(chunks.next_power_of_two());
         let grow = chunks > Self::CLUSTER_CHUNKS;
         let chunks = chunks.min(Self::CLUSTER_CHUNKS);
-        Some(Self { chunks, blocks, smallest, grow, clustered: blocks > 1 })
+        Some(Self { chunks, blocks, alone, smallest, grow, clustered: blocks > 1 })
     }
 
     /// One block for all positions of a row.
-    pub const WHOLE: Self =
-        Self { chunks: 1, blocks: 1, smallest: Self::CHUNK, grow: true, clustered: false };
+    pub const WHOLE: Self = Self {
+        chunks: 1,
+        blocks: 1,
+        alone: Self::ALONE,
+        smallest: Self::CHUNK,
+        grow: true,
+        clustered: false,
+    };
 
     /// Whether no block has more than one chunk.
     pub const fn one_each(self) -> bool {
@@ -120,7 +129,7 @@ impl Division {
     /// The division of a row of `length` positions, which are at most 2^31.
     pub fn of_row(k: &mut KernelBuilder, splits: Splits, length: Reg<U32>) -> Self {
         k.comment("the chunks of the row's positions");
-        let alone = k.le(length, Splits::ALONE);
+        let alone = k.le(length, splits.alone);
         let grown = splits.grow.then(|| {
             let all = splits.chunks * Splits::CHUNK;
             let rounded = k.add(length, all - 1);
@@ -130,10 +139,10 @@ impl Division {
         let chunk = match grown {
             Some(grown) if splits.clustered => {
                 let several = k.max(grown, splits.smallest);
-                k.selp(alone, Splits::ALONE, several)
+                k.selp(alone, splits.alone, several)
             }
-            Some(grown) => k.selp(alone, Splits::ALONE, grown),
-            None => k.selp(alone, Splits::ALONE, splits.smallest),
+            Some(grown) => k.selp(alone, splits.alone, grown),
+            None => k.selp(alone, splits.alone, splits.smallest),
         };
         Self { splits, length, alone, chunk, first: k.ctaid_y() }
     }
@@ -206,13 +215,13 @@ mod tests {
 
     #[test]
     fn clusters_cut_rows_alike_in_caches_of_every_size_and_have_no_idle_block() {
-        for (sets, smallest) in [(2, 64), (8, 128)] {
+        for (sets, alone, smallest) in [(2, 128, 64), (8, 256, 128)] {
             let longest = Splits::clustered(1 << 12, 1, sets).unwrap();
             assert!(longest.grow && longest.chunks == Splits::CLUSTER_CHUNKS && longest.one_each());
             for max_seq in (1..3000).step_by(7) {
                 let splits = Splits::clustered(max_seq, 1, sets).unwrap();
                 assert_eq!(splits.clustered, splits.several(), "{max_seq}");
-                assert_eq!(splits.several(), max_seq > Splits::ALONE, "{max_seq}");
+                assert_eq!(splits.several(), max_seq > alone, "{max_seq}");
                 let covered = splits.chunks * smallest >= max_seq || splits == longest;
                 assert!(!splits.several() || covered, "{max_seq} {splits:?}");
                 assert!((splits.chunks - 1) * smallest < max_seq, "{max_seq}: chunks without positions");

@@ -86,6 +86,10 @@ pub(crate) fn catalogue() -> Vec<Box<dyn Kernel>> {
         kernels.push(boxed(Head::new(Q6, (128_256, 4096), batch, EPS)));
         kernels.push(boxed(GreedyHead::new(Q6, (128_256, 4096), batch, EPS)));
     }
+    // Qwen2.5 7B, whose columns the blocks of a cluster do not share evenly.
+    kernels.push(boxed(GatedProjection::new(Q4, (18_944, 3584), 8, EPS)));
+    kernels.push(boxed(ResidualProjection::new(Q4, (3584, 18_944), 8, false)));
+    kernels.push(boxed(ResidualProjection::of_q8(Q6, (3584, 18_944), 8, false)));
     kernels
 }
 
@@ -154,6 +158,11 @@ pub(crate) fn cases() -> Vec<Case> {
         (112, 12_288, 7, PROCESSORS),
         (560, 1024, 5, 4),
         (560, 2048, 8, 8),
+        // The last block of a cluster has an item less, one that is not full, and both.
+        (64, 3584, 8, PROCESSORS),
+        (64, 1792, 7, PROCESSORS),
+        (112, 3840, 4, PROCESSORS),
+        (400, 3840, 5, 2),
     ];
     for (seed, (rows, cols, batch, processors)) in (0..).zip(on_cores.into_iter().chain(on_tensor_cores)) {
         for element in QUANTISED {

@@ -11,7 +11,8 @@
 //!
 //! With several activation rows eight units are a *tile*, and a warp takes *items* of it: 8, 16 or 32 parts of every row,
 //! whose sums are whole branches of the tree in which the lanes of a warp are summed. Where the columns allow it the
-//! blocks of a cluster share their tiles: each has an equal part of the columns, and prepares only those activations.
+//! blocks of a cluster share their tiles: each has as many items of a row, but for the last one, which may have fewer, and
+//! prepares only those activations.
 
 use super::stage::{ITEM, Stage};
 use super::tiles::TILE_UNITS;
@@ -53,6 +54,9 @@ const TILE_SUMS: u32 = 144 << 10;
 /// Turns of an item.
 const ITEM_TURNS: [u32; 3] = [2, 4, 8];
 
+/// The most that a block of a cluster may have of its columns, as parts of an even share: what the last one has less.
+const EVEN: (u32, u32) = (7, 8);
+
 /// Blocks of a cluster, the best first: the more share their columns, the less each prepares.
 const CLUSTERS: [u32; 3] = [4, 2, 1];
 
@@ -78,22 +82,66 @@ pub(super) struct Items {
     pub(super) turns: u32,
     /// Blocks that share a tile's columns, a power of two.
     pub(super) cluster: u32,
+    /// Columns of a block; the last of a cluster may have fewer.
+    pub(super) cols: u32,
+}
+
+/// What a spread over tensor cores may do about its shared memory.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Room {
+    /// Blocks of a cluster at most: the more there are, the fewer activations each has.
+    most_blocks: u32,
+    /// Turns of an item at least: the more they are, the fewer sums there are.
+    least_turns: u32,
+}
+
+impl Room {
+    /// The best way for these segments on so many processors, and others that need less.
+    pub(super) fn ways(segments: &[Segment], processors: u32, tuning: Tuning) -> [Self; 3] {
+        let [largest, smaller, _] = CLUSTERS;
+        let small = bytes_each(segments, processors) < tuning.clusters_of_four_below;
+        let [least, more, _] = ITEM_TURNS;
+        [(if small { largest } else { smaller }, least), (largest, least), (largest, more)]
+            .map(|(most_blocks, least_turns)| Self { most_blocks, least_turns })
+    }
 }
 
 impl Items {
+    /// Items of so many turns, with `cols` columns shared by the blocks of a cluster; `None` where that would be too
+    /// uneven, or leave a block no tile to finish.
+    fn new(segments: &[Segment], cols: u32, (turns, cluster): (u32, u32)) -> Option<Self> {
+        let mut shared = cols;
+        if cluster > 1 {
+            let shares = segments.iter().map(|segment| {
+                let all = row_turns(segment, cols);
+                let of_block = all.div_ceil(turns * cluster) * turns;
+                let each_has = (cluster - 1) * of_block < all && segment.units >= TILE_UNITS * cluster;
+                let even = of_block * cluster * EVEN.0 <= all * EVEN.1;
+                (each_has && even).then_some(of_block * (cols / all))
+            });
+            let shares: Vec<u32> = shares.collect::<Option<_>>()?;
+            shared = shares[0];
+            if !shared.is_multiple_of(ITEM) || shares.iter().any(|&share| share != shared) {
+                return None;
+            }
+        }
+        Some(Self { turns, cluster, cols: shared })
+    }
+
     /// Items of a row of `turns` turns.
     pub(super) const fn of_row(self, turns: u32) -> u32 {
         turns.div_ceil(self.turns)
     }
 
-    /// Whether the columns can be shared by the blocks of a cluster: items that are all full, and as many for each. There
-    /// has to be a tile for each to finish, too.
-    fn divide(self, segments: &[Segment], cols: u32) -> bool {
-        let divides = |segment: &Segment| {
-            row_turns(segment, cols).is_multiple_of(self.turns * self.cluster)
-                && segment.units >= TILE_UNITS * self.cluster
-        };
-        self.cluster == 1 || (cols.is_multiple_of(self.cluster * ITEM) && segments.iter().all(divides))
+    /// The same in a block, if it is not the last of its cluster.
+    pub(super) const fn of_block(self, turns: u32) -> u32 {
+        self.of_row(turns).div_ceil(self.cluster)
+    }
+
+    /// Whether the last block of a cluster has fewer items of a row of `turns` turns than the others, or one that is not
+    /// full.
+    pub(super) const fn uneven(self, turns: u32) -> bool {
+        self.cluster > 1 && !turns.is_multiple_of(self.turns * self.cluster)
     }
 
     /// Items that make up 32 parts.
@@ -142,7 +190,7 @@ impl Spread {
         segments: &[Segment],
         stage: Stage,
         (processors, warps): (u32, u32),
-        tuning: Tuning,
+        room: Room,
     ) -> Option<Self> {
         let cols = stage.cols;
         let warps_per_bundle = warps_per_unit(segments, cols)?;
@@ -150,14 +198,10 @@ impl Spread {
             return None;
         }
         let mut last = None;
-        let most = if bytes_each(segments, processors) < tuning.clusters_of_four_below { 4 } else { 2 };
-        for cluster in CLUSTERS.into_iter().filter(|&cluster| cluster <= most) {
+        for cluster in CLUSTERS.into_iter().filter(|&cluster| cluster <= room.most_blocks) {
             let resident = clusters_at_once(processors, cluster);
-            for turns in ITEM_TURNS {
-                let items = Items { turns, cluster };
-                if !items.divide(segments, cols) {
-                    continue;
-                }
+            for turns in ITEM_TURNS.into_iter().filter(|&turns| turns >= room.least_turns) {
+                let Some(items) = Items::new(segments, cols, (turns, cluster)) else { continue };
                 let of_row = |segment: &Segment| items.of_row(row_turns(segment, cols));
                 let tile_sums = TILE_UNITS * stage.item_sums_bytes() * segments.iter().map(of_row).max()?;
                 let fitting = (TILE_SUMS / tile_sums).max(1) * cluster;
@@ -311,7 +355,7 @@ impl Share {
 mod tests {
     use tensor_formats::ElementType;
 
-    use super::super::GatedProjection;
+    use super::super::{GatedProjection, ResidualProjection};
 
     #[test]
     fn units_are_bundled_where_lanes_would_have_nothing_to_do() {
@@ -330,5 +374,26 @@ mod tests {
         assert_eq!(spread(18_944, 3584, 1), (1, 2, 16));
         assert_eq!(spread(4096, 1536, 1).0, 1);
         assert_eq!(spread(8960, 1536, 4).0, 1);
+    }
+
+    #[test]
+    fn clusters_share_columns_as_evenly_as_items_allow() {
+        let items = |element, (rows, cols), batch| {
+            let kernel = ResidualProjection::new(element, (rows, cols), batch, false).expect("a kernel");
+            let items = kernel.0.spread.items.expect("tensor cores");
+            (items.turns, items.cluster, items.cols)
+        };
+        let q4 = |rows, cols| items(ElementType::Q4_K, (rows, cols), 8);
+        // Whole items for each; an item less for the last block, half an item less, and both.
+        assert_eq!(q4(4096, 14_336), (2, 4, 3584));
+        assert_eq!(q4(3584, 18_944), (2, 4, 5120));
+        assert_eq!((q4(64, 3584), q4(64, 1792), q4(64, 3840)), ((2, 4, 1024), (2, 4, 512), (2, 4, 1024)));
+        assert_eq!(q4(1536, 8960), (2, 4, 2560));
+        // Three items, which no two blocks share evenly.
+        assert_eq!(q4(1536, 1536), (2, 1, 1536));
+        // What has room in large clusters only, and with few sums.
+        assert_eq!(q4(5120, 27_648), (2, 4, 7168));
+        assert_eq!(items(ElementType::Q6_K, (8192, 28_672), 8), (4, 4, 7168));
+        assert_eq!(items(ElementType::Q6_K, (8192, 28_672), 4), (2, 2, 14_336));
     }
 }

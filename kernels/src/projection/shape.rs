@@ -3,7 +3,7 @@
 use ptx_builder::Target;
 use tensor_formats::ElementType;
 
-use super::geometry::{self, MOST_PROCESSORS, PROCESSORS, Spread};
+use super::geometry::{self, Items, MOST_PROCESSORS, PROCESSORS, Room, Spread};
 use super::largest::Largest;
 use super::ring::{EARLY, EARLY_OF_ATTENTION};
 use super::stage::{MULTIPLE, Stage};
@@ -193,7 +193,7 @@ impl ResidualProjection {
     /// Whether the same with activations that [are quantised already](Self::of_q8), and the launch that quantises them,
     /// is faster on the devices that it is made for.
     pub fn prefers_q8(&self) -> bool {
-        self.0.stage.batch * self.0.stage.block_cols() >= Tuning::of(self.0.target).quantised_from
+        self.0.stage.batch * self.0.stage.block_cols >= Tuning::of(self.0.target).quantised_from
     }
 
     fn of_input(
@@ -348,13 +348,23 @@ impl Projection {
         let quantised = input == Input::Q8;
         let early = if input == Input::Attended { EARLY_OF_ATTENTION } else { EARLY };
         let group_sums = segments.iter().any(|segment| segment.format.has_offset());
-        let stage = Stage { cols, batch, eps, early, tiles: false, quantised, group_sums, cluster: 1 };
+        let stage = Stage {
+            cols,
+            batch,
+            eps,
+            early,
+            tiles: false,
+            quantised,
+            group_sums,
+            cluster: 1,
+            block_cols: cols,
+        };
         Self::over((PROCESSORS, Target::SM_90), (family, name), stage, segments)
     }
 
     /// The same spread over so many processors of `target`.
     pub(super) fn on(self, processors: u32, target: Target) -> Result<Self, KernelError> {
-        let stage = Stage { tiles: false, cluster: 1, ..self.stage };
+        let stage = Stage { tiles: false, cluster: 1, block_cols: self.stage.cols, ..self.stage };
         Self::over((processors, target), (self.family, self.name), stage, self.segments)
     }
 
@@ -377,9 +387,12 @@ impl Projection {
         let tiled = segments.iter().all(|segment| tiles::copies(segment, cols));
         let mut needs = None;
         if batch >= tuning.first_tile_batch && tiled {
-            let of_tiles = TILE_WARPS.into_iter().find_map(|warps| {
-                let spread = Spread::of_tiles(&segments, stage, (processors, warps), tuning)?;
-                let stage = Stage { tiles: true, cluster: spread.cluster(), ..stage };
+            let rooms = Room::ways(&segments, processors, tuning);
+            let ways = rooms.into_iter().flat_map(|room| TILE_WARPS.map(|warps| (room, warps)));
+            let of_tiles = { ways }.find_map(|(room, warps)| {
+                let spread = Spread::of_tiles(&segments, stage, (processors, warps), room)?;
+                let Items { cluster, cols: block_cols, .. } = spread.items?;
+                let stage = Stage { tiles: true, cluster, block_cols, ..stage };
                 let slot_bytes = segments.iter().map(|segment| segment.format.slot_bytes()).max()?;
                 with(stage, spread).with_ring(slot_bytes, shared)
             });

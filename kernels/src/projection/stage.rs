@@ -45,8 +45,10 @@ pub(super) struct Stage {
     pub(super) quantised: bool,
     /// Whether a product meets the groups' sums.
     pub(super) group_sums: bool,
-    /// Blocks that share the columns: each has as many whole items of every row.
+    /// Blocks that share the columns.
     pub(super) cluster: u32,
+    /// Columns of a block. If several share them, these are whole items; the last block has what the others leave.
+    pub(super) block_cols: u32,
 }
 
 /// Where the activations are in shared memory.
@@ -66,6 +68,8 @@ struct Place {
     row: Reg<U32>,
     /// Among the block's columns.
     col: Reg<U32>,
+    /// The block's number in its cluster, if there is one.
+    rank: Option<Reg<U32>>,
     /// Where not every item or lane has columns: whether this one has.
     exists: Option<Pred>,
 }
@@ -110,22 +114,17 @@ impl Stage {
         2 * self.tile_rows() * 4
     }
 
-    /// Columns of a block.
-    pub(super) const fn block_cols(&self) -> u32 {
-        self.cols / self.cluster
-    }
-
     pub(super) const fn quant_row_bytes(&self) -> u32 {
-        self.block_cols() + if self.tiles { 32 } else { 0 }
+        self.block_cols + if self.tiles { 32 } else { 0 }
     }
 
     pub(super) const fn group_row_bytes(&self) -> u32 {
-        self.block_cols() / 4 + if self.tiles { 16 } else { 0 }
+        self.block_cols / 4 + if self.tiles { 16 } else { 0 }
     }
 
     /// Items of a row in a block.
     const fn row_items(&self) -> u32 {
-        self.block_cols().div_ceil(ITEM)
+        self.block_cols.div_ceil(ITEM)
     }
 
     /// Items of all rows in a block.
@@ -161,8 +160,8 @@ impl Stage {
         k.comment("the weights of the norm");
         let (warp, lane) = emit::warp_and_lane(k);
         let load = |index: u32| {
-            let place = self.place(k, (warp, lane), index * warps);
-            self.load(k, weight, None, (place, rank))
+            let place = self.place(k, (warp, lane), index * warps, rank);
+            self.load(k, weight, None, place)
         };
         Some((0..items).map(load).collect())
     }
@@ -192,16 +191,13 @@ impl Stage {
                         (first, items): (Reg<U32>, u32),
                         weights: Option<Vec<Values>>,
                         behind: &dyn Fn(&mut KernelBuilder)| {
-            let places: Vec<Place> = (0..items).map(|i| self.place(k, (first, lane), i * warps)).collect();
-            let values: Vec<Values> = places
-                .iter()
-                .map(|&place| self.load(k, x, Some(place.row), (place, shared.rank())))
-                .collect();
+            let places: Vec<Place> =
+                (0..items).map(|i| self.place(k, (first, lane), i * warps, shared.rank())).collect();
+            let values: Vec<Values> =
+                places.iter().map(|&place| self.load(k, x, Some(place.row), place)).collect();
             behind(k);
             let weights = weights.or_else(|| {
-                let load =
-                    |k: &mut KernelBuilder, weight, place| self.load(k, weight, None, (place, shared.rank()));
-                weight.map(|weight| places.iter().map(|&place| load(k, weight, place)).collect())
+                weight.map(|weight| places.iter().map(|&place| self.load(k, weight, None, place)).collect())
             });
             for (i, (&place, values)) in places.iter().zip(values).enumerate() {
                 let weights = weights.as_ref().map(|weights| weights[i]);
@@ -244,7 +240,7 @@ impl Stage {
     ) {
         const PIECE: u32 = 16;
         const PIECES: u32 = 8;
-        let (cols, row_bytes) = (self.block_cols(), self.cols + self.cols / 4);
+        let (cols, row_bytes) = (self.block_cols, self.cols + self.cols / 4);
         let row_pieces = (cols + cols / 4) / PIECE;
         // From a row's start to the block's quants, and to its pairs less the quants before them.
         let starts = rank.map(|rank| [k.mul(rank, cols), k.mad(rank, cols / 4, self.cols - cols)]);
@@ -262,7 +258,13 @@ impl Stage {
                         let from = match starts {
                             Some([quant, group]) => {
                                 let start = k.selp(is_quant, quant, group);
-                                k.add(start, byte)
+                                let from = k.add(start, byte);
+                                // What the last block has not is not read: any piece will do.
+                                if cols * self.cluster == self.cols {
+                                    from
+                                } else {
+                                    k.min(from, row_bytes - PIECE)
+                                }
                             }
                             None => byte,
                         };
@@ -296,30 +298,36 @@ impl Stage {
     }
 
     /// This lane's place in item `first + offset`; items beyond the last have the place of some other.
-    fn place(&self, k: &mut KernelBuilder, (first, lane): (Reg<U32>, Reg<U32>), offset: u32) -> Place {
+    fn place(
+        &self,
+        k: &mut KernelBuilder,
+        (first, lane): (Reg<U32>, Reg<U32>),
+        offset: u32,
+        rank: Option<Reg<U32>>,
+    ) -> Place {
         let index = if offset == 0 { first } else { k.add(first, offset) };
         let inside = k.min(index, self.items() - 1);
         let (row, item) = emit::split(k, inside, u64::from(self.items()), self.row_items());
         let within = k.mul(lane, LANE);
         let col = k.mad(item, ITEM, within);
-        let exists = (!self.block_cols().is_multiple_of(ITEM)).then(|| k.lt(col, self.block_cols()));
-        Place { index, row, col, exists }
+        let exists = match rank {
+            Some(rank) if self.block_cols * self.cluster != self.cols => {
+                let of_row = k.mad(rank, self.block_cols, col);
+                Some(k.lt(of_row, self.cols))
+            }
+            _ => (!self.block_cols.is_multiple_of(ITEM)).then(|| k.lt(col, self.block_cols)),
+        };
+        Place { index, row, col, rank, exists }
     }
 
     /// A lane's values of a row, or of a vector; zeros where it has none.
-    fn load(
-        &self,
-        k: &mut KernelBuilder,
-        base: Reg<U64>,
-        row: Option<Reg<U32>>,
-        (place, rank): (Place, Option<Reg<U32>>),
-    ) -> Values {
+    fn load(&self, k: &mut KernelBuilder, base: Reg<U64>, row: Option<Reg<U32>>, place: Place) -> Values {
         let at = match row {
             Some(row) if self.batch > 1 => k.ptr_index(base, row, self.cols * 4),
             _ => base,
         };
-        let at = match rank {
-            Some(rank) => k.ptr_index(at, rank, self.block_cols() * 4),
+        let at = match place.rank {
+            Some(rank) => k.ptr_index(at, rank, self.block_cols * 4),
             None => at,
         };
         let at = k.ptr_index(at, place.col, 4);

@@ -187,9 +187,9 @@ impl<'a> Tiles<'a> {
         self.items.turns.min(self.row_turns())
     }
 
-    /// Items of a tile in a block.
+    /// Items of a tile in a block; where a cluster's last block has fewer, it passes over the others.
     fn block_items(&self) -> u32 {
-        self.items.of_row(self.row_turns()) / self.items.cluster
+        self.items.of_block(self.row_turns())
     }
 
     /// Emits the copies of the warp's turns `slots`, each into the slot of its number.
@@ -277,15 +277,20 @@ impl<'a> Tiles<'a> {
                 let block = k.and(item.tile, cluster - 1);
                 peers.of(k, block, at)
             });
-            for (row, values) in (0i32..).zip(products.chunks(lane_rows as usize)) {
-                let offset = row * (rows * 4) as i32;
-                match (values, to) {
-                    (&[a, b], None) => k.st_shared_v2::<F32>(at + offset, [a, b]),
-                    (&[a, b], Some([at, arrivals])) => k.st_async_v2::<F32>(at + offset, [a, b], arrivals),
-                    (_, None) => k.st_shared::<F32>(at + offset, values[0]),
-                    (_, Some([at, arrivals])) => k.st_async::<F32>(at + offset, values[0], arrivals),
+            let exists = self.items.uneven(self.row_turns()).then(|| k.lt(item.piece.turn, self.row_turns()));
+            emit::where_(k, exists, |k| {
+                for (row, values) in (0i32..).zip(products.chunks(lane_rows as usize)) {
+                    let offset = row * (rows * 4) as i32;
+                    match (values, to) {
+                        (&[a, b], None) => k.st_shared_v2::<F32>(at + offset, [a, b]),
+                        (&[a, b], Some([at, arrivals])) => {
+                            k.st_async_v2::<F32>(at + offset, [a, b], arrivals);
+                        }
+                        (_, None) => k.st_shared::<F32>(at + offset, values[0]),
+                        (_, Some([at, arrivals])) => k.st_async::<F32>(at + offset, values[0], arrivals),
+                    }
                 }
-            }
+            });
         });
     }
 
@@ -312,7 +317,8 @@ impl<'a> Tiles<'a> {
     /// Where not every item has this turn: whether item `index` has.
     fn has(&self, k: &mut KernelBuilder, index: Reg<U32>, turn: u32) -> Option<Pred> {
         let rest = self.row_turns() % self.item_turns();
-        (rest != 0 && turn >= rest).then(|| {
+        let uneven = self.items.uneven(self.row_turns());
+        (uneven || rest != 0 && turn >= rest).then(|| {
             let item = self.item(k, index);
             k.lt(item.piece.turn, self.row_turns() - turn)
         })
