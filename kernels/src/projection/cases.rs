@@ -86,7 +86,9 @@ pub(crate) fn catalogue() -> Vec<Box<dyn Kernel>> {
         kernels.push(boxed(Head::new(Q6, (128_256, 4096), batch, EPS)));
         kernels.push(boxed(GreedyHead::new(Q6, (128_256, 4096), batch, EPS)));
     }
-    // Qwen2.5 7B, whose columns the blocks of a cluster do not share evenly.
+    // Qwen2.5 7B, whose columns the blocks of a cluster do not share evenly, and are as many warps' as two slots have.
+    kernels.push(boxed(ResidualProjection::of_q8(Q4, (3584, 18_944), 1, false)));
+    kernels.push(boxed(ResidualProjection::of_q8(Q6, (3584, 18_944), 1, false)));
     kernels.push(boxed(GatedProjection::new(Q4, (18_944, 3584), 8, EPS)));
     kernels.push(boxed(ResidualProjection::new(Q4, (3584, 18_944), 8, false)));
     kernels.push(boxed(ResidualProjection::of_q8(Q6, (3584, 18_944), 8, false)));
@@ -182,6 +184,8 @@ pub(crate) fn cases() -> Vec<Case> {
     for (rows, cols, batch) in [(6, 14_336, 2), (80, 4096, 8)] {
         cases.push(Data::new(Q4, rows, cols, batch, 12).residual_q8(0..batch));
     }
+    // Slots of ten warps, two of them.
+    cases.push(Data { processors: 2, ..Data::new(Q6, 20, 18_944, 1, 14) }.residual_q8(0..1));
     // Columns that are no whole blocks of the large formats.
     cases.push(Data::new(ElementType::Q4_0, 48, 384, 6, 10).residual(true, 0..6));
     cases.push(Data::new(ElementType::Q8_0, 34, 384, 2, 9).residual(true, 0..2));

@@ -32,6 +32,9 @@ pub(super) const MOST_PROCESSORS: u32 = 1 << 10;
 /// of its activations, to have one.
 const WARPS: u32 = 16;
 
+/// The same for one activation row, where two slots take no more: one slot alone has nobody at work while it waits.
+const WARPS_OF_TWO: u32 = 20;
+
 /// Bytes of weights below which a block, or a warp, is longer beginning than working.
 const BLOCK_BYTES: u64 = 2 << 10;
 const WARP_BYTES: u64 = 1 << 10;
@@ -181,7 +184,9 @@ impl Spread {
             bundles.min(worth)
         });
         let wanted = bundles.max()?.max(stage.items().div_ceil(warps_per_bundle));
-        let warps = wanted.min(WARPS / warps_per_bundle).max(1) * warps_per_bundle;
+        let two = stage.batch == 1 && 2 * warps_per_bundle <= WARPS_OF_TWO;
+        let most = (WARPS / warps_per_bundle).max(if two { 2 } else { 1 });
+        let warps = wanted.clamp(1, most) * warps_per_bundle;
         Some(Self { warps_per_bundle, bundle, warps, blocks, items: None })
     }
 
@@ -374,6 +379,17 @@ mod tests {
         assert_eq!(spread(18_944, 3584, 1), (1, 2, 16));
         assert_eq!(spread(4096, 1536, 1).0, 1);
         assert_eq!(spread(8960, 1536, 4).0, 1);
+    }
+
+    #[test]
+    fn one_row_has_two_slots_where_these_are_no_more_than_twenty_warps() {
+        let spread = |cols, batch| {
+            let kernel = ResidualProjection::of_q8(ElementType::Q4_K, (4096, cols), batch, false);
+            let spread = kernel.expect("a kernel").0.spread;
+            (spread.warps_per_bundle, spread.warps)
+        };
+        assert_eq!((spread(16_384, 1), spread(17_408, 1), spread(18_944, 1)), ((8, 16), (9, 18), (10, 20)));
+        assert_eq!((spread(18_944, 2), spread(22_016, 1), spread(28_672, 1)), ((10, 10), (11, 11), (14, 14)));
     }
 
     #[test]
