@@ -116,7 +116,7 @@ pub struct ModelArguments {
     /// A GGUF file [default: the embedded model].
     #[arg(short, long, value_name = "FILE", conflicts_with = "synthetic")]
     model: Option<PathBuf>,
-    /// Random weights of a known model's shapes: tiny, tiny-qwen2, llama-3.2-1b, llama-3.1-8b, qwen2.5-1.5b or qwen2.5-7b.
+    /// Random weights of a known model's shapes: tiny, tiny-qwen2, llama-3.2-1b, llama-3.1-8b, llama-3.1-70b, qwen2.5-1.5b or qwen2.5-7b.
     #[arg(long, value_name = "PRESET")]
     synthetic: Option<Preset>,
     /// The weights' types: q4_k_m, q4_k, q5_k, q4_0, q8_0, f16 or f32.

@@ -12,7 +12,7 @@ use super::{Failure, bytes, say};
 
 #[derive(Debug, Args)]
 pub struct SynthesizeArguments {
-    /// tiny, tiny-qwen2, llama-3.2-1b, llama-3.1-8b, qwen2.5-1.5b or qwen2.5-7b.
+    /// tiny, tiny-qwen2, llama-3.2-1b, llama-3.1-8b, llama-3.1-70b, qwen2.5-1.5b or qwen2.5-7b.
     #[arg(value_name = "PRESET")]
     preset: Preset,
     /// The file to write. It must not exist.

@@ -18,6 +18,8 @@ pub enum Preset {
     Llama32_1B,
     /// Llama 3.1 8B.
     Llama31_8B,
+    /// Llama 3.1 70B.
+    Llama31_70B,
     /// Qwen 2.5 1.5B.
     Qwen25_1_5B,
     /// Qwen 2.5 7B.
@@ -27,7 +29,8 @@ pub enum Preset {
 /// Which types the tensors have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Quant {
-    /// llama.cpp's mix Q4_K_M: Q4_K with Q6_K for the head and for half of the value and down projections.
+    /// llama.cpp's mix Q4_K_M: Q4_K with Q6_K for the head and for half of the value and down projections; the other values
+    /// of a 70B are Q5_K.
     Q4KM,
     /// Q4_K throughout.
     Q4K,
@@ -45,8 +48,15 @@ pub enum Quant {
 
 impl Preset {
     /// Every preset.
-    pub const ALL: [Self; 6] =
-        [Self::Tiny, Self::TinyQwen2, Self::Llama32_1B, Self::Llama31_8B, Self::Qwen25_1_5B, Self::Qwen25_7B];
+    pub const ALL: [Self; 7] = [
+        Self::Tiny,
+        Self::TinyQwen2,
+        Self::Llama32_1B,
+        Self::Llama31_8B,
+        Self::Llama31_70B,
+        Self::Qwen25_1_5B,
+        Self::Qwen25_7B,
+    ];
 
     /// The name on the command line.
     pub const fn name(self) -> &'static str {
@@ -55,6 +65,7 @@ impl Preset {
             Self::TinyQwen2 => "tiny-qwen2",
             Self::Llama32_1B => "llama-3.2-1b",
             Self::Llama31_8B => "llama-3.1-8b",
+            Self::Llama31_70B => "llama-3.1-70b",
             Self::Qwen25_1_5B => "qwen2.5-1.5b",
             Self::Qwen25_7B => "qwen2.5-7b",
         }
@@ -234,6 +245,15 @@ impl Preset {
                 rope_factor: Some(8.0),
                 ..llama3
             },
+            Self::Llama31_70B => ModelShape {
+                n_layers: 80,
+                n_embd: 8192,
+                n_heads: 64,
+                n_ff: 28_672,
+                std: 0.0105,
+                rope_factor: Some(8.0),
+                ..llama3
+            },
             Self::Qwen25_1_5B => ModelShape {
                 n_embd: 1536,
                 n_heads: 12,
@@ -280,6 +300,10 @@ impl Preset {
         add("token_embd.weight".to_owned(), if shape.tied { head_ty } else { base }, &[n_vocab, d], matrix);
         for layer in 0..shape.n_layers {
             let wide = if mixed && has_more_bits(layer, shape.n_layers) { ElementType::Q6_K } else { base };
+            let value = match self {
+                Self::Llama31_70B if mixed && wide == base => ElementType::Q5_K,
+                _ => wide,
+            };
             let mut add =
                 |part: &str, ty, dims: &[usize], kind| add(format!("blk.{layer}.{part}"), ty, dims, kind);
             if shape.architecture == Architecture::Qwen2 {
@@ -291,7 +315,7 @@ impl Preset {
             add("attn_norm.weight", ElementType::F32, &[d], Kind::Norm);
             add("attn_output.weight", base, &[d, d], matrix);
             add("attn_q.weight", base, &[d, d], query_key);
-            add("attn_v.weight", wide, &[kv, d], matrix);
+            add("attn_v.weight", value, &[kv, d], matrix);
             add("ffn_down.weight", wide, &[d, ff], matrix);
             add("ffn_gate.weight", base, &[ff, d], matrix);
             add("ffn_norm.weight", ElementType::F32, &[d], Kind::Norm);
@@ -348,8 +372,13 @@ mod tests {
 
     #[test]
     fn presets_have_the_sizes_of_their_models() {
-        let cases =
-            [(Preset::Qwen25_1_5B, 979.9), (Preset::Llama32_1B, 799.9), (Preset::Llama31_8B, 4_617.0)];
+        let cases = [
+            (Preset::Qwen25_1_5B, 979.9),
+            (Preset::Llama32_1B, 799.9),
+            (Preset::Llama31_8B, 4_617.0),
+            // A file of 42,520 MB, less its metadata and token_embd.weight.
+            (Preset::Llama31_70B, 41_922.0),
+        ];
         for (preset, expected) in cases {
             let found = megabytes_per_token(preset, Quant::Q4KM);
             assert!((found / expected - 1.0).abs() < 1e-3, "{preset}: {found}");
@@ -364,7 +393,7 @@ mod tests {
         for quant in Quant::ALL {
             assert_eq!(quant.name().parse(), Ok(quant));
         }
-        assert_eq!("gpt5".parse::<Preset>().unwrap_err().split(' ').count(), 9);
+        assert_eq!("gpt5".parse::<Preset>().unwrap_err().split(' ').count(), 3 + Preset::ALL.len());
         assert!("q3".parse::<Quant>().unwrap_err().contains("q4_k_m"));
     }
 
