@@ -46,8 +46,8 @@ struct Batch<'a, const N: usize> {
 #[target_feature(enable = "avx2,fma,f16c,avx512vl,avx512vnni")]
 pub(crate) fn matmul_q8(weights: Matrix<'_>, acts: Q8Rows<'_>, out: &mut [f32]) {
     let stride = acts.rows();
-    if stride == 1 {
-        // To turn the weights would not pay.
+    if stride == 1 && weights.ty() != ElementType::Q8_0 {
+        // To turn a block takes longer than the products of one row save.
         return super::matmul_q8(weights, acts, out);
     }
     let turned: Vec<Acts> = (0..stride).flat_map(|row| turned_acts(acts.row(row))).collect();
