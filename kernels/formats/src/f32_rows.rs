@@ -48,8 +48,10 @@ pub(crate) fn matmul(
         for (tail, x) in tails.iter_mut().zip(x.chunks_exact(cols)) {
             tail.0[..ragged].copy_from_slice(&x[cols - ragged..]);
         }
+        let mut sums = [Partials([0.0; PARTIALS]); GROUP];
+        let sums = &mut sums[..count];
         for (row, out) in weights.iter_rows().zip(out.chunks_exact_mut(n)) {
-            let mut sums = [Partials([0.0; PARTIALS]); GROUP];
+            sums.fill(Partials([0.0; PARTIALS]));
             for (c, bytes) in row.chunks(chunk_bytes).enumerate() {
                 let at = c * CHUNK;
                 let len = CHUNK.min(cols - at);
@@ -65,7 +67,7 @@ pub(crate) fn matmul(
                     }
                 }
             }
-            for (out, sums) in out[first..first + count].iter_mut().zip(&sums) {
+            for (out, sums) in out[first..first + count].iter_mut().zip(&*sums) {
                 *out = sum(sums);
             }
         }

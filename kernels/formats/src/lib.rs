@@ -46,8 +46,8 @@
 //! ```
 //!
 //! # Where `unsafe` is
-//! In the AVX2 kernels alone: loads and stores through references to arrays of the register's size, and the three calls
-//! that enter code compiled for AVX2, which a [`Simd`] obtained from detection makes sound.
+//! In the AVX2 kernels alone: loads and stores through references to arrays of the register's size, and the four calls
+//! that enter code compiled for AVX2 or AVX-512, which a [`Simd`] obtained from detection makes sound.
 
 mod affine_k;
 mod bytes;

@@ -7,7 +7,7 @@ use crate::{Matrix, Q8Rows, f32_rows, portable, q8_act};
 /// A set of code paths that this processor can run.
 ///
 /// Detect it once and pass it on. A value other than [`PORTABLE`](Self::PORTABLE) can only come from
-/// [`detect`](Self::detect) or [`available`](Self::available), so holding one proves that the processor has the
+/// [`detect`](Self::detect) and [`available`](Self::available), so holding one proves that the processor has the
 /// instructions.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Simd(Level);
@@ -17,6 +17,8 @@ enum Level {
     Portable,
     #[cfg(target_arch = "x86_64")]
     Avx2,
+    #[cfg(target_arch = "x86_64")]
+    Avx512Vnni,
 }
 
 impl Simd {
@@ -25,20 +27,22 @@ impl Simd {
 
     /// The fastest path that this processor has.
     pub fn detect() -> Self {
-        #[cfg(target_arch = "x86_64")]
-        if is_x86_feature_detected!("avx2")
-            && is_x86_feature_detected!("fma")
-            && is_x86_feature_detected!("f16c")
-        {
-            return Self(Level::Avx2);
-        }
-        Self::PORTABLE
+        Self::available().last().unwrap_or(Self::PORTABLE)
     }
 
-    /// Every path that this processor has, the portable one first.
+    /// Every path that this processor has, the portable one first, the fastest one last.
     pub fn available() -> impl Iterator<Item = Self> {
-        let fastest = Self::detect();
-        [Self::PORTABLE].into_iter().chain((fastest != Self::PORTABLE).then_some(fastest))
+        #[cfg(target_arch = "x86_64")]
+        let fast = {
+            let avx2 = is_x86_feature_detected!("avx2")
+                && is_x86_feature_detected!("fma")
+                && is_x86_feature_detected!("f16c");
+            let vnni = avx2 && is_x86_feature_detected!("avx512vl") && is_x86_feature_detected!("avx512vnni");
+            avx2.then_some(Level::Avx2).into_iter().chain(vnni.then_some(Level::Avx512Vnni))
+        };
+        #[cfg(not(target_arch = "x86_64"))]
+        let fast = std::iter::empty();
+        std::iter::once(Level::Portable).chain(fast).map(Self)
     }
 
     /// A short name for reports.
@@ -47,6 +51,8 @@ impl Simd {
             Level::Portable => "portable",
             #[cfg(target_arch = "x86_64")]
             Level::Avx2 => "AVX2+FMA+F16C",
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512Vnni => "AVX2+FMA+F16C+AVX512VNNI",
         }
     }
 
@@ -55,8 +61,8 @@ impl Simd {
         match self.0 {
             Level::Portable => q8_act::quantize(src, dst),
             #[cfg(target_arch = "x86_64")]
-            // SAFETY: `Level::Avx2` is only constructed by `detect`, after it found AVX2, FMA and F16C.
-            Level::Avx2 => unsafe { crate::avx2::q8_act::quantize(src, dst) },
+            // SAFETY: these levels are only constructed by `available`, after it found AVX2, FMA and F16C.
+            Level::Avx2 | Level::Avx512Vnni => unsafe { crate::avx2::q8_act::quantize(src, dst) },
         }
     }
 
@@ -65,8 +71,8 @@ impl Simd {
         match self.0 {
             Level::Portable => f32_rows::matmul_portable(weights, x, out),
             #[cfg(target_arch = "x86_64")]
-            // SAFETY: `Level::Avx2` is only constructed by `detect`, after it found AVX2, FMA and F16C.
-            Level::Avx2 => unsafe { crate::avx2::f32_rows::matmul(weights, x, out) },
+            // SAFETY: these levels are only constructed by `available`, after it found AVX2, FMA and F16C.
+            Level::Avx2 | Level::Avx512Vnni => unsafe { crate::avx2::f32_rows::matmul(weights, x, out) },
         }
     }
 
@@ -75,8 +81,11 @@ impl Simd {
         match self.0 {
             Level::Portable => portable::matmul_q8(weights, acts, out),
             #[cfg(target_arch = "x86_64")]
-            // SAFETY: `Level::Avx2` is only constructed by `detect`, after it found AVX2, FMA and F16C.
+            // SAFETY: this level is only constructed by `available`, after it found AVX2, FMA and F16C.
             Level::Avx2 => unsafe { crate::avx2::matmul_q8(weights, acts, out) },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: this level is only constructed by `available`, after it found these and AVX-512 VL and VNNI.
+            Level::Avx512Vnni => unsafe { crate::avx2::turned::matmul_q8(weights, acts, out) },
         }
     }
 }

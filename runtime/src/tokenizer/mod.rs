@@ -24,9 +24,11 @@ pub(crate) use alphabet::char_of;
 pub use error::TokenizerError;
 pub use stream::TextStream;
 use tokenizers::models::bpe::{BPE, BpeBuilder};
+use tokenizers::normalizers::NFC;
 use tokenizers::pre_tokenizers::sequence::Sequence;
 use tokenizers::{
-    AddedToken, DecoderWrapper, Model as _, NormalizerWrapper, PostProcessorWrapper, TokenizerImpl,
+    AddedToken, DecoderWrapper, Model as _, NormalizedString, Normalizer as _, NormalizerWrapper,
+    PostProcessorWrapper, TokenizerImpl,
 };
 pub use vocabulary::TokenKind;
 use vocabulary::Vocabulary;
@@ -41,7 +43,7 @@ type Library = TokenizerImpl<BPE, NormalizerWrapper, Sequence, PostProcessorWrap
 
 /// Names that models give to tokens which end a turn or a text, beside those that the metadata names. What is called so
 /// is nothing else, whatever kind the file says that it is.
-const END_NAMES: [&str; 14] = [
+const END_NAMES: [&str; 18] = [
     "<|eot_id|>",
     "<|eom_id|>",
     "<|im_end|>",
@@ -57,6 +59,10 @@ const END_NAMES: [&str; 14] = [
     "<|fim_pad|>",
     "<|repo_name|>",
     "<|file_sep|>",
+    "<fim_pad>",
+    "<reponame>",
+    "<repo_name>",
+    "<file_sep>",
 ];
 
 /// The library takes a hundred times the memory of a text for it, so a long one is given to it piece by piece.
@@ -222,11 +228,28 @@ impl Tokenizer {
         if !text.bytes().any(|byte| self.missing.contains(&byte)) {
             return Ok(());
         }
-        let mut encoded = ids.iter().filter_map(|&id| self.vocabulary.bytes(id)).flatten().copied();
+        let encoded: Vec<u8> =
+            ids.iter().filter_map(|&id| self.vocabulary.bytes(id)).flatten().copied().collect();
+        // Names of control tokens are not composed, whatever the rest is.
+        let (text, encoded) = match String::from_utf8(encoded) {
+            Ok(encoded) => (self.composed(text)?, self.composed(&encoded)?.into_bytes()),
+            Err(torn) => (self.composed(text)?, torn.into_bytes()),
+        };
+        let mut encoded = encoded.into_iter();
         match text.bytes().find(|&byte| encoded.next() != Some(byte)) {
             Some(byte) => Err(TokenizerError::Byte { byte }),
             None => Ok(()),
         }
+    }
+
+    /// A text as words are cut out of it.
+    fn composed(&self, text: &str) -> Result<String, TokenizerError> {
+        let mut composed = NormalizedString::from(text);
+        if let Some(normalizer) = self.library.get_normalizer() {
+            let fail = |source| TokenizerError::Library { action: "composing characters", source };
+            normalizer.normalize(&mut composed).map_err(fail)?;
+        }
+        Ok(composed.get().to_owned())
     }
 
     /// The text of `ids`. Control tokens and unused ones are nothing; bytes that are no characters come out as U+FFFD.
@@ -265,6 +288,7 @@ fn build(
         .build()
         .map_err(fail("building the merges"))?;
     let mut library = Library::new(bpe);
+    library.with_normalizer(pre.composes.then_some(NormalizerWrapper::NFC(NFC)));
     library.with_pre_tokenizer(Some(pre.build().map_err(fail("building the pre-tokenizer"))?));
     let added = |kind: TokenKind| {
         let of_kind =

@@ -69,6 +69,8 @@ pub(super) struct Pre {
     pub ignore_merges: bool,
     /// Whether a start token comes first when the metadata does not say.
     pub add_bos: bool,
+    /// Whether a letter and the marks behind it become one character first, where Unicode has it (NFC).
+    pub composes: bool,
 }
 
 /// Every name that is understood, for the error message.
@@ -93,7 +95,7 @@ pub(super) const SUPPORTED: &[&str] = &[
 
 impl Pre {
     pub fn by_name(name: &str) -> Result<Self, TokenizerError> {
-        let plain = |patterns| Self { patterns, ignore_merges: false, add_bos: false };
+        let plain = |patterns| Self { patterns, ignore_merges: false, add_bos: false, composes: false };
         Ok(match name {
             "default" => plain(&[r"[\p{P}\$\+<=>\^~\|]+", GPT2, r"\p{N}+", r"[0-9][0-9][0-9]"]),
             "gpt-2" | "phi-2" | "olmo" => plain(&[GPT2]),
@@ -101,7 +103,8 @@ impl Pre {
                 Self { ignore_merges: true, add_bos: true, ..plain(&[LLAMA3]) }
             }
             "dbrx" | "smaug-bpe" => plain(&[LLAMA3]),
-            "qwen2" | "deepseek-r1-qwen" | "stablelm2" => plain(&[QWEN2]),
+            "qwen2" => Self { composes: true, ..plain(&[QWEN2]) },
+            "deepseek-r1-qwen" | "stablelm2" => plain(&[QWEN2]),
             "smollm" | "starcoder" | "refact" | "command-r" => plain(&[r"\p{N}", GPT2]),
             other => return Err(TokenizerError::Pre { found: other.to_owned(), supported: SUPPORTED }),
         })
@@ -122,7 +125,10 @@ impl Pre {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use tokenizers::{OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer};
+    use tokenizers::normalizers::NFC;
+    use tokenizers::{
+        NormalizedString, Normalizer, OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer,
+    };
 
     use super::*;
 
@@ -132,6 +138,12 @@ mod tests {
         pre.pre_tokenize(&mut string).unwrap();
         let splits = string.get_splits(OffsetReferential::Original, OffsetType::Byte);
         splits.into_iter().map(|(_, (start, end), _)| text[start..end].to_owned()).collect()
+    }
+
+    fn composed(text: &str) -> String {
+        let mut string = NormalizedString::from(text);
+        NFC.normalize(&mut string).unwrap();
+        string.get().to_owned()
     }
 
     #[test]
@@ -181,6 +193,7 @@ mod tests {
         ) {
             let whole: Vec<&str> = pieces(&text, least).collect();
             prop_assert_eq!(whole.concat(), text.as_str());
+            prop_assert_eq!(whole.iter().map(|piece| composed(piece)).collect::<String>(), composed(&text));
             for name in ["default", "gpt-2", "llama-bpe", "qwen2", "smollm"] {
                 let of_pieces: Vec<_> = whole.iter().flat_map(|piece| words(name, piece)).collect();
                 prop_assert_eq!(of_pieces, words(name, &text), "{}", name);

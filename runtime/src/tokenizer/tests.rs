@@ -11,6 +11,11 @@ fn writer(extra: &[&str], merges: &[&str]) -> Writer {
 
 /// A vocabulary of `bytes`, `extra` tokens with their types, and control tokens `<s>` and `</s>`.
 fn vocabulary_of(bytes: Vec<u8>, extra: &[(&str, i32)], merges: &[&str]) -> Writer {
+    vocabulary_for("llama-bpe", bytes, extra, merges)
+}
+
+/// The same, for the pre-tokenizer `pre`.
+fn vocabulary_for(pre: &str, bytes: Vec<u8>, extra: &[(&str, i32)], merges: &[&str]) -> Writer {
     let mut tokens: Vec<String> = bytes.iter().map(|&byte| char_of(byte).to_string()).collect();
     let mut kinds = vec![1; tokens.len()];
     for &(token, kind) in extra.iter().chain(&[("<s>", 3), ("</s>", 3)]) {
@@ -21,7 +26,7 @@ fn vocabulary_of(bytes: Vec<u8>, extra: &[(&str, i32)], merges: &[&str]) -> Writ
     let mut writer = Writer::new();
     writer
         .string("tokenizer.ggml.model", "gpt2")
-        .string("tokenizer.ggml.pre", "llama-bpe")
+        .string("tokenizer.ggml.pre", pre)
         .strings("tokenizer.ggml.tokens", &tokens)
         .i32s("tokenizer.ggml.token_type", &kinds)
         .strings("tokenizer.ggml.merges", merges)
@@ -69,6 +74,24 @@ fn a_word_that_is_a_token_needs_no_merges() {
 }
 
 #[test]
+fn qwen2_composes_characters_first() {
+    // Without a token for the first byte of the accents.
+    let file = |pre| {
+        let bytes = (0..=255).filter(|&byte| byte != 0xcc).collect();
+        tokenizer(&vocabulary_for(pre, bytes, &[("e\u{301}", 3)], &[])).unwrap()
+    };
+    let text = "cafe\u{301} o\u{308}<s>";
+    let missing = file("llama-bpe").encode("o\u{308}");
+    assert!(matches!(missing, Err(TokenizerError::Byte { byte: 0xcc })));
+    let t = file("qwen2");
+    // A name in the text stays what it is.
+    assert_eq!(t.decode(&t.encode(text).unwrap()).unwrap(), "caf ö");
+    assert_eq!(t.encode("o\u{308}").unwrap(), t.encode("ö").unwrap());
+    let raw = tokenizer(&writer(&[], &[])).unwrap();
+    assert_eq!(raw.decode(&raw.encode(text).unwrap()).unwrap(), "cafe\u{301} o\u{308}");
+}
+
+#[test]
 fn special_tokens_count_in_text_and_vanish_in_output() {
     let t = tokenizer(&writer(&[], &[])).unwrap();
     assert_eq!((t.bos(), t.adds_bos(), t.end_tokens()), (Some(256), true, &[257][..]));
@@ -80,7 +103,7 @@ fn special_tokens_count_in_text_and_vanish_in_output() {
 
 #[test]
 fn what_ends_a_text_is_a_control_token_whatever_the_file_calls_it() {
-    let extra = [("<|im_end|>", 1), ("<end_of_turn>", 4), ("<|file_sep|>", 5), ("<|tool|>", 4), ("</b>", 1)];
+    let extra = [("<|im_end|>", 1), ("<end_of_turn>", 4), ("<file_sep>", 5), ("<|tool|>", 4), ("</b>", 1)];
     let mut file = vocabulary_of((0..=255).collect(), &extra, &[]);
     file.u32("tokenizer.ggml.eot_token_id", 260);
     let t = tokenizer(&file).unwrap();

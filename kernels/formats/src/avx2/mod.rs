@@ -15,6 +15,7 @@ mod decode;
 pub(crate) mod f32_rows;
 mod q6_k;
 pub(crate) mod q8_act;
+pub(crate) mod turned;
 
 /// Activation rows that share a decoded block.
 const GROUP: usize = 8;
