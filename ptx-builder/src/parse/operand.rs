@@ -371,7 +371,7 @@ impl<'a> Resolver<'_, '_, 'a> {
             _ => {}
         }
         let Some(ty) = what.ty() else { return unknown("unknown register") };
-        if name == "WARP_SZ" && ty.is_int() {
+        if name == "WARP_SZ" && !ty.is_float() && ty != Ty::Pred {
             return self.operand(Raw::Number(false, "32"), what, role, pos);
         }
         let direct = matches!(what, What::MovSource(_));
