@@ -107,6 +107,25 @@ fn qualifiers_come_once_and_in_any_order() {
     }
 }
 
+/// The values that assemblers give: unsigned where a number is, remainders always, shifts by six bits.
+#[test]
+fn expressions_are_signed_or_not() {
+    for (expression, value) in [
+        ("-7 / 2", "-3"),
+        ("-7 / 2U", "9223372036854775804"),
+        ("-7 % 5", "4"),
+        ("0x8000000000000000 / 0x10", "0x800000000000000"),
+        ("0x8000000000000000 >> 63", "1"),
+        ("-8 >> 1U", "-4"),
+        ("~7 >> 1", "0x7ffffffffffffffc"),
+        ("(-8 & -1) / 2", "-4"),
+        ("127 << -1", "0x8000000000000000"),
+        ("1 << 65", "2"),
+    ] {
+        same(&format!("mov.b64 %rd0, {expression}; ret;"), &format!("mov.b64 %rd0, {value}; ret;"));
+    }
+}
+
 #[test]
 fn space_comments_and_labels_are_free() {
     same(
