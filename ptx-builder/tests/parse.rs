@@ -44,6 +44,7 @@ fn errors_have_line_column_and_text() {
     fails("add.u32 %r0, %r1, 1e3;", (10, 19), "1e3", "does not fit the type");
     fails("ld.global.u32 %r0, [%rd0+1e-4];", (10, 30), "]", "the offset");
     fails("add.rn.f32 %f0, %f1, 1;", (10, 22), "1", "does not fit the type");
+    fails("add.rn.f32 %f0, %f1, 1e400;", (10, 22), "1e400", "does not fit the type");
     fails("mov.u32 %r0, %nosuch;", (10, 14), "%nosuch", "unknown register or symbol");
     fails("ld.param.u64 %rd0, [q];", (10, 20), "q", "unknown register or symbol");
     fails("ld.global.u32 %r0, [%rd0+4294967296];", (10, 20), "%rd0", "more than 32 bits");
