@@ -94,7 +94,7 @@ pub(in crate::interp) fn file_of(class: RegClass) -> File {
 
 impl Layout {
     pub(super) fn new(function: &Function) -> Self {
-        // Those that are declared and never used take no room.
+        // Those above the highest that is used take no room.
         let mut used = [0; 6];
         for (_, inst) in function.insts() {
             let guard = inst.guard.map(|guard| guard.pred);
@@ -200,7 +200,7 @@ mod tests {
     use crate::ty::Ty;
 
     #[test]
-    fn registers_that_are_not_used_take_no_room() {
+    fn registers_above_the_highest_used_take_no_room() {
         let mut function = Function::new("k");
         function.registers = [MAX_REGISTERS; 6];
         let to = Operand::Reg(RegId::new(RegClass::F32, 2));
