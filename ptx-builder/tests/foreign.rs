@@ -529,6 +529,16 @@ fn names_are_declared_once_between_braces() {
 }
 
 #[test]
+fn names_may_hide_what_is_declared_below() {
+    let kernel =
+        ".entry k() { .reg .b32 %r1; .shared .b32 x[4]; .shared .b32 x_1[4]; ld.shared.b32 %r1, [x]; ret; }";
+    let module = parse(&header(&format!("{kernel}\n.global .b32 x[4];"))).unwrap_or_else(|e| panic!("{e}"));
+    assert_eq!(module.functions[0].arrays[0].name, "x_2");
+    let text = module.verify_foreign().unwrap_or_else(|errors| panic!("{errors}")).ptx();
+    assert!(text.contains(", [x_2];"), "{text}");
+}
+
+#[test]
 fn a_declaration_has_no_registers() {
     let module = parse(&header(".func (.reg .u32 r) f(.reg .u32 a); .entry k() { ret; }"));
     let module = module.unwrap_or_else(|error| panic!("{error}"));

@@ -44,6 +44,7 @@ fn errors_have_line_column_and_text() {
     fails("add.u32 %r0, %r1, 1e3;", (10, 19), "1e3", "does not fit the type");
     fails("ld.global.u32 %r0, [%rd0+1e-4];", (10, 30), "]", "the offset");
     fails("add.rn.f32 %f0, %f1, 1;", (10, 22), "1", "does not fit the type");
+    fails("add.rn.f32 %f0, %f1, 1e400;", (10, 22), "1e400", "does not fit the type");
     fails("mov.u32 %r0, %nosuch;", (10, 14), "%nosuch", "unknown register or symbol");
     fails("ld.param.u64 %rd0, [q];", (10, 20), "q", "unknown register or symbol");
     fails("ld.global.u32 %r0, [%rd0+4294967296];", (10, 20), "%rd0", "more than 32 bits");
@@ -77,6 +78,53 @@ fn literals_in_any_radix_and_sign() {
     same("add.rn.f32 %f0, %f0, 0f3FC00000; ret;", "add.rn.f32 %f0, %f0, 1.5; ret;");
     same("mov.b32 %r0, 0x3FC00000; ret;", "mov.b32 %r0, 0f3FC00000; ret;");
     same("ld.global.u32 %r0, [%rd0+-4]; ret;", "ld.global.u32 %r0, [%rd0-4]; ret;");
+    same("and.b32 %r0, %r0, WARP_SZ; ret;", "and.b32 %r0, %r0, 32; ret;");
+}
+
+#[test]
+fn qualifiers_come_once_and_in_any_order() {
+    same("ld.global.relaxed.gpu.u32 %r0, [%rd0]; ret;", "ld.relaxed.gpu.global.u32 %r0, [%rd0]; ret;");
+    same(
+        "atom.gpu.global.relaxed.add.u32 %r0, [%rd0], 1; ret;",
+        "atom.relaxed.gpu.global.add.u32 %r0, [%rd0], 1; ret;",
+    );
+    same("fence.gpu; ret;", "fence.acq_rel.gpu; ret;");
+    for (text, word) in [
+        ("ld.volatile.relaxed.gpu.global.u32 %r0, [%rd0];", "relaxed"),
+        ("ld.shared.global.u32 %r0, [%rd0];", "global"),
+        ("ld.global.cg.cs.u32 %r0, [%rd0];", "cs"),
+        ("ld.global.nc.nc.u32 %r0, [%rd0];", "nc"),
+        ("ld.global.L1::evict_last.L1::no_allocate.u32 %r0, [%rd0];", "L1::no_allocate"),
+        ("ld.global.L2::64B.L2::128B.u32 %r0, [%rd0];", "L2::128B"),
+        ("ld.global.L2::cache_hint.L2::cache_hint.u32 %r0, [%rd0], %rd1;", "L2::cache_hint"),
+        ("st.shared.local.u32 [%rd0], %r0;", "local"),
+        ("st.weak.volatile.u32 [%rd0], %r0;", "volatile"),
+        ("atom.shared.global.add.u32 %r0, [%rd0], 1;", "global"),
+        ("atom.relaxed.acq_rel.add.u32 %r0, [%rd0], 1;", "acq_rel"),
+        ("red.gpu.sys.add.u32 [%rd0], 1;", "sys"),
+    ] {
+        let error = body(&format!("{text} ret;")).expect_err(text);
+        assert!(error.message.contains(&format!("found `.{word}`")), "{text}: {error}");
+    }
+}
+
+/// The values that assemblers give: unsigned where a number is, remainders always, shifts by six bits.
+#[test]
+fn expressions_are_signed_or_not() {
+    for (expression, value) in [
+        ("-7 / 2", "-3"),
+        ("-7 / 2U", "9223372036854775804"),
+        ("-7 % 5", "4"),
+        ("0x8000000000000000 / 0x10", "0x800000000000000"),
+        ("0x8000000000000000 >> 63", "1"),
+        ("-8 >> 1U", "-4"),
+        ("~7 >> 1", "0x7ffffffffffffffc"),
+        ("(-8 & -1) / 2", "-4"),
+        ("127 << -1", "0x8000000000000000"),
+        ("1 << 65", "2"),
+    ] {
+        same(&format!("mov.b64 %rd0, {expression}; ret;"), &format!("mov.b64 %rd0, {value}; ret;"));
+    }
 }
 
 #[test]

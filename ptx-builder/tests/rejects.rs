@@ -5,7 +5,7 @@ use ptx_builder::{
     CreatePolicy, F32, FuncId, Function, FunctionKind, Global, GlobalId, Inst, KernelBuilder, Kind,
     LevelTwoEviction, Linkage, Mbarrier, MbarrierOp, Module, Op, Operand, Param, ParamId, ParamTy,
     PrototypeId, RegClass, RegId, Regular, Relocation, Rule, Scope, Set, Setp, Slct, Space, St, SymbolId,
-    Target, TargetsId, Ty, U32, U64, VerifyErrors,
+    Target, TargetsId, Ty, U32, U64, VerifyErrors, parse,
 };
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -562,6 +562,34 @@ fn instruction_families() {
     let elect = vec![Operand::Reg(RegId::new(RegClass::B32, 0)), Operand::None, Operand::Int(-1)];
     let errors = errors_of(kernel(|k| k.push(Kind::Elect, elect))).to_string();
     assert!(errors.contains("elect.sync has a predicate for its result"), "{errors}");
+}
+
+/// Literals that assemblers refuse.
+#[test]
+fn literals_of_families() {
+    let header = ".version 8.6\n.target sm_90a\n.address_size 64\n.visible .entry k(.param .u64 p)\n{\n\
+        .reg .pred %p<1>;\n.reg .b64 %rd<2>;\n.shared .align 16 .b8 s[64];\nld.param.u64 %rd0, [p];\n";
+    let errors = |text: &str| {
+        let module = parse(&format!("{header}{text}\nret;\n}}\n")).unwrap_or_else(|e| panic!("{e}"));
+        module.verify_foreign().err().map(|errors| errors.to_string())
+    };
+    let bulk = "a multiple of 16 bytes, less than 1 MiB";
+    let parity = "parity of mbarrier.test_wait.parity is 0 or 1";
+    for (text, literal, wrong, message) in [
+        ("cp.async.bulk.global.shared::cta.bulk_group [%rd0], [s], @;", "1048560", "1048576", bulk),
+        ("cp.async.bulk.global.shared::cta.bulk_group [%rd0], [s], @;", "16", "8", bulk),
+        ("cp.async.bulk.prefetch.L2.global [%rd0], @;", "0", "-16", bulk),
+        ("createpolicy.fractional.L2::evict_last.b64 %rd1, @;", "1.0", "1.5", "above 0 and at most 1"),
+        ("createpolicy.fractional.L2::evict_last.b64 %rd1, @;", "0.5", "0.0", "above 0 and at most 1"),
+        ("createpolicy.fractional.L2::evict_last.b64 %rd1, @;", "0.5", "0f7FC00000", "above 0 and at most 1"),
+        ("mbarrier.test_wait.parity.shared.b64 %p0, [s], @;", "1", "2", parity),
+        ("mbarrier.arrive.shared.b64 %rd1, [s], @;", "1", "0", "counts at least one arrival"),
+        ("mbarrier.arrive_drop.noComplete.shared.b64 %rd1, [s], @;", "1", "0", "counts at least one arrival"),
+    ] {
+        assert_eq!(errors(&text.replace('@', literal)), None, "{text}");
+        let found = errors(&text.replace('@', wrong)).unwrap_or_default();
+        assert!(found.contains(message), "{text} with {wrong}: {found}");
+    }
 }
 
 fn inline_text() {

@@ -115,15 +115,15 @@ macro_rules! atomic {
             }
 
             pub(super) fn parse(words: &mut Words<'_>) -> Result<Self, String> {
-                // Qualifiers in any order: compilers have several.
-                let (mut order, mut scope, mut space, mut op) = (None, None, Space::Generic, None);
+                // Qualifiers in any order, since compilers have several, but each once.
+                let (mut order, mut scope, mut space, mut op) = (None, None, None, None);
                 loop {
-                    if let Some(found) = words.take(AtomOrder::from_name) {
+                    if order.is_none() && let Some(found) = words.take(AtomOrder::from_name) {
                         order = Some(found);
-                    } else if let Some(found) = words.take(Scope::from_name) {
+                    } else if scope.is_none() && let Some(found) = words.take(Scope::from_name) {
                         scope = Some(found);
-                    } else if let Some(found) = Space::take(words) {
-                        space = found;
+                    } else if space.is_none() && let Some(found) = Space::take(words) {
+                        space = Some(found);
                     } else if op.is_none() && let Some(found) = words.take(AtomOp::from_name) {
                         op = Some(found);
                     } else {
@@ -136,6 +136,7 @@ macro_rules! atomic {
                 if noftz == op.noftz(ty).is_empty() {
                     return Err("`.noftz` belongs to the addition of 16-bit floats, and only to it".to_owned());
                 }
+                let space = space.unwrap_or(Space::Generic);
                 Ok(Self { space, order, scope, op, ty })
             }
         }

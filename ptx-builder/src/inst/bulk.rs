@@ -1,7 +1,7 @@
 //! Bulk asynchronous copies: `cp.async.bulk`.
 
 use super::space::Space;
-use super::{Arg, Signature, What, Words};
+use super::{Arg, Operand, Signature, What, Words};
 use crate::target::Requires;
 use crate::ty::Ty;
 use std::fmt;
@@ -56,7 +56,7 @@ impl BulkCopy {
         if self.to == Space::Shared { Requires::new(8, 6, 90) } else { Requires::new(8, 0, 90) }
     }
 
-    pub(super) fn problems(&self, report: &mut dyn FnMut(String)) {
+    pub(super) fn problems(&self, operands: &[Operand], report: &mut dyn FnMut(String)) {
         use BulkCompletion::{Group, Mbarrier};
         let exists = matches!(
             (self.to, self.from, self.completion),
@@ -76,6 +76,9 @@ impl BulkCopy {
         }
         if self.cache_hint && self.from != Space::Global && self.to != Space::Global {
             report("cache policies belong to global memory".to_owned());
+        }
+        if let Some(Operand::Int(bytes)) = operands.get(2) {
+            size_problems(*bytes, report);
         }
     }
 
@@ -102,6 +105,13 @@ impl BulkCopy {
         let multicast = words.eat("multicast::cluster");
         let cache_hint = words.eat("L2::cache_hint");
         Ok(Self { to, from, completion, multicast, cache_hint })
+    }
+}
+
+/// What is wrong with a literal number of bytes.
+pub(super) fn size_problems(bytes: i64, report: &mut dyn FnMut(String)) {
+    if !(0..1 << 20).contains(&bytes) || bytes % 16 != 0 {
+        report("a bulk copy moves a multiple of 16 bytes, less than 1 MiB".to_owned());
     }
 }
 

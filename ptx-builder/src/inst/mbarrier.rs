@@ -5,7 +5,7 @@
 //! the low bit of the number of completed phases instead.
 
 use super::space::{Scope, Space};
-use super::{Arg, AtomOrder, Form, Role, Shape, Signature, What, Words, named};
+use super::{Arg, AtomOrder, Form, Operand, Role, Shape, Signature, What, Words, named};
 use crate::ops::Effects;
 use crate::target::Requires;
 use crate::ty::Ty;
@@ -143,7 +143,7 @@ impl Mbarrier {
         }
     }
 
-    pub(super) fn problems(&self, report: &mut dyn FnMut(String)) {
+    pub(super) fn problems(&self, operands: &[Operand], report: &mut dyn FnMut(String)) {
         use MbarrierOp as M;
         let name = self.op.name();
         if self.count && !matches!(self.op, M::Arrive | M::ArriveDrop) {
@@ -182,6 +182,16 @@ impl Mbarrier {
         });
         if !ordered {
             report(format!("mbarrier.{name} does not take this order and scope"));
+        }
+        let counts = self.count || matches!(self.op, M::ArriveNoComplete | M::ArriveDropNoComplete);
+        match operands.get(2) {
+            Some(Operand::Int(0)) if counts => report(format!("mbarrier.{name} counts at least one arrival")),
+            Some(Operand::Int(parity))
+                if matches!(self.op, M::TestWaitParity | M::TryWaitParity) && !(0..=1).contains(parity) =>
+            {
+                report(format!("the parity of mbarrier.{name} is 0 or 1"));
+            }
+            _ => {}
         }
     }
 

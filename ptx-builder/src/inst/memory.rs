@@ -130,28 +130,41 @@ impl Ld {
         }
     }
 
-    /// Qualifiers in any order: compilers have several.
+    /// Qualifiers in any order, since compilers have several, but each once.
     pub(super) fn parse(words: &mut Words<'_>) -> Result<Self, String> {
         let mut ld = Self::plain(Space::Generic, Ty::B32);
+        let (mut order, mut space) = (None, None);
         loop {
-            if let Some(order) = MemOrder::parse(words)? {
-                ld.order = order;
-            } else if let Some(space) = Space::take(words) {
-                ld.space = space;
-            } else if let Some(cache) = words.take(Cache::from_name) {
+            if order.is_none()
+                && let Some(found) = MemOrder::parse(words)?
+            {
+                order = Some(found);
+            } else if space.is_none()
+                && let Some(found) = Space::take(words)
+            {
+                space = Some(found);
+            } else if ld.cache.is_none()
+                && let Some(cache) = words.take(Cache::from_name)
+            {
                 ld.cache = Some(cache);
-            } else if words.eat("nc") {
+            } else if !ld.nc && words.eat("nc") {
                 ld.nc = true;
-            } else if let Some(evict) = words.take(LevelOneEviction::from_name) {
+            } else if ld.evict.is_none()
+                && let Some(evict) = words.take(LevelOneEviction::from_name)
+            {
                 ld.evict = Some(evict);
-            } else if words.eat("L2::cache_hint") {
+            } else if !ld.cache_hint && words.eat("L2::cache_hint") {
                 ld.cache_hint = true;
-            } else if let Some(prefetch) = words.take(LevelTwoPrefetch::from_name) {
+            } else if ld.prefetch.is_none()
+                && let Some(prefetch) = words.take(LevelTwoPrefetch::from_name)
+            {
                 ld.prefetch = Some(prefetch);
             } else {
                 break;
             }
         }
+        ld.order = order.unwrap_or(ld.order);
+        ld.space = space.unwrap_or(ld.space);
         let width = Width::parse(words);
         Ok(Self { width, ty: words.ty()?, ..ld })
     }
@@ -273,21 +286,32 @@ impl St {
 
     pub(super) fn parse(words: &mut Words<'_>) -> Result<Self, String> {
         let mut st = Self::plain(Space::Generic, Ty::B32);
+        let (mut order, mut space) = (None, None);
         loop {
-            if let Some(order) = MemOrder::parse(words)? {
-                st.order = order;
-            } else if let Some(space) = Space::take(words) {
-                st.space = space;
-            } else if let Some(cache) = words.take(Cache::from_name) {
+            if order.is_none()
+                && let Some(found) = MemOrder::parse(words)?
+            {
+                order = Some(found);
+            } else if space.is_none()
+                && let Some(found) = Space::take(words)
+            {
+                space = Some(found);
+            } else if st.cache.is_none()
+                && let Some(cache) = words.take(Cache::from_name)
+            {
                 st.cache = Some(cache);
-            } else if let Some(evict) = words.take(LevelOneEviction::from_name) {
+            } else if st.evict.is_none()
+                && let Some(evict) = words.take(LevelOneEviction::from_name)
+            {
                 st.evict = Some(evict);
-            } else if words.eat("L2::cache_hint") {
+            } else if !st.cache_hint && words.eat("L2::cache_hint") {
                 st.cache_hint = true;
             } else {
                 break;
             }
         }
+        st.order = order.unwrap_or(st.order);
+        st.space = space.unwrap_or(st.space);
         let width = Width::parse(words);
         Ok(Self { width, ty: words.ty()?, ..st })
     }

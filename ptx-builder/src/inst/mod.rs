@@ -352,7 +352,7 @@ impl Kind {
             Self::Setp(setp) => setp.problems(report),
             Self::Set(set) => set.problems(report),
             Self::Slct(slct) => slct.problems(report),
-            Self::CreatePolicy(policy) => policy.problems(report),
+            Self::CreatePolicy(policy) => policy.problems(operands, report),
             Self::Cvt(cvt) => cvt.problems(report),
             Self::Ld(ld) => ld.problems(report),
             Self::St(st) => st.problems(report),
@@ -361,8 +361,8 @@ impl Kind {
             Self::Red(red) => red.problems(report),
             Self::MatchAll(ty) => warp::match_all_problems(*ty, report),
             Self::LdMatrix(matrix) | Self::StMatrix(matrix) => matrix.problems(report),
-            Self::Mbarrier(mbarrier) => mbarrier.problems(report),
-            Self::BulkCopy(copy) => copy.problems(report),
+            Self::Mbarrier(mbarrier) => mbarrier.problems(operands, report),
+            Self::BulkCopy(copy) => copy.problems(operands, report),
             Self::Inline { text, .. } => special::inline_problems(text, report),
             Self::Elect if operands.get(1) == Some(&Operand::None) => {
                 report("elect.sync has a predicate for its result".to_owned());

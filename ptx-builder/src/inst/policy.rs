@@ -1,6 +1,6 @@
 //! Cache policies: `createpolicy.fractional`. Loads, stores and bulk copies take the result as a hint.
 
-use super::{Arg, Form, Signature, Words, named};
+use super::{Arg, Form, Operand, Signature, Words, named};
 use crate::ty::Ty;
 use std::fmt;
 
@@ -33,10 +33,15 @@ impl CreatePolicy {
         Signature::new(&[Arg::def(Ty::U64), Arg::value(Ty::F32).form(Form::Optional)])
     }
 
-    pub(super) fn problems(&self, report: &mut dyn FnMut(String)) {
+    pub(super) fn problems(&self, operands: &[Operand], report: &mut dyn FnMut(String)) {
         use LevelTwoEviction::{Last, Normal};
         if matches!(self.secondary, Some(Last | Normal)) {
             report("the secondary priority is `evict_first` or `evict_unchanged`".to_owned());
+        }
+        if let Some(Operand::F32(bits)) = operands.get(1)
+            && !(f32::from_bits(*bits) > 0.0 && f32::from_bits(*bits) <= 1.0)
+        {
+            report("the fraction of a cache policy is above 0 and at most 1".to_owned());
         }
     }
 

@@ -161,6 +161,11 @@ impl Regular {
             {
                 report("a cache line has 128 bytes".to_owned());
             }
+            Op::BulkPrefetch => {
+                if let Some(bytes) = literal(1) {
+                    super::bulk::size_problems(bytes, report);
+                }
+            }
             Op::PmEvent if literal(0).is_some_and(|v| !(0..16).contains(&v)) => {
                 report("performance events are numbered 0 to 15".to_owned());
             }
@@ -230,6 +235,10 @@ fn other_name(mnemonic: &str) -> Option<String> {
         ("barrier.cluster.arrive.release", "barrier.cluster.arrive"),
         ("barrier.cluster.wait.acquire", "barrier.cluster.wait"),
         ("membar.proxy.", "fence.proxy."),
+        ("fence.cta", "fence.acq_rel.cta"),
+        ("fence.cluster", "fence.acq_rel.cluster"),
+        ("fence.gpu", "fence.acq_rel.gpu"),
+        ("fence.sys", "fence.acq_rel.sys"),
         ("ret.uni", "ret"),
     ];
     let mut name = mnemonic.to_owned();

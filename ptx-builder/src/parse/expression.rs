@@ -26,23 +26,38 @@ enum Operator {
     Rem,
 }
 
+/// A number of 64 bits, and whether it is unsigned: written with a `U`, above what signed ones hold, or made of such.
+#[derive(Clone, Copy)]
+struct Value {
+    bits: u64,
+    unsigned: bool,
+}
+
 impl Operator {
-    /// In 64 bits, wrapping. `None` for a division by zero.
-    fn apply(self, a: i64, b: i64) -> Option<i64> {
-        let by = u32::try_from(b.clamp(0, 64)).unwrap_or(64);
-        Some(match self {
-            Self::Xor => a ^ b,
-            Self::And => a & b,
-            Self::Shl => a.checked_shl(by).unwrap_or(0),
-            Self::Shr => a.checked_shr(by).unwrap_or(if a < 0 { -1 } else { 0 }),
-            Self::Add => a.wrapping_add(b),
-            Self::Sub => a.wrapping_sub(b),
-            Self::Mul => a.wrapping_mul(b),
-            Self::Div if b == 0 => return None,
-            Self::Div => a.wrapping_div(b),
-            Self::Rem if b == 0 => return None,
-            Self::Rem => a.wrapping_rem(b),
-        })
+    /// Wrapping. A remainder takes both numbers as unsigned, a shift counts by the lowest six bits. `None` for a
+    /// division by zero.
+    fn apply(self, a: Value, b: Value) -> Option<Value> {
+        let unsigned = match self {
+            Self::Rem => true,
+            Self::Shl | Self::Shr => a.unsigned,
+            _ => a.unsigned || b.unsigned,
+        };
+        let (x, y) = (a.bits, b.bits);
+        let bits = match self {
+            Self::Xor => x ^ y,
+            Self::And => x & y,
+            Self::Shl => x.wrapping_shl(y as u32),
+            Self::Shr if unsigned => x.wrapping_shr(y as u32),
+            Self::Shr => x.cast_signed().wrapping_shr(y as u32).cast_unsigned(),
+            Self::Add => x.wrapping_add(y),
+            Self::Sub => x.wrapping_sub(y),
+            Self::Mul => x.wrapping_mul(y),
+            Self::Div | Self::Rem if y == 0 => return None,
+            Self::Div if unsigned => x / y,
+            Self::Div => x.cast_signed().wrapping_div(y.cast_signed()).cast_unsigned(),
+            Self::Rem => x % y,
+        };
+        Some(Value { bits, unsigned })
     }
 }
 
@@ -89,10 +104,10 @@ impl Parser<'_> {
     }
 
     pub(super) fn expression(&mut self) -> Result<i64> {
-        self.binary(0, 0)
+        Ok(self.binary(0, 0)?.bits.cast_signed())
     }
 
-    fn binary(&mut self, level: usize, depth: u32) -> Result<i64> {
+    fn binary(&mut self, level: usize, depth: u32) -> Result<Value> {
         let Some(operators) = LEVELS.get(level) else { return self.unary(depth) };
         let mut value = self.binary(level + 1, depth)?;
         while let Some((operator, tokens)) = self.operator().filter(|(found, _)| operators.contains(found)) {
@@ -108,15 +123,16 @@ impl Parser<'_> {
         Ok(value)
     }
 
-    fn unary(&mut self, depth: u32) -> Result<i64> {
+    fn unary(&mut self, depth: u32) -> Result<Value> {
         if depth > MAX_DEPTH {
             return self.fail("this expression is nested too deeply");
         }
         if self.eat('-') {
-            return Ok(self.unary(depth + 1)?.wrapping_neg());
+            let value = self.unary(depth + 1)?;
+            return Ok(Value { bits: value.bits.wrapping_neg(), ..value });
         }
         if self.eat('~') {
-            return Ok(!self.unary(depth + 1)?);
+            return Ok(Value { bits: !self.unary(depth + 1)?.bits, unsigned: true });
         }
         if self.eat('(') {
             let value = self.binary(0, depth + 1)?;
@@ -125,7 +141,7 @@ impl Parser<'_> {
         }
         let text = self.digits()?;
         match integer(text) {
-            Some(value) => Ok(value.cast_signed()),
+            Some(bits) => Ok(Value { bits, unsigned: text.ends_with('U') || i64::try_from(bits).is_err() }),
             None => self.fail("expected an integer before this"),
         }
     }

@@ -7,7 +7,7 @@ use crate::inst::{Base, Callee, Kind, Operand, Space};
 use crate::module::{Function, FunctionKind, Module};
 use crate::symbols::{Global, Linkage, SymbolId};
 use crate::target::Target;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// What the text has declared so far.
 pub(super) struct Symbols<'a> {
@@ -152,6 +152,7 @@ impl<'a> Symbols<'a> {
         let mut slots: Vec<Option<Function>> =
             self.functions.into_iter().map(|entry| Some(entry.function)).collect();
         let mut functions: Vec<Function> = order.iter().filter_map(|i| slots[*i].take()).collect();
+        functions.iter_mut().for_each(|function| rename_hiding(function, &self.names));
         for inst in functions.iter_mut().flat_map(|f| &mut f.blocks).flat_map(|block| &mut block.insts) {
             if let Kind::Call(call) = &mut inst.kind
                 && let Callee::Function(id) = &mut call.callee
@@ -171,6 +172,30 @@ impl<'a> Symbols<'a> {
             }
         }
         Module { target, dynamic_shared: self.dynamic_shared, globals, functions }
+    }
+}
+
+/// Renames what a body declares like a symbol that the text declares further down.
+fn rename_hiding(function: &mut Function, symbols: &HashMap<&str, Base>) {
+    let lists = [&function.params, &function.returns, &function.call_params];
+    let params = lists.into_iter().flatten().map(|param| &param.name);
+    let names = params.chain(function.arrays.iter().map(|array| &array.name));
+    let (mut taken, mut hiding) = (HashSet::new(), false);
+    for name in names {
+        hiding |= symbols.contains_key(&name[..]);
+        taken.insert(name.clone());
+    }
+    if !hiding {
+        return;
+    }
+    let arrays = function.arrays.iter_mut().map(|array| &mut array.name);
+    for name in arrays.chain(function.call_params.iter_mut().map(|param| &mut param.name)) {
+        let mut suffix = 0;
+        let old = name.clone();
+        while symbols.contains_key(&name[..]) || (suffix > 0 && !taken.insert(name.clone())) {
+            suffix += 1;
+            *name = format!("{old}_{suffix}");
+        }
     }
 }
 

@@ -371,7 +371,7 @@ impl<'a> Resolver<'_, '_, 'a> {
             _ => {}
         }
         let Some(ty) = what.ty() else { return unknown("unknown register") };
-        if name == "WARP_SZ" && ty.is_int() {
+        if name == "WARP_SZ" && !ty.is_float() && ty != Ty::Pred {
             return self.operand(Raw::Number(false, "32"), what, role, pos);
         }
         let direct = matches!(what, What::MovSource(_));
@@ -473,7 +473,7 @@ fn literal(negative: bool, text: &str, ty: Ty) -> Option<Operand> {
         // Decimal literals are doubles, rounded to the type of the operand.
         let looks_decimal = text.contains(['.', 'e', 'E'])
             && text.bytes().all(|b| b.is_ascii_digit() || b".eE+-".contains(&b));
-        let value: f64 = text.parse().ok().filter(|_| looks_decimal)?;
+        let value: f64 = text.parse().ok().filter(|value: &f64| looks_decimal && value.is_finite())?;
         let value = if negative { -value } else { value };
         return Some(if ty == Ty::F32 { single(value) } else { Operand::F64(value.to_bits()) });
     }

@@ -289,6 +289,8 @@ impl Random<'_> {
         let fixed = literal_for(kind.op(), position);
         let bits = (u64::from((self.choose)()) << 32) | u64::from((self.choose)());
         match ty {
+            _ if matches!(kind, Kind::CreatePolicy(_)) => Operand::F32(1f32.to_bits()),
+            _ if matches!(kind, Kind::Mbarrier(_)) => Operand::Int(fixed),
             Ty::F32 => Operand::F32((self.choose)()),
             Ty::F64 => Operand::F64(bits),
             _ if fixed != 1 || matches!(kind, Kind::Regular(r) if r.op.mnemonic().starts_with("bar")) => {

@@ -2,7 +2,7 @@
 
 use super::step::ParamRange;
 use crate::ids::{FuncId, GlobalId, RegClass, RegId};
-use crate::inst::{Space, SpecialReg};
+use crate::inst::{Operand, Space, SpecialReg};
 use crate::interp::regs::File;
 use crate::module::{Array, Function, Param};
 use std::collections::HashMap;
@@ -94,7 +94,16 @@ pub(in crate::interp) fn file_of(class: RegClass) -> File {
 
 impl Layout {
     pub(super) fn new(function: &Function) -> Self {
-        let count = |class: RegClass| function.registers[class as usize];
+        // Those above the highest that is used take no room.
+        let mut used = [0; 6];
+        for (_, inst) in function.insts() {
+            let guard = inst.guard.map(|guard| guard.pred);
+            for reg in inst.operands.iter().filter_map(Operand::register).chain(guard) {
+                let count = &mut used[reg.class() as usize];
+                *count = reg.index().saturating_add(1).max(*count);
+            }
+        }
+        let count = |class: RegClass| used[class as usize];
         let mut class_base = [0; 6];
         class_base[RegClass::B32 as usize] = count(RegClass::B16);
         class_base[RegClass::F32 as usize] = count(RegClass::B16) + count(RegClass::B32);
@@ -180,5 +189,24 @@ impl Layout {
                 slot
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::inst::{Inst, Kind};
+    use crate::module::{Block, MAX_REGISTERS};
+    use crate::ty::Ty;
+
+    #[test]
+    fn registers_above_the_highest_used_take_no_room() {
+        let mut function = Function::new("k");
+        function.registers = [MAX_REGISTERS; 6];
+        let to = Operand::Reg(RegId::new(RegClass::F32, 2));
+        let mov = Inst::new(Kind::Mov(Ty::F32), vec![to, Operand::F32(0)]);
+        function.blocks.push(Block { insts: vec![mov], ..Block::default() });
+        let layout = Layout::new(&function);
+        assert_eq!((layout.p, layout.w, layout.l), (0, 3, 0));
     }
 }
