@@ -13,7 +13,8 @@ use crate::error::OptionError;
 /// How the next token is chosen. The default is greedy.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SamplingOptions {
-    /// What logits are divided by; 0 takes the most likely token, and only the penalty has an effect besides.
+    /// What logits are divided by, after the penalty and before the other choices, whose probabilities are those at this
+    /// temperature; 0 takes the most likely token, and only the penalty has an effect besides.
     pub temperature: f32,
     /// Only the most likely `top_k` tokens take part; 0 for all.
     pub top_k: usize,

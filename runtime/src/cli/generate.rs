@@ -27,7 +27,8 @@ pub struct GenerateArguments {
     /// Most tokens to generate [default: 256, or what the context leaves].
     #[arg(short, value_name = "N")]
     n: Option<usize>,
-    /// Temperature: 0 takes the most likely token, 1 draws from the model's distribution.
+    /// Temperature: 0 takes the most likely token, 1 draws from the model's distribution. Probabilities of --top-p and --min-p
+    /// are those at this temperature.
     #[arg(long = "temp", default_value_t = 0.0, value_name = "T", allow_negative_numbers = true)]
     temperature: f32,
     /// Draw only among the K most likely tokens; 0 for all.
