@@ -89,6 +89,9 @@ pub(crate) fn catalogue() -> Vec<Box<dyn Kernel>> {
     // Qwen2.5 7B, whose columns the blocks of a cluster do not share evenly, and are as many warps' as two slots have.
     kernels.push(boxed(ResidualProjection::of_q8(Q4, (3584, 18_944), 1, false)));
     kernels.push(boxed(ResidualProjection::of_q8(Q6, (3584, 18_944), 1, false)));
+    for batch in [1, 2, 8] {
+        kernels.push(boxed(ResidualProjection::of_q8(Q8, (3584, 18_944), batch, false)));
+    }
     kernels.push(boxed(GatedProjection::new(Q4, (18_944, 3584), 8, EPS)));
     kernels.push(boxed(ResidualProjection::new(Q4, (3584, 18_944), 8, false)));
     kernels.push(boxed(ResidualProjection::of_q8(Q6, (3584, 18_944), 8, false)));
@@ -186,6 +189,9 @@ pub(crate) fn cases() -> Vec<Case> {
     }
     // Slots of ten warps, two of them.
     cases.push(Data { processors: 2, ..Data::new(Q6, 20, 18_944, 1, 14) }.residual_q8(0..1));
+    // One of nineteen; two parts for a lane.
+    cases.push(Data::new(Q8, 6, 18_944, 1, 15).residual(true, 0..1));
+    cases.push(Data::new(Q8, 6, 25_600, 2, 16).residual(false, 0..2));
     // Columns that are no whole blocks of the large formats.
     cases.push(Data::new(ElementType::Q4_0, 48, 384, 6, 10).residual(true, 0..6));
     cases.push(Data::new(ElementType::Q8_0, 34, 384, 2, 9).residual(true, 0..2));
@@ -266,6 +272,12 @@ pub(crate) fn invariances() -> Vec<Invariance> {
             let alone = long.residual(false, row..row + 1);
             add(32, batch, row, "y", long.residual_q8(0..batch), alone);
         }
+    }
+    // More than sixteen warps a row.
+    let longer = Data::new(Q8, 32, 18_944, 8, 6);
+    for (batch, row) in [(2, 1), (4, 0), (8, 6)] {
+        let alone = longer.residual(false, row..row + 1);
+        add(32, batch, row, "y", longer.residual_q8(0..batch), alone);
     }
     let case = |rows: std::ops::Range<usize>| {
         let shape = small_attention(RopeStyle::NeoX, true, rows.len());

@@ -39,8 +39,8 @@ const WARPS_OF_TWO: u32 = 20;
 const BLOCK_BYTES: u64 = 2 << 10;
 const WARP_BYTES: u64 = 1 << 10;
 
-/// Warps that share a row at most.
-const MOST_PER_UNIT: u32 = 16;
+/// Warps that share a row at most: tensor cores take rows of which each lane has one part.
+const MOST_PER_UNIT: u32 = 20;
 
 /// Bundles that a block has at least: one more, which some blocks have, is then no great part of them.
 const FEWEST_BUNDLES: u32 = 16;
@@ -278,8 +278,10 @@ fn most_parts(segments: &[Segment], cols: u32) -> Option<u32> {
     segments.iter().map(|segment| segment.format.partition(cols).parts_of_row(cols)).max()
 }
 
+/// As few as it takes for each lane to have as few parts as possible.
 fn warps_per_unit(segments: &[Segment], cols: u32) -> Option<u32> {
-    most_parts(segments, cols).map(|parts| parts.div_ceil(WARP).clamp(1, MOST_PER_UNIT))
+    let all = most_parts(segments, cols)?.div_ceil(WARP).max(1);
+    Some(all.div_ceil(all.div_ceil(MOST_PER_UNIT)))
 }
 
 /// How many units are a bundle; `None` if they had better be taken one by one. Only where the rows of neighbouring units
@@ -390,6 +392,21 @@ mod tests {
         };
         assert_eq!((spread(16_384, 1), spread(17_408, 1), spread(18_944, 1)), ((8, 16), (9, 18), (10, 20)));
         assert_eq!((spread(18_944, 2), spread(22_016, 1), spread(28_672, 1)), ((10, 10), (11, 11), (14, 14)));
+    }
+
+    #[test]
+    fn lanes_have_as_few_parts_as_possible_and_as_few_lanes_have_them() {
+        let spread = |cols, batch| {
+            let kernel = ResidualProjection::new(ElementType::Q8_0, (4096, cols), batch, false);
+            let spread = kernel.expect("a kernel").0.spread;
+            (spread.warps_per_bundle, spread.items.is_some())
+        };
+        // 592 and 640 parts are one for each lane, 800 and 896 two.
+        assert_eq!(
+            (spread(18_944, 1), spread(18_944, 8), spread(20_480, 8)),
+            ((19, false), (19, true), (20, true))
+        );
+        assert_eq!((spread(25_600, 1), spread(28_672, 4)), ((13, false), (14, false)));
     }
 
     #[test]
