@@ -70,8 +70,10 @@ impl Splits {
         if u64::from(max_seq) > u64::from(sets) * u64::from(Self::CLUSTER_POSITIONS) {
             return None;
         }
-        let times = if sets <= Self::FEW_SETS { 1 } else { 2 };
-        let (alone, smallest) = (times * Self::ALONE / 2, times * Self::CHUNK);
+        let (alone, smallest) = match sets <= Self::FEW_SETS {
+            true => (Self::ALONE / 2, Self::CHUNK),
+            false => (Self::ALONE, 2 * Self::CHUNK),
+        };
         let chunks = if max_seq <= alone { 1 } else { max_seq.div_ceil(smallest) };
         let sharers = u64::from(rows) * u64::from(sets);
         let room = Self::CLUSTERS.into_iter().find(|&(_, clusters)| sharers <= clusters.into());

@@ -57,8 +57,9 @@ const TILE_SUMS: u32 = 144 << 10;
 /// Turns of an item.
 const ITEM_TURNS: [u32; 3] = [2, 4, 8];
 
-/// The most that a block of a cluster may have of its columns, as parts of an even share: what the last one has less.
-const EVEN: (u32, u32) = (7, 8);
+/// Blocks of a cluster have at most one part in so many more than an even share of the columns. They all wait for each other, so
+/// what the last one has less saves nothing.
+const UNEVEN: u32 = 7;
 
 /// Blocks of a cluster, the best first: the more share their columns, the less each prepares.
 const CLUSTERS: [u32; 3] = [4, 2, 1];
@@ -119,7 +120,7 @@ impl Items {
                 let all = row_turns(segment, cols);
                 let of_block = all.div_ceil(turns * cluster) * turns;
                 let each_has = (cluster - 1) * of_block < all && segment.units >= TILE_UNITS * cluster;
-                let even = of_block * cluster * EVEN.0 <= all * EVEN.1;
+                let even = of_block * cluster * UNEVEN <= all * (UNEVEN + 1);
                 (each_has && even).then_some(of_block * (cols / all))
             });
             let shares: Vec<u32> = shares.collect::<Option<_>>()?;
