@@ -8,6 +8,7 @@
 //!   its layout.
 //! - [`dequantize_row`], [`quantize_row`], [`quantize_q8`]: conversion of rows.
 //! - [`matmul_f32`], [`matmul_q8`]: [`Matrix`] times one or many activation rows; [`dot_f32`], [`dot_q8`] for one row.
+//! - [`add_weighted_rows`]: sums of rows of f32, as attention has them.
 //! - [`mod@planes`]: the same bytes in the order of a device, for wide loads.
 //! - [`Simd`]: the code path, chosen once at run time. Products with Q8 activations have the same bits on all of them.
 //! - [`mod@reference`]: the formats' definitions in f64, for tests.
@@ -46,7 +47,7 @@
 //! ```
 //!
 //! # Where `unsafe` is
-//! In the AVX2 kernels alone: loads and stores through references to arrays of the register's size, and the four calls
+//! In the AVX2 kernels alone: loads and stores through references to arrays of the register's size, and the calls
 //! that enter code compiled for AVX2 or AVX-512, which a [`Simd`] obtained from detection makes sound.
 
 mod affine_k;
@@ -63,6 +64,7 @@ mod portable;
 mod rounding;
 mod row;
 mod simd;
+mod weighted;
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -87,3 +89,4 @@ pub use planes::{PIECE, Plane, PlaneLayout, PlaneSpan, from_planes, planes_range
 pub use q8_act::{Q8Row, Q8Rows};
 pub use row::{dequantize_row, quantize_q8, quantize_row};
 pub use simd::Simd;
+pub use weighted::add_weighted_rows;

@@ -59,13 +59,6 @@ pub fn argmax(x: &[f32]) -> u32 {
     kernels::sample::largest(x).map_or(u32::MAX, |(index, _)| index)
 }
 
-/// `out[i] += factor * x[i]`.
-pub fn add_scaled(out: &mut [f32], x: &[f32], factor: f32) {
-    for (out, &x) in out.iter_mut().zip(x) {
-        *out += factor * x;
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

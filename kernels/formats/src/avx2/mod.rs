@@ -16,6 +16,7 @@ pub(crate) mod f32_rows;
 mod q6_k;
 pub(crate) mod q8_act;
 pub(crate) mod turned;
+pub(crate) mod wide;
 
 /// Activation rows that share a decoded block.
 const GROUP: usize = 8;
