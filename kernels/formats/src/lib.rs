@@ -8,7 +8,7 @@
 //!   its layout.
 //! - [`dequantize_row`], [`quantize_row`], [`quantize_q8`]: conversion of rows.
 //! - [`matmul_f32`], [`matmul_q8`]: [`Matrix`] times one or many activation rows; [`dot_f32`], [`dot_q8`] for one row.
-//! - [`add_weighted_rows`]: sums of rows of f32, as attention has them.
+//! - [`add_weighted_rows`], [`soft_max`], [`silu`]: rows of f32, as attention and feed-forward networks have them.
 //! - [`mod@planes`]: the same bytes in the order of a device, for wide loads.
 //! - [`Simd`]: the code path, chosen once at run time. Products with Q8 activations have the same bits on all of them.
 //! - [`mod@reference`]: the formats' definitions in f64, for tests.
@@ -54,6 +54,7 @@ mod affine_k;
 mod bytes;
 mod element;
 mod error;
+mod exponential;
 mod f32_rows;
 mod fit;
 mod float32;
@@ -83,6 +84,7 @@ pub mod reference;
 
 pub use element::{ElementType, ggml_name};
 pub use error::FormatError;
+pub use exponential::{silu, soft_max};
 pub use matmul::{dot_f32, dot_q8, has_dot_q8, matmul_f32, matmul_q8};
 pub use matrix::Matrix;
 pub use planes::{PIECE, Plane, PlaneLayout, PlaneSpan, from_planes, planes_range, to_planes};

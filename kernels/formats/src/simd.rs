@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::{Matrix, Q8Rows, f32_rows, portable, q8_act, weighted};
+use crate::{Matrix, Q8Rows, exponential, f32_rows, portable, q8_act, weighted};
 
 /// A set of code paths that this processor can run.
 ///
@@ -79,6 +79,26 @@ impl Simd {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: this level is only constructed by `available`, after it found these and AVX-512 F and VL.
             Level::Avx512Vnni => unsafe { crate::avx2::f32_rows::matmul_512(weights, x, out) },
+        }
+    }
+
+    /// See [`crate::soft_max`].
+    pub(crate) fn soft_max(self, x: &mut [f32], scale: f32) {
+        match self.0 {
+            Level::Portable => exponential::soft_max_inline(x, scale),
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: these levels are only constructed by `available`, after it found AVX2.
+            Level::Avx2 | Level::Avx512Vnni => unsafe { crate::avx2::exponential::soft_max(x, scale) },
+        }
+    }
+
+    /// See [`crate::silu`].
+    pub(crate) fn silu(self, x: &mut [f32]) {
+        match self.0 {
+            Level::Portable => exponential::silu_inline(x),
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: these levels are only constructed by `available`, after it found AVX2.
+            Level::Avx2 | Level::Avx512Vnni => unsafe { crate::avx2::exponential::silu(x) },
         }
     }
 

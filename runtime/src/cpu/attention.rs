@@ -1,9 +1,7 @@
 //! Incremental attention over an f32 cache: one task for each key-value head and a few rows.
 
 use rayon::prelude::*;
-use tensor_formats::{ElementType, FormatError, Matrix, Simd, add_weighted_rows, matmul_f32};
-
-use super::ops::soft_max;
+use tensor_formats::{ElementType, FormatError, Matrix, Simd, add_weighted_rows, matmul_f32, soft_max};
 
 /// Products of a step below which the tasks stay on one thread.
 const PARALLEL_FROM: usize = 1 << 17;
@@ -102,7 +100,7 @@ impl Attention<'_> {
         matmul_f32(self.simd, matrix, keys, &mut scores)?;
         let lengths = lengths.flat_map(|length| std::iter::repeat_n(length, self.group));
         for (scores, length) in scores.chunks_mut(longest).zip(lengths.clone()) {
-            soft_max(&mut scores[..length], self.scale);
+            soft_max(self.simd, &mut scores[..length], self.scale);
         }
         let weights: Vec<&[f32]> =
             scores.chunks(longest).zip(lengths).map(|(scores, length)| &scores[..length]).collect();

@@ -20,11 +20,6 @@ pub fn rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
     }
 }
 
-/// `x / (1 + exp(-x))`. For very negative `x` the exponential is infinite and the quotient -0.
-pub fn silu(x: f32) -> f32 {
-    x / (1.0 + (-x).exp())
-}
-
 /// Rotates the first `n_rot` features of one head in place; `angles` is the position's row of the RoPE table,
 /// `n_rot / 2` pairs of (cosine, sine).
 pub fn rope_head(head: &mut [f32], angles: &[f32], style: RopeStyle) {
@@ -37,20 +32,6 @@ pub fn rope_head(head: &mut [f32], angles: &[f32], style: RopeStyle) {
         let (x, y) = (head[a], head[b]);
         head[a] = x * cos - y * sin;
         head[b] = x * sin + y * cos;
-    }
-}
-
-/// `softmax(scale * x)` in place. A row that is minus infinity throughout gives NaN, as the formula does.
-pub fn soft_max(x: &mut [f32], scale: f32) {
-    let largest = x.iter().fold(f32::NEG_INFINITY, |most, &x| most.max(x * scale));
-    let mut sum = 0.0f64;
-    for x in x.iter_mut() {
-        *x = (*x * scale - largest).exp();
-        sum += f64::from(*x);
-    }
-    let factor = (1.0 / sum) as f32;
-    for x in x {
-        *x *= factor;
     }
 }
 
@@ -69,13 +50,5 @@ mod tests {
         assert_eq!(argmax(&[f32::NAN, -1.0, f32::NAN]), 1);
         assert_eq!(argmax(&[f32::NAN; 3]), u32::MAX);
         assert_eq!(argmax(&[f32::NEG_INFINITY; 3]), u32::MAX);
-    }
-
-    #[test]
-    fn silu_is_right_far_from_zero() {
-        assert_eq!(silu(0.0), 0.0);
-        assert_eq!(silu(-1000.0), 0.0);
-        assert_eq!(silu(1000.0), 1000.0);
-        assert!((silu(1.0) - 0.731_058_6).abs() < 1e-6);
     }
 }
