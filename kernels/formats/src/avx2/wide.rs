@@ -10,6 +10,8 @@ macro_rules! kernels {
     ($features:literal) => {
         /// Bytes of weight rows that all activations are multiplied by before the next ones: a part of the second cache.
         const BAND_BYTES: usize = 1 << 17;
+        /// Bytes of a row from which it has no neighbours in a tile of one activation.
+        const LONG_BYTES: usize = 1 << 12;
 
         /// As [`crate::f32_rows::matmul`], for weights of type F32, F16 and BF16.
         #[target_feature(enable = $features)]
@@ -57,9 +59,13 @@ macro_rules! kernels {
             for (act, x) in acts.iter_mut().zip(x.chunks_exact(cols)) {
                 *act = x;
             }
-            let mut rows = band.chunks_exact(ROWS * row_bytes);
-            let mut outs = out.chunks_exact_mut(ROWS * n);
-            for (rows, out) in (&mut rows).zip(&mut outs) {
+            // Long rows that are used once come from memory: fastest one after the other.
+            let rows =
+                if A == 1 && row_bytes >= LONG_BYTES { 0 } else { band.len() / row_bytes / ROWS * ROWS };
+            let (tiles, rest) = band.split_at(rows * row_bytes);
+            let (tile_outs, rest_outs) = out.split_at_mut(rows * n);
+            let outs = tile_outs.chunks_exact_mut(ROWS * n);
+            for (rows, out) in tiles.chunks_exact(ROWS * row_bytes).zip(outs) {
                 let mut tiled: [&[u8]; ROWS] = [&[]; ROWS];
                 for (tiled, row) in tiled.iter_mut().zip(rows.chunks_exact(row_bytes)) {
                     *tiled = row;
@@ -69,8 +75,7 @@ macro_rules! kernels {
                     out[first..first + A].copy_from_slice(sums);
                 }
             }
-            let rest = rows.remainder().chunks_exact(row_bytes);
-            for (row, out) in rest.zip(outs.into_remainder().chunks_exact_mut(n)) {
+            for (row, out) in rest.chunks_exact(row_bytes).zip(rest_outs.chunks_exact_mut(n)) {
                 let [sums] = tile::<BYTES, 1, A, HALVES>([row], acts, load);
                 out[first..first + A].copy_from_slice(&sums);
             }
