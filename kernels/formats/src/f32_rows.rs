@@ -1,4 +1,5 @@
-//! Matrix products with f32 activations: weights are decoded 256 at a time and used by up to eight activation rows.
+//! Matrix products with f32 activations: weights are decoded 256 at a time and used by up to eight activation rows. (The
+//! fast paths multiply F32, F16 and BF16 weights as they are, with the same sums.)
 //!
 //! A dot product has 32 partial sums; partial sum `l` takes the columns `c` with `c % 32 == l` in ascending order, and
 //! the 32 are added as a tree at the end. The order depends neither on the number of activations nor on how rows are

@@ -8,6 +8,7 @@
 //!   its layout.
 //! - [`dequantize_row`], [`quantize_row`], [`quantize_q8`]: conversion of rows.
 //! - [`matmul_f32`], [`matmul_q8`]: [`Matrix`] times one or many activation rows; [`dot_f32`], [`dot_q8`] for one row.
+//! - [`add_weighted_rows`], [`soft_max`], [`silu`]: rows of f32, as attention and feed-forward networks have them.
 //! - [`mod@planes`]: the same bytes in the order of a device, for wide loads.
 //! - [`Simd`]: the code path, chosen once at run time. Products with Q8 activations have the same bits on all of them.
 //! - [`mod@reference`]: the formats' definitions in f64, for tests.
@@ -46,13 +47,14 @@
 //! ```
 //!
 //! # Where `unsafe` is
-//! In the AVX2 kernels alone: loads and stores through references to arrays of the register's size, and the four calls
+//! In the AVX2 kernels alone: loads and stores through references to arrays of the register's size, and the calls
 //! that enter code compiled for AVX2 or AVX-512, which a [`Simd`] obtained from detection makes sound.
 
 mod affine_k;
 mod bytes;
 mod element;
 mod error;
+mod exponential;
 mod f32_rows;
 mod fit;
 mod float32;
@@ -63,6 +65,7 @@ mod portable;
 mod rounding;
 mod row;
 mod simd;
+mod weighted;
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -81,9 +84,11 @@ pub mod reference;
 
 pub use element::{ElementType, ggml_name};
 pub use error::FormatError;
+pub use exponential::{silu, soft_max};
 pub use matmul::{dot_f32, dot_q8, has_dot_q8, matmul_f32, matmul_q8};
 pub use matrix::Matrix;
 pub use planes::{PIECE, Plane, PlaneLayout, PlaneSpan, from_planes, planes_range, to_planes};
 pub use q8_act::{Q8Row, Q8Rows};
 pub use row::{dequantize_row, quantize_q8, quantize_row};
 pub use simd::Simd;
+pub use weighted::add_weighted_rows;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::{Matrix, Q8Rows, f32_rows, portable, q8_act};
+use crate::{Matrix, Q8Rows, exponential, f32_rows, portable, q8_act, weighted};
 
 /// A set of code paths that this processor can run.
 ///
@@ -37,7 +37,10 @@ impl Simd {
             let avx2 = is_x86_feature_detected!("avx2")
                 && is_x86_feature_detected!("fma")
                 && is_x86_feature_detected!("f16c");
-            let vnni = avx2 && is_x86_feature_detected!("avx512vl") && is_x86_feature_detected!("avx512vnni");
+            let vnni = avx2
+                && is_x86_feature_detected!("avx512f")
+                && is_x86_feature_detected!("avx512vl")
+                && is_x86_feature_detected!("avx512vnni");
             avx2.then_some(Level::Avx2).into_iter().chain(vnni.then_some(Level::Avx512Vnni))
         };
         #[cfg(not(target_arch = "x86_64"))]
@@ -71,8 +74,46 @@ impl Simd {
         match self.0 {
             Level::Portable => f32_rows::matmul_portable(weights, x, out),
             #[cfg(target_arch = "x86_64")]
-            // SAFETY: these levels are only constructed by `available`, after it found AVX2, FMA and F16C.
-            Level::Avx2 | Level::Avx512Vnni => unsafe { crate::avx2::f32_rows::matmul(weights, x, out) },
+            // SAFETY: this level is only constructed by `available`, after it found AVX2, FMA and F16C.
+            Level::Avx2 => unsafe { crate::avx2::f32_rows::matmul(weights, x, out) },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: this level is only constructed by `available`, after it found these and AVX-512 F and VL.
+            Level::Avx512Vnni => unsafe { crate::avx2::f32_rows::matmul_512(weights, x, out) },
+        }
+    }
+
+    /// See [`crate::soft_max`].
+    pub(crate) fn soft_max(self, x: &mut [f32], scale: f32) {
+        match self.0 {
+            Level::Portable => exponential::soft_max_inline(x, scale),
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: these levels are only constructed by `available`, after it found AVX2.
+            Level::Avx2 | Level::Avx512Vnni => unsafe { crate::avx2::exponential::soft_max(x, scale) },
+        }
+    }
+
+    /// See [`crate::silu`].
+    pub(crate) fn silu(self, x: &mut [f32]) {
+        match self.0 {
+            Level::Portable => exponential::silu_inline(x),
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: these levels are only constructed by `available`, after it found AVX2.
+            Level::Avx2 | Level::Avx512Vnni => unsafe { crate::avx2::exponential::silu(x) },
+        }
+    }
+
+    /// Checked arguments only: the lengths fit together and no sum has more weights than there are rows.
+    pub(crate) fn add_weighted_rows(self, rows: &[f32], cols: usize, weights: &[&[f32]], out: &mut [f32]) {
+        match self.0 {
+            Level::Portable => weighted::portable(rows, cols, weights, out),
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: this level is only constructed by `available`, after it found AVX2, FMA and F16C.
+            Level::Avx2 => unsafe { crate::avx2::wide::avx2::add_weighted_rows(rows, cols, weights, out) },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: this level is only constructed by `available`, after it found these and AVX-512 F and VL.
+            Level::Avx512Vnni => unsafe {
+                crate::avx2::wide::avx512::add_weighted_rows(rows, cols, weights, out)
+            },
         }
     }
 
@@ -84,7 +125,7 @@ impl Simd {
             // SAFETY: this level is only constructed by `available`, after it found AVX2, FMA and F16C.
             Level::Avx2 => unsafe { crate::avx2::matmul_q8(weights, acts, out) },
             #[cfg(target_arch = "x86_64")]
-            // SAFETY: this level is only constructed by `available`, after it found these and AVX-512 VL and VNNI.
+            // SAFETY: this level is only constructed by `available`, after it found these and AVX-512 F, VL and VNNI.
             Level::Avx512Vnni => unsafe { crate::avx2::turned::matmul_q8(weights, acts, out) },
         }
     }

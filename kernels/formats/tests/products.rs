@@ -6,7 +6,8 @@ use common::{BLOCK_TYPES, Random, arbitrary_blocks, quantized, weights};
 use proptest::prelude::*;
 use tensor_formats::reference::{dequantize_row_f64, matvec_f64, relative_l2};
 use tensor_formats::{
-    ElementType, FormatError, Matrix, Q8Row, Q8Rows, Simd, dot_f32, dot_q8, has_dot_q8, matmul_f32, matmul_q8,
+    ElementType, FormatError, Matrix, Q8Row, Q8Rows, Simd, add_weighted_rows, dot_f32, dot_q8, has_dot_q8,
+    matmul_f32, matmul_q8,
 };
 
 fn act_rows(values: &[f32], cols: usize) -> Vec<u8> {
@@ -274,4 +275,72 @@ fn spread(ty: ElementType, bytes: &[u8], x: &[f64]) -> f64 {
     let mut weights = vec![0.0; x.len()];
     dequantize_row_f64(ty, &bytes, &mut weights).unwrap();
     weights.iter().zip(&absolute).map(|(w, x)| w.abs() * x).sum()
+}
+
+#[test]
+fn fast_f32_products_have_the_same_bits() {
+    let mut random = Random(11);
+    for ty in ElementType::WEIGHTS {
+        for cols in [1usize, 31, 32, 33, 64, 250, 256, 300, 768] {
+            if !cols.is_multiple_of(ty.block_elements()) {
+                continue;
+            }
+            let bytes = weights(&mut random, ty, 11, cols);
+            let matrix = Matrix::new(ty, cols, &bytes).unwrap();
+            let x = random.normals(15 * cols);
+            let mut fast = Simd::available().filter(|&simd| simd != Simd::PORTABLE);
+            let Some(expected) = fast.next().map(|simd| run_f32(simd, matrix, &x)) else { return };
+            for simd in fast {
+                assert_eq!(bits(&run_f32(simd, matrix, &x)), bits(&expected), "{ty} {cols} {simd}");
+            }
+            for n in 1..15 {
+                let part = run_f32(Simd::detect(), matrix, &x[..n * cols]);
+                for act in 0..n {
+                    let (part, all) = (column(&part, n, act), column(&expected, 15, act));
+                    assert_eq!(bits(&part), bits(&all), "{ty} {cols} n={n}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn weighted_rows_are_added_in_order_on_every_level() {
+    let (mut random, n) = (Random(12), 21);
+    for cols in [1, 15, 16, 17, 48, 64, 80, 100, 128, 200] {
+        let rows = random.normals(n * cols);
+        for sums in 0..14 {
+            let weights: Vec<Vec<f32>> =
+                (0..sums).map(|i| random.normals((i * 5 + sums) % (n + 1))).collect();
+            let weights: Vec<&[f32]> = weights.iter().map(Vec::as_slice).collect();
+            let start = random.normals(sums * cols);
+            let mut expected = start.clone();
+            for (weights, out) in weights.iter().zip(expected.chunks_mut(cols)) {
+                for (weight, row) in weights.iter().zip(rows.chunks(cols)) {
+                    for (out, value) in out.iter_mut().zip(row) {
+                        *out += weight * value;
+                    }
+                }
+            }
+            for simd in Simd::available() {
+                let mut out = start.clone();
+                add_weighted_rows(simd, &rows, cols, &weights, &mut out).unwrap();
+                assert_eq!(bits(&out), bits(&expected), "{cols} {sums} {simd}");
+            }
+        }
+    }
+}
+
+#[test]
+fn rows_behind_a_sums_weights_are_not_read() {
+    for simd in Simd::available() {
+        let (rows, mut out) = ([1.0, 2.0, f32::NAN, f32::INFINITY], [0.0; 4]);
+        add_weighted_rows(simd, &rows, 2, &[&[2.0], &[]], &mut out).unwrap();
+        assert_eq!(out, [2.0, 4.0, 0.0, 0.0]);
+        for (rows, cols, weights, len) in [(4, 0, 1, 0), (3, 2, 1, 2), (4, 2, 1, 3), (4, 2, 3, 2)] {
+            let weights = vec![1.0; weights];
+            let result = add_weighted_rows(simd, &vec![1.0; rows], cols, &[&weights], &mut vec![0.0; len]);
+            assert!(matches!(result, Err(FormatError::Length { .. })), "{rows} {cols} {len}");
+        }
+    }
 }

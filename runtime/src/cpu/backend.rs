@@ -10,7 +10,7 @@ use graph::{
 use rayon::prelude::*;
 use tensor_formats::{
     ElementType, FormatError, Matrix, Q8Rows, Simd, dequantize_row, has_dot_q8, matmul_f32, matmul_q8,
-    quantize_q8, quantize_row,
+    quantize_q8, quantize_row, silu, soft_max,
 };
 
 use super::memory::{Binding, CpuMemory, Operands, leaf_bytes, leaf_indices, operands};
@@ -145,6 +145,21 @@ fn for_rows(
     })
 }
 
+/// `[rows, n]` to `[n, rows]`.
+fn transpose(from: &[f32], n: usize, to: &mut [f32]) {
+    /// Rows at a time: a cache line of the result.
+    const ROWS: usize = 16;
+    let rows = from.len() / n;
+    for (block, from) in from.chunks(ROWS * n).enumerate() {
+        for (column, to) in to.chunks_exact_mut(rows).enumerate() {
+            let to = &mut to[block * ROWS..][..from.len() / n];
+            for (to, from) in to.iter_mut().zip(from.chunks_exact(n)) {
+                *to = from[column];
+            }
+        }
+    }
+}
+
 impl KernelDispatch for CpuBackend<'_> {
     type Error = CpuError;
 
@@ -214,11 +229,7 @@ impl KernelDispatch for CpuBackend<'_> {
         // The product comes as `[out, n]`.
         self.transposed.resize(output.len(), 0.0);
         for_rows(&mut self.transposed, n, cols, multiply)?;
-        for (row, product) in self.transposed.chunks_exact(n).enumerate() {
-            for (act, &value) in product.iter().enumerate() {
-                output[act * weights.rows() + row] = value;
-            }
-        }
+        transpose(&self.transposed, n, output);
         Ok(1)
     }
 
@@ -243,16 +254,32 @@ impl KernelDispatch for CpuBackend<'_> {
     }
 
     fn silu(&mut self, a: Silu) -> Result<usize, CpuError> {
+        let simd = self.simd;
         let Operands { output, inputs: [x] } = self.operands(&a.output, [&a.input])?;
-        match x {
-            Some(x) => output.iter_mut().zip(x).for_each(|(out, &x)| *out = ops::silu(x)),
-            None => output.iter_mut().for_each(|x| *x = ops::silu(*x)),
+        if let Some(x) = x {
+            output.copy_from_slice(x);
         }
+        silu(simd, output);
         Ok(1)
     }
 
     fn swi_glu(&mut self, a: SwiGlu) -> Result<usize, CpuError> {
-        self.elementwise(&a.output, (&a.gate, &a.up), |gate, up| ops::silu(gate) * up)
+        /// Values at a time: a part of the first cache.
+        const PIECE: usize = 512;
+        let simd = self.simd;
+        let Operands { output, inputs: [gate, up] } = self.operands(&a.output, [&a.gate, &a.up])?;
+        let mut gates = [0.0; PIECE];
+        for (piece, output) in output.chunks_mut(PIECE).enumerate() {
+            let range = piece * PIECE..piece * PIECE + output.len();
+            let gates = &mut gates[..output.len()];
+            gates.copy_from_slice(gate.map_or(&*output, |gate| &gate[range.clone()]));
+            silu(simd, gates);
+            if let Some(up) = up {
+                output.copy_from_slice(&up[range]);
+            }
+            output.iter_mut().zip(gates).for_each(|(out, gate)| *out *= *gate);
+        }
+        Ok(1)
     }
 
     fn rope(&mut self, a: Rope) -> Result<usize, CpuError> {
@@ -322,10 +349,10 @@ impl KernelDispatch for CpuBackend<'_> {
     }
 
     fn soft_max(&mut self, a: SoftMax) -> Result<usize, CpuError> {
-        let cols = a.input.shape.cols();
+        let (cols, simd) = (a.input.shape.cols(), self.simd);
         let (output, [input]) = self.operands(&a.output, [&a.input])?.disjoint(&a.output)?;
         output.copy_from_slice(input);
-        output.chunks_exact_mut(cols).for_each(|row| ops::soft_max(row, a.scale));
+        output.chunks_exact_mut(cols).for_each(|row| soft_max(simd, row, a.scale));
         Ok(1)
     }
 

@@ -20,11 +20,6 @@ pub fn rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
     }
 }
 
-/// `x / (1 + exp(-x))`. For very negative `x` the exponential is infinite and the quotient -0.
-pub fn silu(x: f32) -> f32 {
-    x / (1.0 + (-x).exp())
-}
-
 /// Rotates the first `n_rot` features of one head in place; `angles` is the position's row of the RoPE table,
 /// `n_rot / 2` pairs of (cosine, sine).
 pub fn rope_head(head: &mut [f32], angles: &[f32], style: RopeStyle) {
@@ -40,30 +35,9 @@ pub fn rope_head(head: &mut [f32], angles: &[f32], style: RopeStyle) {
     }
 }
 
-/// `softmax(scale * x)` in place. A row that is minus infinity throughout gives NaN, as the formula does.
-pub fn soft_max(x: &mut [f32], scale: f32) {
-    let largest = x.iter().fold(f32::NEG_INFINITY, |most, &x| most.max(x * scale));
-    let mut sum = 0.0f64;
-    for x in x.iter_mut() {
-        *x = (*x * scale - largest).exp();
-        sum += f64::from(*x);
-    }
-    let factor = (1.0 / sum) as f32;
-    for x in x {
-        *x *= factor;
-    }
-}
-
 /// The index of the largest value: the lowest among equals; NaN never wins; `u32::MAX` if nothing is above -inf.
 pub fn argmax(x: &[f32]) -> u32 {
     kernels::sample::largest(x).map_or(u32::MAX, |(index, _)| index)
-}
-
-/// `out[i] += factor * x[i]`.
-pub fn add_scaled(out: &mut [f32], x: &[f32], factor: f32) {
-    for (out, &x) in out.iter_mut().zip(x) {
-        *out += factor * x;
-    }
 }
 
 #[cfg(test)]
@@ -76,13 +50,5 @@ mod tests {
         assert_eq!(argmax(&[f32::NAN, -1.0, f32::NAN]), 1);
         assert_eq!(argmax(&[f32::NAN; 3]), u32::MAX);
         assert_eq!(argmax(&[f32::NEG_INFINITY; 3]), u32::MAX);
-    }
-
-    #[test]
-    fn silu_is_right_far_from_zero() {
-        assert_eq!(silu(0.0), 0.0);
-        assert_eq!(silu(-1000.0), 0.0);
-        assert_eq!(silu(1000.0), 1000.0);
-        assert!((silu(1.0) - 0.731_058_6).abs() < 1e-6);
     }
 }

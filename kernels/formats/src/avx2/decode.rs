@@ -4,21 +4,9 @@ use std::arch::x86_64::*;
 
 use super::affine_k::Block;
 use super::blocks_32::q4_0_quants;
-use super::{half_to_f32, load_half, q6_k, store, store_f32};
+use super::{half_to_f32, q6_k, store, store_f32};
 use crate::bytes::{bytes_at, u16_at};
-use crate::{f16, q4_0, q8_0};
-
-/// F16 values, eight at a time.
-#[target_feature(enable = "avx2,f16c")]
-#[inline]
-pub(super) fn f16(src: &[u8], dst: &mut [f32]) {
-    let (eights, rest) = src.as_chunks::<16>();
-    let (values, last) = dst.as_chunks_mut::<8>();
-    for (bytes, values) in eights.iter().zip(values) {
-        store_f32(values, _mm256_cvtph_ps(load_half(bytes)));
-    }
-    f16::dequantize(rest, last);
-}
+use crate::{q4_0, q8_0};
 
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]

@@ -2,9 +2,9 @@
 
 use std::arch::x86_64::*;
 
-use super::{decode, load_f32, store_f32};
+use super::{decode, load_f32, store_f32, wide};
 use crate::f32_rows::{self, PARTIALS, Partials};
-use crate::{ElementType, Matrix, bf16, float32};
+use crate::{ElementType, Matrix};
 
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(crate) fn matmul(weights: Matrix<'_>, x: &[f32], out: &mut [f32]) {
@@ -21,9 +21,7 @@ pub(crate) fn matmul(weights: Matrix<'_>, x: &[f32], out: &mut [f32]) {
         };
     }
     match weights.ty() {
-        ElementType::F32 => run!(float32::dequantize),
-        ElementType::F16 => run!(decode::f16),
-        ElementType::BF16 => run!(bf16::dequantize),
+        ElementType::F32 | ElementType::F16 | ElementType::BF16 => wide::avx2::matmul(weights, x, out),
         ElementType::Q4_0 => run!(decode::q4_0),
         ElementType::Q8_0 => run!(decode::q8_0),
         ElementType::Q4_K => run!(decode::q4_k),
@@ -31,6 +29,15 @@ pub(crate) fn matmul(weights: Matrix<'_>, x: &[f32], out: &mut [f32]) {
         ElementType::Q6_K => run!(decode::q6_k),
         // No `Matrix` has these types; a NaN would show if one had.
         ElementType::Q8Act | ElementType::F8E4M3 | ElementType::U32 => out.fill(f32::NAN),
+    }
+}
+
+/// [`matmul`] with AVX-512 where weights need no decoding.
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512vl")]
+pub(crate) fn matmul_512(weights: Matrix<'_>, x: &[f32], out: &mut [f32]) {
+    match weights.ty() {
+        ElementType::F32 | ElementType::F16 | ElementType::BF16 => wide::avx512::matmul(weights, x, out),
+        _ => matmul(weights, x, out),
     }
 }
 

@@ -12,10 +12,12 @@ use crate::{ElementType, Matrix, Q8Row, Q8Rows};
 mod affine_k;
 mod blocks_32;
 mod decode;
+pub(crate) mod exponential;
 pub(crate) mod f32_rows;
 mod q6_k;
 pub(crate) mod q8_act;
 pub(crate) mod turned;
+pub(crate) mod wide;
 
 /// Activation rows that share a decoded block.
 const GROUP: usize = 8;
