@@ -37,6 +37,15 @@ fn same(a: &str, b: &str) {
 fn other_spellings_of_the_same_instruction() {
     for (written, canonical) in [
         ("barrier.cta.sync 0;", "barrier.sync 0;"),
+        ("ld.u32.global %r1, [%rd1];", "ld.global.u32 %r1, [%rd1];"),
+        ("ld.v2.b32.global.volatile {%r1, %r2}, [%rd1];", "ld.volatile.global.v2.b32 {%r1, %r2}, [%rd1];"),
+        ("setp.ftz.gt.f32 %p1, %f1, %f2;", "setp.gt.ftz.f32 %p1, %f1, %f2;"),
+        ("setp.s32.and.gt %p1, %r1, %r2, %p2;", "setp.gt.and.s32 %p1, %r1, %r2, %p2;"),
+        ("add.f32.rn %f1, %f1, %f2;", "add.rn.f32 %f1, %f1, %f2;"),
+        ("cvt.f32.u32.rn %f1, %r1;", "cvt.rn.f32.u32 %f1, %r1;"),
+        ("atom.global.u32.add %r1, [%rd1], 1;", "atom.global.add.u32 %r1, [%rd1], 1;"),
+        ("shfl.bfly.sync.b32 %r1, %r2, 1, 31, -1;", "shfl.sync.bfly.b32 %r1, %r2, 1, 31, -1;"),
+        ("ld.shared.u32 %r1, [%r2 + 0xfffffffc];", "ld.shared.u32 %r1, [%r2 - 4];"),
         ("barrier.sync.aligned 0;", "bar.sync 0;"),
         ("bar.cta.arrive 1, 64;", "bar.arrive 1, 64;"),
         ("barrier.cluster.arrive.release.aligned;", "barrier.cluster.arrive.aligned;"),
@@ -126,6 +135,21 @@ fn either_result_of_a_pair_may_be_unwanted() {
     assert!(printed("setp.eq.u32 _|%p1, %r1, %r2;").contains("setp.eq.u32 %p4|%p1, %r1, %r2;"));
     assert!(printed("setp.eq.u32 %p1|_, %r1, %r2;").contains("setp.eq.u32 %p1, %r1, %r2;"));
     assert!(printed("setp.eq.u32 _, %r1, %r2;").contains("setp.eq.u32 %p4, %r1, %r2;"));
+}
+
+#[test]
+fn negated_predicates_and_far_addresses_go_through_registers() {
+    let text = printed("and.pred %p1, !%p2, %p3;");
+    assert!(text.contains("not.pred %p4, %p2;\n\tand.pred %p1, %p4, %p3;"), "{text}");
+    let text = printed("ld.global.u32 %r1, [%rd1 - 0x100000000];");
+    assert!(text.contains("add.u64 %rd4, %rd1, "), "{text}");
+    assert!(text.contains("ld.global.u32 %r1, [%rd4];"), "{text}");
+    // Nor do assemblers take these.
+    for text in
+        ["mul.u32.lo %r1, %r2, %r3;", "cvta.u64.to.global %rd1, %rd2;", "shf.b32.l.wrap %r1, %r2, %r3, %r1;"]
+    {
+        assert!(parse(&body(text)).is_err(), "{text}");
+    }
 }
 
 #[test]

@@ -47,7 +47,7 @@ fn errors_have_line_column_and_text() {
     fails("add.rn.f32 %f0, %f1, 1e400;", (10, 22), "1e400", "does not fit the type");
     fails("mov.u32 %r0, %nosuch;", (10, 14), "%nosuch", "unknown register or symbol");
     fails("ld.param.u64 %rd0, [q];", (10, 20), "q", "unknown register or symbol");
-    fails("ld.global.u32 %r0, [%rd0+4294967296];", (10, 20), "%rd0", "more than 32 bits");
+    fails("ld.shared.u32 %r0, [%r0+4294967296];", (10, 20), "%r0", "more than 32 bits");
     fails("@%p9 ret;", (10, 2), "%p9", "unknown register");
     fails("bra nowhere;", (10, 5), "nowhere", "unknown label");
     fails("L0: ret;\nL0: ret;", (11, 1), "L0", "already defined");
@@ -122,9 +122,37 @@ fn expressions_are_signed_or_not() {
         ("(-8 & -1) / 2", "-4"),
         ("127 << -1", "0x8000000000000000"),
         ("1 << 65", "2"),
+        ("1 | 2 ^ 3 & 1", "3"),
+        ("1 == 3 & 1", "0"),
+        ("3 > 2 > 1", "0"),
+        ("5 <= 5 && 5 >= 6 || 5 != 5", "0"),
+        ("-1 < 2", "1"),
+        ("-1 < 2U", "0"),
+        ("(-1 < 2U) - 1 < 0", "1"),
+        ("(1 < 2U) - 2 < 0", "1"),
+        ("(1 && 2U) - 2 < 0", "1"),
+        ("!0U - 2 < 0", "1"),
+        ("!!3", "1"),
+        ("- -3", "3"),
+        ("+ -5", "-5"),
+        ("0 ? 1 : 1 ? 2 : 3", "2"),
+        ("(1 ? 2U : -1) - 3 < 0", "0"),
+        ("(0 ? 2U : -1) - 3 < 0", "1"),
+        ("(.u64) -7 / 2", "0x7ffffffffffffffc"),
+        ("(.s64) 0x8000000000000000 / 16", "0xf800000000000000"),
+        ("(.s64) ~5 / 2", "-3"),
+        ("-WARP_SZ * 2", "-64"),
     ] {
         same(&format!("mov.b64 %rd0, {expression}; ret;"), &format!("mov.b64 %rd0, {value}; ret;"));
     }
+    // Both sides of a choice must be numbers.
+    for text in ["1 ? 2 : 1 / 0", "0 && 1 % 0"] {
+        let error = body(&format!("mov.b64 %rd0, {text}; ret;")).expect_err(text);
+        assert!(error.message.contains("divides by zero"), "{text}: {error}");
+    }
+    same("ld.global.u32 %r0, [%rd0 + 4 | 8]; ret;", "ld.global.u32 %r0, [%rd0 + 12]; ret;");
+    same("ld.global.u32 %r0, [%rd0 + 8 - 4 * 3]; ret;", "ld.global.u32 %r0, [%rd0 - 4]; ret;");
+    same("ld.global.u32 %r0, [%rd0 + 0xfffffffffffffffc]; ret;", "ld.global.u32 %r0, [%rd0 - 4]; ret;");
 }
 
 #[test]

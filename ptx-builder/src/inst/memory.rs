@@ -7,6 +7,22 @@ use crate::target::Requires;
 use crate::ty::{Ty, TyKind};
 use std::fmt;
 
+/// Takes a qualifier that has not come yet; whether it did.
+fn once<T>(place: &mut Option<T>, find: impl FnOnce() -> Result<Option<T>, String>) -> Result<bool, String> {
+    if place.is_none() {
+        *place = find()?;
+        return Ok(place.is_some());
+    }
+    Ok(false)
+}
+
+/// The same for a qualifier `name` that is there or not.
+fn mark(place: &mut bool, words: &mut Words<'_>, name: &str) -> bool {
+    let found = !*place && words.eat(name);
+    *place |= found;
+    found
+}
+
 /// May `ld` and `st` move this type?
 fn memory_type(ty: Ty) -> bool {
     !matches!(ty.kind(), TyKind::Pred | TyKind::SmallFloat)
@@ -134,35 +150,14 @@ impl Ld {
     pub(super) fn parse(words: &mut Words<'_>) -> Result<Self, String> {
         let mut ld = Self::plain(Space::Generic, Ty::B32);
         let (mut order, mut space) = (None, None);
-        loop {
-            if order.is_none()
-                && let Some(found) = MemOrder::parse(words)?
-            {
-                order = Some(found);
-            } else if space.is_none()
-                && let Some(found) = Space::take(words)
-            {
-                space = Some(found);
-            } else if ld.cache.is_none()
-                && let Some(cache) = words.take(Cache::from_name)
-            {
-                ld.cache = Some(cache);
-            } else if !ld.nc && words.eat("nc") {
-                ld.nc = true;
-            } else if ld.evict.is_none()
-                && let Some(evict) = words.take(LevelOneEviction::from_name)
-            {
-                ld.evict = Some(evict);
-            } else if !ld.cache_hint && words.eat("L2::cache_hint") {
-                ld.cache_hint = true;
-            } else if ld.prefetch.is_none()
-                && let Some(prefetch) = words.take(LevelTwoPrefetch::from_name)
-            {
-                ld.prefetch = Some(prefetch);
-            } else {
-                break;
-            }
-        }
+        while once(&mut order, || MemOrder::parse(words))?
+            || once(&mut space, || Ok(Space::take(words)))?
+            || once(&mut ld.cache, || Ok(words.take(Cache::from_name)))?
+            || once(&mut ld.evict, || Ok(words.take(LevelOneEviction::from_name)))?
+            || once(&mut ld.prefetch, || Ok(words.take(LevelTwoPrefetch::from_name)))?
+            || mark(&mut ld.nc, words, "nc")
+            || mark(&mut ld.cache_hint, words, "L2::cache_hint")
+        {}
         ld.order = order.unwrap_or(ld.order);
         ld.space = space.unwrap_or(ld.space);
         let width = Width::parse(words);
@@ -287,29 +282,12 @@ impl St {
     pub(super) fn parse(words: &mut Words<'_>) -> Result<Self, String> {
         let mut st = Self::plain(Space::Generic, Ty::B32);
         let (mut order, mut space) = (None, None);
-        loop {
-            if order.is_none()
-                && let Some(found) = MemOrder::parse(words)?
-            {
-                order = Some(found);
-            } else if space.is_none()
-                && let Some(found) = Space::take(words)
-            {
-                space = Some(found);
-            } else if st.cache.is_none()
-                && let Some(cache) = words.take(Cache::from_name)
-            {
-                st.cache = Some(cache);
-            } else if st.evict.is_none()
-                && let Some(evict) = words.take(LevelOneEviction::from_name)
-            {
-                st.evict = Some(evict);
-            } else if !st.cache_hint && words.eat("L2::cache_hint") {
-                st.cache_hint = true;
-            } else {
-                break;
-            }
-        }
+        while once(&mut order, || MemOrder::parse(words))?
+            || once(&mut space, || Ok(Space::take(words)))?
+            || once(&mut st.cache, || Ok(words.take(Cache::from_name)))?
+            || once(&mut st.evict, || Ok(words.take(LevelOneEviction::from_name)))?
+            || mark(&mut st.cache_hint, words, "L2::cache_hint")
+        {}
         st.order = order.unwrap_or(st.order);
         st.space = space.unwrap_or(st.space);
         let width = Width::parse(words);

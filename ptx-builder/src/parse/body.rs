@@ -288,7 +288,9 @@ impl<'a> Parser<'a> {
             Err(error) => return Err(Kind::parse(mnemonic, &[]).err().map_or(error, unknown)),
         };
         let shapes: Vec<_> = args.iter().map(super::operand::RawArg::shape).collect();
-        let kind = Kind::parse(mnemonic, &shapes).map_err(unknown)?;
+        let kind = Kind::parse(mnemonic, &shapes)
+            .or_else(|message| Kind::parse(&in_usual_order(mnemonic), &shapes).map_err(|_| message))
+            .map_err(unknown)?;
         let mut resolver = Resolver { body, guard };
         let operands = if args.len() == 4 && is_extreme(&kind) {
             resolver.extreme_of_three(&kind, args, pos)?
@@ -304,6 +306,22 @@ impl<'a> Parser<'a> {
         body.push(Inst { guard, kind, operands, comment: None });
         Ok(())
     }
+}
+
+/// A mnemonic with its modifiers where they usually stand, which assemblers do not ask for: types last, in their own
+/// order. What assemblers want before the type stays there.
+fn in_usual_order(mnemonic: &str) -> String {
+    let mut words: Vec<&str> = mnemonic.split('.').collect();
+    words[1..].sort_by_key(|word| match *word {
+        "sync" => 0,
+        "and" | "or" | "xor" => 2,
+        "ftz" => 3,
+        "NaN" | "v2" | "v4" | "v8" => 4,
+        "lo" | "hi" | "wide" | "to" | "l" | "r" => 5,
+        word if Ty::parse(word).is_some() => 5,
+        _ => 1,
+    });
+    words.join(".")
 }
 
 /// Is it a minimum or maximum that may have three operands?

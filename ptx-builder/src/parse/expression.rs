@@ -1,22 +1,42 @@
-//! Constant expressions of integers, as in `(4 + 2) * 8`.
+//! Constant expressions of integers, as in `(4 + 2) * 8`: all operators of the PTX ISA, with the results of ptxas.
 
 use super::lexer::Token;
 use super::operand::integer;
 use super::{Parser, Result};
 
-/// The deepest nesting of parentheses and signs.
+/// The deepest nesting of parentheses, signs and choices.
 const MAX_DEPTH: u32 = 32;
 
-/// The binary operators that come after a given one in strength, weakest first; `|` separates operands.
+/// The binary operators by strength, weakest first.
 const LEVELS: &[&[Operator]] = {
-    use Operator::{Add, And, Div, Mul, Rem, Shl, Shr, Sub, Xor};
-    &[&[Xor], &[And], &[Shl, Shr], &[Add, Sub], &[Mul, Div, Rem]]
+    use Operator::{Add, And, Both, Div, Either, Eq, Ge, Gt, Le, Lt, Mul, Ne, Or, Rem, Shl, Shr, Sub, Xor};
+    &[
+        &[Either],
+        &[Both],
+        &[Or],
+        &[Xor],
+        &[And],
+        &[Eq, Ne],
+        &[Lt, Le, Gt, Ge],
+        &[Shl, Shr],
+        &[Add, Sub],
+        &[Mul, Div, Rem],
+    ]
 };
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Operator {
+    Either,
+    Both,
+    Or,
     Xor,
     And,
+    Eq,
+    Ne,
+    Lt,
+    Le,
+    Gt,
+    Ge,
     Shl,
     Shr,
     Add,
@@ -33,9 +53,15 @@ struct Value {
     unsigned: bool,
 }
 
+impl Value {
+    fn truth(holds: bool) -> Self {
+        Self { bits: u64::from(holds), unsigned: false }
+    }
+}
+
 impl Operator {
-    /// Wrapping. A remainder takes both numbers as unsigned, a shift counts by the lowest six bits. `None` for a
-    /// division by zero.
+    /// Wrapping. A remainder takes both numbers as unsigned, a shift counts by the lowest six bits, what is true is a
+    /// signed 1. `None` for a division by zero.
     fn apply(self, a: Value, b: Value) -> Option<Value> {
         let unsigned = match self {
             Self::Rem => true,
@@ -43,7 +69,19 @@ impl Operator {
             _ => a.unsigned || b.unsigned,
         };
         let (x, y) = (a.bits, b.bits);
+        // With their signs flipped, signed numbers are in the order of unsigned ones.
+        let flip = if unsigned { 0 } else { 1 << 63 };
+        let order = (x ^ flip).cmp(&(y ^ flip));
         let bits = match self {
+            Self::Either => return Some(Value::truth(x != 0 || y != 0)),
+            Self::Both => return Some(Value::truth(x != 0 && y != 0)),
+            Self::Eq => return Some(Value::truth(order.is_eq())),
+            Self::Ne => return Some(Value::truth(order.is_ne())),
+            Self::Lt => return Some(Value::truth(order.is_lt())),
+            Self::Le => return Some(Value::truth(order.is_le())),
+            Self::Gt => return Some(Value::truth(order.is_gt())),
+            Self::Ge => return Some(Value::truth(order.is_ge())),
+            Self::Or => x | y,
             Self::Xor => x ^ y,
             Self::And => x & y,
             Self::Shl => x.wrapping_shl(y as u32),
@@ -62,49 +100,77 @@ impl Operator {
 }
 
 impl Parser<'_> {
-    /// Does an expression of several numbers start here, rather than one literal?
+    /// Does an expression start here, rather than one literal with or without a minus?
     pub(super) fn at_expression(&mut self) -> bool {
         let start = self.next;
-        while matches!(self.peek(), Token::Punct('-' | '~')) {
+        let mut prefixes = 0;
+        let mut other = false;
+        while let Token::Punct(c @ ('-' | '~' | '+' | '!')) = self.peek() {
+            prefixes += 1;
+            other |= c != '-';
             self.bump();
         }
-        let several = match self.peek() {
+        let found = match self.peek() {
             Token::Punct('(') => true,
+            Token::Word("WARP_SZ") => true,
             Token::Number(_) => {
                 self.bump();
-                self.operator().is_some()
+                other || prefixes > 1 || self.peek() == Token::Punct('?') || self.operator().is_some()
             }
             _ => false,
         };
-        let tilde = self.tokens.get(start).is_some_and(|(_, token)| *token == Token::Punct('~'));
         self.next = start;
-        several || tilde
+        found
     }
 
     /// The operator that comes next and how many tokens it has.
     fn operator(&mut self) -> Option<(Operator, usize)> {
-        let single = match self.peek() {
-            Token::Punct('^') => Operator::Xor,
-            Token::Punct('&') => Operator::And,
-            Token::Punct('+') => Operator::Add,
-            Token::Punct('-') => Operator::Sub,
-            Token::Punct('*') => Operator::Mul,
-            Token::Punct('/') => Operator::Div,
-            Token::Punct(c @ ('<' | '>')) => {
-                let twice =
-                    self.tokens.get(self.next + 1).is_some_and(|(_, token)| *token == Token::Punct(c));
-                let shift = if c == '<' { Operator::Shl } else { Operator::Shr };
-                return twice.then_some((shift, 2));
-            }
+        let first = match self.peek() {
+            Token::Punct(c) => c,
             // The lexer reads `%` as the start of a name.
-            Token::Word("%") => Operator::Rem,
+            Token::Word("%") => return Some((Operator::Rem, 1)),
             _ => return None,
         };
-        Some((single, 1))
+        let second = match self.tokens.get(self.next + 1) {
+            Some((_, Token::Punct(c))) => *c,
+            _ => ' ',
+        };
+        Some(match (first, second) {
+            ('|', '|') => (Operator::Either, 2),
+            ('&', '&') => (Operator::Both, 2),
+            ('=', '=') => (Operator::Eq, 2),
+            ('!', '=') => (Operator::Ne, 2),
+            ('<', '<') => (Operator::Shl, 2),
+            ('>', '>') => (Operator::Shr, 2),
+            ('<', '=') => (Operator::Le, 2),
+            ('>', '=') => (Operator::Ge, 2),
+            ('<', _) => (Operator::Lt, 1),
+            ('>', _) => (Operator::Gt, 1),
+            ('|', _) => (Operator::Or, 1),
+            ('^', _) => (Operator::Xor, 1),
+            ('&', _) => (Operator::And, 1),
+            ('+', _) => (Operator::Add, 1),
+            ('-', _) => (Operator::Sub, 1),
+            ('*', _) => (Operator::Mul, 1),
+            ('/', _) => (Operator::Div, 1),
+            _ => return None,
+        })
     }
 
     pub(super) fn expression(&mut self) -> Result<i64> {
-        Ok(self.binary(0, 0)?.bits.cast_signed())
+        Ok(self.choice(0)?.bits.cast_signed())
+    }
+
+    /// `a ? b : c`, which is signed or not as the one of the two that it is.
+    fn choice(&mut self, depth: u32) -> Result<Value> {
+        let value = self.binary(0, depth)?;
+        if !self.eat('?') {
+            return Ok(value);
+        }
+        let first = self.choice(depth + 1)?;
+        self.expect(':')?;
+        let second = self.choice(depth + 1)?;
+        Ok(if value.bits != 0 { first } else { second })
     }
 
     fn binary(&mut self, level: usize, depth: u32) -> Result<Value> {
@@ -134,10 +200,24 @@ impl Parser<'_> {
         if self.eat('~') {
             return Ok(Value { bits: !self.unary(depth + 1)?.bits, unsigned: true });
         }
+        if self.eat('+') {
+            return self.unary(depth + 1);
+        }
+        if self.eat('!') {
+            return Ok(Value::truth(self.unary(depth + 1)?.bits == 0));
+        }
         if self.eat('(') {
-            let value = self.binary(0, depth + 1)?;
+            if let Token::Word(ty @ (".s64" | ".u64")) = self.peek() {
+                self.bump();
+                self.expect(')')?;
+                return Ok(Value { unsigned: ty == ".u64", ..self.unary(depth + 1)? });
+            }
+            let value = self.choice(depth + 1)?;
             self.expect(')')?;
             return Ok(value);
+        }
+        if self.eat_word("WARP_SZ") {
+            return Ok(Value { bits: 32, unsigned: false });
         }
         let text = self.digits()?;
         match integer(text) {

@@ -116,7 +116,9 @@ impl<'a> Parser<'a> {
             Token::Punct('[') => {
                 self.bump();
                 let address = match self.peek() {
-                    Token::Number(_) | Token::Punct('-' | '(') => Raw::Absolute(self.expression()?),
+                    Token::Number(_) | Token::Punct('-' | '+' | '~' | '!' | '(') | Token::Word("WARP_SZ") => {
+                        Raw::Absolute(self.expression()?)
+                    }
                     _ => {
                         let base = self.name("a register or symbol")?;
                         Raw::Address(base, self.addend()?)
@@ -129,15 +131,14 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// `+4`, `-4`, `+-4` or several of them; 0 if there is none.
+    /// `+4`, `-4`, `+-4`, `+4 * 2` or several of them, wrapping; 0 if there is none.
     pub(super) fn addend(&mut self) -> Result<i64> {
         let mut sum = 0i64;
         while let Token::Punct(sign @ ('+' | '-')) = self.peek() {
             self.bump();
-            let term = self.term()?;
-            let next = if sign == '+' { sum.checked_add(term) } else { sum.checked_sub(term) };
-            let Some(next) = next else { return self.fail("the offset has more than 63 bits") };
-            sum = next;
+            let whole = sign == '+' && self.at_expression();
+            let term = if whole { self.expression()? } else { self.term()? };
+            sum = if sign == '+' { sum.wrapping_add(term) } else { sum.wrapping_sub(term) };
         }
         Ok(sum)
     }
@@ -148,9 +149,11 @@ impl<'a> Parser<'a> {
             return self.expression();
         }
         let negative = self.eat('-');
-        let value = integer(self.digits()?).and_then(|v| i64::try_from(v).ok());
-        let Some(value) = value else { return self.fail("the offset has more than 63 bits") };
-        Ok(if negative { -value } else { value })
+        let Some(value) = integer(self.digits()?) else {
+            return self.fail("the offset is no integer of 64 bits");
+        };
+        let value = value.cast_signed();
+        Ok(if negative { value.wrapping_neg() } else { value })
     }
 
     pub(super) fn digits(&mut self) -> Result<&'a str> {
@@ -208,7 +211,11 @@ impl<'a> Resolver<'_, '_, 'a> {
                 operands.push(match raw {
                     Raw::Name("_") if second => Operand::None,
                     raw if second => self.operand(*raw, What::Pred(false), expected.role, arg.pos)?,
-                    raw => self.operand(*raw, expected.what, expected.role, arg.pos)?,
+                    raw => {
+                        let operand = self.operand(*raw, expected.what, expected.role, arg.pos)?;
+                        let negate = expected.role == Role::Use && takes_plain(expected.what);
+                        if negate && kind.op() != Op::Selp { self.negated(operand) } else { operand }
+                    }
                 });
             }
             if expected.form == Form::Pair && arg.form == RawForm::One {
@@ -298,13 +305,27 @@ impl<'a> Resolver<'_, '_, 'a> {
                 Ok(sum)
             }
             Raw::Address(name, offset) => {
-                let Ok(offset) = i32::try_from(offset) else {
-                    return fail(name, "the offset of this address has more than 32 bits");
-                };
                 let base = match (self.body.scope.register(name), self.symbol(name)) {
                     (Some(reg), _) => Base::Reg(reg),
                     (None, Some(base)) => base,
                     (None, None) => return fail(name, "unknown register or symbol"),
+                };
+                if let Ok(offset) = i32::try_from(offset) {
+                    return Ok(Operand::Addr(Address { base, offset }));
+                }
+                let (base, offset) = match base {
+                    // Addresses of 32 bits wrap.
+                    Base::Reg(reg) if reg.class() == RegClass::B32 && u32::try_from(offset).is_ok() => {
+                        (base, offset as i32)
+                    }
+                    Base::Reg(reg) if reg.class() == RegClass::B64 => {
+                        let sum = self.body.function.new_register(RegClass::B64);
+                        let add = Kind::Regular(Regular::new(Op::Add, Some(Ty::U64)));
+                        let operands = vec![Operand::Reg(sum), Operand::Reg(reg), Operand::Int(offset)];
+                        self.body.push(Inst::new(add, operands));
+                        (Base::Reg(sum), 0)
+                    }
+                    _ => return fail(name, "the offset of this address has more than 32 bits"),
                 };
                 Ok(Operand::Addr(Address { base, offset }))
             }
@@ -371,9 +392,6 @@ impl<'a> Resolver<'_, '_, 'a> {
             _ => {}
         }
         let Some(ty) = what.ty() else { return unknown("unknown register") };
-        if name == "WARP_SZ" && !ty.is_float() && ty != Ty::Pred {
-            return self.operand(Raw::Number(false, "32"), what, role, pos);
-        }
         let direct = matches!(what, What::MovSource(_));
         if let Some(special) = SpecialReg::parse(name) {
             let source = Operand::Special(special);
@@ -423,6 +441,18 @@ impl<'a> Resolver<'_, '_, 'a> {
         halves
     }
 
+    /// The operand; a predicate that is negated goes through a new register.
+    fn negated(&mut self, operand: Operand) -> Operand {
+        let Operand::NotPred(reg) = operand else { return operand };
+        if reg.class() != RegClass::Pred {
+            return operand;
+        }
+        let dest = Operand::Reg(self.body.function.new_register(RegClass::Pred));
+        let not = Kind::Regular(Regular::new(Op::Not, Some(Ty::Pred)));
+        self.body.push(Inst::new(not, vec![dest, Operand::Reg(reg)]));
+        dest
+    }
+
     /// A new register with the value.
     fn moved(&mut self, ty: Ty, source: Operand) -> Operand {
         let ty = ty.stored();
@@ -430,6 +460,14 @@ impl<'a> Resolver<'_, '_, 'a> {
         self.body.push(Inst::new(Kind::Mov(ty), vec![dest, source]));
         dest
     }
+}
+
+/// Is it a predicate that the IR takes only as it is?
+fn takes_plain(what: What) -> bool {
+    matches!(
+        what,
+        What::Pred(false) | What::Reg(Ty::Pred) | What::Value(Ty::Pred) | What::MovSource(Ty::Pred)
+    )
 }
 
 /// May the operand, which is a single one, stand between braces?

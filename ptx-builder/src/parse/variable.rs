@@ -141,7 +141,7 @@ impl<'a> Parser<'a> {
         let offset = index.saturating_mul(ty.bytes());
         self.peek();
         let pos = self.pos();
-        if let Token::Word(_) = self.peek() {
+        if matches!(self.peek(), Token::Word(word) if word != "WARP_SZ") {
             let bytes = ty.bytes().try_into().unwrap_or(8);
             let relocation = self.address(symbols)?;
             global.relocations.push(Relocation { offset, bytes, ..relocation });

@@ -2,7 +2,7 @@
 
 use super::step::ParamRange;
 use crate::ids::{FuncId, GlobalId, RegClass, RegId};
-use crate::inst::{Operand, Space, SpecialReg};
+use crate::inst::{Space, SpecialReg};
 use crate::interp::regs::File;
 use crate::module::{Array, Function, Param};
 use std::collections::HashMap;
@@ -60,8 +60,8 @@ impl ArrayLayout {
 /// The layout of the frames of a function.
 #[derive(Debug)]
 pub(in crate::interp) struct Layout {
-    /// The first row of each register class in its file.
-    class_base: [u32; 6],
+    /// The rows of registers; those that no instruction names have none.
+    registers: HashMap<RegId, u32>,
     /// Rows of the three files.
     pub(in crate::interp) w: u32,
     pub(in crate::interp) l: u32,
@@ -94,20 +94,6 @@ pub(in crate::interp) fn file_of(class: RegClass) -> File {
 
 impl Layout {
     pub(super) fn new(function: &Function) -> Self {
-        // Those above the highest that is used take no room.
-        let mut used = [0; 6];
-        for (_, inst) in function.insts() {
-            let guard = inst.guard.map(|guard| guard.pred);
-            for reg in inst.operands.iter().filter_map(Operand::register).chain(guard) {
-                let count = &mut used[reg.class() as usize];
-                *count = reg.index().saturating_add(1).max(*count);
-            }
-        }
-        let count = |class: RegClass| used[class as usize];
-        let mut class_base = [0; 6];
-        class_base[RegClass::B32 as usize] = count(RegClass::B16);
-        class_base[RegClass::F32 as usize] = count(RegClass::B16) + count(RegClass::B32);
-        class_base[RegClass::F64 as usize] = count(RegClass::B64);
         let mut param_bytes = 0;
         let mut place = |params: &[Param]| -> Vec<ParamRange> {
             params
@@ -125,10 +111,10 @@ impl Layout {
         let returns = place(&function.returns);
         let call_params = place(&function.call_params);
         Self {
-            class_base,
-            w: count(RegClass::B16) + count(RegClass::B32) + count(RegClass::F32),
-            l: count(RegClass::B64) + count(RegClass::F64),
-            p: count(RegClass::Pred),
+            registers: HashMap::new(),
+            w: 0,
+            l: 0,
+            p: 0,
             constants: Vec::new(),
             known: HashMap::new(),
             scratch: [None; 3],
@@ -142,8 +128,15 @@ impl Layout {
         }
     }
 
-    pub(super) fn register(&self, reg: RegId) -> (File, u32) {
-        (file_of(reg.class()), self.class_base[reg.class() as usize] + reg.index())
+    /// The row of a register, a new one for a register that was not asked for before.
+    pub(super) fn register(&mut self, reg: RegId) -> (File, u32) {
+        let file = file_of(reg.class());
+        if let Some(slot) = self.registers.get(&reg) {
+            return (file, *slot);
+        }
+        let slot = self.row(file);
+        self.registers.insert(reg, slot);
+        (file, slot)
     }
 
     fn row(&mut self, file: File) -> u32 {
@@ -195,18 +188,16 @@ impl Layout {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::inst::{Inst, Kind};
-    use crate::module::{Block, MAX_REGISTERS};
-    use crate::ty::Ty;
 
     #[test]
-    fn registers_above_the_highest_used_take_no_room() {
-        let mut function = Function::new("k");
-        function.registers = [MAX_REGISTERS; 6];
-        let to = Operand::Reg(RegId::new(RegClass::F32, 2));
-        let mov = Inst::new(Kind::Mov(Ty::F32), vec![to, Operand::F32(0)]);
-        function.blocks.push(Block { insts: vec![mov], ..Block::default() });
-        let layout = Layout::new(&function);
-        assert_eq!((layout.p, layout.w, layout.l), (0, 3, 0));
+    fn only_registers_that_are_used_take_room() {
+        let function = Function::new("k");
+        let mut layout = Layout::new(&function);
+        let [high, low] = [RegId::MAX_INDEX - 1, 2].map(|index| RegId::new(RegClass::B64, index));
+        assert_eq!(layout.register(high), (File::L, 0));
+        assert_eq!(layout.register(low), (File::L, 1));
+        assert_eq!(layout.register(high), (File::L, 0));
+        assert_eq!(layout.register(RegId::new(RegClass::B32, 2)), (File::W, 0));
+        assert_eq!((layout.p, layout.w, layout.l), (0, 1, 2));
     }
 }
