@@ -1,4 +1,4 @@
-//! Kernels for processors with AVX2, FMA and F16C.
+//! Kernels for processors with AVX2, FMA and F16C; in `turned` and `wide` also for those with AVX-512 VNNI.
 //!
 //! Every function here carries `#[target_feature]` and is therefore unsafe to call from code without those features;
 //! the only such calls are in `simd`. Integer kernels take 256 columns at a time: eight groups of 32, one for each lane
