@@ -5,9 +5,11 @@
 //! A result does not depend on the tile that it is in.
 
 /// The functions of an instruction set, in terms of its `Wide` (sixteen floats), its operations on them, and the sizes
-/// of its tiles.
+/// of its tiles: for each number of activations up to the last, how many halves of the partial sums registers have room for.
 macro_rules! kernels {
-    ($features:literal) => {
+    ($features:literal, $($count:literal => $halves:literal),+; $most:literal => $halves_of_most:literal) => {
+        /// Activations of a tile.
+        const ACTS: usize = $most;
         /// Bytes of weight rows that all activations are multiplied by before the next ones: a part of the second cache.
         const BAND_BYTES: usize = 1 << 17;
         /// Bytes of a row from which it has no neighbours in a tile of one activation.
@@ -41,6 +43,26 @@ macro_rules! kernels {
                     first += acts(band, row_bytes, &x[first * cols..], cols, out, (first, n), load);
                 }
             }
+        }
+
+        /// The next up to [`ACTS`] activations; how many they are.
+        #[target_feature(enable = $features)]
+        #[inline]
+        fn acts<const BYTES: usize>(
+            rows: &[u8],
+            row_bytes: usize,
+            x: &[f32],
+            cols: usize,
+            out: &mut [f32],
+            at: (usize, usize),
+            load: impl Fn(&[u8; BYTES]) -> Wide + Copy,
+        ) -> usize {
+            let count = (at.1 - at.0).min(ACTS);
+            match count {
+                $($count => band::<BYTES, $count, $halves>(rows, row_bytes, x, cols, out, at, load),)+
+                _ => band::<BYTES, ACTS, $halves_of_most>(rows, row_bytes, x, cols, out, at, load),
+            }
+            count
         }
 
         /// All rows of a band by `A` activations, the first of `x`; they are activations `first..` of `n`.
@@ -176,6 +198,17 @@ macro_rules! kernels {
             *sums = registers;
         }
 
+        /// As [`crate::add_weighted_rows`].
+        #[target_feature(enable = $features)]
+        pub(crate) fn add_weighted_rows(rows: &[f32], cols: usize, weights: &[&[f32]], out: &mut [f32]) {
+            for (weights, out) in weights.chunks(ACTS).zip(out.chunks_mut(ACTS * cols)) {
+                match weights.len() {
+                    $($count => mix::<$count>(rows, cols, weights, out),)+
+                    _ => mix::<ACTS>(rows, cols, weights, out),
+                }
+            }
+        }
+
         /// `A` activations' own weighted sums: see [`crate::add_weighted_rows`].
         #[target_feature(enable = $features)]
         #[inline]
@@ -269,45 +302,10 @@ pub(crate) mod avx2 {
 
     /// Rows of a tile.
     const ROWS: usize = 2;
-    /// Activations of a tile.
-    const ACTS: usize = 3;
     /// Sixteens of columns of a tile of weighted sums.
     const MIXED: usize = 2;
 
-    kernels!("avx2,fma,f16c");
-
-    /// The next up to [`ACTS`] activations; how many they are.
-    #[target_feature(enable = "avx2,fma,f16c")]
-    #[inline]
-    fn acts<const BYTES: usize>(
-        rows: &[u8],
-        row_bytes: usize,
-        x: &[f32],
-        cols: usize,
-        out: &mut [f32],
-        at: (usize, usize),
-        load: impl Fn(&[u8; BYTES]) -> Wide + Copy,
-    ) -> usize {
-        let count = (at.1 - at.0).min(ACTS);
-        match count {
-            1 => band::<BYTES, 1, 2>(rows, row_bytes, x, cols, out, at, load),
-            2 => band::<BYTES, 2, 1>(rows, row_bytes, x, cols, out, at, load),
-            _ => band::<BYTES, 3, 1>(rows, row_bytes, x, cols, out, at, load),
-        }
-        count
-    }
-
-    /// As [`crate::add_weighted_rows`].
-    #[target_feature(enable = "avx2,fma,f16c")]
-    pub(crate) fn add_weighted_rows(rows: &[f32], cols: usize, weights: &[&[f32]], out: &mut [f32]) {
-        for (weights, out) in weights.chunks(ACTS).zip(out.chunks_mut(ACTS * cols)) {
-            match weights.len() {
-                1 => mix::<1>(rows, cols, weights, out),
-                2 => mix::<2>(rows, cols, weights, out),
-                _ => mix::<3>(rows, cols, weights, out),
-            }
-        }
-    }
+    kernels!("avx2,fma,f16c", 1 => 2, 2 => 1; 3 => 1);
 
     #[target_feature(enable = "avx2")]
     #[inline]
@@ -398,51 +396,10 @@ pub(crate) mod avx512 {
 
     /// Rows of a tile.
     const ROWS: usize = 4;
-    /// Activations of a tile.
-    const ACTS: usize = 6;
     /// Sixteens of columns of a tile of weighted sums.
     const MIXED: usize = 4;
 
-    kernels!("avx2,fma,f16c,avx512f,avx512vl");
-
-    /// The next up to [`ACTS`] activations; how many they are.
-    #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512vl")]
-    #[inline]
-    fn acts<const BYTES: usize>(
-        rows: &[u8],
-        row_bytes: usize,
-        x: &[f32],
-        cols: usize,
-        out: &mut [f32],
-        at: (usize, usize),
-        load: impl Fn(&[u8; BYTES]) -> Wide + Copy,
-    ) -> usize {
-        let count = (at.1 - at.0).min(ACTS);
-        match count {
-            1 => band::<BYTES, 1, 2>(rows, row_bytes, x, cols, out, at, load),
-            2 => band::<BYTES, 2, 2>(rows, row_bytes, x, cols, out, at, load),
-            3 => band::<BYTES, 3, 2>(rows, row_bytes, x, cols, out, at, load),
-            4 => band::<BYTES, 4, 1>(rows, row_bytes, x, cols, out, at, load),
-            5 => band::<BYTES, 5, 1>(rows, row_bytes, x, cols, out, at, load),
-            _ => band::<BYTES, 6, 1>(rows, row_bytes, x, cols, out, at, load),
-        }
-        count
-    }
-
-    /// As [`crate::add_weighted_rows`].
-    #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512vl")]
-    pub(crate) fn add_weighted_rows(rows: &[f32], cols: usize, weights: &[&[f32]], out: &mut [f32]) {
-        for (weights, out) in weights.chunks(ACTS).zip(out.chunks_mut(ACTS * cols)) {
-            match weights.len() {
-                1 => mix::<1>(rows, cols, weights, out),
-                2 => mix::<2>(rows, cols, weights, out),
-                3 => mix::<3>(rows, cols, weights, out),
-                4 => mix::<4>(rows, cols, weights, out),
-                5 => mix::<5>(rows, cols, weights, out),
-                _ => mix::<6>(rows, cols, weights, out),
-            }
-        }
-    }
+    kernels!("avx2,fma,f16c,avx512f,avx512vl", 1 => 2, 2 => 2, 3 => 2, 4 => 1, 5 => 1; 6 => 1);
 
     #[target_feature(enable = "avx512f")]
     #[inline]
