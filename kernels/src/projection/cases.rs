@@ -166,6 +166,7 @@ pub(crate) fn cases() -> Vec<Case> {
         // The last block of a cluster has an item less, one that is not full, and both.
         (64, 3584, 8, PROCESSORS),
         (64, 1792, 7, PROCESSORS),
+        (64, 5376, 6, PROCESSORS),
         (112, 3840, 4, PROCESSORS),
         (400, 3840, 5, 2),
     ];

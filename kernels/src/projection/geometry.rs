@@ -421,7 +421,7 @@ mod tests {
         // Whole items for each; an item less for the last block, half an item less, and both.
         assert_eq!(q4(4096, 14_336), (2, 4, 3584));
         assert_eq!(q4(3584, 18_944), (2, 4, 5120));
-        assert_eq!((q4(64, 3584), q4(64, 1792), q4(64, 3840)), ((2, 4, 1024), (2, 4, 512), (2, 4, 1024)));
+        assert_eq!((q4(64, 3584), q4(64, 1792), q4(64, 5376)), ((2, 4, 1024), (2, 4, 512), (2, 4, 1536)));
         assert_eq!(q4(1536, 8960), (2, 4, 2560));
         // Three items, which no two blocks share evenly.
         assert_eq!(q4(1536, 1536), (2, 1, 1536));
