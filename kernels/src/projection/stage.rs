@@ -114,6 +114,11 @@ impl Stage {
         2 * self.tile_rows() * 4
     }
 
+    /// Whether the last block of a cluster has fewer columns than the others.
+    const fn uneven(&self) -> bool {
+        self.block_cols * self.cluster != self.cols
+    }
+
     pub(super) const fn quant_row_bytes(&self) -> u32 {
         self.block_cols + if self.tiles { 32 } else { 0 }
     }
@@ -260,11 +265,7 @@ impl Stage {
                                 let start = k.selp(is_quant, quant, group);
                                 let from = k.add(start, byte);
                                 // What the last block has not is not read: any piece will do.
-                                if cols * self.cluster == self.cols {
-                                    from
-                                } else {
-                                    k.min(from, row_bytes - PIECE)
-                                }
+                                if self.uneven() { k.min(from, row_bytes - PIECE) } else { from }
                             }
                             None => byte,
                         };
@@ -311,7 +312,7 @@ impl Stage {
         let within = k.mul(lane, LANE);
         let col = k.mad(item, ITEM, within);
         let exists = match rank {
-            Some(rank) if self.block_cols * self.cluster != self.cols => {
+            Some(rank) if self.uneven() => {
                 let of_row = k.mad(rank, self.block_cols, col);
                 Some(k.lt(of_row, self.cols))
             }

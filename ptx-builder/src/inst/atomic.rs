@@ -117,19 +117,11 @@ macro_rules! atomic {
             pub(super) fn parse(words: &mut Words<'_>) -> Result<Self, String> {
                 // Qualifiers in any order, since compilers have several, but each once.
                 let (mut order, mut scope, mut space, mut op) = (None, None, None, None);
-                loop {
-                    if order.is_none() && let Some(found) = words.take(AtomOrder::from_name) {
-                        order = Some(found);
-                    } else if scope.is_none() && let Some(found) = words.take(Scope::from_name) {
-                        scope = Some(found);
-                    } else if space.is_none() && let Some(found) = Space::take(words) {
-                        space = Some(found);
-                    } else if op.is_none() && let Some(found) = words.take(AtomOp::from_name) {
-                        op = Some(found);
-                    } else {
-                        break;
-                    }
-                }
+                while words.once(&mut order, |words| Ok(words.take(AtomOrder::from_name)))?
+                    || words.once(&mut scope, |words| Ok(words.take(Scope::from_name)))?
+                    || words.once(&mut space, |words| Ok(Space::take(words)))?
+                    || words.once(&mut op, |words| Ok(words.take(AtomOp::from_name)))?
+                {}
                 let Some(op) = op else { return words.need("an atomic operation", |_| None) };
                 let noftz = words.eat("noftz");
                 let ty = words.ty()?;

@@ -7,22 +7,6 @@ use crate::target::Requires;
 use crate::ty::{Ty, TyKind};
 use std::fmt;
 
-/// Takes a qualifier that has not come yet; whether it did.
-fn once<T>(place: &mut Option<T>, find: impl FnOnce() -> Result<Option<T>, String>) -> Result<bool, String> {
-    if place.is_none() {
-        *place = find()?;
-        return Ok(place.is_some());
-    }
-    Ok(false)
-}
-
-/// The same for a qualifier `name` that is there or not.
-fn mark(place: &mut bool, words: &mut Words<'_>, name: &str) -> bool {
-    let found = !*place && words.eat(name);
-    *place |= found;
-    found
-}
-
 /// May `ld` and `st` move this type?
 fn memory_type(ty: Ty) -> bool {
     !matches!(ty.kind(), TyKind::Pred | TyKind::SmallFloat)
@@ -150,13 +134,13 @@ impl Ld {
     pub(super) fn parse(words: &mut Words<'_>) -> Result<Self, String> {
         let mut ld = Self::plain(Space::Generic, Ty::B32);
         let (mut order, mut space) = (None, None);
-        while once(&mut order, || MemOrder::parse(words))?
-            || once(&mut space, || Ok(Space::take(words)))?
-            || once(&mut ld.cache, || Ok(words.take(Cache::from_name)))?
-            || once(&mut ld.evict, || Ok(words.take(LevelOneEviction::from_name)))?
-            || once(&mut ld.prefetch, || Ok(words.take(LevelTwoPrefetch::from_name)))?
-            || mark(&mut ld.nc, words, "nc")
-            || mark(&mut ld.cache_hint, words, "L2::cache_hint")
+        while words.once(&mut order, MemOrder::parse)?
+            || words.once(&mut space, |words| Ok(Space::take(words)))?
+            || words.once(&mut ld.cache, |words| Ok(words.take(Cache::from_name)))?
+            || words.once(&mut ld.evict, |words| Ok(words.take(LevelOneEviction::from_name)))?
+            || words.once(&mut ld.prefetch, |words| Ok(words.take(LevelTwoPrefetch::from_name)))?
+            || words.mark(&mut ld.nc, "nc")
+            || words.mark(&mut ld.cache_hint, "L2::cache_hint")
         {}
         ld.order = order.unwrap_or(ld.order);
         ld.space = space.unwrap_or(ld.space);
@@ -282,11 +266,11 @@ impl St {
     pub(super) fn parse(words: &mut Words<'_>) -> Result<Self, String> {
         let mut st = Self::plain(Space::Generic, Ty::B32);
         let (mut order, mut space) = (None, None);
-        while once(&mut order, || MemOrder::parse(words))?
-            || once(&mut space, || Ok(Space::take(words)))?
-            || once(&mut st.cache, || Ok(words.take(Cache::from_name)))?
-            || once(&mut st.evict, || Ok(words.take(LevelOneEviction::from_name)))?
-            || mark(&mut st.cache_hint, words, "L2::cache_hint")
+        while words.once(&mut order, MemOrder::parse)?
+            || words.once(&mut space, |words| Ok(Space::take(words)))?
+            || words.once(&mut st.cache, |words| Ok(words.take(Cache::from_name)))?
+            || words.once(&mut st.evict, |words| Ok(words.take(LevelOneEviction::from_name)))?
+            || words.mark(&mut st.cache_hint, "L2::cache_hint")
         {}
         st.order = order.unwrap_or(st.order);
         st.space = space.unwrap_or(st.space);

@@ -40,6 +40,26 @@ impl<'a> Words<'a> {
         Some(found)
     }
 
+    /// Takes a qualifier for a place that has none yet; whether it did.
+    pub(crate) fn once<T>(
+        &mut self,
+        place: &mut Option<T>,
+        take: impl FnOnce(&mut Self) -> Result<Option<T>, String>,
+    ) -> Result<bool, String> {
+        if place.is_some() {
+            return Ok(false);
+        }
+        *place = take(self)?;
+        Ok(place.is_some())
+    }
+
+    /// The same for a qualifier `word` that is there or not.
+    pub(crate) fn mark(&mut self, place: &mut bool, word: &str) -> bool {
+        let found = !*place && self.eat(word);
+        *place |= found;
+        found
+    }
+
     /// Takes the next word, which must be what the lookup knows.
     pub(crate) fn need<T>(
         &mut self,

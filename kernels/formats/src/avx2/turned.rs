@@ -9,7 +9,7 @@ use std::arch::x86_64::*;
 
 use super::affine_k::Block;
 use super::blocks_32::q4_0_quants;
-use super::{COLS, GROUP, PAIRS, act_pairs, half_to_f32, load, load_half, q6_k, sum_lanes};
+use super::{Batch, COLS, PAIRS, act_pairs, for_groups, half_to_f32, load, load_half, q6_k, sum_lanes};
 use crate::bytes::{bytes_at, u16_at};
 use crate::q6_k::{D, SCALES};
 use crate::{ElementType, Matrix, Q8Row, Q8Rows, q4_0, q4_k, q5_k, q8_0};
@@ -35,14 +35,6 @@ struct Weights {
     factors: [__m256i; 2],
 }
 
-/// Activation rows and where their results go: those of row `i` to `out[row * stride + first + i]`.
-#[derive(Clone, Copy)]
-struct Batch<'a, const N: usize> {
-    acts: [&'a [Acts]; N],
-    first: usize,
-    stride: usize,
-}
-
 #[target_feature(enable = "avx2,fma,f16c,avx512vl,avx512vnni")]
 pub(crate) fn matmul_q8(weights: Matrix<'_>, acts: Q8Rows<'_>, out: &mut [f32]) {
     let stride = acts.rows();
@@ -52,39 +44,26 @@ pub(crate) fn matmul_q8(weights: Matrix<'_>, acts: Q8Rows<'_>, out: &mut [f32]) 
     }
     let turned: Vec<Acts> = (0..stride).flat_map(|row| turned_acts(acts.row(row))).collect();
     let blocks = turned.len() / stride;
-    let mut first = 0;
-    while first < stride {
-        macro_rules! run {
-            ($n:literal) => {{
-                let acts = std::array::from_fn(|i| &turned[(first + i) * blocks..][..blocks]);
-                let batch = Batch::<$n> { acts, first, stride };
-                match weights.ty() {
-                    ElementType::Q4_0 => rows_q4_0(weights, batch, out),
-                    ElementType::Q8_0 => rows_q8_0(weights, batch, out),
-                    ElementType::Q4_K => rows_q4_k(weights, batch, out),
-                    ElementType::Q5_K => rows_q5_k(weights, batch, out),
-                    ElementType::Q6_K => rows_q6_k(weights, batch, out),
-                    // The caller has refused every other type; a NaN would show if it had not.
-                    _ => out.fill(f32::NAN),
-                }
-            }};
-        }
-        match stride - first {
-            1 => run!(1),
-            2 => run!(2),
-            3 => run!(3),
-            4 => run!(4),
-            5 => run!(5),
-            6 => run!(6),
-            7 => run!(7),
-            _ => run!(8),
-        }
-        first += GROUP;
+    macro_rules! run {
+        ($first:ident, $n:literal) => {{
+            let acts = std::array::from_fn(|i| &turned[($first + i) * blocks..][..blocks]);
+            let batch = Batch::<_, $n> { acts, first: $first, stride };
+            match weights.ty() {
+                ElementType::Q4_0 => rows_q4_0(weights, batch, out),
+                ElementType::Q8_0 => rows_q8_0(weights, batch, out),
+                ElementType::Q4_K => rows_q4_k(weights, batch, out),
+                ElementType::Q5_K => rows_q5_k(weights, batch, out),
+                ElementType::Q6_K => rows_q6_k(weights, batch, out),
+                // The caller has refused every other type; a NaN would show if it had not.
+                _ => out.fill(f32::NAN),
+            }
+        }};
     }
+    for_groups!(stride, run);
 }
 
 #[target_feature(enable = "avx2,fma,f16c,avx512vl,avx512vnni")]
-fn rows_q4_k<const N: usize>(weights: Matrix<'_>, batch: Batch<'_, N>, out: &mut [f32]) {
+fn rows_q4_k<const N: usize>(weights: Matrix<'_>, batch: Batch<&[Acts], N>, out: &mut [f32]) {
     rows::<N, { q4_k::BYTES }, true>(
         weights,
         batch,
@@ -95,7 +74,7 @@ fn rows_q4_k<const N: usize>(weights: Matrix<'_>, batch: Batch<'_, N>, out: &mut
 }
 
 #[target_feature(enable = "avx2,fma,f16c,avx512vl,avx512vnni")]
-fn rows_q5_k<const N: usize>(weights: Matrix<'_>, batch: Batch<'_, N>, out: &mut [f32]) {
+fn rows_q5_k<const N: usize>(weights: Matrix<'_>, batch: Batch<&[Acts], N>, out: &mut [f32]) {
     rows::<N, { q5_k::BYTES }, true>(
         weights,
         batch,
@@ -106,7 +85,7 @@ fn rows_q5_k<const N: usize>(weights: Matrix<'_>, batch: Batch<'_, N>, out: &mut
 }
 
 #[target_feature(enable = "avx2,fma,f16c,avx512vl,avx512vnni")]
-fn rows_q4_0<const N: usize>(weights: Matrix<'_>, batch: Batch<'_, N>, out: &mut [f32]) {
+fn rows_q4_0<const N: usize>(weights: Matrix<'_>, batch: Batch<&[Acts], N>, out: &mut [f32]) {
     let unpack = |blocks: &[u8; 8 * q4_0::BYTES]| {
         let eight = _mm256_set1_epi8(8);
         blocks_32(blocks, |block| _mm256_add_epi8(q4_0_quants(block), eight))
@@ -118,7 +97,7 @@ fn rows_q4_0<const N: usize>(weights: Matrix<'_>, batch: Batch<'_, N>, out: &mut
 }
 
 #[target_feature(enable = "avx2,fma,f16c,avx512vl,avx512vnni")]
-fn rows_q8_0<const N: usize>(weights: Matrix<'_>, batch: Batch<'_, N>, out: &mut [f32]) {
+fn rows_q8_0<const N: usize>(weights: Matrix<'_>, batch: Batch<&[Acts], N>, out: &mut [f32]) {
     let unpack = |blocks: &[u8; 8 * q8_0::BYTES]| {
         let top = _mm256_set1_epi8(-128);
         blocks_32(blocks, |block: &[u8; q8_0::BYTES]| _mm256_xor_si256(load(bytes_at(block, 2)), top))
@@ -130,7 +109,7 @@ fn rows_q8_0<const N: usize>(weights: Matrix<'_>, batch: Batch<'_, N>, out: &mut
 }
 
 #[target_feature(enable = "avx2,fma,f16c,avx512vl,avx512vnni")]
-fn rows_q6_k<const N: usize>(weights: Matrix<'_>, batch: Batch<'_, N>, out: &mut [f32]) {
+fn rows_q6_k<const N: usize>(weights: Matrix<'_>, batch: Batch<&[Acts], N>, out: &mut [f32]) {
     rows::<N, { crate::q6_k::BYTES }, false>(
         weights,
         batch,
@@ -151,7 +130,7 @@ fn rows_q6_k<const N: usize>(weights: Matrix<'_>, batch: Batch<'_, N>, out: &mut
 #[inline]
 fn rows<const N: usize, const BYTES: usize, const MINS: bool>(
     weights: Matrix<'_>,
-    batch: Batch<'_, N>,
+    batch: Batch<&[Acts], N>,
     out: &mut [f32],
     unpack: impl Fn(&[u8; BYTES]) -> Weights,
     sums: impl Fn(&Weights, [__m256i; 2], &Acts) -> __m256i,
