@@ -1,6 +1,7 @@
 //! A profile of a decoding step on the software driver: what is measured, and that nothing is left of it.
 
 use gpu_driver_sim::{Sanitize, SimConfig, SimDriver};
+use kernels::stream_read::StreamRead;
 use runtime::cuda::{Profile, ProfileOptions};
 use runtime::decoder::Output;
 use runtime::roofline::{Roof, Roofline};
@@ -67,6 +68,24 @@ fn a_profile_of_nothing_is_refused() {
             assert!(error.chain().contains("must be at least 1, is 0"), "{}", error.chain());
         }
         assert!(decoder.read_rate(1 << 20, 0).is_err());
+    });
+}
+
+#[test]
+fn streams_of_several_numbers_of_blocks_are_tried() {
+    let model = data::model("synthetic/tiny-q4_k_m.gguf");
+    let config = SimConfig { processors: Some(3), ..SimConfig::default() };
+    let driver = SimDriver::new(config).unwrap();
+    sim::on_decoder(&driver, &model, &gpu::options(&model, 1, 8), |decoder| {
+        driver.take_launches();
+        let rate = decoder.read_rate(96 * StreamRead::TILE_BYTES, 1).unwrap();
+        assert!(rate > 1e6 && rate.is_finite(), "{rate}");
+        let mut kernels: Vec<String> =
+            driver.take_launches().into_iter().map(|launch| launch.kernel).collect();
+        assert_eq!(kernels.len(), 4 * 16);
+        kernels.dedup();
+        let names = ["t32_b3", "t16_b6", "t8_b12", "t4_b24"].map(|name| format!("stream_read_{name}"));
+        assert_eq!(kernels, names);
     });
 }
 

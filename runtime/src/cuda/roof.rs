@@ -37,11 +37,12 @@ pub fn arithmetic_rate(context: &Context) -> Result<Option<f64>, CudaError> {
 
 /// Launches between two events.
 const LAUNCHES: usize = 8;
-/// Blocks for each processor: as many as fit at once.
-const BLOCKS: usize = 8;
+/// Blocks for each processor that are tried, up to as many as fit at once. Which of them reads fastest differs from device
+/// to device: more bytes in flight also wait longer.
+const BLOCKS: [usize; 4] = [1, 2, 4, 8];
 
-/// Bytes per second at which the device of `cache` reads at least `bytes` bytes of its memory, again and again, the median
-/// of `runs` runs. The bytes should be many times what the L2 holds.
+/// Bytes per second at which the device of `cache` reads at least `bytes` bytes of its memory, again and again: of several
+/// numbers of blocks the fastest, each by the median of `runs` runs. The bytes should be many times what the L2 holds.
 ///
 /// # Errors
 /// The driver's failure, such as memory that is not there; [`CudaError::InvalidParameter`] for no runs.
@@ -53,20 +54,41 @@ pub fn read_rate(cache: &ModuleCache, stream: &Stream, bytes: u64, runs: usize) 
     let tiles = usize::try_from(bytes.div_ceil(StreamRead::TILE_BYTES).max(1))
         .map_err(|_| CudaError::Overflow { what: format!("a read of {bytes} bytes") })?;
     let processors = cache.context().limits().multiprocessors as usize;
-    let blocks = (processors * BLOCKS).min(tiles);
-    let kernel = Arc::new(StreamRead::new(blocks, tiles.div_ceil(blocks))?);
+    let kernels = BLOCKS.map(|blocks| {
+        let blocks = (processors * blocks).min(tiles);
+        StreamRead::new(blocks, tiles.div_ceil(blocks))
+    });
+    let mut kernels = kernels.into_iter().collect::<Result<Vec<_>, _>>()?;
+    kernels.dedup();
+    let largest = |of: fn(&StreamRead) -> u64| kernels.iter().map(of).max().unwrap_or(0);
     let mut memory = DeviceMemory::new(cache.context());
-    let x = memory.allocate_filled(stream, "stream", RegionKind::State, kernel.bytes(), 0x5A)?;
-    let y = memory.allocate("results of the stream", RegionKind::Scratch, 4 * kernel.results())?;
+    let x = memory.allocate_filled(stream, "stream", RegionKind::State, largest(StreamRead::bytes), 0x5A)?;
+    let y =
+        memory.allocate("results of the stream", RegionKind::Scratch, 4 * largest(StreamRead::results))?;
+    let mut fastest = 0.0_f64;
+    for kernel in kernels {
+        fastest = fastest.max(rate_of(kernel, &memory, [x, y], cache, stream, runs)?);
+    }
+    Ok(fastest)
+}
+
+/// Bytes per second that `kernel` reads, the median of `runs` runs; its parameters lie at the start of `regions`.
+fn rate_of(
+    kernel: StreamRead,
+    memory: &DeviceMemory,
+    regions: [RegionId; 2],
+    cache: &ModuleCache,
+    stream: &Stream,
+    runs: usize,
+) -> Result<f64, CudaError> {
     let mut plan = LaunchPlan::new(Arc::clone(memory.map()));
-    let argument = |id: RegionId| {
+    let [x, y] = regions.map(|id| {
         let span = memory.map().whole(id).ok_or(CudaError::Overflow { what: "a region".into() })?;
         Ok::<_, CudaError>(Argument { span, element: ElementType::U32 })
-    };
-    let bytes_read = kernel.cost(0).bytes_read;
-    plan.launch(kernel, &[argument(x)?, argument(y)?])?;
-    let plan = LoadedPlan::new(plan, &memory, cache)?;
+    });
+    plan.launch(Arc::new(kernel), &[x?, y?])?;
+    let plan = LoadedPlan::new(plan, memory, cache)?;
     let graph = PlanGraph::chain(&plan, stream, &[0; LAUNCHES], false)?;
     let micros = median_micros(&graph, stream, runs)?;
-    Ok(bytes_read as f64 * LAUNCHES as f64 / (micros * 1e-6))
+    Ok(kernel.cost(0).bytes_read as f64 * LAUNCHES as f64 / (micros * 1e-6))
 }
