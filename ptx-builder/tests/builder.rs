@@ -3,8 +3,9 @@
 use insta::assert_snapshot;
 use ptx_builder::{
     AtomOp, AtomOrder, Atomic, B32, BF16, BF16x2, Cache, Cmp, Combine, CvtRound, F16, F16x2, F32, F64,
-    KernelBuilder, Load, MemOrder, MmaShape, Module, Pred, Reg, S8, S16, S32, S64, Scope, Space, SpecialReg,
-    Store, Target, U8, U16, U32, U64, WideInt,
+    KernelBuilder, Load, MatrixDescriptor, MatrixElement, MemOrder, MmaShape, Module, Pred, Reg, S8, S16,
+    S32, S64, Scope, Space, SpecialReg, Store, Swizzle, Target, Ty, U8, U16, U32, U64, Wgmma, WgmmaA,
+    WgmmaOperands, WideInt,
 };
 
 fn kernel(target: Target, build: impl FnOnce(&mut KernelBuilder)) -> String {
@@ -274,6 +275,32 @@ fn warps_blocks_and_grids() {
         let out = k.fresh::<U32>();
         k.inline("mov.u32 {0}, %envreg0;\nadd.u32 {0}, {0}, {1};", &[out.id()], &[lane.id()]);
         k.add(out, 1);
+    });
+    assert_snapshot!(text);
+}
+
+#[test]
+fn products_of_a_warpgroup() {
+    let text = kernel(Target::SM_90A, |k| {
+        let tile = k.shared_aligned::<U32>("tile", 4096, 1024);
+        let start = k.shared_base(tile);
+        let layout = MatrixDescriptor { stride: 1024, swizzle: Swizzle::Bytes128, ..Default::default() };
+        let b = k.matrix_descriptor(start, layout);
+        let p = k.eq(start, 0);
+        let (half, byte) = (MatrixElement::F16, MatrixElement::S8);
+        let shape = Wgmma { n: 8, satfinite: false, d: Ty::F32, a: half, b: half, registers: false };
+        let d = [0.0; 4].map(|zero| k.var::<F32>(zero));
+        let transposed = [false, true];
+        k.fence_proxy_async_shared();
+        k.wgmma_fence();
+        k.wgmma(shape, WgmmaOperands { a: WgmmaA::Shared(b), b, transposed, d: &d, adds: Some(!p) });
+        let a = WgmmaA::Registers([start; 4]);
+        k.wgmma(shape, WgmmaOperands { a, b, transposed, d: &d, adds: Some(p) });
+        let d = [0; 4].map(|zero| k.var::<S32>(zero));
+        let bytes = Wgmma { d: Ty::S32, a: byte, b: MatrixElement::U8, satfinite: true, ..shape };
+        k.wgmma(bytes, WgmmaOperands { a, b, transposed: [false; 2], d: &d, adds: None });
+        k.wgmma_commit();
+        k.wgmma_wait(1);
     });
     assert_snapshot!(text);
 }

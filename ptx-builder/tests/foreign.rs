@@ -455,7 +455,14 @@ fn what_is_not_supported_is_named() {
     in_body("tcgen05.alloc %r1;", 1, "tcgen05.alloc", "`tcgen05` instructions");
     in_body("multimem.red.add.u32 [%rd1], %r1;", 1, "multimem.red.add.u32", "multicast memory");
     for (line, message) in [
-        ("wgmma.fence.sync.aligned;", "`wgmma` instructions are not supported"),
+        (
+            "wgmma.mma_async.sp.sync.aligned.m64n8k32.f32.f16.f16 {%f1, %f2, %f3, %f4}, %rd1, %rd2, %r1, 0, 1, 1, 1, 0, 0;",
+            "sparse matrices are not supported",
+        ),
+        (
+            "wgmma.mma_async.sync.aligned.m64n8k256.s32.b1.b1.and.popc {%r1, %r2, %r3, %r4}, %rd1, %rd2, 1;",
+            "matrices of single bits are not supported",
+        ),
         ("fence.acquire.gpu;", "fences that only acquire or release are"),
         ("fence.proxy.tensormap::generic.release.gpu;", "tensor maps are"),
         ("atom.global.add.v2.f32 {%f1,%f2}, [%rd1], {%f3,%f4};", "atomic operations on vectors are"),

@@ -3,9 +3,9 @@
 use ptx_builder::{
     Address, ArrayId, AtomOrder, Base, BlockId, BulkCompletion, BulkCopy, Call, CallParamId, Callee, Cmp,
     CreatePolicy, F32, FuncId, Function, FunctionKind, Global, GlobalId, Inst, KernelBuilder, Kind,
-    LevelTwoEviction, Linkage, Mbarrier, MbarrierOp, Module, Op, Operand, Param, ParamId, ParamTy,
-    PrototypeId, RegClass, RegId, Regular, Relocation, Rule, Scope, Set, Setp, Slct, Space, St, SymbolId,
-    Target, TargetsId, Ty, U32, U64, VerifyErrors, parse,
+    LevelTwoEviction, Linkage, MatrixElement, Mbarrier, MbarrierOp, Module, Op, Operand, Param, ParamId,
+    ParamTy, PrototypeId, RegClass, RegId, Regular, Relocation, Rule, Scope, Set, Setp, Slct, Space, St,
+    SymbolId, Target, TargetsId, Ty, U32, U64, VerifyErrors, Wgmma, parse,
 };
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -559,6 +559,14 @@ fn instruction_families() {
     form(Kind::Slct(Slct { ty: Ty::U32, by: Ty::S32, ftz: true }), "slct does not choose by .s32");
     let test = Setp { cmp: Cmp::Eq, combine: None, ftz: false, ty: Ty::U32 };
     form(Kind::Set(Set { test, to: Ty::B32 }), "no set from .u32 to .b32");
+    let (f16, s8) = (MatrixElement::F16, MatrixElement::S8);
+    let product = Wgmma { n: 64, satfinite: false, d: Ty::F32, a: f16, b: f16, registers: false };
+    form(Kind::Wgmma(Wgmma { b: s8, ..product }), "no product of .f16 and .s8 matrices is a .f32 one");
+    form(Kind::Wgmma(Wgmma { d: Ty::S32, ..product }), "no product of .f16 and .f16 matrices is a .s32 one");
+    form(Kind::Wgmma(Wgmma { n: 264, ..product }), "no product of these elements has 264 columns");
+    form(Kind::Wgmma(Wgmma { n: 0, ..product }), "has 0 columns");
+    form(Kind::Wgmma(Wgmma { n: 40, d: Ty::S32, a: s8, b: s8, ..product }), "has 40 columns");
+    form(Kind::Wgmma(Wgmma { satfinite: true, ..product }), "only integers are clamped");
     let elect = vec![Operand::Reg(RegId::new(RegClass::B32, 0)), Operand::None, Operand::Int(-1)];
     let errors = errors_of(kernel(|k| k.push(Kind::Elect, elect))).to_string();
     assert!(errors.contains("elect.sync has a predicate for its result"), "{errors}");
@@ -568,7 +576,7 @@ fn instruction_families() {
 #[test]
 fn literals_of_families() {
     let header = ".version 8.6\n.target sm_90a\n.address_size 64\n.visible .entry k(.param .u64 p)\n{\n\
-        .reg .pred %p<1>;\n.reg .b64 %rd<2>;\n.shared .align 16 .b8 s[64];\nld.param.u64 %rd0, [p];\n";
+        .reg .pred %p<1>;\n.reg .b32 %r<2>;\n.reg .b64 %rd<2>;\n.shared .align 16 .b8 s[64];\nld.param.u64 %rd0, [p];\n";
     let errors = |text: &str| {
         let module = parse(&format!("{header}{text}\nret;\n}}\n")).unwrap_or_else(|e| panic!("{e}"));
         module.verify_foreign().err().map(|errors| errors.to_string())
@@ -585,6 +593,25 @@ fn literals_of_families() {
         ("mbarrier.test_wait.parity.shared.b64 %p0, [s], @;", "1", "2", parity),
         ("mbarrier.arrive.shared.b64 %rd1, [s], @;", "1", "0", "counts at least one arrival"),
         ("mbarrier.arrive_drop.noComplete.shared.b64 %rd1, [s], @;", "1", "0", "counts at least one arrival"),
+        ("wgmma.wait_group.sync.aligned @;", "63", "64", "between 0 and 63"),
+        (
+            "wgmma.mma_async.sync.aligned.m64n8k16.f16.f16.f16 {%r0, %r1}, %rd0, %rd0, 0, @, 1, 0, 1;",
+            "-1",
+            "0",
+            "A is multiplied with 1 or -1",
+        ),
+        (
+            "wgmma.mma_async.sync.aligned.m64n8k16.f16.f16.f16 {%r0, %r1}, %rd0, %rd0, !%p0, -1, @, 0, 1;",
+            "1",
+            "2",
+            "B is multiplied with 1 or -1",
+        ),
+        (
+            "wgmma.mma_async.sync.aligned.m64n8k16.f16.f16.f16 {%r0, %r1}, {%r0, %r0, %r0, %r0}, %rd0, %p0, -1, 1, @;",
+            "1",
+            "-1",
+            "transposed is a literal, 0 or 1",
+        ),
     ] {
         assert_eq!(errors(&text.replace('@', literal)), None, "{text}");
         let found = errors(&text.replace('@', wrong)).unwrap_or_default();

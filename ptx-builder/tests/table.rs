@@ -22,8 +22,10 @@ fn every_operation_has_a_form_and_no_two_forms_read_the_same() {
         for kind in forms {
             assert_eq!(kind.op(), *op);
             // The operands tell these apart.
-            let by_operands =
-                matches!(kind, Kind::Pack { .. } | Kind::Unpack { .. } | Kind::Call(_) | Kind::Mbarrier(_));
+            let by_operands = matches!(
+                kind,
+                Kind::Pack { .. } | Kind::Unpack { .. } | Kind::Call(_) | Kind::Mbarrier(_) | Kind::Wgmma(_)
+            );
             if !by_operands
                 && let Some(other) = seen.insert(kind.to_string(), kind.clone())
                 && other != kind

@@ -19,6 +19,7 @@ mod sync;
 mod types;
 mod value;
 mod warp;
+mod wgmma;
 
 pub use address::{Addr, IntoAddr, SharedAddr};
 pub use atomic::Atomic;
@@ -29,6 +30,7 @@ pub use memory::{Load, Store};
 pub use types::*;
 pub use value::*;
 pub use warp::{FULL_WARP, Redux};
+pub use wgmma::{WgmmaA, WgmmaOperands};
 
 use crate::ids::{ArrayId, BlockId, FuncId, ParamId};
 use crate::inst::{Base, Guard, Operand, Space};

@@ -9,6 +9,7 @@ mod atomic;
 mod bulk;
 mod call;
 mod convert;
+mod descriptor;
 mod matrix;
 mod mbarrier;
 mod memory;
@@ -21,12 +22,14 @@ mod space;
 mod special;
 mod store_async;
 mod warp;
+mod wgmma;
 mod words;
 
 pub use atomic::{Atom, AtomOp, AtomOrder, Red};
 pub use bulk::{BulkCompletion, BulkCopy};
 pub use call::{Call, Callee};
 pub use convert::{Cmp, Combine, Cvt, CvtRound, Setp};
+pub use descriptor::{MatrixDescriptor, Swizzle};
 pub use matrix::{MatrixMove, MmaShape};
 pub use mbarrier::{Mbarrier, MbarrierOp};
 pub use memory::{Ld, St};
@@ -39,6 +42,7 @@ pub use space::{Cache, LevelOneEviction, LevelTwoPrefetch, MemOrder, Scope, Spac
 pub use special::SpecialReg;
 pub use store_async::StAsync;
 pub use warp::ShflMode;
+pub use wgmma::{MatrixElement, Wgmma};
 pub(crate) use words::{Shape, Words, named};
 
 use crate::ids::{BlockId, RegId, TargetsId};
@@ -113,6 +117,8 @@ pub enum Kind {
     StMatrix(MatrixMove),
     /// `mma.sync`.
     Mma(MmaShape),
+    /// `wgmma.mma_async`.
+    Wgmma(Wgmma),
     /// Jump; with a guard, conditional.
     Bra {
         /// All threads that reach it agree.
@@ -170,10 +176,11 @@ impl Inst {
         })
     }
 
-    /// The registers that it reads: operands, address bases and the guard.
+    /// The registers that it reads: operands, address bases and the guard; the results, too, where it adds to them.
     pub fn uses(&self) -> impl Iterator<Item = RegId> + '_ {
-        let defs = self.kind.signature(&self.operands).def_operands();
-        self.operands.iter().skip(defs).filter_map(Operand::register).chain(self.guard.map(|g| g.pred))
+        let adds = matches!(self.kind, Kind::Wgmma(wgmma) if wgmma.reads_results(&self.operands));
+        let first = if adds { 0 } else { self.kind.signature(&self.operands).def_operands() };
+        self.operands.iter().skip(first).filter_map(Operand::register).chain(self.guard.map(|g| g.pred))
     }
 
     /// Replaces every register that it reads or assigns.
@@ -243,6 +250,7 @@ impl Kind {
             Self::LdMatrix(_) => Op::LdMatrix,
             Self::StMatrix(_) => Op::StMatrix,
             Self::Mma(_) => Op::Mma,
+            Self::Wgmma(_) => Op::Wgmma,
             Self::Bra { .. } => Op::Bra,
             Self::BrxIdx { .. } => Op::BrxIdx,
             Self::Call(_) => Op::Call,
@@ -275,6 +283,7 @@ impl Kind {
             Self::LdMatrix(matrix) => matrix.load_signature(),
             Self::StMatrix(matrix) => matrix.store_signature(),
             Self::Mma(shape) => shape.signature(),
+            Self::Wgmma(wgmma) => wgmma.signature(),
             Self::Bra { .. } => Signature::new(&[Arg::one(What::Label)]),
             Self::BrxIdx { .. } => Signature::new(&[Arg::one(What::Reg(Ty::U32))]),
             Self::Call(call) => call.signature(),
@@ -311,6 +320,7 @@ impl Kind {
             Self::LdMatrix(_) => Requires::new(6, 5, 75),
             Self::StMatrix(_) => Requires::new(7, 8, 90),
             Self::Mma(shape) => shape.requires(),
+            Self::Wgmma(wgmma) => wgmma.requires(),
         }
     }
 
@@ -334,7 +344,7 @@ impl Kind {
             Self::Mbarrier(mbarrier) => mbarrier.effects(),
             Self::BulkCopy(_) => Effects { communicates: true, ..Effects::COPY },
             Self::StAsync(_) => Effects { communicates: true, ..Effects::WRITE },
-            Self::LdMatrix(_) => Effects { reads: true, ..Effects::EXCHANGE },
+            Self::LdMatrix(_) | Self::Wgmma(_) => Effects { reads: true, ..Effects::EXCHANGE },
             Self::StMatrix(_) => Effects { writes: true, ..Effects::SYNC },
             Self::Bra { .. } | Self::BrxIdx { .. } => Effects::END,
             Self::Call(_) | Self::Inline { .. } => Effects::UNKNOWN,
@@ -363,6 +373,7 @@ impl Kind {
             Self::LdMatrix(matrix) | Self::StMatrix(matrix) => matrix.problems(report),
             Self::Mbarrier(mbarrier) => mbarrier.problems(operands, report),
             Self::BulkCopy(copy) => copy.problems(operands, report),
+            Self::Wgmma(wgmma) => wgmma.problems(operands, report),
             Self::Inline { text, .. } => special::inline_problems(text, report),
             Self::Elect if operands.get(1) == Some(&Operand::None) => {
                 report("elect.sync has a predicate for its result".to_owned());
@@ -403,6 +414,7 @@ impl Kind {
             }
             "ldmatrix" => Some(MatrixMove::parse(&mut words).map(Self::LdMatrix)),
             "stmatrix" => Some(MatrixMove::parse(&mut words).map(Self::StMatrix)),
+            "wgmma" if words.eat("mma_async") => Some(Wgmma::parse(&mut words, shapes).map(Self::Wgmma)),
             "mma" => Some(MmaShape::parse(&mut words).map(Self::Mma)),
             "bra" => Some(Ok(Self::Bra { uni: words.eat("uni") })),
             _ => None,
@@ -441,6 +453,7 @@ impl fmt::Display for Kind {
             Self::LdMatrix(matrix) => write!(f, "ldmatrix{matrix}"),
             Self::StMatrix(matrix) => write!(f, "stmatrix{matrix}"),
             Self::Mma(shape) => write!(f, "mma.sync.aligned.{}", shape.name()),
+            Self::Wgmma(wgmma) => fmt::Display::fmt(wgmma, f),
             Self::Bra { uni } => f.write_str(if *uni { "bra.uni" } else { "bra" }),
             Self::BrxIdx { uni, .. } => f.write_str(if *uni { "brx.idx.uni" } else { "brx.idx" }),
             Self::Call(call) => f.write_str(if call.uni { "call.uni" } else { "call" }),

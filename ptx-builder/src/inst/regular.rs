@@ -133,7 +133,7 @@ impl Regular {
             Op::CpAsyncCg | Op::CpAsyncCgL2 if literal(2).is_some_and(|v| v != 16) => {
                 report("cp.async.cg copies 16 bytes".to_owned());
             }
-            Op::CpAsyncWait | Op::BulkWait | Op::BulkWaitRead
+            Op::CpAsyncWait | Op::BulkWait | Op::BulkWaitRead | Op::WgmmaWait
                 if literal(0).is_some_and(|v| !(0..=63).contains(&v)) =>
             {
                 report("the number of pending groups must be between 0 and 63".to_owned());

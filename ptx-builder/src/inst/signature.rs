@@ -119,7 +119,7 @@ pub struct Signature {
 }
 
 impl Signature {
-    const MAX: usize = 6;
+    const MAX: usize = 8;
 
     pub(crate) fn new(args: &[Arg]) -> Self {
         let mut signature = Self { args: [Arg::one(What::Any); Self::MAX], len: 0 };

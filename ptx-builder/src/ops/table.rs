@@ -360,6 +360,9 @@ regular {
     GridDepLaunch "griddepcontrol.launch_dependents" [] [] () <- (), 7 8 90, SYNC;
     SetMaxNRegInc "setmaxnreg.inc.sync.aligned.u32" [] [] () <- (Imm), 8 0 90 a, SYNC;
     SetMaxNRegDec "setmaxnreg.dec.sync.aligned.u32" [] [] () <- (Imm), 8 0 90 a, SYNC;
+    WgmmaFence    "wgmma.fence.sync.aligned"        [] [] () <- (),    8 0 90 a 90, SYNC;
+    WgmmaCommit   "wgmma.commit_group.sync.aligned" [] [] () <- (),    8 0 90 a 90, SYNC;
+    WgmmaWait     "wgmma.wait_group.sync.aligned"   [] [] () <- (Imm), 8 0 90 a 90, SYNC;
     Nanosleep     "nanosleep.u32"       [] [] () <- (U32), 6 3 70, SYNC;
     Brkpt         "brkpt"   [] [] () <- (), 1 0 50, SYNC;
     PmEvent       "pmevent" [] [] () <- (Imm), 1 4 50, SYNC;
@@ -410,6 +413,8 @@ irregular {
     StMatrix "stmatrix";
     /// `mma.sync`.
     Mma "mma";
+    /// `wgmma.mma_async`.
+    Wgmma "wgmma";
     /// `bra`.
     Bra "bra";
     /// `brx.idx`.

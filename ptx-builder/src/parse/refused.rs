@@ -54,7 +54,6 @@ pub(super) fn instruction(mnemonic: &str) -> Option<String> {
         "prefetch" if has(&["tensormap"]) => "tensor maps are",
         "prefetch" if has(&["local"]) => "`prefetch.local` is",
         "pmevent" if second == "mask" => "`pmevent.mask` is",
-        "wgmma" => "`wgmma` instructions are",
         "mma" if has(&["sp", "sp::ordered_metadata"]) => "sparse matrices are",
         "ldmatrix" | "stmatrix" if has(&["m8n16", "m16n16", "m16n8"]) => "matrices of bytes are",
         "clusterlaunchcontrol" => "`clusterlaunchcontrol` is",

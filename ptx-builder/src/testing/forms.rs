@@ -3,9 +3,9 @@
 use crate::ids::{CallParamId, FuncId, PrototypeId, TargetsId};
 use crate::inst::{
     Atom, AtomOp, AtomOrder, BulkCompletion, BulkCopy, Cache, Call, Callee, Cmp, Combine, CreatePolicy, Cvt,
-    CvtRound, Kind, Ld, LevelOneEviction, LevelTwoEviction, LevelTwoPrefetch, MatrixMove, Mbarrier,
-    MbarrierOp, MemOrder, MmaShape, Red, Regular, Scope, Set, Setp, ShflMode, Slct, Space, St, StAsync,
-    Width,
+    CvtRound, Kind, Ld, LevelOneEviction, LevelTwoEviction, LevelTwoPrefetch, MatrixElement, MatrixMove,
+    Mbarrier, MbarrierOp, MemOrder, MmaShape, Red, Regular, Scope, Set, Setp, ShflMode, Slct, Space, St,
+    StAsync, Wgmma, Width,
 };
 use crate::ops::{Mod, Mods, Op, Rounding};
 use crate::ty::Ty;
@@ -37,6 +37,7 @@ pub fn forms(op: Op) -> Vec<Kind> {
         Op::LdMatrix => matrix_forms(Kind::LdMatrix),
         Op::StMatrix => matrix_forms(Kind::StMatrix),
         Op::Mma => MmaShape::ALL.iter().map(|shape| Kind::Mma(*shape)).collect(),
+        Op::Wgmma => wgmma_forms(),
         Op::BrxIdx => [false, true].map(|uni| Kind::BrxIdx { uni, targets: TargetsId(0) }).into(),
         Op::Call => call_forms(),
         Op::Bra => vec![Kind::Bra { uni: false }, Kind::Bra { uni: true }],
@@ -257,4 +258,20 @@ fn call_forms() -> Vec<Kind> {
 fn matrix_forms(make: fn(MatrixMove) -> Kind) -> Vec<Kind> {
     let counts = [1, 2, 4].into_iter();
     counts.flat_map(|count| [false, true].map(|trans| make(MatrixMove { count, trans }))).collect()
+}
+
+fn wgmma_forms() -> Vec<Kind> {
+    let mut kinds = Vec::new();
+    for n in [8, 24, 40, 48, 128] {
+        for d in [Ty::F16, Ty::F32, Ty::S32] {
+            for &a in MatrixElement::ALL {
+                for &b in MatrixElement::ALL {
+                    for (satfinite, registers) in [(false, false), (false, true), (true, false)] {
+                        kinds.push(Kind::Wgmma(Wgmma { n, satfinite, d, a, b, registers }));
+                    }
+                }
+            }
+        }
+    }
+    kinds
 }

@@ -257,6 +257,8 @@ impl Scratch {
             }
             (Role::Def, What::Sink) => Operand::None,
             (Role::Def, _) => Operand::Reg(self.function.new_register(RegClass::Pred)),
+            // What it does not add to need not be assigned.
+            (_, What::Value(Ty::Pred)) if kind.op() == Op::Wgmma => Operand::Int(0),
             (_, What::Word) if literals => Operand::Int(literal_for(kind.op(), position)),
             (_, What::Value(ty) | What::WideValue(ty) | What::MovSource(ty))
                 if literals && ty.kind() != TyKind::SmallFloat =>

@@ -254,6 +254,7 @@ impl Random<'_> {
             }
             (Role::Def, What::Sink) => Operand::None,
             (Role::Def, _) => Operand::Reg(k.fresh_register(RegClass::Pred)),
+            (_, What::Value(Ty::Pred)) if kind.op() == Op::Wgmma => Operand::Int(0),
             (_, What::MovSource(ty)) if self.chance(2) => self.mov_source(k, ty),
             (_, What::Word) if self.chance(2) => self.literal(kind, Ty::B32, position),
             (_, What::Value(ty) | What::WideValue(ty) | What::MovSource(ty))

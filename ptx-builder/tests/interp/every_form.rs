@@ -116,6 +116,9 @@ fn value(kind: &Kind, ty: Ty, position: usize) -> String {
         (Op::ReduxAdd | Op::ReduxMin | Op::ReduxMax | Op::ReduxAnd | Op::ReduxOr | Op::ReduxXor, 2) => full,
         (Op::FReduxMin | Op::FReduxMax | Op::Elect, 2) => full,
         (Op::BarWarpSync, 0) | (Op::MatchAll, 3) | (Op::Shfl, 5) => full,
+        // Matrices whose rows are all the same, without what D was.
+        (Op::Wgmma, _) if ty.bits() == 64 => "%matrix",
+        (Op::Wgmma, _) if ty == Ty::Pred => "0",
         // Half of the block arrives, the other half waits.
         (Op::BarSync | Op::BarrierSync | Op::BarArrive | Op::BarrierArrive, 1) => "128",
         (Op::BulkCopy, 2) | (Op::BulkPrefetch, 1) => "16",
@@ -209,7 +212,7 @@ fn kernel(kind: &Kind, optional: bool) -> String {
     .param .b32 word;
     .param .b32 result;
     .reg .b64 %at; .reg .b64 %long; .reg .b64 %object_generic; .reg .b64 %mine_generic; .reg .b64 %mine_wide;
-    .reg .b64 %constants; .reg .b64 %state; .reg .b64 %callee;
+    .reg .b64 %constants; .reg .b64 %state; .reg .b64 %callee; .reg .b64 %matrix;
     .reg .b32 %t; .reg .b32 %b; .reg .b32 %word; .reg .b32 %mine;
     .reg .b16 %half; .reg .b16 %both;
     .reg .f32 %single; .reg .f64 %double;
@@ -243,6 +246,10 @@ fn kernel(kind: &Kind, optional: bool) -> String {
     setp.lt.u32 %low, %t, 64;
     st.shared.v4.b32 [%mine], {{%word, %word, %word, %word}};
     st.shared.v4.b32 [%mine+16], {{%word, %word, %word, %word}};
+    st.shared.v4.b32 [%mine+32], {{%word, %word, %word, %word}};
+    st.shared.v4.b32 [%mine+48], {{%word, %word, %word, %word}};
+    mov.u64 %matrix, tile;
+    shr.b64 %matrix, %matrix, 4;
     st.local.v4.b32 [stack], {{%word, %word, %word, %word}};
     st.local.v4.b32 [stack+16], {{%word, %word, %word, %word}};
     st.param.b32 [word], %word;

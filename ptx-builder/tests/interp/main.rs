@@ -10,3 +10,4 @@ mod flow;
 mod order;
 mod results;
 mod support;
+mod wgmma;

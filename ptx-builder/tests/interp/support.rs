@@ -44,20 +44,20 @@ impl Setup {
 
     /// Launches a kernel with `out` of that many words, zero before.
     pub fn run_on(&self, memory: &Memory, kernel: &Kernel, words: usize) -> (Report, Vec<u32>) {
-        self.run_with(memory, kernel, words, &[])
+        self.run_with(memory, kernel, &vec![0; words], &[])
     }
 
-    /// The same with further parameters.
+    /// The same with what `out` is before, and further parameters.
     fn run_with(
         &self,
         memory: &Memory,
         kernel: &Kernel,
-        words: usize,
+        before: &[u32],
         further: &[Vec<u8>],
     ) -> (Report, Vec<u32>) {
-        let bytes = words * 4;
-        let out = memory.alloc(bytes as u64).unwrap();
-        memory.write(out, &vec![0; bytes]).unwrap();
+        let before: Vec<u8> = before.iter().flat_map(|word| word.to_le_bytes()).collect();
+        let out = memory.alloc(before.len() as u64).unwrap();
+        memory.write(out, &before).unwrap();
         let mut params = vec![out.to_le_bytes().to_vec()];
         params.extend_from_slice(further);
         let what = Launch {
@@ -69,7 +69,7 @@ impl Setup {
             params: &params,
         };
         let report = launch(memory, &what, &self.options).unwrap();
-        let mut result = vec![0; bytes];
+        let mut result = before;
         memory.read(out, &mut result).unwrap();
         let words = result.chunks_exact(4).map(|c| u32::from_le_bytes([c[0], c[1], c[2], c[3]]));
         (report, words.collect())
@@ -82,15 +82,25 @@ impl Setup {
 
     /// The same with further parameters.
     pub fn report_with(&self, module: Module, words: usize, further: &[Vec<u8>]) -> (Report, Vec<u32>) {
+        self.report_from(module, &vec![0; words], further)
+    }
+
+    /// The same with what `out` is before.
+    fn report_from(&self, module: Module, before: &[u32], further: &[Vec<u8>]) -> (Report, Vec<u32>) {
         let verified = module.verify_foreign().unwrap();
         let memory = Memory::new();
         let loaded = Program::new(&verified).unwrap().load(&memory).unwrap();
-        self.run_with(&memory, &loaded.kernel("k").unwrap(), words, further)
+        self.run_with(&memory, &loaded.kernel("k").unwrap(), before, further)
     }
 
     /// The same, where nothing may be found.
     pub fn clean(&self, module: Module, words: usize) -> Vec<u32> {
-        let (report, out) = self.report(module, words);
+        self.clean_from(module, &vec![0; words])
+    }
+
+    /// The same with what `out` is before.
+    pub fn clean_from(&self, module: Module, before: &[u32]) -> Vec<u32> {
+        let (report, out) = self.report_from(module, before, &[]);
         let found: Vec<String> = report.all().map(ToString::to_string).collect();
         assert!(report.is_clean(), "{}", found.join("\n"));
         out
@@ -98,7 +108,12 @@ impl Setup {
 
     /// The same, where something of a kind has to be found.
     pub fn finds(&self, module: Module, kind: FindingKind) -> Finding {
-        let (report, _) = self.report(module, 1024);
+        self.finds_in(module, 1024, kind)
+    }
+
+    /// The same with `out` of that many words.
+    pub fn finds_in(&self, module: Module, words: usize, kind: FindingKind) -> Finding {
+        let (report, _) = self.report(module, words);
         let all: Vec<String> = report.all().map(ToString::to_string).collect();
         let found = report.all().find(|finding| finding.kind == kind).cloned();
         found.unwrap_or_else(|| panic!("no {kind:?} in {all:?}"))

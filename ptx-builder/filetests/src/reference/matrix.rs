@@ -7,6 +7,7 @@ pub(super) fn find(name: &str) -> Option<Reference> {
     Some(match name {
         "matmul" => matmul,
         "matmul_bt" => matmul_bt,
+        "transposed" => transposed,
         "dot_bytes" => dot_bytes,
         "matvec_bytes" => matvec_bytes,
         "bf16_pairs" => bf16_pairs,
@@ -45,6 +46,17 @@ fn matmul_bt(call: &Call<'_>) -> Result<Data, String> {
     }
     let one = |i: usize| (0..k).map(|t| a.f64(i / n * k + t) * b.f64(i % n * k + t)).sum::<f64>();
     Ok(Data::floats(call.elem, (0..m * n).map(one)))
+}
+
+/// `transposed(x, columns)`: the rows of `x`, which has that many columns, as columns.
+fn transposed(call: &Call<'_>) -> Result<Data, String> {
+    let (x, columns) = (call.args_data(0)?, call.size(1)?);
+    if columns == 0 || x.len() % columns != 0 {
+        return Err(format!("{} elements are no rows of {columns}", x.len()));
+    }
+    let rows = x.len() / columns;
+    let bits = (0..x.len()).map(|i| x.bits[i % rows * columns + i / rows]).collect();
+    Ok(Data { elem: x.elem, bits })
 }
 
 /// The sum of the products of `lanes`: pairs of (shift of a, bits of a, shift of b).

@@ -10,46 +10,24 @@
 
 use super::convert::{half_to_single, single_to_half};
 use super::halves::odd_single;
-use crate::inst::MmaShape;
+use crate::inst::{MatrixElement, MmaShape};
 use crate::interp::regs::{AluFn, Args, FULL, LANES, Regs};
 use crate::ty::Ty;
 
-/// What one element of A or B is.
-#[derive(Clone, Copy)]
-enum Element {
-    Half,
-    Brain,
-    Tf32,
-    Signed,
-    Unsigned,
-    E4m3,
-    E5m2,
-}
-
-impl Element {
-    const fn bits(self) -> usize {
-        match self {
-            Self::Half | Self::Brain => 16,
-            Self::Tf32 => 32,
-            Self::Signed | Self::Unsigned | Self::E4m3 | Self::E5m2 => 8,
-        }
-    }
-
-    /// Element `i` of a register. All formats are exact in f64.
-    #[inline(always)]
-    fn get(self, word: u32, i: usize) -> f64 {
-        let raw = word >> (i * self.bits());
-        let single = |bits: u32| f64::from(f32::from_bits(bits));
-        match self {
-            Self::Half => single(half_to_single(raw)),
-            Self::Brain => single(raw << 16),
-            // The hardware ignores the low 13 bits.
-            Self::Tf32 => single(raw & !0x1FFF),
-            Self::Signed => f64::from(raw as u8 as i8),
-            Self::Unsigned => f64::from(raw as u8),
-            Self::E4m3 => single(e4m3_to_single(raw)),
-            Self::E5m2 => single(half_to_single(raw << 8)),
-        }
+/// Element `i` of a register. All formats are exact in f64.
+#[inline(always)]
+pub(in crate::interp) fn element(of: MatrixElement, word: u32, i: usize) -> f64 {
+    let raw = word >> (i * of.bits() as usize);
+    let single = |bits: u32| f64::from(f32::from_bits(bits));
+    match of {
+        MatrixElement::F16 => single(half_to_single(raw)),
+        MatrixElement::BF16 => single(raw << 16),
+        // The hardware ignores the low 13 bits.
+        MatrixElement::TF32 => single(raw & !0x1FFF),
+        MatrixElement::S8 => f64::from(raw as u8 as i8),
+        MatrixElement::U8 => f64::from(raw as u8),
+        MatrixElement::E4M3 => single(e4m3_to_single(raw)),
+        MatrixElement::E5M2 => single(half_to_single(raw << 8)),
     }
 }
 
@@ -65,7 +43,8 @@ fn e4m3_to_single(byte: u32) -> u32 {
 }
 
 /// What the elements of A and B are; those of doubles are not asked for.
-const fn elements(shape: MmaShape) -> (Element, Element) {
+const fn elements(shape: MmaShape) -> (MatrixElement, MatrixElement) {
+    use MatrixElement as E;
     match shape {
         MmaShape::M16N8K8F16
         | MmaShape::M16N8K16F16
@@ -73,21 +52,21 @@ const fn elements(shape: MmaShape) -> (Element, Element) {
         | MmaShape::M16N8K16F16F16
         | MmaShape::M8N8K4F64
         | MmaShape::M16N8K4F64
-        | MmaShape::M16N8K8F64 => (Element::Half, Element::Half),
-        MmaShape::M16N8K8BF16 | MmaShape::M16N8K16BF16 => (Element::Brain, Element::Brain),
-        MmaShape::M16N8K4TF32 | MmaShape::M16N8K8TF32 => (Element::Tf32, Element::Tf32),
+        | MmaShape::M16N8K8F64 => (E::F16, E::F16),
+        MmaShape::M16N8K8BF16 | MmaShape::M16N8K16BF16 => (E::BF16, E::BF16),
+        MmaShape::M16N8K4TF32 | MmaShape::M16N8K8TF32 => (E::TF32, E::TF32),
         MmaShape::M16N8K16S8 | MmaShape::M16N8K32S8 | MmaShape::M16N8K16S8Sat | MmaShape::M16N8K32S8Sat => {
-            (Element::Signed, Element::Signed)
+            (E::S8, E::S8)
         }
         MmaShape::M16N8K16U8 | MmaShape::M16N8K32U8 | MmaShape::M16N8K16U8Sat | MmaShape::M16N8K32U8Sat => {
-            (Element::Unsigned, Element::Unsigned)
+            (E::U8, E::U8)
         }
-        MmaShape::M16N8K32U8S8 | MmaShape::M16N8K32U8S8Sat => (Element::Unsigned, Element::Signed),
-        MmaShape::M16N8K32S8U8 | MmaShape::M16N8K32S8U8Sat => (Element::Signed, Element::Unsigned),
-        MmaShape::M16N8K32E4M3 => (Element::E4m3, Element::E4m3),
-        MmaShape::M16N8K32E4M3E5M2 => (Element::E4m3, Element::E5m2),
-        MmaShape::M16N8K32E5M2E4M3 => (Element::E5m2, Element::E4m3),
-        MmaShape::M16N8K32E5M2 => (Element::E5m2, Element::E5m2),
+        MmaShape::M16N8K32U8S8 | MmaShape::M16N8K32U8S8Sat => (E::U8, E::S8),
+        MmaShape::M16N8K32S8U8 | MmaShape::M16N8K32S8U8Sat => (E::S8, E::U8),
+        MmaShape::M16N8K32E4M3 => (E::E4M3, E::E4M3),
+        MmaShape::M16N8K32E4M3E5M2 => (E::E4M3, E::E5M2),
+        MmaShape::M16N8K32E5M2E4M3 => (E::E5M2, E::E4M3),
+        MmaShape::M16N8K32E5M2 => (E::E5M2, E::E5M2),
     }
 }
 
@@ -112,6 +91,70 @@ pub(super) fn lower(shape: MmaShape) -> AluFn {
     if shape.fragments().0 == Ty::F64 { run_doubles } else { run }
 }
 
+/// The 16 rows of A in the `registers` registers of a warp.
+pub(in crate::interp) fn fragment_a(
+    of: MatrixElement,
+    registers: usize,
+    word: impl Fn(usize, usize) -> u32,
+) -> [[f64; 32]; 16] {
+    let n = 32 / of.bits() as usize;
+    let mut a = [[0.0; 32]; 16];
+    for lane in 0..LANES {
+        let (g, t) = (lane / 4, lane % 4);
+        for r in 0..registers {
+            for i in 0..n {
+                a[g + 8 * (r % 2)][t * n + (r / 2) * 4 * n + i] = element(of, word(r, lane), i);
+            }
+        }
+    }
+    a
+}
+
+/// How sums of products and accumulators come together.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::interp) struct Sums {
+    /// f32, s32, or f16 in pairs.
+    pub(in crate::interp) ty: Ty,
+    /// Integers are clamped.
+    pub(in crate::interp) clamps: bool,
+    /// The accumulator counts.
+    pub(in crate::interp) adds: bool,
+    /// Products are taken off.
+    pub(in crate::interp) negative: bool,
+}
+
+impl Sums {
+    /// Registers that a thread has for eight columns.
+    pub(in crate::interp) fn registers(self) -> usize {
+        if self.ty == Ty::F16 { 2 } else { 4 }
+    }
+
+    /// What a register `c` becomes: from the first sum, for halves from the first two.
+    #[inline(always)]
+    pub(in crate::interp) fn add(self, c: u32, sums: &[f64]) -> u32 {
+        let c = if self.adds { c } else { 0 };
+        let sum = |i: usize| if self.negative { -sums[i] } else { sums[i] };
+        match self.ty {
+            Ty::F16 => {
+                let half = |i: usize| {
+                    let c = f64::from(f32::from_bits(half_to_single(c >> (16 * i))));
+                    single_to_half(odd_single(sum(i) + c)) << (16 * i)
+                };
+                half(0) | half(1)
+            }
+            Ty::S32 if self.clamps => {
+                let sum = i64::from(c as i32) + sum(0) as i64;
+                sum.clamp(i64::from(i32::MIN), i64::from(i32::MAX)) as u32
+            }
+            Ty::S32 => (c as i32).wrapping_add(sum(0) as i64 as i32) as u32,
+            _ => {
+                let sum = (sum(0) + f64::from(f32::from_bits(c))) as f32;
+                super::float::bits32(sum, super::float::NAN32)
+            }
+        }
+    }
+}
+
 /// The whole warp has to be there; EXEC sees to it. The shape is in the last slot.
 fn run(regs: &mut Regs, args: &Args, mask: u32) {
     let Some(&shape) = MmaShape::ALL.get(args.slots[super::EXTRA] as usize) else { return };
@@ -121,50 +164,28 @@ fn run(regs: &mut Regs, args: &Args, mask: u32) {
     let (ty, nd, na, nb) = shape.fragments();
     let (nd, na, nb) = (usize::from(nd), usize::from(na), usize::from(nb));
     let (of_a, of_b) = elements(shape);
-    let n = 32 / of_a.bits();
-    let integers = matches!(of_a, Element::Signed | Element::Unsigned);
+    let n = 32 / of_b.bits() as usize;
     let depth = nb * 4 * n;
-    let mut a = [[0.0; 32]; 16];
-    let mut b = [[0.0; 8]; 32];
     let word = |slot: usize, lane: usize| regs.w[args.slots[slot] as usize][lane];
+    let a = fragment_a(of_a, na, |r, lane| word(nd + r, lane));
+    let mut b = [[0.0; 8]; 32];
     for lane in 0..LANES {
         let (g, t) = (lane / 4, lane % 4);
-        for r in 0..na {
-            for i in 0..n {
-                a[g + 8 * (r % 2)][t * n + (r / 2) * 4 * n + i] = of_a.get(word(nd + r, lane), i);
-            }
-        }
         for r in 0..nb {
             for i in 0..n {
-                b[t * n + r * 4 * n + i][g] = of_b.get(word(nd + na + r, lane), i);
+                b[t * n + r * 4 * n + i][g] = element(of_b, word(nd + na + r, lane), i);
             }
         }
     }
-    let sums = products(&a, &b[..depth]);
+    let products = products(&a, &b[..depth]);
+    let ty = if ty == Ty::U32 { Ty::F16 } else { ty };
+    let sums = Sums { ty, clamps: is_clamped(shape), adds: true, negative: false };
+    let per_row = sums.registers() / 2;
     let mut results = [[0u32; LANES]; 4];
     for (r, d) in results.iter_mut().enumerate().take(nd) {
         for (lane, d) in d.iter_mut().enumerate() {
-            let c = word(nd + na + nb + r, lane);
-            if ty == Ty::U32 {
-                let sums = &sums[lane / 4 + 8 * r][lane % 4 * 2..];
-                let half = |i: usize| {
-                    let c = f64::from(f32::from_bits(half_to_single(c >> (16 * i))));
-                    single_to_half(odd_single(sums[i] + c)) << (16 * i)
-                };
-                *d = half(0) | half(1);
-                continue;
-            }
-            let (row, column) = (lane / 4 + 8 * (r / 2), lane % 4 * 2 + r % 2);
-            let sum = sums[row][column];
-            *d = if integers && is_clamped(shape) {
-                let sum = i64::from(c as i32) + sum as i64;
-                sum.clamp(i64::from(i32::MIN), i64::from(i32::MAX)) as u32
-            } else if integers {
-                (c as i32).wrapping_add(sum as i64 as i32) as u32
-            } else {
-                let sum = (sum + f64::from(f32::from_bits(c))) as f32;
-                super::float::bits32(sum, super::float::NAN32)
-            };
+            let (row, column) = (lane / 4 + 8 * (r / per_row), lane % 4 * 2 + r % per_row);
+            *d = sums.add(word(nd + na + nb + r, lane), &products[row][column..]);
         }
     }
     for (d, slot) in results.iter().zip(&args.slots[..nd]) {
@@ -199,7 +220,7 @@ fn run_doubles(regs: &mut Regs, args: &Args, mask: u32) {
 }
 
 /// The product of two matrices, `b` by rows.
-fn products(a: &[[f64; 32]; 16], b: &[[f64; 8]]) -> [[f64; 8]; 16] {
+pub(in crate::interp) fn products(a: &[[f64; 32]; 16], b: &[[f64; 8]]) -> [[f64; 8]; 16] {
     #[cfg(target_arch = "x86_64")]
     if super::lanes::has_wide_vectors() {
         // SAFETY: the processor has the features that the function is compiled for.

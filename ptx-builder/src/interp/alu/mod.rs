@@ -18,6 +18,7 @@ mod soft;
 mod tests;
 
 pub(super) use atomic::{atomic, least, most};
+pub(super) use mma::{Sums, element as matrix_element, fragment_a, products};
 
 use super::regs::{AluFn, File, MAX_OPERANDS};
 use crate::inst::Kind;

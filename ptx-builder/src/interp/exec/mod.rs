@@ -4,6 +4,7 @@
 //! - `run.rs`: the loop over instructions.
 //! - `transfer.rs`, `param.rs`, `atomic.rs`, `copy.rs`: memory.
 //! - `mbarrier.rs`, `bulk.rs`: barrier objects and bulk copies; `address.rs`: addresses of other blocks.
+//! - `wgmma.rs`: matrices in shared memory, multiplied by a warpgroup.
 //! - `exchange.rs`, `barrier.rs`, `cluster_barrier.rs`: what lanes, warps and blocks do together.
 //! - `call.rs`: functions, and those that the driver provides.
 //! - `cluster.rs`: the blocks of a cluster, on one host thread; `schedule.rs`: clusters on host threads.
@@ -27,6 +28,7 @@ mod run;
 mod schedule;
 mod transfer;
 mod warp;
+mod wgmma;
 
 use super::metrics::{Executed, InstClass, InstructionCounts, MemoryMetrics, Metrics};
 

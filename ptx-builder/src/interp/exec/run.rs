@@ -228,6 +228,24 @@ impl Warp {
                 env.store_matrix(self.index, pc, &mut self.frames[frame].regs, matrix, active)?;
                 Ok(Next::Advance)
             }
+            Action::Wgmma(wgmma) => {
+                if active != self.live {
+                    return Ok(self.wait_together(i, active));
+                }
+                self.wgmma(env, frame, pc, wgmma)?;
+                Ok(Next::Advance)
+            }
+            Action::WgmmaCommit | Action::WgmmaWait(_) if active != self.live => {
+                Ok(self.wait_together(i, active))
+            }
+            Action::WgmmaCommit => {
+                self.products.commit();
+                Ok(Next::Advance)
+            }
+            Action::WgmmaWait(open) => {
+                self.wait_products(env, *open)?;
+                Ok(Next::Advance)
+            }
             Action::Barrier(barrier) => self.arrive(env, i, active, barrier),
             Action::Fence(scope) => {
                 env.memory.fence(self.index, *scope);

@@ -71,6 +71,7 @@ pub(super) struct Warp {
     /// Frames that can be used again.
     pub(super) free: Vec<u32>,
     pub(super) copies: super::copy::Copies,
+    pub(super) products: super::wgmma::Products,
     /// Lanes that have arrived at the barrier of the cluster and not waited, and in which phase.
     pub(super) cluster_arrived: u32,
     pub(super) cluster_phase: [u32; LANES],
@@ -91,6 +92,7 @@ impl Warp {
             frames: vec![frame],
             free: Vec::new(),
             copies: super::copy::Copies::default(),
+            products: super::wgmma::Products::default(),
             cluster_arrived: 0,
             cluster_phase: [0; LANES],
             fair: false,

@@ -79,7 +79,7 @@ impl InstClass {
             Kind::Shfl(_) | Kind::MatchAll(_) | Kind::Elect => Self::Warp,
             Kind::Mbarrier(_) => Self::Sync,
             Kind::BulkCopy(_) => Self::AsyncCopy,
-            Kind::LdMatrix(_) | Kind::StMatrix(_) | Kind::Mma(_) => Self::Matrix,
+            Kind::LdMatrix(_) | Kind::StMatrix(_) | Kind::Mma(_) | Kind::Wgmma(_) => Self::Matrix,
             Kind::Bra { .. } | Kind::BrxIdx { .. } | Kind::Call(_) => Self::Control,
             Kind::CreatePolicy(_) | Kind::Inline { .. } => Self::Other,
         }
@@ -93,12 +93,14 @@ impl InstClass {
             ("div", Some("approx" | "full")) => Self::Special,
             ("selp" | "testp" | "isspacep", _) => Self::Predicate,
             ("vote" | "match" | "redux" | "activemask", _) => Self::Warp,
-            ("bar" | "barrier" | "membar" | "fence" | "griddepcontrol" | "nanosleep" | "setmaxnreg", _) => {
-                Self::Sync
-            }
+            (
+                "bar" | "barrier" | "membar" | "fence" | "griddepcontrol" | "nanosleep" | "setmaxnreg"
+                | "wgmma",
+                _,
+            ) => Self::Sync,
             ("cp", Some("async")) if mnemonic.contains("wait") => Self::Sync,
             ("cp", _) => Self::AsyncCopy,
-            ("movmatrix" | "mma" | "wgmma", _) => Self::Matrix,
+            ("movmatrix" | "mma", _) => Self::Matrix,
             ("ret" | "exit" | "trap" | "brkpt", _) => Self::Control,
             ("cvta" | "mapa" | "getctarank", _) => Self::Integer,
             ("prefetch" | "prefetchu" | "applypriority" | "discard" | "pmevent", _) => Self::Other,

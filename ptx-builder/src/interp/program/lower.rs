@@ -4,11 +4,12 @@ use super::layout::{Layout, Source, file_of};
 use super::step::{
     Action, AtomicStep, BarrierKind, BarrierStep, BulkStep, CallStep, CopyArrive, CopyAsync, Element,
     Exchange, MatrixStep, MbarrierStep, ParamRange, Pointer, Reduce, Step, StepGuard, StoreAsync, Transfer,
+    WgmmaSource, WgmmaStep,
 };
 use crate::ids::RegClass;
 use crate::inst::{
     Address, Atom, AtomOrder, Base, BulkCompletion, BulkCopy, Call, Callee, Cvt, Guard, Inst, Kind,
-    MatrixMove, Mbarrier, MbarrierOp, MemOrder, Operand, Red, Regular, Scope, Space, What,
+    MatrixMove, Mbarrier, MbarrierOp, MemOrder, Operand, Red, Regular, Scope, Space, Wgmma, What,
 };
 use crate::interp::alu::{self, Place};
 use crate::interp::memory::{LOCAL_WINDOW, SHARED_WINDOW};
@@ -116,6 +117,7 @@ impl Lowering<'_> {
                 args.slots[alu::EXTRA] = alu::extra(&inst.kind, &place);
                 Ok(Action::Matrix(f))
             }
+            Kind::Wgmma(shape) => self.wgmma(*shape, operands),
             Kind::Elect => {
                 self.rows(inst, args)?;
                 Ok(Action::Exchange(Exchange::Elect))
@@ -227,6 +229,11 @@ impl Lowering<'_> {
                 _ => Err("the number of groups is a literal".to_owned()),
             },
             Op::CpAsyncWaitAll => Ok(Action::WaitAll),
+            Op::WgmmaCommit => Ok(Action::WgmmaCommit),
+            Op::WgmmaWait => match operands.first() {
+                Some(Operand::Int(n)) => Ok(Action::WgmmaWait(u32::try_from(*n).unwrap_or(0))),
+                _ => Err("the number of groups is a literal".to_owned()),
+            },
             Op::GridDepWait => Ok(Action::GridWait),
             Op::Nanosleep => Ok(Action::Sleep),
             Op::FenceMbarrierInit => Ok(Action::Fence(Scope::Cluster)),
@@ -277,6 +284,7 @@ impl Lowering<'_> {
             | Op::FenceProxyAsyncGlobal
             | Op::FenceProxyAsyncShared
             | Op::FenceProxyAsyncCluster
+            | Op::WgmmaFence
             | Op::PmEvent
             | Op::Discard
             | Op::DiscardAny
@@ -355,6 +363,30 @@ impl Lowering<'_> {
         let multicast =
             if bulk.multicast { Some(self.element(operands.get(next), Ty::B16)?.slot) } else { None };
         Ok(Action::Bulk(Box::new(BulkStep { to, from, bytes, barrier, multicast })))
+    }
+
+    fn wgmma(&mut self, shape: Wgmma, operands: &[Operand]) -> Result<Action, Reason> {
+        let count = usize::from(shape.accumulators());
+        let slots = |elements: Box<[Element]>| elements.iter().map(|e| e.slot).collect::<Vec<_>>();
+        let d = slots(self.elements(operands, 0, count, Ty::B32)?).into();
+        let a = if shape.registers {
+            let slots = slots(self.elements(operands, count, count + 4, Ty::B32)?);
+            WgmmaSource::Registers(slots.try_into().map_err(|_| "operands are missing")?)
+        } else {
+            WgmmaSource::Descriptor(self.element(operands.get(count), Ty::B64)?.slot)
+        };
+        let scale = shape.scale_operand();
+        let b = self.element(operands.get(scale - 1), Ty::B64)?.slot;
+        let scale_slot = self.element(operands.get(scale), Ty::Pred)?.slot;
+        let mut literals = operands.iter().skip(scale + 1);
+        let mut literal = |there: bool| if there { literals.next() } else { None };
+        let signs = [literal(shape.has_signs()), literal(shape.has_signs())];
+        let a_transposed = literal(shape.has_transposed() && !shape.registers);
+        let transposed = [a_transposed, literal(shape.has_transposed())];
+        let negative = signs.iter().filter(|sign| **sign == Some(&Operand::Int(-1))).count() == 1;
+        let transposed = transposed.map(|order| order == Some(&Operand::Int(1)));
+        let step = WgmmaStep { shape, d, a, b, scale: scale_slot, negative, transposed };
+        Ok(Action::Wgmma(Box::new(step)))
     }
 
     fn barrier(&mut self, inst: &Inst, args: &mut Args, kind: BarrierKind) -> Result<Action, Reason> {

@@ -1,7 +1,7 @@
 //! Decoded instructions.
 
 use crate::ids::InstId;
-use crate::inst::{AtomOp, MbarrierOp, MemOrder, Scope, ShflMode, Space, SpecialReg};
+use crate::inst::{AtomOp, MbarrierOp, MemOrder, Scope, ShflMode, Space, SpecialReg, Wgmma};
 use crate::interp::regs::{AluFn, Args, File};
 use crate::ty::Ty;
 
@@ -71,6 +71,10 @@ pub(in crate::interp) enum Action {
     WaitAll,
     LoadMatrix(Box<MatrixStep>),
     StoreMatrix(Box<MatrixStep>),
+    Wgmma(Box<WgmmaStep>),
+    WgmmaCommit,
+    /// Wait until at most that many groups are open.
+    WgmmaWait(u32),
     Clock(SpecialReg),
     GridWait,
     Sleep,
@@ -224,6 +228,29 @@ pub(in crate::interp) struct MatrixStep {
     pub(in crate::interp) trans: bool,
     /// One 32-bit register for each matrix.
     pub(in crate::interp) slots: Box<[u32]>,
+}
+
+/// Where `wgmma` has A from: registers, or shared memory by the descriptor in a register.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::interp) enum WgmmaSource {
+    Registers([u32; 4]),
+    Descriptor(u32),
+}
+
+/// `wgmma.mma_async`.
+#[derive(Debug)]
+pub(in crate::interp) struct WgmmaStep {
+    pub(in crate::interp) shape: Wgmma,
+    pub(in crate::interp) d: Box<[u32]>,
+    pub(in crate::interp) a: WgmmaSource,
+    /// The register with the descriptor of B.
+    pub(in crate::interp) b: u32,
+    /// The predicate that says whether D is added to.
+    pub(in crate::interp) scale: u32,
+    /// Products are taken off rather than added.
+    pub(in crate::interp) negative: bool,
+    /// A and B lie transposed.
+    pub(in crate::interp) transposed: [bool; 2],
 }
 
 /// `mbarrier`, except `pending_count`.
