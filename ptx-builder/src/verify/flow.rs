@@ -38,9 +38,34 @@ impl Flow {
         self.successors.len()
     }
 
-    /// The blocks that can be reached from a block along edges, itself included.
-    pub(super) fn reach_from(&self, block: usize) -> Vec<bool> {
-        reach(&self.successors, [block].into_iter())
+    /// The blocks from which control can get to one of these, themselves included.
+    pub(super) fn reaching(&self, blocks: impl Iterator<Item = usize>) -> Vec<bool> {
+        reach(&self.predecessors, blocks)
+    }
+
+    /// The blocks that control does not go on from, whatever guards say.
+    pub(super) fn ends(&self, function: &Function) -> Vec<usize> {
+        let leaves = |b: &usize| function.blocks[*b].insts.last().is_some_and(|inst| !inst.falls_through());
+        (0..self.len()).filter(|b| self.successors[*b].is_empty()).filter(leaves).collect()
+    }
+
+    /// A number for each block, the same for blocks that lead to each other: what leads to a block, of what no later
+    /// search of all has been at (Kosaraju's algorithm).
+    pub(super) fn cycles(&self) -> Vec<u32> {
+        let order = postorder(&self.successors, 0..self.len());
+        let mut numbers = vec![0; self.len()];
+        let mut number = 0;
+        for b in order.into_iter().rev() {
+            number += 1;
+            let mut work = vec![b];
+            while let Some(x) = work.pop() {
+                if numbers[x] == 0 {
+                    numbers[x] = number;
+                    work.extend(&self.predecessors[x]);
+                }
+            }
+        }
+        numbers
     }
 
     /// For each block the first block that every path from it to the end passes, or `None` where paths only
@@ -50,13 +75,14 @@ impl Flow {
     /// reversed graph.
     pub(super) fn immediate_postdominators(&self, function: &Function) -> Vec<Option<usize>> {
         let end = self.len();
-        let leaves = |b: &usize| function.blocks[*b].insts.last().is_some_and(|inst| !inst.falls_through());
-        let ends: Vec<usize> = (0..end).filter(|b| self.successors[*b].is_empty()).filter(leaves).collect();
+        let ends = self.ends(function);
         let mut is_end = vec![false; end];
         for b in &ends {
             is_end[*b] = true;
         }
-        let order = self.reverse_postorder(&ends);
+        // Blocks that reach an end, each before the blocks that only come before it.
+        let mut order = postorder(&self.predecessors, ends.iter().copied());
+        order.reverse();
         let mut number = vec![0; end + 1];
         for (i, b) in order.iter().enumerate() {
             number[*b] = i + 1;
@@ -82,32 +108,31 @@ impl Flow {
         dominator.truncate(end);
         dominator.into_iter().map(|d| d.filter(|d| *d != end)).collect()
     }
+}
 
-    /// Blocks that reach `ends`, each before the blocks that only come before it.
-    fn reverse_postorder(&self, ends: &[usize]) -> Vec<usize> {
-        let mut order = Vec::with_capacity(self.len());
-        let mut seen = vec![false; self.len()];
-        let mut stack: Vec<(usize, usize)> = Vec::new();
-        for end in ends {
-            if std::mem::replace(&mut seen[*end], true) {
-                continue;
-            }
-            stack.push((*end, 0));
-            while let Some((b, next)) = stack.last_mut() {
-                if let Some(predecessor) = self.predecessors[*b].get(*next).copied() {
-                    *next += 1;
-                    if !std::mem::replace(&mut seen[predecessor], true) {
-                        stack.push((predecessor, 0));
-                    }
-                } else {
-                    order.push(*b);
-                    stack.pop();
+/// Blocks that edges lead to from these, each after the blocks that are only reached through it.
+fn postorder(edges: &[Vec<usize>], from: impl Iterator<Item = usize>) -> Vec<usize> {
+    let mut order = Vec::with_capacity(edges.len());
+    let mut seen = vec![false; edges.len()];
+    let mut stack: Vec<(usize, usize)> = Vec::new();
+    for start in from {
+        if std::mem::replace(&mut seen[start], true) {
+            continue;
+        }
+        stack.push((start, 0));
+        while let Some((b, next)) = stack.last_mut() {
+            if let Some(further) = edges[*b].get(*next).copied() {
+                *next += 1;
+                if !std::mem::replace(&mut seen[further], true) {
+                    stack.push((further, 0));
                 }
+            } else {
+                order.push(*b);
+                stack.pop();
             }
         }
-        order.reverse();
-        order
     }
+    order
 }
 
 /// The nearest common dominator; numbers grow away from the root.
