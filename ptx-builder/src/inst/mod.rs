@@ -27,6 +27,7 @@ pub use atomic::{Atom, AtomOp, AtomOrder, Red};
 pub use bulk::{BulkCompletion, BulkCopy};
 pub use call::{Call, Callee};
 pub use convert::{Cmp, Combine, Cvt, CvtRound, Setp};
+pub(crate) use matrix::Factor;
 pub use matrix::{MatrixMove, MmaShape};
 pub use mbarrier::{Mbarrier, MbarrierOp};
 pub use memory::{Ld, St};

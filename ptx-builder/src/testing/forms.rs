@@ -255,6 +255,7 @@ fn call_forms() -> Vec<Kind> {
 }
 
 fn matrix_forms(make: fn(MatrixMove) -> Kind) -> Vec<Kind> {
-    let counts = [1, 2, 4].into_iter();
-    counts.flat_map(|count| [false, true].map(|trans| make(MatrixMove { count, trans }))).collect()
+    let flags = [(false, false), (true, false), (false, true), (true, true)];
+    let forms = |count| flags.map(|(trans, generic)| make(MatrixMove { count, trans, generic }));
+    [1, 2, 4].into_iter().flat_map(forms).collect()
 }

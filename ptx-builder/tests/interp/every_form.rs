@@ -86,6 +86,7 @@ fn literal(op: Op, position: usize) -> i64 {
 /// A register that an address may start from: everybody has bytes of his own.
 fn base(kind: &Kind, space: Space, position: usize) -> &'static str {
     match (kind, space) {
+        (Kind::LdMatrix(_) | Kind::StMatrix(_), Space::Generic) => "%mine_generic",
         (Kind::Mbarrier(_), Space::Generic) => "%object_generic",
         (Kind::Mbarrier(_), _) => "object",
         (Kind::BulkCopy(_), Space::Shared | Space::SharedCluster) => match position {

@@ -10,29 +10,23 @@
 
 use super::convert::{half_to_single, single_to_half};
 use super::halves::odd_single;
-use crate::inst::MmaShape;
+use crate::inst::{Factor, MmaShape};
 use crate::interp::regs::{AluFn, Args, FULL, LANES, Regs};
 use crate::ty::Ty;
 
-/// What one element of A or B is.
-#[derive(Clone, Copy)]
-enum Element {
-    Half,
-    Brain,
-    Tf32,
-    Signed,
-    Unsigned,
-    E4m3,
-    E5m2,
-}
-
-impl Element {
+impl Factor {
     const fn bits(self) -> usize {
         match self {
-            Self::Half | Self::Brain => 16,
-            Self::Tf32 => 32,
-            Self::Signed | Self::Unsigned | Self::E4m3 | Self::E5m2 => 8,
+            Self::F64 => 64,
+            Self::TF32 => 32,
+            Self::F16 | Self::BF16 => 16,
+            Self::S8 | Self::U8 | Self::E4M3 | Self::E5M2 => 8,
+            Self::S4 | Self::U4 => 4,
         }
+    }
+
+    const fn is_integer(self) -> bool {
+        matches!(self, Self::S8 | Self::U8 | Self::S4 | Self::U4)
     }
 
     /// Element `i` of a register. All formats are exact in f64.
@@ -41,14 +35,18 @@ impl Element {
         let raw = word >> (i * self.bits());
         let single = |bits: u32| f64::from(f32::from_bits(bits));
         match self {
-            Self::Half => single(half_to_single(raw)),
-            Self::Brain => single(raw << 16),
+            // Doubles have registers of their own.
+            Self::F64 => 0.0,
+            Self::F16 => single(half_to_single(raw)),
+            Self::BF16 => single(raw << 16),
             // The hardware ignores the low 13 bits.
-            Self::Tf32 => single(raw & !0x1FFF),
-            Self::Signed => f64::from(raw as u8 as i8),
-            Self::Unsigned => f64::from(raw as u8),
-            Self::E4m3 => single(e4m3_to_single(raw)),
-            Self::E5m2 => single(half_to_single(raw << 8)),
+            Self::TF32 => single(raw & !0x1FFF),
+            Self::S8 => f64::from(raw as u8 as i8),
+            Self::U8 => f64::from(raw as u8),
+            Self::S4 => f64::from((raw << 28) as i32 >> 28),
+            Self::U4 => f64::from(raw & 0xF),
+            Self::E4M3 => single(e4m3_to_single(raw)),
+            Self::E5M2 => single(half_to_single(raw << 8)),
         }
     }
 }
@@ -64,68 +62,34 @@ fn e4m3_to_single(byte: u32) -> u32 {
     (f32::from_bits(magnitude << 20) * SCALE).to_bits() | (byte & 0x80) << 24
 }
 
-/// What the elements of A and B are; those of doubles are not asked for.
-const fn elements(shape: MmaShape) -> (Element, Element) {
-    match shape {
-        MmaShape::M16N8K8F16
-        | MmaShape::M16N8K16F16
-        | MmaShape::M16N8K8F16F16
-        | MmaShape::M16N8K16F16F16
-        | MmaShape::M8N8K4F64
-        | MmaShape::M16N8K4F64
-        | MmaShape::M16N8K8F64 => (Element::Half, Element::Half),
-        MmaShape::M16N8K8BF16 | MmaShape::M16N8K16BF16 => (Element::Brain, Element::Brain),
-        MmaShape::M16N8K4TF32 | MmaShape::M16N8K8TF32 => (Element::Tf32, Element::Tf32),
-        MmaShape::M16N8K16S8 | MmaShape::M16N8K32S8 | MmaShape::M16N8K16S8Sat | MmaShape::M16N8K32S8Sat => {
-            (Element::Signed, Element::Signed)
-        }
-        MmaShape::M16N8K16U8 | MmaShape::M16N8K32U8 | MmaShape::M16N8K16U8Sat | MmaShape::M16N8K32U8Sat => {
-            (Element::Unsigned, Element::Unsigned)
-        }
-        MmaShape::M16N8K32U8S8 | MmaShape::M16N8K32U8S8Sat => (Element::Unsigned, Element::Signed),
-        MmaShape::M16N8K32S8U8 | MmaShape::M16N8K32S8U8Sat => (Element::Signed, Element::Unsigned),
-        MmaShape::M16N8K32E4M3 => (Element::E4m3, Element::E4m3),
-        MmaShape::M16N8K32E4M3E5M2 => (Element::E4m3, Element::E5m2),
-        MmaShape::M16N8K32E5M2E4M3 => (Element::E5m2, Element::E4m3),
-        MmaShape::M16N8K32E5M2 => (Element::E5m2, Element::E5m2),
-    }
-}
-
 pub(super) fn index(shape: MmaShape) -> u32 {
     MmaShape::ALL.iter().position(|other| *other == shape).unwrap_or(0) as u32
 }
 
-/// Is a sum of integers clamped?
-const fn is_clamped(shape: MmaShape) -> bool {
-    matches!(
-        shape,
-        MmaShape::M16N8K16S8Sat
-            | MmaShape::M16N8K32S8Sat
-            | MmaShape::M16N8K16U8Sat
-            | MmaShape::M16N8K32U8Sat
-            | MmaShape::M16N8K32U8S8Sat
-            | MmaShape::M16N8K32S8U8Sat
-    )
-}
-
 pub(super) fn lower(shape: MmaShape) -> AluFn {
-    if shape.fragments().0 == Ty::F64 { run_doubles } else { run }
+    match shape.factors().0 {
+        Factor::F64 => run_doubles,
+        Factor::S4 | Factor::U4 => run::<64>,
+        _ => run::<32>,
+    }
 }
 
-/// The whole warp has to be there; EXEC sees to it. The shape is in the last slot.
-fn run(regs: &mut Regs, args: &Args, mask: u32) {
+/// Of shapes whose K is at most so much. The whole warp has to be there; EXEC sees to it. The shape is in the last
+/// slot.
+fn run<const K: usize>(regs: &mut Regs, args: &Args, mask: u32) {
     let Some(&shape) = MmaShape::ALL.get(args.slots[super::EXTRA] as usize) else { return };
     if mask != FULL {
         return;
     }
     let (ty, nd, na, nb) = shape.fragments();
     let (nd, na, nb) = (usize::from(nd), usize::from(na), usize::from(nb));
-    let (of_a, of_b) = elements(shape);
+    let (of_a, of_b) = shape.factors();
     let n = 32 / of_a.bits();
-    let integers = matches!(of_a, Element::Signed | Element::Unsigned);
+    let integers = of_a.is_integer();
+    let clamped = shape.is_clamped();
     let depth = nb * 4 * n;
-    let mut a = [[0.0; 32]; 16];
-    let mut b = [[0.0; 8]; 32];
+    let mut a = [[0.0; K]; 16];
+    let mut b = [[0.0; 8]; K];
     let word = |slot: usize, lane: usize| regs.w[args.slots[slot] as usize][lane];
     for lane in 0..LANES {
         let (g, t) = (lane / 4, lane % 4);
@@ -156,7 +120,7 @@ fn run(regs: &mut Regs, args: &Args, mask: u32) {
             }
             let (row, column) = (lane / 4 + 8 * (r / 2), lane % 4 * 2 + r % 2);
             let sum = sums[row][column];
-            *d = if integers && is_clamped(shape) {
+            *d = if clamped {
                 let sum = i64::from(c as i32) + sum as i64;
                 sum.clamp(i64::from(i32::MIN), i64::from(i32::MAX)) as u32
             } else if integers {
@@ -199,7 +163,7 @@ fn run_doubles(regs: &mut Regs, args: &Args, mask: u32) {
 }
 
 /// The product of two matrices, `b` by rows.
-fn products(a: &[[f64; 32]; 16], b: &[[f64; 8]]) -> [[f64; 8]; 16] {
+fn products<const K: usize>(a: &[[f64; K]; 16], b: &[[f64; 8]]) -> [[f64; 8]; 16] {
     #[cfg(target_arch = "x86_64")]
     if super::lanes::has_wide_vectors() {
         // SAFETY: the processor has the features that the function is compiled for.
@@ -210,12 +174,12 @@ fn products(a: &[[f64; 32]; 16], b: &[[f64; 8]]) -> [[f64; 8]; 16] {
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
-fn products_wide(a: &[[f64; 32]; 16], b: &[[f64; 8]]) -> [[f64; 8]; 16] {
+fn products_wide<const K: usize>(a: &[[f64; K]; 16], b: &[[f64; 8]]) -> [[f64; 8]; 16] {
     products_lanes(a, b)
 }
 
 #[inline(always)]
-fn products_lanes(a: &[[f64; 32]; 16], b: &[[f64; 8]]) -> [[f64; 8]; 16] {
+fn products_lanes<const K: usize>(a: &[[f64; K]; 16], b: &[[f64; 8]]) -> [[f64; 8]; 16] {
     let mut sums = [[0.0; 8]; 16];
     for (row, sums) in a.iter().zip(&mut sums) {
         for (x, b) in row.iter().zip(b) {

@@ -92,12 +92,12 @@ impl Lowering<'_> {
             Kind::Red(red) => self.red(red, operands),
             Kind::LdMatrix(matrix) => {
                 let count = usize::from(matrix.count);
-                let pointer = self.pointer(operands.get(count), Space::Shared)?;
+                let pointer = self.pointer(operands.get(count), matrix.space())?;
                 let slots = self.elements(operands, 0, count, Ty::B32)?;
                 Ok(Action::LoadMatrix(Box::new(matrix_step(pointer, *matrix, &slots))))
             }
             Kind::StMatrix(matrix) => {
-                let pointer = self.pointer(operands.first(), Space::Shared)?;
+                let pointer = self.pointer(operands.first(), matrix.space())?;
                 let slots = self.elements(operands, 1, operands.len(), Ty::B32)?;
                 Ok(Action::StoreMatrix(Box::new(matrix_step(pointer, *matrix, &slots))))
             }
