@@ -87,6 +87,18 @@ fn other_spellings_of_the_same_instruction() {
             "ldmatrix.sync.aligned.m8n8.x1.shared::cta.b16 {%r1}, [%r5];",
             "ldmatrix.sync.aligned.m8n8.x1.shared.b16 {%r1}, [%r5];",
         ),
+        (
+            "ldmatrix.sync.aligned.x2.m8n8.shared.trans.b16 {%r1, %r2}, [%r5];",
+            "ldmatrix.sync.aligned.m8n8.x2.trans.shared.b16 {%r1, %r2}, [%r5];",
+        ),
+        (
+            "stmatrix.sync.aligned.trans.x1.m8n8.b16 [%rd1], {%r1};",
+            "stmatrix.sync.aligned.m8n8.x1.trans.b16 [%rd1], {%r1};",
+        ),
+        (
+            "mma.sync.aligned.m8n8k4.row.col.f64.f64.f64.f64.rn {%fd0, %fd1}, {%fd2}, {%fd3}, {%fd0, %fd1};",
+            "mma.sync.aligned.m8n8k4.row.col.f64.f64.f64.f64 {%fd0, %fd1}, {%fd2}, {%fd3}, {%fd0, %fd1};",
+        ),
         ("setp.eq.u32 %p1|_, %r1, %r2;", "setp.eq.u32 %p1, %r1, %r2;"),
         ("add.ftz.rn.f32 %f1, %f2, %f3;", "add.rn.ftz.f32 %f1, %f2, %f3;"),
         ("fma.sat.ftz.rz.f32 %f1, %f2, %f3, %f4;", "fma.rz.ftz.sat.f32 %f1, %f2, %f3, %f4;"),
@@ -128,6 +140,36 @@ fn printed(text: &str) -> String {
 fn broken(text: &str) -> Rule {
     let module = parse(&body(text)).unwrap_or_else(|error| panic!("{text}: {error}"));
     module.verify_foreign().map(|_| ()).expect_err(text).errors[0].rule
+}
+
+#[test]
+fn parameters_may_have_many_bytes() {
+    let text = |bytes: u32| {
+        format!(
+            ".version 8.1\n.target sm_75\n.address_size 64\n.entry k(.param .u32 n, .param .align 8 .b8 p[{bytes}]) {{ ret; }}\n"
+        )
+    };
+    let version = |bytes| {
+        let module = parse(&text(bytes)).unwrap_or_else(|error| panic!("{error}"));
+        module.verify_foreign().map(|module| module.ptx().lines().next().unwrap_or_default().to_owned())
+    };
+    assert_eq!(version(4344), Ok(".version 6.3".to_owned()));
+    assert_eq!(version(4345), Ok(".version 8.1".to_owned()));
+    assert_eq!(version(32756), Ok(".version 8.1".to_owned()));
+    let errors = version(32757).expect_err("more than any target has");
+    assert_eq!(errors.errors[0].rule, Rule::Parameter);
+}
+
+#[test]
+fn comparisons_of_halves_that_give_integers_are_newer_than_others() {
+    assert!(printed("set.lt.u32.f16 %r1, %rs1, %rs2;").starts_with(".version 7.8\n"));
+    let version = |line: &str| {
+        let text = body(line).replace("sm_90", "sm_75");
+        let module = parse(&text).unwrap_or_else(|error| panic!("{error}"));
+        module.verify_foreign().unwrap_or_else(|errors| panic!("{errors}")).ptx()[9..12].to_owned()
+    };
+    assert_eq!(version("set.lt.f16.f16 %rs3, %rs1, %rs2;"), "6.3");
+    assert_eq!(version("set.lt.s16.f16 %rs3, %rs1, %rs2;"), "6.5");
 }
 
 #[test]
@@ -485,13 +527,12 @@ fn what_is_not_supported_is_named() {
         ("min.xorsign.abs.f32 %f1, %f2, %f3;", "`.xorsign` is"),
         ("lop3.or.b32 %r1|%p1, %r2, %r3, %r4, 1, %p2;", "`lop3` with a predicate is"),
         (
-            "mma.sync.aligned.m8n8k16.row.col.s32.s8.s8.s32 {%r1,%r2}, {%r3}, {%r4}, {%r1,%r2};",
+            "mma.sync.aligned.m8n8k128.row.col.s32.b1.b1.s32.xor.popc {%r1,%r2}, {%r3}, {%r4}, {%r1,%r2};",
             "is not supported",
         ),
-        (
-            "ldmatrix.sync.aligned.m8n8.x1.b16 {%r1}, [%rd1];",
-            "matrices at generic addresses are not supported",
-        ),
+        ("ldmatrix.sync.aligned.x1.trans.shared.b16 {%r1}, [%r5];", "expected `.m8n8`, found `.b16`"),
+        ("ldmatrix.sync.aligned.m8n8.trans.b16 {%r1}, [%r5];", "expected a matrix count, found `.b16`"),
+        ("ldmatrix.sync.aligned.m8n8.x1.x1.b16 {%r1}, [%r5];", "expected `.b16`, found `.x1`"),
     ] {
         in_body(line, 1, line.split(' ').next().unwrap_or(line).trim_end_matches(';'), message);
     }
