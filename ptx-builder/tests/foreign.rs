@@ -173,6 +173,51 @@ fn comparisons_of_halves_that_give_integers_are_newer_than_others() {
 }
 
 #[test]
+fn matrices_without_a_fixed_layout() {
+    for line in [
+        "wmma.load.a.sync.aligned.col.m8n32k16.shared.s8 {%r1}, [%r5];",
+        "wmma.load.b.sync.aligned.col.m8n8k32.global.u4 {%r1}, [%rd1], %r2;",
+        "wmma.load.c.sync.aligned.row.m16n16k16.f16 {%r1, %r2, %r3, %r4}, [%rd1+32], 16;",
+        "wmma.store.d.sync.aligned.col.m8n8k4.shared.f64 [%r5], {%fd1, %fd2}, 8;",
+        "wmma.mma.sync.aligned.row.col.m8n8k32.s32.s4.s4.s32.satfinite {%r1, %r2}, {%r3}, {%r4}, {%r1, %r2};",
+        "wmma.mma.sync.aligned.col.row.m8n8k4.f64.f64.f64.f64 {%fd1, %fd2}, {%fd3}, {%fd0}, {%fd1, %fd2};",
+    ] {
+        let ptx = printed(line);
+        assert!(ptx.contains(line), "{ptx}");
+    }
+    same(
+        "wmma.mma.sync.aligned.col.row.m8n8k4.f64.f64.f64.f64.rn {%fd1, %fd2}, {%fd3}, {%fd0}, {%fd1, %fd2};",
+        "wmma.mma.sync.aligned.col.row.m8n8k4.f64.f64.f64.f64 {%fd1, %fd2}, {%fd3}, {%fd0}, {%fd1, %fd2};",
+    );
+    for line in [
+        "wmma.load.a.sync.aligned.col.m8n8k32.s4 {%r1}, [%rd1];",
+        "wmma.load.a.sync.aligned.row.m16n16k16.local.u8 {%r1, %r2}, [%rd1];",
+        "wmma.load.a.sync.aligned.row.m8n8k4.f16 {%r1,%r2,%r3,%r4,%r5,%r6,%r7,%r0}, [%rd1];",
+        "wmma.mma.sync.aligned.row.col.m8n8k4.f64.f64.f64.f64.satfinite {%fd1, %fd2}, {%fd3}, {%fd0}, {%fd1, %fd2};",
+    ] {
+        assert_eq!(broken(line), Rule::InstructionForm, "{line}");
+    }
+    for (line, message) in [
+        ("wmma.load.d.sync.aligned.row.m8n8k4.f64 {%fd1}, [%rd1];", "expected a matrix, found `.d`"),
+        (
+            "wmma.mma.sync.aligned.row.col.m8n8k32.s32.s4.u4.s32 {%r1, %r2}, {%r3}, {%r4}, {%r1, %r2};",
+            "of one type",
+        ),
+    ] {
+        let error = parse(&body(line)).expect_err(line);
+        assert!(error.message.contains(message), "{error}");
+    }
+}
+
+#[test]
+fn volatile_accesses_to_memory_of_the_thread() {
+    let ptx = printed(".local .b32 s[4]; st.volatile.local.u32 [s], %r1; ld.volatile.local.u32 %r2, [s+4];");
+    assert!(ptx.starts_with(".version 9.1\n"), "{ptx}");
+    assert!(ptx.contains("st.volatile.local.u32 [s], %r1;\n\tld.volatile.local.u32 %r2, [s+4];"), "{ptx}");
+    assert_eq!(broken(".local .b32 s[4]; st.relaxed.gpu.local.u32 [s], %r1;"), Rule::InstructionForm);
+}
+
+#[test]
 fn either_result_of_a_pair_may_be_unwanted() {
     assert!(printed("setp.eq.u32 _|%p1, %r1, %r2;").contains("setp.eq.u32 %p4|%p1, %r1, %r2;"));
     assert!(printed("setp.eq.u32 %p1|_, %r1, %r2;").contains("setp.eq.u32 %p1, %r1, %r2;"));
@@ -493,7 +538,12 @@ fn what_is_not_supported_is_named() {
     );
     in_body("vadd4.u32.u32.u32 %r1, %r2, %r3, %r4;", 1, "vadd4.u32.u32.u32", "video instructions are");
     in_body("ld.global.b128 %rd1, [%rd2];", 1, "ld.global.b128", "128-bit types are");
-    in_body("wmma.load.a %r1;", 1, "wmma.load.a", "`wmma` instructions");
+    in_body(
+        "wmma.load.a.sync.aligned.row.m8n8k128.b1 {%r1}, [%rd1], 128;",
+        1,
+        "wmma.load.a.sync.aligned.row.m8n8k128.b1",
+        "matrices of single bits are not supported",
+    );
     in_body("tcgen05.alloc %r1;", 1, "tcgen05.alloc", "`tcgen05` instructions");
     in_body("multimem.red.add.u32 [%rd1], %r1;", 1, "multimem.red.add.u32", "multicast memory");
     for (line, message) in [

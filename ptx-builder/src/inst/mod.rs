@@ -21,6 +21,7 @@ mod space;
 mod special;
 mod store_async;
 mod warp;
+mod wmma;
 mod words;
 
 pub use atomic::{Atom, AtomOp, AtomOrder, Red};
@@ -40,6 +41,7 @@ pub use space::{Cache, LevelOneEviction, LevelTwoPrefetch, MemOrder, Scope, Spac
 pub use special::SpecialReg;
 pub use store_async::StAsync;
 pub use warp::ShflMode;
+pub use wmma::{MatrixLayout, WmmaElement, WmmaMatrix, WmmaMove, WmmaProduct, WmmaShape};
 pub(crate) use words::{Shape, Words, named};
 
 use crate::ids::{BlockId, RegId, TargetsId};
@@ -114,6 +116,12 @@ pub enum Kind {
     StMatrix(MatrixMove),
     /// `mma.sync`.
     Mma(MmaShape),
+    /// `wmma.load`.
+    WmmaLoad(WmmaMove),
+    /// `wmma.store`.
+    WmmaStore(WmmaMove),
+    /// `wmma.mma`.
+    WmmaMma(WmmaProduct),
     /// Jump; with a guard, conditional.
     Bra {
         /// All threads that reach it agree.
@@ -244,6 +252,9 @@ impl Kind {
             Self::LdMatrix(_) => Op::LdMatrix,
             Self::StMatrix(_) => Op::StMatrix,
             Self::Mma(_) => Op::Mma,
+            Self::WmmaLoad(_) => Op::WmmaLoad,
+            Self::WmmaStore(_) => Op::WmmaStore,
+            Self::WmmaMma(_) => Op::WmmaMma,
             Self::Bra { .. } => Op::Bra,
             Self::BrxIdx { .. } => Op::BrxIdx,
             Self::Call(_) => Op::Call,
@@ -276,6 +287,8 @@ impl Kind {
             Self::LdMatrix(matrix) => matrix.load_signature(),
             Self::StMatrix(matrix) => matrix.store_signature(),
             Self::Mma(shape) => shape.signature(),
+            Self::WmmaLoad(matrix) | Self::WmmaStore(matrix) => matrix.signature(),
+            Self::WmmaMma(product) => product.signature(),
             Self::Bra { .. } => Signature::new(&[Arg::one(What::Label)]),
             Self::BrxIdx { .. } => Signature::new(&[Arg::one(What::Reg(Ty::U32))]),
             Self::Call(call) => call.signature(),
@@ -312,6 +325,8 @@ impl Kind {
             Self::LdMatrix(_) => Requires::new(6, 5, 75),
             Self::StMatrix(_) => Requires::new(7, 8, 90),
             Self::Mma(shape) => shape.requires(),
+            Self::WmmaLoad(matrix) | Self::WmmaStore(matrix) => matrix.requires(),
+            Self::WmmaMma(product) => product.requires(),
         }
     }
 
@@ -331,12 +346,14 @@ impl Kind {
             Self::St(_) => Effects::WRITE,
             Self::Atom(_) => Effects::ATOMIC,
             Self::Red(_) => Effects { varies: false, ..Effects::ATOMIC },
-            Self::Shfl(_) | Self::MatchAll(_) | Self::Mma(_) | Self::Elect => Effects::EXCHANGE,
+            Self::Shfl(_) | Self::MatchAll(_) | Self::Mma(_) | Self::WmmaMma(_) | Self::Elect => {
+                Effects::EXCHANGE
+            }
             Self::Mbarrier(mbarrier) => mbarrier.effects(),
             Self::BulkCopy(_) => Effects { communicates: true, ..Effects::COPY },
             Self::StAsync(_) => Effects { communicates: true, ..Effects::WRITE },
-            Self::LdMatrix(_) => Effects { reads: true, ..Effects::EXCHANGE },
-            Self::StMatrix(_) => Effects { writes: true, ..Effects::SYNC },
+            Self::LdMatrix(_) | Self::WmmaLoad(_) => Effects { reads: true, ..Effects::EXCHANGE },
+            Self::StMatrix(_) | Self::WmmaStore(_) => Effects { writes: true, ..Effects::SYNC },
             Self::Bra { .. } | Self::BrxIdx { .. } => Effects::END,
             Self::Call(_) | Self::Inline { .. } => Effects::UNKNOWN,
         }
@@ -362,6 +379,8 @@ impl Kind {
             Self::Red(red) => red.problems(report),
             Self::MatchAll(ty) => warp::match_all_problems(*ty, report),
             Self::LdMatrix(matrix) | Self::StMatrix(matrix) => matrix.problems(report),
+            Self::WmmaLoad(matrix) | Self::WmmaStore(matrix) => matrix.problems(report),
+            Self::WmmaMma(product) => product.problems(report),
             Self::Mbarrier(mbarrier) => mbarrier.problems(operands, report),
             Self::BulkCopy(copy) => copy.problems(operands, report),
             Self::Inline { text, .. } => special::inline_problems(text, report),
@@ -405,6 +424,7 @@ impl Kind {
             "ldmatrix" => Some(MatrixMove::parse(&mut words).map(Self::LdMatrix)),
             "stmatrix" => Some(MatrixMove::parse(&mut words).map(Self::StMatrix)),
             "mma" => Some(MmaShape::parse(&mut words).map(Self::Mma)),
+            "wmma" => Some(Self::parse_wmma(&mut words)),
             "bra" => Some(Ok(Self::Bra { uni: words.eat("uni") })),
             _ => None,
         };
@@ -415,6 +435,16 @@ impl Kind {
                 Ok(kind)
             }
             None => Regular::parse(mnemonic).map(Self::Regular),
+        }
+    }
+
+    fn parse_wmma(words: &mut Words<'_>) -> Result<Self, String> {
+        use WmmaMatrix::{A, B, C, D};
+        match words.need("`.load`, `.store` or `.mma`", |word| Some(word.to_owned()))?.as_str() {
+            "load" => WmmaMove::parse(&[A, B, C], words).map(Self::WmmaLoad),
+            "store" => WmmaMove::parse(&[D], words).map(Self::WmmaStore),
+            "mma" => WmmaProduct::parse(words).map(Self::WmmaMma),
+            word => Err(format!("expected `.load`, `.store` or `.mma`, found `.{word}`")),
         }
     }
 }
@@ -442,6 +472,8 @@ impl fmt::Display for Kind {
             Self::LdMatrix(matrix) => write!(f, "ldmatrix{matrix}"),
             Self::StMatrix(matrix) => write!(f, "stmatrix{matrix}"),
             Self::Mma(shape) => write!(f, "mma.sync.aligned.{}", shape.name()),
+            Self::WmmaLoad(matrix) | Self::WmmaStore(matrix) => fmt::Display::fmt(matrix, f),
+            Self::WmmaMma(product) => fmt::Display::fmt(product, f),
             Self::Bra { uni } => f.write_str(if *uni { "bra.uni" } else { "bra" }),
             Self::BrxIdx { uni, .. } => f.write_str(if *uni { "brx.idx.uni" } else { "brx.idx" }),
             Self::Call(call) => f.write_str(if call.uni { "call.uni" } else { "call" }),

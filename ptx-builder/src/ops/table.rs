@@ -408,6 +408,12 @@ irregular {
     LdMatrix "ldmatrix";
     /// `stmatrix`.
     StMatrix "stmatrix";
+    /// See [`crate::WmmaMove`].
+    WmmaLoad "wmma";
+    /// See [`crate::WmmaMove`].
+    WmmaStore "wmma";
+    /// See [`crate::WmmaProduct`].
+    WmmaMma "wmma";
     /// `mma.sync`.
     Mma "mma";
     /// `bra`.

@@ -21,7 +21,6 @@ pub(super) fn instruction(mnemonic: &str) -> Option<String> {
         "vadd" | "vsub" | "vabsdiff" | "vmin" | "vmax" | "vshl" | "vshr" | "vmad" | "vset" | "vadd2"
         | "vsub2" | "vavrg2" | "vabsdiff2" | "vmin2" | "vmax2" | "vset2" | "vadd4" | "vsub4" | "vavrg4"
         | "vabsdiff4" | "vmin4" | "vmax4" | "vset4" => "video instructions are",
-        "wmma" => "`wmma` instructions, whose fragments have no fixed layout, are",
         "tcgen05" => "`tcgen05` instructions are",
         "tensormap" => "tensor maps are",
         "multimem" => "multicast memory is",

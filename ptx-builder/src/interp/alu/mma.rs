@@ -31,7 +31,7 @@ impl Factor {
 
     /// Element `i` of a register. All formats are exact in f64.
     #[inline(always)]
-    fn get(self, word: u32, i: usize) -> f64 {
+    pub(super) fn get(self, word: u32, i: usize) -> f64 {
         let raw = word >> (i * self.bits());
         let single = |bits: u32| f64::from(f32::from_bits(bits));
         match self {

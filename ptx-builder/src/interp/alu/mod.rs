@@ -16,8 +16,10 @@ mod pairs;
 mod soft;
 #[cfg(test)]
 mod tests;
+mod wmma;
 
 pub(super) use atomic::{atomic, least, most};
+pub(super) use wmma::multiply_add;
 
 use super::regs::{AluFn, File, MAX_OPERANDS};
 use crate::inst::Kind;

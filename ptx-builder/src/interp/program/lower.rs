@@ -4,11 +4,13 @@ use super::layout::{Layout, Source, file_of};
 use super::step::{
     Action, AtomicStep, BarrierKind, BarrierStep, BulkStep, CallStep, CopyArrive, CopyAsync, Element,
     Exchange, MatrixStep, MbarrierStep, ParamRange, Pointer, Reduce, Step, StepGuard, StoreAsync, Transfer,
+    WmmaMoveStep, WmmaStep,
 };
 use crate::ids::RegClass;
 use crate::inst::{
     Address, Atom, AtomOrder, Base, BulkCompletion, BulkCopy, Call, Callee, Cvt, Guard, Inst, Kind,
-    MatrixMove, Mbarrier, MbarrierOp, MemOrder, Operand, Red, Regular, Scope, Space, What,
+    MatrixMove, Mbarrier, MbarrierOp, MemOrder, Operand, Red, Regular, Scope, Space, What, WmmaMatrix,
+    WmmaMove,
 };
 use crate::interp::alu::{self, Place};
 use crate::interp::memory::{LOCAL_WINDOW, SHARED_WINDOW};
@@ -100,6 +102,16 @@ impl Lowering<'_> {
                 let pointer = self.pointer(operands.first(), matrix.space())?;
                 let slots = self.elements(operands, 1, operands.len(), Ty::B32)?;
                 Ok(Action::StoreMatrix(Box::new(matrix_step(pointer, *matrix, &slots))))
+            }
+            Kind::WmmaLoad(matrix) | Kind::WmmaStore(matrix) => self.wmma_move(*matrix, operands),
+            Kind::WmmaMma(product) => {
+                let mut from = 0;
+                let [d, a, b, c] = product.fragments().map(|count| {
+                    let elements = self.elements(operands, from, from + usize::from(count), Ty::B32);
+                    from += usize::from(count);
+                    elements
+                });
+                Ok(Action::WmmaMma(Box::new(WmmaStep { of: *product, d: d?, a: a?, b: b?, c: c? })))
             }
             Kind::Shfl(mode) => {
                 self.rows(inst, args)?;
@@ -527,6 +539,18 @@ impl Lowering<'_> {
         let source = self.symbol(*base, if keep { 0 } else { *offset })?;
         let slot = self.layout.constant(File::L, source);
         Ok(Pointer { space, file: File::L, slot, offset: if keep { i64::from(*offset) } else { 0 } })
+    }
+
+    fn wmma_move(&mut self, of: WmmaMove, operands: &[Operand]) -> Result<Action, Reason> {
+        let (ty, count) = of.fragment();
+        let count = usize::from(count);
+        let stores = of.matrix == WmmaMatrix::D;
+        let (fragment, address) = if stores { (1, 0) } else { (0, count) };
+        let pointer = self.pointer(operands.get(address), of.space)?;
+        let fragment = self.elements(operands, fragment, fragment + count, ty)?;
+        let stride = operands.get(count + 1).map(|stride| self.element(Some(stride), Ty::U32)).transpose()?;
+        let step = Box::new(WmmaMoveStep { of, pointer, stride, fragment });
+        Ok(if stores { Action::WmmaStore(step) } else { Action::WmmaLoad(step) })
     }
 
     fn elements(

@@ -1,7 +1,7 @@
 //! Decoded instructions.
 
 use crate::ids::InstId;
-use crate::inst::{AtomOp, MbarrierOp, MemOrder, Scope, ShflMode, Space, SpecialReg};
+use crate::inst::{AtomOp, MbarrierOp, MemOrder, Scope, ShflMode, Space, SpecialReg, WmmaMove, WmmaProduct};
 use crate::interp::regs::{AluFn, Args, File};
 use crate::ty::Ty;
 
@@ -71,6 +71,9 @@ pub(in crate::interp) enum Action {
     WaitAll,
     LoadMatrix(Box<MatrixStep>),
     StoreMatrix(Box<MatrixStep>),
+    WmmaLoad(Box<WmmaMoveStep>),
+    WmmaStore(Box<WmmaMoveStep>),
+    WmmaMma(Box<WmmaStep>),
     Clock(SpecialReg),
     GridWait,
     Sleep,
@@ -224,6 +227,25 @@ pub(in crate::interp) struct MatrixStep {
     pub(in crate::interp) trans: bool,
     /// One 32-bit register for each matrix.
     pub(in crate::interp) slots: Box<[u32]>,
+}
+
+/// `wmma.load` or `wmma.store`.
+#[derive(Debug)]
+pub(in crate::interp) struct WmmaMoveStep {
+    pub(in crate::interp) of: WmmaMove,
+    pub(in crate::interp) pointer: Pointer,
+    pub(in crate::interp) stride: Option<Element>,
+    pub(in crate::interp) fragment: Box<[Element]>,
+}
+
+/// `wmma.mma`.
+#[derive(Debug)]
+pub(in crate::interp) struct WmmaStep {
+    pub(in crate::interp) of: WmmaProduct,
+    pub(in crate::interp) d: Box<[Element]>,
+    pub(in crate::interp) a: Box<[Element]>,
+    pub(in crate::interp) b: Box<[Element]>,
+    pub(in crate::interp) c: Box<[Element]>,
 }
 
 /// `mbarrier`, except `pending_count`.
