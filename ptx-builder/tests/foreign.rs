@@ -548,7 +548,7 @@ fn what_is_not_supported_is_named() {
     in_body("multimem.red.add.u32 [%rd1], %r1;", 1, "multimem.red.add.u32", "multicast memory");
     for (line, message) in [
         ("wgmma.fence.sync.aligned;", "`wgmma` instructions are not supported"),
-        ("fence.acquire.gpu;", "fences that only acquire or release are"),
+        ("fence.acquire.sync_restrict::shared::cluster.cluster;", "fences of some memory alone are"),
         ("fence.proxy.tensormap::generic.release.gpu;", "tensor maps are"),
         ("atom.global.add.v2.f32 {%f1,%f2}, [%rd1], {%f3,%f4};", "atomic operations on vectors are"),
         ("red.global.add.noftz.v4.bf16x2 [%rd1], {%r1,%r2,%r3,%r4};", "atomic operations on vectors are"),
@@ -573,7 +573,7 @@ fn what_is_not_supported_is_named() {
         ("mad.rn.f16 %rs1, %rs2, %rs3, %rs0;", "unknown instruction"),
         ("setp.lo.s32 %p1, %r1, %r2;", "compare unsigned integers, not .s32"),
         ("set.hs.u32.f32 %r1, %f1, %f2;", "compare unsigned integers, not .f32"),
-        ("cvt.pack.sat.u16.s32 %r1, %r2, %r3;", "`cvt.pack` is"),
+        ("cvt.pack.sat.u8.s32 %r1, %r2, %r3;", "unknown instruction"),
         ("min.xorsign.abs.f32 %f1, %f2, %f3;", "`.xorsign` is"),
         ("lop3.or.b32 %r1|%p1, %r2, %r3, %r4, 1, %p2;", "`lop3` with a predicate is"),
         (

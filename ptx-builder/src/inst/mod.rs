@@ -407,7 +407,7 @@ impl Kind {
             "set" => Some(Set::parse(&mut words).map(Self::Set)),
             "slct" => Some(Slct::parse(&mut words).map(Self::Slct)),
             "createpolicy" => Some(CreatePolicy::parse(&mut words).map(Self::CreatePolicy)),
-            "cvt" => Some(Cvt::parse(&mut words).map(Self::Cvt)),
+            "cvt" if words.peek() != Some("pack") => Some(Cvt::parse(&mut words).map(Self::Cvt)),
             "ld" | "ldu" => Some(Ld::parse(&mut words).map(Self::Ld)),
             "st" if words.eat("async") => Some(StAsync::parse(&mut words).map(Self::StAsync)),
             "st" => Some(St::parse(&mut words).map(Self::St)),

@@ -246,8 +246,8 @@ impl Warp {
                 Ok(Next::Advance)
             }
             Action::Barrier(barrier) => self.arrive(env, i, active, barrier),
-            Action::Fence(scope) => {
-                env.memory.fence(self.index, *scope);
+            Action::Fence(scope, order) => {
+                env.memory.fence(self.index, *scope, *order);
                 Ok(Next::Advance)
             }
             Action::CopyAsync(copy) => {

@@ -13,7 +13,7 @@ use crate::inst::{
     WmmaMove,
 };
 use crate::interp::alu::{self, Place};
-use crate::interp::memory::{LOCAL_WINDOW, SHARED_WINDOW};
+use crate::interp::memory::{LOCAL_WINDOW, Order, SHARED_WINDOW};
 use crate::interp::program::PARAM_WINDOW;
 use crate::interp::regs::{Args, File, Regs};
 use crate::module::{Function, Module};
@@ -228,10 +228,6 @@ impl Lowering<'_> {
             Op::BarRedPopc | Op::BarrierRedPopc => self.barrier(inst, args, BarrierKind::Popc),
             Op::BarRedAnd | Op::BarrierRedAnd => self.barrier(inst, args, BarrierKind::And),
             Op::BarRedOr | Op::BarrierRedOr => self.barrier(inst, args, BarrierKind::Or),
-            Op::MembarCta | Op::FenceAcqRelCta | Op::FenceScCta => Ok(Action::Fence(Scope::Cta)),
-            Op::FenceAcqRelCluster | Op::FenceScCluster => Ok(Action::Fence(Scope::Cluster)),
-            Op::MembarGl | Op::FenceAcqRelGpu | Op::FenceScGpu => Ok(Action::Fence(Scope::Gpu)),
-            Op::MembarSys | Op::FenceAcqRelSys | Op::FenceScSys => Ok(Action::Fence(Scope::Sys)),
             Op::CpAsyncCa | Op::CpAsyncCg | Op::CpAsyncCaL2 | Op::CpAsyncCgL2 => copy(self),
             Op::CpAsyncCommit => Ok(Action::CommitGroup),
             Op::CpAsyncWait => match operands.first() {
@@ -241,7 +237,19 @@ impl Lowering<'_> {
             Op::CpAsyncWaitAll => Ok(Action::WaitAll),
             Op::GridDepWait => Ok(Action::GridWait),
             Op::Nanosleep => Ok(Action::Sleep),
-            Op::FenceMbarrierInit => Ok(Action::Fence(Scope::Cluster)),
+            Op::MembarCta | Op::FenceAcqRelCta | Op::FenceScCta => fence(Scope::Cta, Order::AcqRel),
+            Op::FenceAcqRelCluster | Op::FenceScCluster => fence(Scope::Cluster, Order::AcqRel),
+            Op::MembarGl | Op::FenceAcqRelGpu | Op::FenceScGpu => fence(Scope::Gpu, Order::AcqRel),
+            Op::MembarSys | Op::FenceAcqRelSys | Op::FenceScSys => fence(Scope::Sys, Order::AcqRel),
+            Op::FenceAcquireCta => fence(Scope::Cta, Order::Acquire),
+            Op::FenceAcquireCluster => fence(Scope::Cluster, Order::Acquire),
+            Op::FenceAcquireGpu => fence(Scope::Gpu, Order::Acquire),
+            Op::FenceAcquireSys => fence(Scope::Sys, Order::Acquire),
+            Op::FenceReleaseCta => fence(Scope::Cta, Order::Release),
+            Op::FenceReleaseCluster => fence(Scope::Cluster, Order::Release),
+            Op::FenceReleaseGpu => fence(Scope::Gpu, Order::Release),
+            Op::FenceReleaseSys => fence(Scope::Sys, Order::Release),
+            Op::FenceMbarrierInit => fence(Scope::Cluster, Order::AcqRel),
             Op::ClusterArrive => Ok(Action::ClusterArrive { relaxed: false, aligned: false }),
             Op::ClusterArriveAligned => Ok(Action::ClusterArrive { relaxed: false, aligned: true }),
             Op::ClusterArriveRelaxed => Ok(Action::ClusterArrive { relaxed: true, aligned: false }),
@@ -584,6 +592,10 @@ fn transpose(regs: &mut Regs, args: &Args, mask: u32) {
         let (column, row) = (lane / 4, lane % 4 * 2);
         *value = half(row, column) | half(row + 1, column) << 16;
     }
+}
+
+fn fence(scope: Scope, order: Order) -> Result<Action, Reason> {
+    Ok(Action::Fence(scope, order))
 }
 
 fn matrix_step(pointer: Pointer, matrix: MatrixMove, elements: &[Element]) -> MatrixStep {

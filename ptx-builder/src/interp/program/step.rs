@@ -2,6 +2,7 @@
 
 use crate::ids::InstId;
 use crate::inst::{AtomOp, MbarrierOp, MemOrder, Scope, ShflMode, Space, SpecialReg, WmmaMove, WmmaProduct};
+use crate::interp::memory::Order;
 use crate::interp::regs::{AluFn, Args, File};
 use crate::ty::Ty;
 
@@ -62,7 +63,7 @@ pub(in crate::interp) enum Action {
     /// The mask is operand 0.
     WarpSync,
     Barrier(BarrierStep),
-    Fence(Scope),
+    Fence(Scope, Order),
     CopyAsync(Box<CopyAsync>),
     CommitGroup,
     /// Wait until at most that many groups are open.
