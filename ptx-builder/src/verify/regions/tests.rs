@@ -42,6 +42,27 @@ fn function(seed: &mut u64) -> Function {
     crate::parse(&text).expect("a function").functions.remove(0)
 }
 
+/// A block dominates what cannot be reached without it.
+fn check_dominators(flow: &Flow, meeting_points: &[Option<usize>], ends: &[usize]) {
+    let dominators = flow.dominators();
+    let to_end = |from: usize, but: usize| {
+        let seen = reach(flow, &flow.successors[from], Some(but));
+        ends.iter().any(|end| seen[*end] || *end == from)
+    };
+    for (a, meets) in meeting_points.iter().enumerate() {
+        let without = reach(flow, &[0], Some(a));
+        for b in (0..flow.len()).filter(|b| flow.reachable[*b]) {
+            assert_eq!(dominators.dominates(a, b), a != b && !without[b], "{a} and {b}");
+        }
+        if let Some(meets) = meets {
+            assert!(!to_end(a, *meets), "{a} does not need {meets}");
+        } else {
+            let needed = |x: &usize| *x != a && to_end(a, usize::MAX) && !to_end(a, *x);
+            assert_eq!((0..flow.len()).find(needed), None, "{a} needs a block");
+        }
+    }
+}
+
 #[test]
 fn searches_find_what_the_definitions_say() {
     let mut seed = 1;
@@ -53,6 +74,7 @@ fn searches_find_what_the_definitions_say() {
         let has_barrier =
             |b: usize| function.blocks[b].insts.iter().any(|inst: &Inst| inst.op() == Op::BarSync);
         let meeting_points = flow.immediate_postdominators(&function);
+        check_dominators(&flow, &meeting_points, &flow.ends(&function));
         let mut regions = Regions::new(&function, &flow, &barriers);
         let (mut control, mut expected) = (vec![None; flow.len()], vec![None; flow.len()]);
         for b in (0..flow.len()).filter(|b| flow.reachable[*b]) {
@@ -85,9 +107,15 @@ fn large_functions_take_no_longer_than_their_size_says() {
     let ladder: String = (0..20_000).map(|i| format!("@%p{} bra END;\n", i % 2)).collect();
     let asserts: String = (0..20_000).map(|i| format!("@%p1 bra A{i}; exit; A{i}:\n")).collect();
     let checked = asserts.replace("exit;", "bra LAST;");
-    for body in [&ladder, &asserts, &checked] {
+    let sides = |i: u32| {
+        format!(
+            "@%p1 bra S{i}; mov.u32 %r{i}, 1; bra T{i}; S{i}: mov.u32 %r{i}, 2; T{i}: mov.u32 %r0, %r{i};\n"
+        )
+    };
+    let diamonds: String = (1..20_000).map(sides).collect();
+    for body in [&ladder, &asserts, &checked, &diamonds] {
         let text = format!(
-            ".version 7.0\n.target sm_80\n.entry k() {{\n.reg .pred %p<2>;\n.reg .u32 %r;\nmov.u32 %r, %tid.x;\nsetp.eq.u32 %p1, %r, 0;\nsetp.eq.u32 %p0, %r, 1;\nbar.sync 0;\n{body}END: ret;\nLAST: trap;\n}}\n"
+            ".version 7.0\n.target sm_80\n.entry k() {{\n.reg .pred %p<2>;\n.reg .u32 %r<20000>;\nmov.u32 %r0, %tid.x;\nsetp.eq.u32 %p1, %r0, 0;\nsetp.eq.u32 %p0, %r0, 1;\nbar.sync 0;\n{body}END: ret;\nLAST: trap;\n}}\n"
         );
         let module = crate::parse(&text).expect("a module");
         assert!(module.verify_foreign().is_ok());

@@ -390,7 +390,7 @@ fn words_clamped_to_fewer_bits() {
         (Op::CvtPackS2, -2, 1),
     ];
     for ((which, least, most), seed) in forms.into_iter().zip(40..) {
-        let bits = u64::from((most as i64 - least as i64 + 1).ilog2());
+        let bits = u64::from((most - least + 1i64).ilog2());
         check(&op(which), 3000, seed, |x| {
             // Small numbers are seldom random.
             let part = |x: u64| (i64::from(x as u32 as i32).clamp(least, most) as u64) & ((1 << bits) - 1);
