@@ -173,6 +173,21 @@ fn comparisons_of_halves_that_give_integers_are_newer_than_others() {
 }
 
 #[test]
+fn sums_of_registers_and_numbers_go_through_registers() {
+    let text = printed("st.global.u32 [%rd1], %r1+5; mov.u64 %rd2, %rd1+-8;");
+    assert!(text.contains("add.u32 %r8, %r1, 5;\n\tst.global.u32 [%rd1], %r8;"), "{text}");
+    assert!(text.contains("add.u64 %rd4, %rd1, 18446744073709551608;\n\tmov.u64 %rd2, %rd4;"), "{text}");
+    for (line, message) in [
+        ("add.f32 %f1, %f2+1, %f2;", "a sum cannot stand here"),
+        ("add.u32 %r1, %rs2+1, %r2;", "a register of the same width"),
+        ("add.u32 %r1, %none+1, %r2;", "unknown register or symbol"),
+    ] {
+        let error = parse(&body(line)).expect_err(line);
+        assert!(error.message.contains(message), "{error}");
+    }
+}
+
+#[test]
 fn matrices_without_a_fixed_layout() {
     for line in [
         "wmma.load.a.sync.aligned.col.m8n32k16.shared.s8 {%r1}, [%r5];",
@@ -611,7 +626,7 @@ fn what_is_not_supported_is_named() {
     in_body("call %rd1, (), q;", 16, "q", "unknown prototype");
     in_body("call k, ();", 1, "k", "this call needs 1 arguments and 0 results");
     in_body("brx.idx %r1, t;", 14, "t", "unknown table");
-    in_body("mov.u32 %r1, %rd1+4;", 14, "%rd1", "an offset belongs to a symbol");
+    in_body("mov.u32 %r1, %rd1+4;", 14, "%rd1", "a register of the same width");
     in_body("add.f32 %r1, %r2, p;", 19, "p", "a symbol cannot stand here");
     in_body("{ inside: } bra inside;", 17, "inside", "unknown label");
     in_body("{ .reg .b32 t; } mov.u32 t, 1;", 26, "t", "unknown register");
