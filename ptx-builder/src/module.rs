@@ -175,6 +175,9 @@ pub struct Block {
     pub insts: Vec<Inst>,
 }
 
+/// Bytes of kernel parameters before PTX ISA 8.1.
+const OLD_PARAM_BYTES: u64 = 4352;
+
 impl Module {
     /// An empty module.
     pub const fn new(target: Target) -> Self {
@@ -190,7 +193,9 @@ impl Module {
         });
         let clusters = self.functions.iter().any(Function::has_cluster_directives);
         let masks = self.globals.iter().flat_map(|global| &global.relocations).any(|r| r.bytes < 8);
+        let many = self.kernels().any(|(_, kernel)| kernel.param_bytes() > OLD_PARAM_BYTES);
         let directives = [
+            (many, PtxVersion::new(8, 1)),
             (noreturn, PtxVersion::new(6, 4)),
             (clusters, PtxVersion::new(7, 8)),
             (masks, PtxVersion::new(7, 1)),
@@ -274,6 +279,13 @@ impl Function {
     /// The number of registers of all classes.
     pub fn register_count(&self) -> usize {
         self.registers.iter().map(|n| *n as usize).sum()
+    }
+
+    /// Bytes of all parameters, with what their alignment leaves free between them.
+    fn param_bytes(&self) -> u64 {
+        self.params.iter().fold(0u64, |end, param| {
+            end.next_multiple_of(u64::from(param.ty.align()).max(1)) + u64::from(param.ty.bytes())
+        })
     }
 
     /// A dense index over all registers of the function, for side tables. `None` for a register that the

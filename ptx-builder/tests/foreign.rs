@@ -87,6 +87,18 @@ fn other_spellings_of_the_same_instruction() {
             "ldmatrix.sync.aligned.m8n8.x1.shared::cta.b16 {%r1}, [%r5];",
             "ldmatrix.sync.aligned.m8n8.x1.shared.b16 {%r1}, [%r5];",
         ),
+        (
+            "ldmatrix.sync.aligned.x2.m8n8.shared.trans.b16 {%r1, %r2}, [%r5];",
+            "ldmatrix.sync.aligned.m8n8.x2.trans.shared.b16 {%r1, %r2}, [%r5];",
+        ),
+        (
+            "stmatrix.sync.aligned.trans.x1.m8n8.b16 [%rd1], {%r1};",
+            "stmatrix.sync.aligned.m8n8.x1.trans.b16 [%rd1], {%r1};",
+        ),
+        (
+            "mma.sync.aligned.m8n8k4.row.col.f64.f64.f64.f64.rn {%fd0, %fd1}, {%fd2}, {%fd3}, {%fd0, %fd1};",
+            "mma.sync.aligned.m8n8k4.row.col.f64.f64.f64.f64 {%fd0, %fd1}, {%fd2}, {%fd3}, {%fd0, %fd1};",
+        ),
         ("setp.eq.u32 %p1|_, %r1, %r2;", "setp.eq.u32 %p1, %r1, %r2;"),
         ("add.ftz.rn.f32 %f1, %f2, %f3;", "add.rn.ftz.f32 %f1, %f2, %f3;"),
         ("fma.sat.ftz.rz.f32 %f1, %f2, %f3, %f4;", "fma.rz.ftz.sat.f32 %f1, %f2, %f3, %f4;"),
@@ -128,6 +140,96 @@ fn printed(text: &str) -> String {
 fn broken(text: &str) -> Rule {
     let module = parse(&body(text)).unwrap_or_else(|error| panic!("{text}: {error}"));
     module.verify_foreign().map(|_| ()).expect_err(text).errors[0].rule
+}
+
+#[test]
+fn parameters_may_have_many_bytes() {
+    let text = |bytes: u32| {
+        format!(
+            ".version 8.1\n.target sm_75\n.address_size 64\n.entry k(.param .u32 n, .param .align 8 .b8 p[{bytes}]) {{ ret; }}\n"
+        )
+    };
+    let version = |bytes| {
+        let module = parse(&text(bytes)).unwrap_or_else(|error| panic!("{error}"));
+        module.verify_foreign().map(|module| module.ptx().lines().next().unwrap_or_default().to_owned())
+    };
+    assert_eq!(version(4344), Ok(".version 6.3".to_owned()));
+    assert_eq!(version(4345), Ok(".version 8.1".to_owned()));
+    assert_eq!(version(32756), Ok(".version 8.1".to_owned()));
+    let errors = version(32757).expect_err("more than any target has");
+    assert_eq!(errors.errors[0].rule, Rule::Parameter);
+}
+
+#[test]
+fn comparisons_of_halves_that_give_integers_are_newer_than_others() {
+    assert!(printed("set.lt.u32.f16 %r1, %rs1, %rs2;").starts_with(".version 7.8\n"));
+    let version = |line: &str| {
+        let text = body(line).replace("sm_90", "sm_75");
+        let module = parse(&text).unwrap_or_else(|error| panic!("{error}"));
+        module.verify_foreign().unwrap_or_else(|errors| panic!("{errors}")).ptx()[9..12].to_owned()
+    };
+    assert_eq!(version("set.lt.f16.f16 %rs3, %rs1, %rs2;"), "6.3");
+    assert_eq!(version("set.lt.s16.f16 %rs3, %rs1, %rs2;"), "6.5");
+}
+
+#[test]
+fn sums_of_registers_and_numbers_go_through_registers() {
+    let text = printed("st.global.u32 [%rd1], %r1+5; mov.u64 %rd2, %rd1+-8;");
+    assert!(text.contains("add.u32 %r8, %r1, 5;\n\tst.global.u32 [%rd1], %r8;"), "{text}");
+    assert!(text.contains("add.u64 %rd4, %rd1, 18446744073709551608;\n\tmov.u64 %rd2, %rd4;"), "{text}");
+    for (line, message) in [
+        ("add.f32 %f1, %f2+1, %f2;", "a sum cannot stand here"),
+        ("add.u32 %r1, %rs2+1, %r2;", "a register of the same width"),
+        ("add.u32 %r1, %none+1, %r2;", "unknown register or symbol"),
+    ] {
+        let error = parse(&body(line)).expect_err(line);
+        assert!(error.message.contains(message), "{error}");
+    }
+}
+
+#[test]
+fn matrices_without_a_fixed_layout() {
+    for line in [
+        "wmma.load.a.sync.aligned.col.m8n32k16.shared.s8 {%r1}, [%r5];",
+        "wmma.load.b.sync.aligned.col.m8n8k32.global.u4 {%r1}, [%rd1], %r2;",
+        "wmma.load.c.sync.aligned.row.m16n16k16.f16 {%r1, %r2, %r3, %r4}, [%rd1+32], 16;",
+        "wmma.store.d.sync.aligned.col.m8n8k4.shared.f64 [%r5], {%fd1, %fd2}, 8;",
+        "wmma.mma.sync.aligned.row.col.m8n8k32.s32.s4.s4.s32.satfinite {%r1, %r2}, {%r3}, {%r4}, {%r1, %r2};",
+        "wmma.mma.sync.aligned.col.row.m8n8k4.f64.f64.f64.f64 {%fd1, %fd2}, {%fd3}, {%fd0}, {%fd1, %fd2};",
+    ] {
+        let ptx = printed(line);
+        assert!(ptx.contains(line), "{ptx}");
+    }
+    same(
+        "wmma.mma.sync.aligned.col.row.m8n8k4.f64.f64.f64.f64.rn {%fd1, %fd2}, {%fd3}, {%fd0}, {%fd1, %fd2};",
+        "wmma.mma.sync.aligned.col.row.m8n8k4.f64.f64.f64.f64 {%fd1, %fd2}, {%fd3}, {%fd0}, {%fd1, %fd2};",
+    );
+    for line in [
+        "wmma.load.a.sync.aligned.col.m8n8k32.s4 {%r1}, [%rd1];",
+        "wmma.load.a.sync.aligned.row.m16n16k16.local.u8 {%r1, %r2}, [%rd1];",
+        "wmma.load.a.sync.aligned.row.m8n8k4.f16 {%r1,%r2,%r3,%r4,%r5,%r6,%r7,%r0}, [%rd1];",
+        "wmma.mma.sync.aligned.row.col.m8n8k4.f64.f64.f64.f64.satfinite {%fd1, %fd2}, {%fd3}, {%fd0}, {%fd1, %fd2};",
+    ] {
+        assert_eq!(broken(line), Rule::InstructionForm, "{line}");
+    }
+    for (line, message) in [
+        ("wmma.load.d.sync.aligned.row.m8n8k4.f64 {%fd1}, [%rd1];", "expected a matrix, found `.d`"),
+        (
+            "wmma.mma.sync.aligned.row.col.m8n8k32.s32.s4.u4.s32 {%r1, %r2}, {%r3}, {%r4}, {%r1, %r2};",
+            "of one type",
+        ),
+    ] {
+        let error = parse(&body(line)).expect_err(line);
+        assert!(error.message.contains(message), "{error}");
+    }
+}
+
+#[test]
+fn volatile_accesses_to_memory_of_the_thread() {
+    let ptx = printed(".local .b32 s[4]; st.volatile.local.u32 [s], %r1; ld.volatile.local.u32 %r2, [s+4];");
+    assert!(ptx.starts_with(".version 9.1\n"), "{ptx}");
+    assert!(ptx.contains("st.volatile.local.u32 [s], %r1;\n\tld.volatile.local.u32 %r2, [s+4];"), "{ptx}");
+    assert_eq!(broken(".local .b32 s[4]; st.relaxed.gpu.local.u32 [s], %r1;"), Rule::InstructionForm);
 }
 
 #[test]
@@ -451,7 +553,12 @@ fn what_is_not_supported_is_named() {
     );
     in_body("vadd4.u32.u32.u32 %r1, %r2, %r3, %r4;", 1, "vadd4.u32.u32.u32", "video instructions are");
     in_body("ld.global.b128 %rd1, [%rd2];", 1, "ld.global.b128", "128-bit types are");
-    in_body("wmma.load.a %r1;", 1, "wmma.load.a", "`wmma` instructions");
+    in_body(
+        "wmma.load.a.sync.aligned.row.m8n8k128.b1 {%r1}, [%rd1], 128;",
+        1,
+        "wmma.load.a.sync.aligned.row.m8n8k128.b1",
+        "matrices of single bits are not supported",
+    );
     in_body("tcgen05.alloc %r1;", 1, "tcgen05.alloc", "`tcgen05` instructions");
     in_body("multimem.red.add.u32 [%rd1], %r1;", 1, "multimem.red.add.u32", "multicast memory");
     for (line, message) in [
@@ -463,7 +570,7 @@ fn what_is_not_supported_is_named() {
             "wgmma.mma_async.sync.aligned.m64n8k256.s32.b1.b1.and.popc {%r1, %r2, %r3, %r4}, %rd1, %rd2, 1;",
             "matrices of single bits are not supported",
         ),
-        ("fence.acquire.gpu;", "fences that only acquire or release are"),
+        ("fence.acquire.sync_restrict::shared::cluster.cluster;", "fences of some memory alone are"),
         ("fence.proxy.tensormap::generic.release.gpu;", "tensor maps are"),
         ("atom.global.add.v2.f32 {%f1,%f2}, [%rd1], {%f3,%f4};", "atomic operations on vectors are"),
         ("red.global.add.noftz.v4.bf16x2 [%rd1], {%r1,%r2,%r3,%r4};", "atomic operations on vectors are"),
@@ -488,17 +595,16 @@ fn what_is_not_supported_is_named() {
         ("mad.rn.f16 %rs1, %rs2, %rs3, %rs0;", "unknown instruction"),
         ("setp.lo.s32 %p1, %r1, %r2;", "compare unsigned integers, not .s32"),
         ("set.hs.u32.f32 %r1, %f1, %f2;", "compare unsigned integers, not .f32"),
-        ("cvt.pack.sat.u16.s32 %r1, %r2, %r3;", "`cvt.pack` is"),
+        ("cvt.pack.sat.u8.s32 %r1, %r2, %r3;", "unknown instruction"),
         ("min.xorsign.abs.f32 %f1, %f2, %f3;", "`.xorsign` is"),
         ("lop3.or.b32 %r1|%p1, %r2, %r3, %r4, 1, %p2;", "`lop3` with a predicate is"),
         (
-            "mma.sync.aligned.m8n8k16.row.col.s32.s8.s8.s32 {%r1,%r2}, {%r3}, {%r4}, {%r1,%r2};",
+            "mma.sync.aligned.m8n8k128.row.col.s32.b1.b1.s32.xor.popc {%r1,%r2}, {%r3}, {%r4}, {%r1,%r2};",
             "is not supported",
         ),
-        (
-            "ldmatrix.sync.aligned.m8n8.x1.b16 {%r1}, [%rd1];",
-            "matrices at generic addresses are not supported",
-        ),
+        ("ldmatrix.sync.aligned.x1.trans.shared.b16 {%r1}, [%r5];", "expected `.m8n8`, found `.b16`"),
+        ("ldmatrix.sync.aligned.m8n8.trans.b16 {%r1}, [%r5];", "expected a matrix count, found `.b16`"),
+        ("ldmatrix.sync.aligned.m8n8.x1.x1.b16 {%r1}, [%r5];", "expected `.b16`, found `.x1`"),
     ] {
         in_body(line, 1, line.split(' ').next().unwrap_or(line).trim_end_matches(';'), message);
     }
@@ -527,7 +633,7 @@ fn what_is_not_supported_is_named() {
     in_body("call %rd1, (), q;", 16, "q", "unknown prototype");
     in_body("call k, ();", 1, "k", "this call needs 1 arguments and 0 results");
     in_body("brx.idx %r1, t;", 14, "t", "unknown table");
-    in_body("mov.u32 %r1, %rd1+4;", 14, "%rd1", "an offset belongs to a symbol");
+    in_body("mov.u32 %r1, %rd1+4;", 14, "%rd1", "a register of the same width");
     in_body("add.f32 %r1, %r2, p;", 19, "p", "a symbol cannot stand here");
     in_body("{ inside: } bra inside;", 17, "inside", "unknown label");
     in_body("{ .reg .b32 t; } mov.u32 t, 1;", 26, "t", "unknown register");

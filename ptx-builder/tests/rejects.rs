@@ -121,9 +121,9 @@ fn parameter() {
     rejected(empty, Rule::Parameter, "parameter `p` is empty");
     rejected(kernel(|k| _ = k.declare_param_bytes("p", 8, 3)), Rule::Parameter, "aligned to 3 bytes");
     rejected(
-        kernel(|k| _ = k.declare_param_bytes("p", 4356, 4)),
+        kernel(|k| _ = k.declare_param_bytes("p", 32768, 4)),
         Rule::Parameter,
-        "4356 bytes of parameters",
+        "32768 bytes of parameters",
     );
     rejected(kernel(|k| _ = k.param_ptr("p", 0)), Rule::Parameter, "cannot be aligned to 0 bytes");
     let half = edited(|k| _ = k.declare_param::<U32>("n"), |f| f.params[0].ty = ParamTy::Scalar(Ty::F16x2));

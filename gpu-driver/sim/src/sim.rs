@@ -175,6 +175,7 @@ impl Sim {
             pending: started.pending.clone(),
             max_findings: MOST_FINDINGS,
             clock_base: started.start_ns * cycles_per_us / 1000,
+            cooperative: matches!(&started.work, Work::Kernel(work) if work.cooperative),
         };
         let machine = Machine {
             memory: state.memory.clone(),

@@ -39,6 +39,8 @@ pub(crate) struct KernelWork {
     pub block: [u32; 3],
     pub cluster: [u32; 3],
     pub dynamic_shared: u32,
+    /// Its blocks may wait for each other.
+    pub cooperative: bool,
     pub args: Arc<Vec<Vec<u8>>>,
     /// Where they are, for programs that read them back.
     pub pointers: Arc<[usize]>,

@@ -283,5 +283,5 @@ fn ids<R: AnyReg, const N: usize>(regs: [R; N]) -> Vec<Operand> {
 
 /// Other counts than 1, 2 and 4 are left to the verifier.
 fn matrix_move<const N: usize>(trans: bool) -> MatrixMove {
-    MatrixMove { count: u8::try_from(N).unwrap_or(u8::MAX), trans }
+    MatrixMove { count: u8::try_from(N).unwrap_or(u8::MAX), trans, generic: false }
 }

@@ -1,13 +1,60 @@
 //! Tensor-core instructions of a warp: `mma.sync`, `ldmatrix`, `stmatrix`.
 
 use super::space::Space;
-use super::{Arg, Role, Signature, What, Words};
+use super::{Arg, Role, Signature, What, Words, named};
 use crate::target::Requires;
 use crate::ty::Ty;
 use std::fmt;
 
+named! {
+    /// What an element of a matrix is.
+    MatrixElement {
+        /// IEEE half.
+        F16 = "f16",
+        /// bfloat16.
+        BF16 = "bf16",
+        /// TensorFloat-32: a single whose low 13 bits do not count.
+        TF32 = "tf32",
+        /// IEEE single.
+        F32 = "f32",
+        /// IEEE double.
+        F64 = "f64",
+        /// FP8 of 4 exponent and 3 mantissa bits.
+        E4M3 = "e4m3",
+        /// FP8 of 5 exponent and 2 mantissa bits.
+        E5M2 = "e5m2",
+        /// Signed 8-bit integer.
+        S8 = "s8",
+        /// Unsigned 8-bit integer.
+        U8 = "u8",
+        /// Signed 4-bit integer.
+        S4 = "s4",
+        /// Unsigned 4-bit integer.
+        U4 = "u4",
+        /// Signed 32-bit integer.
+        S32 = "s32",
+    }
+}
+
+impl MatrixElement {
+    /// Width in bits.
+    pub const fn bits(self) -> u32 {
+        match self {
+            Self::F64 => 64,
+            Self::TF32 | Self::F32 | Self::S32 => 32,
+            Self::F16 | Self::BF16 => 16,
+            Self::S8 | Self::U8 | Self::E4M3 | Self::E5M2 => 8,
+            Self::S4 | Self::U4 => 4,
+        }
+    }
+
+    pub(crate) const fn is_integer(self) -> bool {
+        matches!(self, Self::S8 | Self::U8 | Self::S4 | Self::U4 | Self::S32)
+    }
+}
+
 macro_rules! mma_shapes {
-    ($( $shape:ident $name:literal: $d:ident x $nd:literal, a x $na:literal, b x $nb:literal, ($($req:literal)*); )*) => {
+    ($( $shape:ident $name:literal: $d:ident x $nd:literal, $a:ident x $na:literal, $b:ident x $nb:literal, ($($req:literal)*); )*) => {
         /// A shape of `mma.sync.aligned`: D = A * B + C with A row-major and B column-major.
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
         pub enum MmaShape { $( #[doc = concat!("`", $name, "`")] $shape, )* }
@@ -27,6 +74,11 @@ macro_rules! mma_shapes {
                 match self { $(Self::$shape => (Ty::$d, $nd, $na, $nb),)* }
             }
 
+            /// What the elements of A and of B are.
+            pub(crate) const fn factors(self) -> (MatrixElement, MatrixElement) {
+                match self { $(Self::$shape => (MatrixElement::$a, MatrixElement::$b),)* }
+            }
+
             pub(super) fn requires(self) -> Requires {
                 match self { $(Self::$shape => mma_shapes!(@req $($req)*),)* }
             }
@@ -36,33 +88,65 @@ macro_rules! mma_shapes {
 }
 
 mma_shapes! {
-    M16N8K8F16 "m16n8k8.row.col.f32.f16.f16.f32": F32 x 4, a x 2, b x 1, (6 5 75);
-    M16N8K16F16 "m16n8k16.row.col.f32.f16.f16.f32": F32 x 4, a x 4, b x 2, (7 0 80);
-    M16N8K8BF16 "m16n8k8.row.col.f32.bf16.bf16.f32": F32 x 4, a x 2, b x 1, (7 0 80);
-    M16N8K8F16F16 "m16n8k8.row.col.f16.f16.f16.f16": U32 x 2, a x 2, b x 1, (6 5 75);
-    M16N8K16F16F16 "m16n8k16.row.col.f16.f16.f16.f16": U32 x 2, a x 4, b x 2, (7 0 80);
-    M16N8K16BF16 "m16n8k16.row.col.f32.bf16.bf16.f32": F32 x 4, a x 4, b x 2, (7 0 80);
-    M16N8K4TF32 "m16n8k4.row.col.f32.tf32.tf32.f32": F32 x 4, a x 2, b x 1, (7 0 80);
-    M16N8K8TF32 "m16n8k8.row.col.f32.tf32.tf32.f32": F32 x 4, a x 4, b x 2, (7 0 80);
-    M16N8K16S8 "m16n8k16.row.col.s32.s8.s8.s32": S32 x 4, a x 2, b x 1, (7 0 80);
-    M16N8K16U8 "m16n8k16.row.col.s32.u8.u8.s32": S32 x 4, a x 2, b x 1, (7 0 80);
-    M16N8K32U8 "m16n8k32.row.col.s32.u8.u8.s32": S32 x 4, a x 4, b x 2, (7 0 80);
-    M16N8K32S8 "m16n8k32.row.col.s32.s8.s8.s32": S32 x 4, a x 4, b x 2, (7 0 80);
-    M16N8K32U8S8 "m16n8k32.row.col.s32.u8.s8.s32": S32 x 4, a x 4, b x 2, (7 0 80);
-    M16N8K32S8U8 "m16n8k32.row.col.s32.s8.u8.s32": S32 x 4, a x 4, b x 2, (7 0 80);
-    M16N8K16S8Sat "m16n8k16.row.col.satfinite.s32.s8.s8.s32": S32 x 4, a x 2, b x 1, (7 0 80);
-    M16N8K16U8Sat "m16n8k16.row.col.satfinite.s32.u8.u8.s32": S32 x 4, a x 2, b x 1, (7 0 80);
-    M16N8K32U8Sat "m16n8k32.row.col.satfinite.s32.u8.u8.s32": S32 x 4, a x 4, b x 2, (7 0 80);
-    M16N8K32S8Sat "m16n8k32.row.col.satfinite.s32.s8.s8.s32": S32 x 4, a x 4, b x 2, (7 0 80);
-    M16N8K32U8S8Sat "m16n8k32.row.col.satfinite.s32.u8.s8.s32": S32 x 4, a x 4, b x 2, (7 0 80);
-    M16N8K32S8U8Sat "m16n8k32.row.col.satfinite.s32.s8.u8.s32": S32 x 4, a x 4, b x 2, (7 0 80);
-    M8N8K4F64 "m8n8k4.row.col.f64.f64.f64.f64": F64 x 2, a x 1, b x 1, (7 0 80);
-    M16N8K4F64 "m16n8k4.row.col.f64.f64.f64.f64": F64 x 4, a x 2, b x 1, (7 8 90);
-    M16N8K8F64 "m16n8k8.row.col.f64.f64.f64.f64": F64 x 4, a x 4, b x 2, (7 8 90);
-    M16N8K32E4M3 "m16n8k32.row.col.f32.e4m3.e4m3.f32": F32 x 4, a x 4, b x 2, (8 4 89);
-    M16N8K32E4M3E5M2 "m16n8k32.row.col.f32.e4m3.e5m2.f32": F32 x 4, a x 4, b x 2, (8 4 89);
-    M16N8K32E5M2E4M3 "m16n8k32.row.col.f32.e5m2.e4m3.f32": F32 x 4, a x 4, b x 2, (8 4 89);
-    M16N8K32E5M2 "m16n8k32.row.col.f32.e5m2.e5m2.f32": F32 x 4, a x 4, b x 2, (8 4 89);
+    M16N8K8F16 "m16n8k8.row.col.f32.f16.f16.f32": F32 x 4, F16 x 2, F16 x 1, (6 5 75);
+    M16N8K16F16 "m16n8k16.row.col.f32.f16.f16.f32": F32 x 4, F16 x 4, F16 x 2, (7 0 80);
+    M16N8K8BF16 "m16n8k8.row.col.f32.bf16.bf16.f32": F32 x 4, BF16 x 2, BF16 x 1, (7 0 80);
+    M16N8K8F16F16 "m16n8k8.row.col.f16.f16.f16.f16": U32 x 2, F16 x 2, F16 x 1, (6 5 75);
+    M16N8K16F16F16 "m16n8k16.row.col.f16.f16.f16.f16": U32 x 2, F16 x 4, F16 x 2, (7 0 80);
+    M16N8K16BF16 "m16n8k16.row.col.f32.bf16.bf16.f32": F32 x 4, BF16 x 4, BF16 x 2, (7 0 80);
+    M16N8K4TF32 "m16n8k4.row.col.f32.tf32.tf32.f32": F32 x 4, TF32 x 2, TF32 x 1, (7 0 80);
+    M16N8K8TF32 "m16n8k8.row.col.f32.tf32.tf32.f32": F32 x 4, TF32 x 4, TF32 x 2, (7 0 80);
+    M16N8K16S8 "m16n8k16.row.col.s32.s8.s8.s32": S32 x 4, S8 x 2, S8 x 1, (7 0 80);
+    M16N8K16U8 "m16n8k16.row.col.s32.u8.u8.s32": S32 x 4, U8 x 2, U8 x 1, (7 0 80);
+    M16N8K32U8 "m16n8k32.row.col.s32.u8.u8.s32": S32 x 4, U8 x 4, U8 x 2, (7 0 80);
+    M16N8K32S8 "m16n8k32.row.col.s32.s8.s8.s32": S32 x 4, S8 x 4, S8 x 2, (7 0 80);
+    M16N8K32U8S8 "m16n8k32.row.col.s32.u8.s8.s32": S32 x 4, U8 x 4, S8 x 2, (7 0 80);
+    M16N8K32S8U8 "m16n8k32.row.col.s32.s8.u8.s32": S32 x 4, S8 x 4, U8 x 2, (7 0 80);
+    M16N8K16S8Sat "m16n8k16.row.col.satfinite.s32.s8.s8.s32": S32 x 4, S8 x 2, S8 x 1, (7 0 80);
+    M16N8K16U8Sat "m16n8k16.row.col.satfinite.s32.u8.u8.s32": S32 x 4, U8 x 2, U8 x 1, (7 0 80);
+    M16N8K32U8Sat "m16n8k32.row.col.satfinite.s32.u8.u8.s32": S32 x 4, U8 x 4, U8 x 2, (7 0 80);
+    M16N8K32S8Sat "m16n8k32.row.col.satfinite.s32.s8.s8.s32": S32 x 4, S8 x 4, S8 x 2, (7 0 80);
+    M16N8K32U8S8Sat "m16n8k32.row.col.satfinite.s32.u8.s8.s32": S32 x 4, U8 x 4, S8 x 2, (7 0 80);
+    M16N8K32S8U8Sat "m16n8k32.row.col.satfinite.s32.s8.u8.s32": S32 x 4, S8 x 4, U8 x 2, (7 0 80);
+    M8N8K16S8 "m8n8k16.row.col.s32.s8.s8.s32": S32 x 2, S8 x 1, S8 x 1, (6 5 75);
+    M8N8K16S8U8 "m8n8k16.row.col.s32.s8.u8.s32": S32 x 2, S8 x 1, U8 x 1, (6 5 75);
+    M8N8K16U8S8 "m8n8k16.row.col.s32.u8.s8.s32": S32 x 2, U8 x 1, S8 x 1, (6 5 75);
+    M8N8K16U8 "m8n8k16.row.col.s32.u8.u8.s32": S32 x 2, U8 x 1, U8 x 1, (6 5 75);
+    M8N8K16S8Sat "m8n8k16.row.col.satfinite.s32.s8.s8.s32": S32 x 2, S8 x 1, S8 x 1, (6 5 75);
+    M8N8K16S8U8Sat "m8n8k16.row.col.satfinite.s32.s8.u8.s32": S32 x 2, S8 x 1, U8 x 1, (6 5 75);
+    M8N8K16U8S8Sat "m8n8k16.row.col.satfinite.s32.u8.s8.s32": S32 x 2, U8 x 1, S8 x 1, (6 5 75);
+    M8N8K16U8Sat "m8n8k16.row.col.satfinite.s32.u8.u8.s32": S32 x 2, U8 x 1, U8 x 1, (6 5 75);
+    M8N8K32S4 "m8n8k32.row.col.s32.s4.s4.s32": S32 x 2, S4 x 1, S4 x 1, (6 5 75);
+    M8N8K32S4U4 "m8n8k32.row.col.s32.s4.u4.s32": S32 x 2, S4 x 1, U4 x 1, (6 5 75);
+    M8N8K32U4S4 "m8n8k32.row.col.s32.u4.s4.s32": S32 x 2, U4 x 1, S4 x 1, (6 5 75);
+    M8N8K32U4 "m8n8k32.row.col.s32.u4.u4.s32": S32 x 2, U4 x 1, U4 x 1, (6 5 75);
+    M8N8K32S4Sat "m8n8k32.row.col.satfinite.s32.s4.s4.s32": S32 x 2, S4 x 1, S4 x 1, (6 5 75);
+    M8N8K32S4U4Sat "m8n8k32.row.col.satfinite.s32.s4.u4.s32": S32 x 2, S4 x 1, U4 x 1, (6 5 75);
+    M8N8K32U4S4Sat "m8n8k32.row.col.satfinite.s32.u4.s4.s32": S32 x 2, U4 x 1, S4 x 1, (6 5 75);
+    M8N8K32U4Sat "m8n8k32.row.col.satfinite.s32.u4.u4.s32": S32 x 2, U4 x 1, U4 x 1, (6 5 75);
+    M16N8K32S4 "m16n8k32.row.col.s32.s4.s4.s32": S32 x 4, S4 x 2, S4 x 1, (7 0 80);
+    M16N8K32S4U4 "m16n8k32.row.col.s32.s4.u4.s32": S32 x 4, S4 x 2, U4 x 1, (7 0 80);
+    M16N8K32U4S4 "m16n8k32.row.col.s32.u4.s4.s32": S32 x 4, U4 x 2, S4 x 1, (7 0 80);
+    M16N8K32U4 "m16n8k32.row.col.s32.u4.u4.s32": S32 x 4, U4 x 2, U4 x 1, (7 0 80);
+    M16N8K32S4Sat "m16n8k32.row.col.satfinite.s32.s4.s4.s32": S32 x 4, S4 x 2, S4 x 1, (7 0 80);
+    M16N8K32S4U4Sat "m16n8k32.row.col.satfinite.s32.s4.u4.s32": S32 x 4, S4 x 2, U4 x 1, (7 0 80);
+    M16N8K32U4S4Sat "m16n8k32.row.col.satfinite.s32.u4.s4.s32": S32 x 4, U4 x 2, S4 x 1, (7 0 80);
+    M16N8K32U4Sat "m16n8k32.row.col.satfinite.s32.u4.u4.s32": S32 x 4, U4 x 2, U4 x 1, (7 0 80);
+    M16N8K64S4 "m16n8k64.row.col.s32.s4.s4.s32": S32 x 4, S4 x 4, S4 x 2, (7 0 80);
+    M16N8K64S4U4 "m16n8k64.row.col.s32.s4.u4.s32": S32 x 4, S4 x 4, U4 x 2, (7 0 80);
+    M16N8K64U4S4 "m16n8k64.row.col.s32.u4.s4.s32": S32 x 4, U4 x 4, S4 x 2, (7 0 80);
+    M16N8K64U4 "m16n8k64.row.col.s32.u4.u4.s32": S32 x 4, U4 x 4, U4 x 2, (7 0 80);
+    M16N8K64S4Sat "m16n8k64.row.col.satfinite.s32.s4.s4.s32": S32 x 4, S4 x 4, S4 x 2, (7 0 80);
+    M16N8K64S4U4Sat "m16n8k64.row.col.satfinite.s32.s4.u4.s32": S32 x 4, S4 x 4, U4 x 2, (7 0 80);
+    M16N8K64U4S4Sat "m16n8k64.row.col.satfinite.s32.u4.s4.s32": S32 x 4, U4 x 4, S4 x 2, (7 0 80);
+    M16N8K64U4Sat "m16n8k64.row.col.satfinite.s32.u4.u4.s32": S32 x 4, U4 x 4, U4 x 2, (7 0 80);
+    M8N8K4F64 "m8n8k4.row.col.f64.f64.f64.f64": F64 x 2, F64 x 1, F64 x 1, (7 0 80);
+    M16N8K4F64 "m16n8k4.row.col.f64.f64.f64.f64": F64 x 4, F64 x 2, F64 x 1, (7 8 90);
+    M16N8K8F64 "m16n8k8.row.col.f64.f64.f64.f64": F64 x 4, F64 x 4, F64 x 2, (7 8 90);
+    M16N8K32E4M3 "m16n8k32.row.col.f32.e4m3.e4m3.f32": F32 x 4, E4M3 x 4, E4M3 x 2, (8 4 89);
+    M16N8K32E4M3E5M2 "m16n8k32.row.col.f32.e4m3.e5m2.f32": F32 x 4, E4M3 x 4, E5M2 x 2, (8 4 89);
+    M16N8K32E5M2E4M3 "m16n8k32.row.col.f32.e5m2.e4m3.f32": F32 x 4, E5M2 x 4, E4M3 x 2, (8 4 89);
+    M16N8K32E5M2 "m16n8k32.row.col.f32.e5m2.e5m2.f32": F32 x 4, E5M2 x 4, E5M2 x 2, (8 4 89);
 }
 
 /// Shapes of the PTX ISA, of which some types are not above.
@@ -81,6 +165,11 @@ const OTHER_SHAPES: &[&str] = &[
 ];
 
 impl MmaShape {
+    /// Is a sum of integers clamped?
+    pub(crate) fn is_clamped(self) -> bool {
+        self.name().contains(".satfinite.")
+    }
+
     pub(super) fn signature(self) -> Signature {
         let (ty, nd, na, nb) = self.fragments();
         let reg = |ty, n| Arg::one(What::Reg(ty)).vector(n);
@@ -98,7 +187,9 @@ impl MmaShape {
             }
             name.push_str(&word);
         }
-        let found = Self::ALL.iter().copied().find(|shape| shape.name() == name);
+        // Doubles are rounded to nearest, which may be said.
+        let known = name.strip_suffix(".f64.rn").map_or(name.clone(), |rest| format!("{rest}.f64"));
+        let found = Self::ALL.iter().copied().find(|shape| shape.name() == known);
         found.ok_or_else(|| {
             let exists = OTHER_SHAPES.contains(&name.split('.').next().unwrap_or_default());
             if exists {
@@ -118,17 +209,24 @@ pub struct MatrixMove {
     pub count: u8,
     /// Transposed.
     pub trans: bool,
+    /// Addresses are generic, and point to shared memory all the same.
+    pub generic: bool,
 }
 
 impl MatrixMove {
+    /// What kind of addresses the operand holds.
+    pub const fn space(self) -> Space {
+        if self.generic { Space::Generic } else { Space::Shared }
+    }
+
     pub(super) fn load_signature(self) -> Signature {
         let dest = Arg { role: Role::Def, ..Arg::one(What::Reg(Ty::B32)) };
-        Signature::new(&[dest.vector(self.count), Arg::one(What::Address(Space::Shared))])
+        Signature::new(&[dest.vector(self.count), Arg::one(What::Address(self.space()))])
     }
 
     pub(super) fn store_signature(self) -> Signature {
         let value = Arg::one(What::Reg(Ty::B32)).vector(self.count);
-        Signature::new(&[Arg::one(What::Address(Space::Shared)), value])
+        Signature::new(&[Arg::one(What::Address(self.space())), value])
     }
 
     pub(super) fn problems(self, report: &mut dyn FnMut(String)) {
@@ -137,28 +235,42 @@ impl MatrixMove {
         }
     }
 
+    /// Shape, count, transposition and memory stand in any order, the type at the end.
     pub(super) fn parse(words: &mut Words<'_>) -> Result<Self, String> {
-        for word in ["sync", "aligned", "m8n8"] {
-            words.expect(word)?;
+        words.expect("sync")?;
+        words.expect("aligned")?;
+        let (mut shape, mut trans, mut shared, mut count) = (false, false, false, None);
+        loop {
+            let counted = words.once(&mut count, |words| {
+                Ok(words.take(|word| match word {
+                    "x1" => Some(1),
+                    "x2" => Some(2),
+                    "x4" => Some(4),
+                    _ => None,
+                }))
+            })?;
+            let marked = counted
+                || words.mark(&mut shape, "m8n8")
+                || words.mark(&mut trans, "trans")
+                || words.mark(&mut shared, "shared")
+                || words.mark(&mut shared, "shared::cta");
+            if !marked {
+                break;
+            }
         }
-        let count = words.need("a matrix count", |word| match word {
-            "x1" => Some(1),
-            "x2" => Some(2),
-            "x4" => Some(4),
-            _ => None,
-        })?;
-        let trans = words.eat("trans");
-        if Space::parse(words) != Space::Shared {
-            return Err("matrices at generic addresses are not supported".to_owned());
+        if !shape {
+            words.expect("m8n8")?;
         }
+        let Some(count) = count else { return words.need("a matrix count", |_| None) };
         words.expect("b16")?;
-        Ok(Self { count, trans })
+        Ok(Self { count, trans, generic: !shared })
     }
 }
 
 impl fmt::Display for MatrixMove {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let trans = if self.trans { ".trans" } else { "" };
-        write!(f, ".sync.aligned.m8n8.x{}{trans}.shared.b16", self.count)
+        let shared = if self.generic { "" } else { ".shared" };
+        write!(f, ".sync.aligned.m8n8.x{}{trans}{shared}.b16", self.count)
     }
 }

@@ -12,6 +12,14 @@ fn memory_type(ty: Ty) -> bool {
     !matches!(ty.kind(), TyKind::Pred | TyKind::SmallFloat)
 }
 
+/// What volatile accesses to memory of the thread need.
+fn local(order: MemOrder, space: Space) -> Requires {
+    match (order, space) {
+        (MemOrder::Volatile, Space::Local) => Requires::new(9, 1, 50),
+        _ => Requires::BASE,
+    }
+}
+
 /// `ld{.order}{.space}{.cache}{.nc}{.evict}{.prefetch}{.width}.ty d, [a]`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Ld {
@@ -66,7 +74,8 @@ impl Ld {
     }
 
     pub(super) fn requires(&self) -> Requires {
-        let mut requires = self.order.requires().and(self.space.requires());
+        let mut requires =
+            self.order.requires().and(self.space.requires()).and(local(self.order, self.space));
         if self.nc {
             requires = requires.and(Requires::new(3, 1, 50));
         }
@@ -120,9 +129,9 @@ impl Ld {
         if (self.evict.is_some() || self.cache_hint) && self.order == MemOrder::Volatile {
             report("volatile loads take no eviction priority".to_owned());
         }
-        if matches!(self.space, Space::Param | Space::Const | Space::Local)
-            && !matches!(self.order, MemOrder::Weak)
-        {
+        let plain =
+            self.order == MemOrder::Weak || self.space == Space::Local && self.order == MemOrder::Volatile;
+        if matches!(self.space, Space::Param | Space::Const | Space::Local) && !plain {
             report(format!("only weak loads from .{} memory", self.space.name()));
         }
         if matches!(self.space, Space::Param) && self.cache.is_some() {
@@ -221,7 +230,7 @@ impl St {
     }
 
     pub(super) fn requires(&self) -> Requires {
-        let order = self.order.requires().and(self.space.requires());
+        let order = self.order.requires().and(self.space.requires()).and(local(self.order, self.space));
         let order = if self.evict.is_some() { order.and(Requires::new(7, 4, 70)) } else { order };
         if self.cache_hint { order.and(Requires::new(7, 4, 80)) } else { order }
     }
@@ -258,7 +267,7 @@ impl St {
         {
             report("eviction hints belong to global memory".to_owned());
         }
-        if self.space == Space::Local && self.order != MemOrder::Weak {
+        if self.space == Space::Local && !matches!(self.order, MemOrder::Weak | MemOrder::Volatile) {
             report("only weak stores to .local memory".to_owned());
         }
     }

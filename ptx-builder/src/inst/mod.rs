@@ -23,6 +23,7 @@ mod special;
 mod store_async;
 mod warp;
 mod wgmma;
+mod wmma;
 mod words;
 
 pub use atomic::{Atom, AtomOp, AtomOrder, Red};
@@ -30,7 +31,7 @@ pub use bulk::{BulkCompletion, BulkCopy};
 pub use call::{Call, Callee};
 pub use convert::{Cmp, Combine, Cvt, CvtRound, Setp};
 pub use descriptor::{MatrixDescriptor, Swizzle};
-pub use matrix::{MatrixMove, MmaShape};
+pub use matrix::{MatrixElement, MatrixMove, MmaShape};
 pub use mbarrier::{Mbarrier, MbarrierOp};
 pub use memory::{Ld, St};
 pub use operand::{Address, Base, Operand};
@@ -42,7 +43,8 @@ pub use space::{Cache, LevelOneEviction, LevelTwoPrefetch, MemOrder, Scope, Spac
 pub use special::SpecialReg;
 pub use store_async::StAsync;
 pub use warp::ShflMode;
-pub use wgmma::{MatrixElement, Wgmma};
+pub use wgmma::Wgmma;
+pub use wmma::{MatrixLayout, WmmaMatrix, WmmaMove, WmmaProduct, WmmaShape};
 pub(crate) use words::{Shape, Words, named};
 
 use crate::ids::{BlockId, RegId, TargetsId};
@@ -119,6 +121,12 @@ pub enum Kind {
     Mma(MmaShape),
     /// `wgmma.mma_async`.
     Wgmma(Wgmma),
+    /// `wmma.load`.
+    WmmaLoad(WmmaMove),
+    /// `wmma.store`.
+    WmmaStore(WmmaMove),
+    /// `wmma.mma`.
+    WmmaMma(WmmaProduct),
     /// Jump; with a guard, conditional.
     Bra {
         /// All threads that reach it agree.
@@ -251,6 +259,9 @@ impl Kind {
             Self::StMatrix(_) => Op::StMatrix,
             Self::Mma(_) => Op::Mma,
             Self::Wgmma(_) => Op::Wgmma,
+            Self::WmmaLoad(_) => Op::WmmaLoad,
+            Self::WmmaStore(_) => Op::WmmaStore,
+            Self::WmmaMma(_) => Op::WmmaMma,
             Self::Bra { .. } => Op::Bra,
             Self::BrxIdx { .. } => Op::BrxIdx,
             Self::Call(_) => Op::Call,
@@ -284,6 +295,8 @@ impl Kind {
             Self::StMatrix(matrix) => matrix.store_signature(),
             Self::Mma(shape) => shape.signature(),
             Self::Wgmma(wgmma) => wgmma.signature(),
+            Self::WmmaLoad(matrix) | Self::WmmaStore(matrix) => matrix.signature(),
+            Self::WmmaMma(product) => product.signature(),
             Self::Bra { .. } => Signature::new(&[Arg::one(What::Label)]),
             Self::BrxIdx { .. } => Signature::new(&[Arg::one(What::Reg(Ty::U32))]),
             Self::Call(call) => call.signature(),
@@ -321,6 +334,8 @@ impl Kind {
             Self::StMatrix(_) => Requires::new(7, 8, 90),
             Self::Mma(shape) => shape.requires(),
             Self::Wgmma(wgmma) => wgmma.requires(),
+            Self::WmmaLoad(matrix) | Self::WmmaStore(matrix) => matrix.requires(),
+            Self::WmmaMma(product) => product.requires(),
         }
     }
 
@@ -340,12 +355,16 @@ impl Kind {
             Self::St(_) => Effects::WRITE,
             Self::Atom(_) => Effects::ATOMIC,
             Self::Red(_) => Effects { varies: false, ..Effects::ATOMIC },
-            Self::Shfl(_) | Self::MatchAll(_) | Self::Mma(_) | Self::Elect => Effects::EXCHANGE,
+            Self::Shfl(_) | Self::MatchAll(_) | Self::Mma(_) | Self::WmmaMma(_) | Self::Elect => {
+                Effects::EXCHANGE
+            }
             Self::Mbarrier(mbarrier) => mbarrier.effects(),
             Self::BulkCopy(_) => Effects { communicates: true, ..Effects::COPY },
             Self::StAsync(_) => Effects { communicates: true, ..Effects::WRITE },
-            Self::LdMatrix(_) | Self::Wgmma(_) => Effects { reads: true, ..Effects::EXCHANGE },
-            Self::StMatrix(_) => Effects { writes: true, ..Effects::SYNC },
+            Self::LdMatrix(_) | Self::WmmaLoad(_) | Self::Wgmma(_) => {
+                Effects { reads: true, ..Effects::EXCHANGE }
+            }
+            Self::StMatrix(_) | Self::WmmaStore(_) => Effects { writes: true, ..Effects::SYNC },
             Self::Bra { .. } | Self::BrxIdx { .. } => Effects::END,
             Self::Call(_) | Self::Inline { .. } => Effects::UNKNOWN,
         }
@@ -371,6 +390,8 @@ impl Kind {
             Self::Red(red) => red.problems(report),
             Self::MatchAll(ty) => warp::match_all_problems(*ty, report),
             Self::LdMatrix(matrix) | Self::StMatrix(matrix) => matrix.problems(report),
+            Self::WmmaLoad(matrix) | Self::WmmaStore(matrix) => matrix.problems(report),
+            Self::WmmaMma(product) => product.problems(report),
             Self::Mbarrier(mbarrier) => mbarrier.problems(operands, report),
             Self::BulkCopy(copy) => copy.problems(operands, report),
             Self::Wgmma(wgmma) => wgmma.problems(operands, report),
@@ -398,7 +419,7 @@ impl Kind {
             "set" => Some(Set::parse(&mut words).map(Self::Set)),
             "slct" => Some(Slct::parse(&mut words).map(Self::Slct)),
             "createpolicy" => Some(CreatePolicy::parse(&mut words).map(Self::CreatePolicy)),
-            "cvt" => Some(Cvt::parse(&mut words).map(Self::Cvt)),
+            "cvt" if words.peek() != Some("pack") => Some(Cvt::parse(&mut words).map(Self::Cvt)),
             "ld" | "ldu" => Some(Ld::parse(&mut words).map(Self::Ld)),
             "st" if words.eat("async") => Some(StAsync::parse(&mut words).map(Self::StAsync)),
             "st" => Some(St::parse(&mut words).map(Self::St)),
@@ -416,6 +437,7 @@ impl Kind {
             "stmatrix" => Some(MatrixMove::parse(&mut words).map(Self::StMatrix)),
             "wgmma" if words.eat("mma_async") => Some(Wgmma::parse(&mut words, shapes).map(Self::Wgmma)),
             "mma" => Some(MmaShape::parse(&mut words).map(Self::Mma)),
+            "wmma" => Some(Self::parse_wmma(&mut words)),
             "bra" => Some(Ok(Self::Bra { uni: words.eat("uni") })),
             _ => None,
         };
@@ -426,6 +448,16 @@ impl Kind {
                 Ok(kind)
             }
             None => Regular::parse(mnemonic).map(Self::Regular),
+        }
+    }
+
+    fn parse_wmma(words: &mut Words<'_>) -> Result<Self, String> {
+        use WmmaMatrix::{A, B, C, D};
+        match words.need("`.load`, `.store` or `.mma`", |word| Some(word.to_owned()))?.as_str() {
+            "load" => WmmaMove::parse(&[A, B, C], words).map(Self::WmmaLoad),
+            "store" => WmmaMove::parse(&[D], words).map(Self::WmmaStore),
+            "mma" => WmmaProduct::parse(words).map(Self::WmmaMma),
+            word => Err(format!("expected `.load`, `.store` or `.mma`, found `.{word}`")),
         }
     }
 }
@@ -454,6 +486,8 @@ impl fmt::Display for Kind {
             Self::StMatrix(matrix) => write!(f, "stmatrix{matrix}"),
             Self::Mma(shape) => write!(f, "mma.sync.aligned.{}", shape.name()),
             Self::Wgmma(wgmma) => fmt::Display::fmt(wgmma, f),
+            Self::WmmaLoad(matrix) | Self::WmmaStore(matrix) => fmt::Display::fmt(matrix, f),
+            Self::WmmaMma(product) => fmt::Display::fmt(product, f),
             Self::Bra { uni } => f.write_str(if *uni { "bra.uni" } else { "bra" }),
             Self::BrxIdx { uni, .. } => f.write_str(if *uni { "brx.idx.uni" } else { "brx.idx" }),
             Self::Call(call) => f.write_str(if call.uni { "call.uni" } else { "call" }),

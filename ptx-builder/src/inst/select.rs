@@ -31,7 +31,9 @@ impl Set {
             Ty::BF16 | Ty::BF16x2 => Requires::new(7, 8, 90),
             _ => Requires::BASE,
         };
-        of(self.test.ty).and(of(self.to))
+        let both = of(self.test.ty).and(of(self.to));
+        let to_integer = self.test.ty.kind() == TyKind::SmallFloat && self.to.kind() != TyKind::SmallFloat;
+        if to_integer { both.and(Requires::new(6, 5, 53)) } else { both }
     }
 
     pub(super) fn problems(&self, report: &mut dyn FnMut(String)) {

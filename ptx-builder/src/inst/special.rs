@@ -121,6 +121,10 @@ special_registers! {
     TotalSmemSize "%total_smem_size" U32 false (4 1 50);
     /// Where the second part of the shared memory that the system reserves begins.
     ReservedSmemOffset1 "%reserved_smem_offset_1" U32 false (7 6 80);
+    /// Lower half of the address of the words that a grid synchronises by, of a launch whose blocks run at once.
+    EnvReg1 "%envreg1" U32 false (3 0 50);
+    /// The upper half.
+    EnvReg2 "%envreg2" U32 false (3 0 50);
     /// Block index in the cluster, x.
     ClusterCtaidX "%cluster_ctaid.x" U32 false (7 8 90);
     /// Block index in the cluster, y.

@@ -1,44 +1,9 @@
 //! Matrix products of a warpgroup, which is four warps: `wgmma.mma_async`.
 
-use super::{Arg, Operand, Shape, Signature, What, Words, named};
+use super::{Arg, MatrixElement, Operand, Shape, Signature, What, Words};
 use crate::target::Requires;
 use crate::ty::Ty;
 use std::fmt;
-
-named! {
-    /// What the elements of a matrix are.
-    MatrixElement {
-        /// IEEE half.
-        F16 = "f16",
-        /// bfloat16.
-        BF16 = "bf16",
-        /// TensorFloat-32: a single whose low 13 bits do not count.
-        TF32 = "tf32",
-        /// FP8 of 4 exponent and 3 mantissa bits.
-        E4M3 = "e4m3",
-        /// FP8 of 5 exponent and 2 mantissa bits.
-        E5M2 = "e5m2",
-        /// Signed 8-bit integer.
-        S8 = "s8",
-        /// Unsigned 8-bit integer.
-        U8 = "u8",
-    }
-}
-
-impl MatrixElement {
-    /// Width in bits.
-    pub const fn bits(self) -> u32 {
-        match self {
-            Self::F16 | Self::BF16 => 16,
-            Self::TF32 => 32,
-            Self::E4M3 | Self::E5M2 | Self::S8 | Self::U8 => 8,
-        }
-    }
-
-    pub(crate) const fn is_integer(self) -> bool {
-        matches!(self, Self::S8 | Self::U8)
-    }
-}
 
 /// `wgmma.mma_async.sync.aligned.m64n{N}k{K}{.satfinite}.d.a.b`: D = A * B + D, where D has 64 rows, a quarter in the
 /// registers of each warp, and K is 32 bytes.

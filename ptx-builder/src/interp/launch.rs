@@ -77,6 +77,8 @@ pub struct Options {
     pub max_findings: usize,
     /// What `%clock64` and `%globaltimer` start from.
     pub clock_base: u64,
+    /// The blocks may wait for each other by the words that `%envreg1` and `%envreg2` are the address of.
+    pub cooperative: bool,
 }
 
 impl Default for Options {
@@ -90,6 +92,7 @@ impl Default for Options {
             pending: Vec::new(),
             max_findings: 64,
             clock_base: 0,
+            cooperative: false,
         }
     }
 }
@@ -206,7 +209,7 @@ pub fn launch(memory: &Memory, launch: &Launch<'_>, options: &Options) -> Result
     if local > MAX_LOCAL {
         return Err(geometry(launch, format!("{local} bytes of local memory, more than {MAX_LOCAL}")));
     }
-    let grid = Grid {
+    let mut grid = Grid {
         code: &loaded.code,
         kernel: code,
         index: kernel.index(),
@@ -219,12 +222,16 @@ pub fn launch(memory: &Memory, launch: &Launch<'_>, options: &Options) -> Result
         dynamic_offset,
         shared_bytes,
         local_bytes: if code.calls { local + STACK } else { local },
+        words: 0,
         params,
         templates: loaded.code.functions.iter().map(|_| OnceLock::new()).collect(),
         options,
     };
     if u32::try_from(grid.clusters()).is_err() {
         return Err(geometry(launch, "more than 2^32 blocks".to_owned()));
+    }
+    if options.cooperative && loaded.code.grid_words {
+        grid.words = grid_words(memory);
     }
     let shape = Shape {
         clusters: grid.clusters(),
@@ -237,6 +244,10 @@ pub fn launch(memory: &Memory, launch: &Launch<'_>, options: &Options) -> Result
     let launch_memory = LaunchMemory::new(memory, id, &options.pending, shape, sanitizers);
     let outcome = exec::run(&grid, &launch_memory);
     let (raw, memory_metrics) = launch_memory.finish();
+    if grid.words != 0 {
+        // Memory that was allocated above.
+        let _ = memory.free(grid.words);
+    }
     let resolve = |raw: &RawFinding| raw.resolve(&grid);
     let metrics = memory_metrics.map(|memory| exec::metrics(&grid, &outcome, memory));
     Ok(Report {
@@ -248,6 +259,19 @@ pub fn launch(memory: &Memory, launch: &Launch<'_>, options: &Options) -> Result
         printed: outcome.printed,
         conditionals: outcome.conditionals,
     })
+}
+
+/// Memory for the words that a grid synchronises by, as cooperative groups have them: how many bytes there are, then
+/// the barrier. 0 where no memory is left, as in launches that are not cooperative.
+fn grid_words(memory: &Memory) -> u64 {
+    const BYTES: u32 = 64;
+    let Ok(address) = memory.alloc(u64::from(BYTES)) else { return 0 };
+    let mut words = [0; BYTES as usize];
+    words[..4].copy_from_slice(&BYTES.to_le_bytes());
+    match memory.write(address, &words) {
+        Ok(()) => address,
+        Err(_) => 0,
+    }
 }
 
 fn geometry(launch: &Launch<'_>, message: String) -> InterpError {

@@ -135,6 +135,15 @@ regular {
     PrmtEcl    "prmt.b32.ecl"  [] [] (B32) <- (B32 B32 B32), 2 0 50, PURE;
     PrmtEcr    "prmt.b32.ecr"  [] [] (B32) <- (B32 B32 B32), 2 0 50, PURE;
     PrmtRc16   "prmt.b32.rc16" [] [] (B32) <- (B32 B32 B32), 2 0 50, PURE;
+    // Words clamped to fewer bits, the first above the second; below what is left of the last operand
+    CvtPackU16 "cvt.pack.sat.u16.s32"    [] []            (U32) <- (S32 S32), 6 5 72, PURE;
+    CvtPackS16 "cvt.pack.sat.s16.s32"    [] []            (U32) <- (S32 S32), 6 5 72, PURE;
+    CvtPackU8  "cvt.pack.sat.u8.s32.b32" [] []            (U32) <- (S32 S32 Word), 6 5 72, PURE;
+    CvtPackS8  "cvt.pack.sat.s8.s32.b32" [] []            (U32) <- (S32 S32 Word), 6 5 72, PURE;
+    CvtPackU4  "cvt.pack.sat.u4.s32.b32" [] []            (U32) <- (S32 S32 Word), 6 5 75, PURE;
+    CvtPackS4  "cvt.pack.sat.s4.s32.b32" [] []            (U32) <- (S32 S32 Word), 6 5 75, PURE;
+    CvtPackU2  "cvt.pack.sat.u2.s32.b32" [] []            (U32) <- (S32 S32 Word), 6 5 75, PURE;
+    CvtPackS2  "cvt.pack.sat.s2.s32.b32" [] []            (U32) <- (S32 S32 Word), 6 5 75, PURE;
     // Pairs of 16-bit integers, and no result below zero
     AddU16x2   "add.u16x2"      [] []                     (Pair) <- (Pair Pair), 8 0 90, PURE;
     AddS16x2   "add.s16x2"      [] []                     (Pair) <- (Pair Pair), 8 0 90, PURE;
@@ -303,6 +312,14 @@ regular {
     FenceScCluster     "fence.sc.cluster"      [] [] () <- (), 7 8 90, SYNC;
     FenceScGpu         "fence.sc.gpu"          [] [] () <- (), 6 0 70, SYNC;
     FenceScSys         "fence.sc.sys"          [] [] () <- (), 6 0 70, SYNC;
+    FenceAcquireCta "fence.acquire.cta" [] [] () <- (), 8 6 90, SYNC;
+    FenceAcquireCluster "fence.acquire.cluster" [] [] () <- (), 8 6 90, SYNC;
+    FenceAcquireGpu "fence.acquire.gpu" [] [] () <- (), 8 6 90, SYNC;
+    FenceAcquireSys "fence.acquire.sys" [] [] () <- (), 8 6 90, SYNC;
+    FenceReleaseCta "fence.release.cta" [] [] () <- (), 8 6 90, SYNC;
+    FenceReleaseCluster "fence.release.cluster" [] [] () <- (), 8 6 90, SYNC;
+    FenceReleaseGpu "fence.release.gpu" [] [] () <- (), 8 6 90, SYNC;
+    FenceReleaseSys "fence.release.sys" [] [] () <- (), 8 6 90, SYNC;
     FenceMbarrierInit  "fence.mbarrier_init.release.cluster" [] [] () <- (), 8 0 90, SYNC;
     FenceProxyAlias    "fence.proxy.alias"                 [] [] () <- (), 7 5 70, SYNC;
     FenceProxyAsync    "fence.proxy.async"                 [] [] () <- (), 8 0 90, SYNC;
@@ -411,6 +428,12 @@ irregular {
     LdMatrix "ldmatrix";
     /// `stmatrix`.
     StMatrix "stmatrix";
+    /// See [`crate::WmmaMove`].
+    WmmaLoad "wmma";
+    /// See [`crate::WmmaMove`].
+    WmmaStore "wmma";
+    /// See [`crate::WmmaProduct`].
+    WmmaMma "wmma";
     /// `mma.sync`.
     Mma "mma";
     /// `wgmma.mma_async`.

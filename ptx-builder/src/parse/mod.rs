@@ -6,7 +6,8 @@
 //! words, with the same meaning:
 //! - Names in nested braces become names of the function, made different where they are not.
 //! - Special registers, symbols and sums outside of `mov`, and predicates that are literals, are moved to a new
-//!   register first; `_` in the place of a result becomes a register that nobody reads.
+//!   register first, sums of a register and a number anywhere; `_` in the place of a result becomes a register that
+//!   nobody reads.
 //! - Integer literals lose the bits that their operand does not have; doubles are rounded to single precision.
 //! - A comparison of packed halves is one of each half.
 //! - A choice by a predicate that is negated has its operands exchanged; modifiers stand in any order.
@@ -169,6 +170,7 @@ impl<'a> Parser<'a> {
             return Ok(ty);
         }
         match self.peek() {
+            Token::Word(".v2" | ".v4" | ".v8") => self.fail("vector registers are not supported"),
             Token::Word(".b128") => self.fail("128-bit types are not supported"),
             Token::Word(".texref" | ".surfref" | ".samplerref") => {
                 self.fail("textures, surfaces and samplers are not supported")

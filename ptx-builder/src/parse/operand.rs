@@ -284,24 +284,30 @@ impl<'a> Resolver<'_, '_, 'a> {
                 self.literal(what, role, value).or_else(|message| fail("expression", message))
             }
             Raw::Sum(name, offset) => {
-                let (Some(base), None) = (self.symbol(name), self.body.scope.register(name)) else {
-                    return fail(name, "an offset belongs to a symbol here");
-                };
                 let ty = match (what, role) {
-                    (What::Value(ty) | What::Reg(ty) | What::MovSource(ty), Role::Use)
-                        if matches!(ty.bits(), 32 | 64) && !ty.is_float() =>
-                    {
-                        ty
-                    }
-                    _ => return fail(name, "a symbol cannot stand here"),
+                    (
+                        What::Value(ty) | What::Reg(ty) | What::MovSource(ty) | What::WideValue(ty),
+                        Role::Use,
+                    ) if matches!(ty.bits(), 32 | 64) && !ty.is_float() => ty,
+                    _ => return fail(name, "a sum cannot stand here"),
                 };
-                let sum = self.moved(ty, Operand::Symbol(base));
                 let unsigned = if ty.bits() == 64 { Ty::U64 } else { Ty::U32 };
                 let Some(offset) = unsigned.canonical_literal(i128::from(offset)) else {
-                    return fail(name, "the offset of this symbol is too large");
+                    return fail(name, "this offset is too large");
+                };
+                let (sum, base) = match (self.body.scope.register(name), self.symbol(name)) {
+                    (Some(reg), _) if reg.class() == ty.class() => {
+                        (Operand::Reg(self.body.function.new_register(ty.class())), Operand::Reg(reg))
+                    }
+                    (Some(_), _) => return fail(name, "an offset belongs to a register of the same width"),
+                    (None, Some(base)) => {
+                        let sum = self.moved(ty, Operand::Symbol(base));
+                        (sum, sum)
+                    }
+                    (None, None) => return fail(name, "unknown register or symbol"),
                 };
                 let add = Kind::Regular(Regular::new(Op::Add, Some(unsigned)));
-                self.body.push(Inst::new(add, vec![sum, sum, Operand::Int(offset)]));
+                self.body.push(Inst::new(add, vec![sum, base, Operand::Int(offset)]));
                 Ok(sum)
             }
             Raw::Address(name, offset) => {

@@ -21,7 +21,6 @@ pub(super) fn instruction(mnemonic: &str) -> Option<String> {
         "vadd" | "vsub" | "vabsdiff" | "vmin" | "vmax" | "vshl" | "vshr" | "vmad" | "vset" | "vadd2"
         | "vsub2" | "vavrg2" | "vabsdiff2" | "vmin2" | "vmax2" | "vset2" | "vadd4" | "vsub4" | "vavrg4"
         | "vabsdiff4" | "vmin4" | "vmax4" | "vset4" => "video instructions are",
-        "wmma" => "`wmma` instructions, whose fragments have no fixed layout, are",
         "tcgen05" => "`tcgen05` instructions are",
         "tensormap" => "tensor maps are",
         "multimem" => "multicast memory is",
@@ -30,7 +29,6 @@ pub(super) fn instruction(mnemonic: &str) -> Option<String> {
         _ if has(&["f32x2", "e2m1x2", "e2m3x2", "e3m2x2", "ue8m0x2", "ue8m0"]) => "these packed types are",
         "min" | "max" if has(&["xorsign"]) => "`.xorsign` is",
         "fma" if has(&["oob"]) => "`.oob` is",
-        "cvt" if second == "pack" => "`cvt.pack` is",
         "cvt" if has(&["rs"]) => "stochastic rounding is",
         "mad24" if has(&["sat"]) => "`mad24.hi.sat` is",
         "lop3" if has(&["or", "and"]) => "`lop3` with a predicate is",
@@ -48,7 +46,9 @@ pub(super) fn instruction(mnemonic: &str) -> Option<String> {
             "this hint of `cp.async` is"
         }
         "createpolicy" if matches!(second, "range" | "cvt") => "policies other than fractional ones are",
-        "fence" if matches!(second, "acquire" | "release") => "fences that only acquire or release are",
+        "fence" if words.iter().any(|word| word.starts_with("sync_restrict")) => {
+            "fences of some memory alone are"
+        }
         "fence" if has(&["tensormap::generic"]) => "tensor maps are",
         "fence" if has(&["async::generic"]) => "fences from the asynchronous proxy to the generic one are",
         "prefetch" if has(&["tensormap"]) => "tensor maps are",

@@ -3,9 +3,9 @@
 use crate::ids::{CallParamId, FuncId, PrototypeId, TargetsId};
 use crate::inst::{
     Atom, AtomOp, AtomOrder, BulkCompletion, BulkCopy, Cache, Call, Callee, Cmp, Combine, CreatePolicy, Cvt,
-    CvtRound, Kind, Ld, LevelOneEviction, LevelTwoEviction, LevelTwoPrefetch, MatrixElement, MatrixMove,
-    Mbarrier, MbarrierOp, MemOrder, MmaShape, Red, Regular, Scope, Set, Setp, ShflMode, Slct, Space, St,
-    StAsync, Wgmma, Width,
+    CvtRound, Kind, Ld, LevelOneEviction, LevelTwoEviction, LevelTwoPrefetch, MatrixElement, MatrixLayout,
+    MatrixMove, Mbarrier, MbarrierOp, MemOrder, MmaShape, Red, Regular, Scope, Set, Setp, ShflMode, Slct,
+    Space, St, StAsync, Wgmma, Width, WmmaMatrix, WmmaMove, WmmaProduct, WmmaShape,
 };
 use crate::ops::{Mod, Mods, Op, Rounding};
 use crate::ty::Ty;
@@ -36,6 +36,9 @@ pub fn forms(op: Op) -> Vec<Kind> {
         Op::BulkCopy => bulk_forms(),
         Op::LdMatrix => matrix_forms(Kind::LdMatrix),
         Op::StMatrix => matrix_forms(Kind::StMatrix),
+        Op::WmmaLoad => wmma_moves(&[WmmaMatrix::A, WmmaMatrix::B, WmmaMatrix::C], Kind::WmmaLoad),
+        Op::WmmaStore => wmma_moves(&[WmmaMatrix::D], Kind::WmmaStore),
+        Op::WmmaMma => wmma_products(),
         Op::Mma => MmaShape::ALL.iter().map(|shape| Kind::Mma(*shape)).collect(),
         Op::Wgmma => wgmma_forms(),
         Op::BrxIdx => [false, true].map(|uni| Kind::BrxIdx { uni, targets: TargetsId(0) }).into(),
@@ -256,8 +259,53 @@ fn call_forms() -> Vec<Kind> {
 }
 
 fn matrix_forms(make: fn(MatrixMove) -> Kind) -> Vec<Kind> {
-    let counts = [1, 2, 4].into_iter();
-    counts.flat_map(|count| [false, true].map(|trans| make(MatrixMove { count, trans }))).collect()
+    let flags = [(false, false), (true, false), (false, true), (true, true)];
+    let forms = |count| flags.map(|(trans, generic)| make(MatrixMove { count, trans, generic }));
+    [1, 2, 4].into_iter().flat_map(forms).collect()
+}
+
+/// Those of all combinations that exist.
+fn existing(kinds: impl Iterator<Item = Kind>) -> Vec<Kind> {
+    let exists = |kind: &Kind| {
+        let mut wrong = false;
+        kind.problems(&[], &mut |_| wrong = true);
+        !wrong
+    };
+    kinds.filter(exists).collect()
+}
+
+fn wmma_moves(matrices: &[WmmaMatrix], make: fn(WmmaMove) -> Kind) -> Vec<Kind> {
+    existing(matrices.iter().flat_map(|matrix| {
+        MatrixLayout::ALL.iter().flat_map(move |layout| {
+            WmmaShape::ALL.iter().flat_map(move |shape| {
+                MatrixElement::ALL.iter().flat_map(move |element| {
+                    [Space::Global, Space::Shared, Space::Generic].into_iter().map(move |space| {
+                        let (matrix, layout, shape, element) = (*matrix, *layout, *shape, *element);
+                        make(WmmaMove { matrix, layout, shape, space, element })
+                    })
+                })
+            })
+        })
+    }))
+}
+
+fn wmma_products() -> Vec<Kind> {
+    use MatrixLayout::{Col, Row};
+    let layouts = [(Row, Row), (Row, Col), (Col, Row), (Col, Col)];
+    existing(MatrixElement::ALL.iter().flat_map(move |factors| {
+        WmmaShape::ALL.iter().flat_map(move |shape| {
+            MatrixElement::ALL.iter().flat_map(move |to| {
+                MatrixElement::ALL.iter().flat_map(move |from| {
+                    layouts.into_iter().flat_map(move |(a, b)| {
+                        [false, true].map(|satfinite| {
+                            let (shape, to, factors, from) = (*shape, *to, *factors, *from);
+                            Kind::WmmaMma(WmmaProduct { a, b, shape, to, factors, from, satfinite })
+                        })
+                    })
+                })
+            })
+        })
+    }))
 }
 
 fn wgmma_forms() -> Vec<Kind> {

@@ -14,8 +14,8 @@ use crate::target::Requires;
 use crate::ty::{Ty, TyKind};
 use std::collections::HashSet;
 
-/// Bytes of kernel parameters before PTX ISA 8.1, and on every target.
-const MAX_PARAM_BYTES: u64 = 4352;
+/// Bytes of kernel parameters.
+const MAX_PARAM_BYTES: u64 = 32764;
 /// Bytes of static shared memory of a kernel.
 const MAX_STATIC_SHARED: u64 = 48 * 1024;
 /// Bytes of local memory of a thread.

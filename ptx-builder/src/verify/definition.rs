@@ -1,7 +1,8 @@
 //! Definition before use, on every path.
 //!
-//! Most registers live within one block, so each block is scanned first; only reads that the block does not
-//! settle start a search backwards for a path from the entry without an assignment.
+//! Most registers live within one block, so each block is scanned first. Most others are assigned in a block that
+//! every path to their readers passes; only what that does not settle starts a search for a path from the entry without
+//! an assignment.
 
 use super::Place;
 use super::flow::Flow;
@@ -18,13 +19,24 @@ pub(super) fn check(function: &Function, flow: &Flow, reporter: &mut Reporter<'_
         scan(function, b, &mut open, &mut assigned);
     }
     open.sort_by_key(|(reg, _)| *reg);
+    let dominators = flow.dominators();
+    let mut search = Search { flow, assigns: vec![0; flow.len()], seen: vec![0; flow.len()], number: 0 };
     let mut rest = open.as_slice();
     while let Some((reg, _)) = rest.first() {
         let (reads, others) = rest.split_at(rest.partition_point(|(r, _)| r <= reg));
         rest = others;
-        let undefined = reached_without(flow, assigned.get(reg).map_or(&[], Vec::as_slice));
+        let assigning = assigned.get(reg).map_or(&[][..], Vec::as_slice);
+        let settled = |(_, id): &(RegId, InstId)| {
+            assigning.iter().take(FEW).any(|a| dominators.dominates(*a, id.block.index()))
+        };
+        if reads.iter().all(settled) {
+            continue;
+        }
         // One message for each register: the first read in layout order.
-        let first = reads.iter().map(|(_, id)| *id).filter(|id| undefined[id.block.index()]).min();
+        let mut reads: Vec<InstId> = reads.iter().map(|(_, id)| *id).collect();
+        reads.sort_unstable();
+        search.begin(assigning);
+        let first = reads.into_iter().find(|id| search.comes_undefined(id.block.index()));
         if let Some(id) = first {
             let message = format!("{} is read, but not assigned on every path before", name(function, *reg));
             reporter.advice(Rule::Definition, Place::Inst(function, id), message);
@@ -81,18 +93,40 @@ fn scan(
     }
 }
 
-/// The blocks whose start can be reached without passing one of `assigning`.
-fn reached_without(flow: &Flow, assigning: &[usize]) -> Vec<bool> {
-    let mut assigns = vec![false; flow.len()];
-    for b in assigning {
-        assigns[*b] = true;
-    }
-    let mut seen = vec![false; flow.len()];
-    let mut work = vec![0];
-    while let Some(b) = work.pop() {
-        if !std::mem::replace(&mut seen[b], true) && !assigns[b] {
-            work.extend(&flow.successors[b]);
+/// Blocks with assignments that are looked at one by one.
+const FEW: usize = 4;
+
+/// Searches backwards from reads of one register after the other.
+struct Search<'a> {
+    flow: &'a Flow,
+    /// The last register that each block assigned, and the last whose search came to its start.
+    assigns: Vec<u32>,
+    seen: Vec<u32>,
+    number: u32,
+}
+
+impl Search<'_> {
+    /// Begins with a register, given the blocks that assign it.
+    fn begin(&mut self, assigning: &[usize]) {
+        self.number += 1;
+        for b in assigning {
+            self.assigns[*b] = self.number;
         }
     }
-    seen
+
+    /// Can the start of a block be reached from the entry without an assignment? No more is asked after a yes.
+    fn comes_undefined(&mut self, block: usize) -> bool {
+        let mut work = vec![block];
+        while let Some(b) = work.pop() {
+            if std::mem::replace(&mut self.seen[b], self.number) == self.number {
+                continue;
+            }
+            if b == 0 {
+                return true;
+            }
+            let before = self.flow.predecessors[b].iter().copied();
+            work.extend(before.filter(|p| self.flow.reachable[*p] && self.assigns[*p] != self.number));
+        }
+        false
+    }
 }

@@ -8,12 +8,12 @@
 
 use super::Place;
 use super::flow::Flow;
+use super::regions::Regions;
 use super::report::{Reporter, Rule};
 use crate::ids::{InstId, RegId};
 use crate::inst::{Address, Base, Inst, Kind, Operand};
 use crate::module::{Function, FunctionKind};
 use crate::ops::Op;
-use std::collections::{HashMap, HashSet};
 
 pub(super) fn check(function: &Function, flow: &Flow, reporter: &mut Reporter<'_>) {
     let meets_all = |inst: &Inst| match inst.op() {
@@ -53,105 +53,132 @@ fn reduces_over_block(op: Op) -> bool {
     )
 }
 
-struct State {
-    divergent: HashSet<RegId>,
+/// Of each register by its dense index: whether it is divergent, and what follows when it becomes so.
+struct State<'a> {
+    function: &'a Function,
+    divergent: Vec<bool>,
+    /// Divergent registers whose readers have not been looked at.
+    fresh: Vec<usize>,
     /// The divergent branch that decides over each block, if any.
     control: Vec<Option<usize>>,
+    readers: Readers<'a>,
+    /// Is the register assigned in several places?
+    several: Vec<bool>,
 }
 
-impl State {
-    fn is_divergent(&self, reg: RegId) -> bool {
-        self.divergent.contains(&reg)
+/// The instructions that read each register, one register after the other.
+struct Readers<'a> {
+    starts: Vec<u32>,
+    insts: Vec<&'a Inst>,
+}
+
+impl<'a> Readers<'a> {
+    fn new(function: &'a Function, registers: usize) -> Self {
+        let uses = || function.insts().flat_map(|(_, inst)| inst.uses().map(move |reg| (inst, reg)));
+        let index = |reg| function.register_index(reg);
+        let mut starts = vec![0u32; registers + 1];
+        for reg in uses().filter_map(|(_, reg)| index(reg)) {
+            starts[reg + 1] += 1;
+        }
+        for i in 0..registers {
+            starts[i + 1] += starts[i];
+        }
+        let Some((_, first)) = function.insts().next() else { return Self { starts, insts: Vec::new() } };
+        let mut insts = vec![first; starts[registers] as usize];
+        let mut next = starts.clone();
+        for (inst, reg) in uses().filter_map(|(inst, reg)| Some((inst, index(reg)?))) {
+            insts[next[reg] as usize] = inst;
+            next[reg] += 1;
+        }
+        Self { starts, insts }
     }
 
-    fn solve(function: &Function, flow: &Flow, barriers: &[(InstId, &Inst)]) -> Self {
-        let mut assignments: HashMap<RegId, u32> = HashMap::new();
+    fn of(&self, reg: usize) -> std::ops::Range<usize> {
+        self.starts[reg] as usize..self.starts[reg + 1] as usize
+    }
+}
+
+impl<'a> State<'a> {
+    fn is_divergent(&self, reg: RegId) -> bool {
+        self.function.register_index(reg).is_some_and(|index| self.divergent[index])
+    }
+
+    fn solve(function: &'a Function, flow: &Flow, barriers: &[(InstId, &Inst)]) -> Self {
+        let registers = function.registers.iter().map(|n| *n as usize).sum();
+        let (mut assigned, mut several) = (vec![false; registers], vec![false; registers]);
         for reg in function.insts().flat_map(|(_, inst)| inst.defs()) {
-            *assignments.entry(reg).or_default() += 1;
+            if let Some(index) = function.register_index(reg) {
+                several[index] |= std::mem::replace(&mut assigned[index], true);
+            }
         }
-        let meeting_points = flow.immediate_postdominators(function);
-        let mut has_barrier = vec![false; flow.len()];
-        for (id, _) in barriers {
-            has_barrier[id.block.index()] = true;
+        let mut state = Self {
+            function,
+            divergent: vec![false; registers],
+            fresh: Vec::new(),
+            control: vec![None; flow.len()],
+            readers: Readers::new(function, registers),
+            several,
+        };
+        for (_, inst) in function.insts() {
+            let varies = |operand: &Operand| is_divergent_source(function, operand);
+            if inst.kind.effects().varies || inst.operands.iter().any(varies) {
+                state.assigns_divergent(inst, false);
+            }
         }
-        let mut state = Self { divergent: HashSet::new(), control: vec![None; flow.len()] };
-        // Both sets only grow, so this ends.
+        let mut regions = Regions::new(function, flow, barriers);
+        let mut branches: Vec<usize> = (0..flow.len()).filter(|b| flow.reachable[*b]).collect();
+        // Each round takes the branches that have become divergent, so all rounds together visit each once.
         loop {
-            let before = state.divergent.len();
-            state.spread_values(function, &assignments);
-            let spread = state.spread_control(function, flow, &meeting_points, &has_barrier);
-            if state.divergent.len() == before && !spread {
+            state.spread_values();
+            let before = branches.len();
+            branches.retain(|b| {
+                let divergent = state.decides(*b).any(|reg| state.is_divergent(reg));
+                if divergent && flow.successors[*b].len() > 1 && !regions.leaves_early(*b) {
+                    let marked = regions.mark(*b, &mut state.control);
+                    marked.into_iter().for_each(|block| state.comes_under_control(block));
+                }
+                !divergent
+            });
+            if branches.len() == before {
                 return state;
             }
         }
     }
 
-    fn spread_values(&mut self, function: &Function, assignments: &HashMap<RegId, u32>) {
-        loop {
-            let before = self.divergent.len();
-            // A reduction over the block gives every thread the same.
-            let same = |inst: &Inst| reduces_over_block(inst.op());
-            for (id, inst) in function.insts().filter(|(_, inst)| !same(inst)) {
-                let varies = |operand: &Operand| is_divergent_source(function, operand);
-                let source = inst.kind.effects().varies || inst.operands.iter().any(varies);
-                let flows = source || inst.uses().any(|reg| self.is_divergent(reg));
-                let controlled = self.control[id.block.index()].is_some();
-                for reg in inst.defs() {
-                    let several = assignments.get(&reg).is_some_and(|n| *n > 1);
-                    if flows || (controlled && several) {
-                        self.divergent.insert(reg);
-                    }
-                }
-            }
-            if self.divergent.len() == before {
-                return;
+    /// The registers on which the way out of a block depends.
+    fn decides(&self, b: usize) -> impl Iterator<Item = RegId> + use<> {
+        let last = self.function.blocks[b].insts.last();
+        let by_index = last.filter(|last| matches!(last.kind, Kind::BrxIdx { .. }));
+        let index = by_index.and_then(|last| last.uses().next());
+        last.and_then(|last| last.guard).map(|guard| guard.pred).into_iter().chain(index)
+    }
+
+    /// The instruction gives its results a divergent value; or only those that are assigned elsewhere, too.
+    fn assigns_divergent(&mut self, inst: &Inst, only_several: bool) {
+        // A reduction over the block gives every thread the same.
+        if reduces_over_block(inst.op()) {
+            return;
+        }
+        for index in inst.defs().filter_map(|reg| self.function.register_index(reg)) {
+            if (!only_several || self.several[index]) && !std::mem::replace(&mut self.divergent[index], true)
+            {
+                self.fresh.push(index);
             }
         }
     }
 
-    /// Marks the blocks between each divergent branch and its meeting point. Says whether any was new.
-    fn spread_control(
-        &mut self,
-        function: &Function,
-        flow: &Flow,
-        meeting_points: &[Option<usize>],
-        has_barrier: &[bool],
-    ) -> bool {
-        let mut spread = false;
-        for b in (0..flow.len()).filter(|b| flow.reachable[*b]) {
-            let Some(last) = function.blocks[b].insts.last() else { continue };
-            let by_index = matches!(last.kind, Kind::BrxIdx { .. }).then(|| last.uses().next()).flatten();
-            let decides = last.guard.map(|guard| guard.pred).into_iter().chain(by_index);
-            let divergent = decides.into_iter().any(|reg| self.is_divergent(reg));
-            let branches = flow.successors[b].len() > 1;
-            if !divergent || !branches || leaves_early(flow, b, has_barrier) {
-                continue;
-            }
-            let mut work: Vec<usize> = flow.successors[b].clone();
-            let mut seen = vec![false; flow.len()];
-            while let Some(x) = work.pop() {
-                if meeting_points[b] == Some(x) || std::mem::replace(&mut seen[x], true) {
-                    continue;
-                }
-                if self.control[x].is_none() {
-                    self.control[x] = Some(b);
-                    spread = true;
-                }
-                work.extend(&flow.successors[x]);
+    fn spread_values(&mut self) {
+        while let Some(reg) = self.fresh.pop() {
+            for i in self.readers.of(reg) {
+                self.assigns_divergent(self.readers.insts[i], false);
             }
         }
-        spread
     }
-}
 
-/// Does one side of a branch go to an exit of its own, without a barrier? Threads that have exited are not
-/// waited for.
-fn leaves_early(flow: &Flow, branch: usize, has_barrier: &[bool]) -> bool {
-    let [one, other] = flow.successors[branch][..] else { return false };
-    let [one, other] = [flow.reach_from(one), flow.reach_from(other)];
-    let disjoint = one.iter().zip(&other).all(|(a, b)| !(a & b));
-    let quiet = |side: &[bool]| side.iter().zip(has_barrier).all(|(reached, barrier)| !(reached & barrier));
-    disjoint && (quiet(&one) || quiet(&other))
+    fn comes_under_control(&mut self, block: usize) {
+        let function = self.function;
+        function.blocks[block].insts.iter().for_each(|inst| self.assigns_divergent(inst, true));
+    }
 }
 
 /// Special registers that differ, and what comes from callers and callees.

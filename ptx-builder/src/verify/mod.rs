@@ -13,7 +13,7 @@
 //! - `launch-bounds`: block and cluster sizes and register counts that hardware has; not both `.reqntid` and
 //!   `.maxntid`, and nothing of the kind for device functions.
 //!   A kernel with neither is noted.
-//! - `parameter`: sizes and alignments of parameters, of a kernel at most 4352 bytes in all; at most one result.
+//! - `parameter`: sizes and alignments of parameters, of a kernel at most 32764 bytes in all; at most one result.
 //! - `array`: sizes and alignments of shared and local arrays; at most 48 KiB of static shared memory.
 //! - `global`: sizes and alignments of variables, and initial values that fit in them (`globals.rs`).
 //! - `register-count`: at most [`crate::MAX_REGISTERS`] of each class.
@@ -69,6 +69,7 @@ mod flow;
 mod globals;
 mod instruction;
 mod objects;
+mod regions;
 mod report;
 mod structure;
 

@@ -311,3 +311,63 @@ fn an_object_that_nobody_was_told_of_is_found() {
 fn what_is_sent_and_its_object_are_in_one_block() {
     two_blocks().finds(sent(FENCED, "%rank", WAITED), FindingKind::InvalidUse);
 }
+
+/// The barrier of a grid as cooperative groups have it: the first block adds what makes the top bit change when all
+/// others have added one.
+const GRID_BARRIER: &str = "
+.version 8.0
+.target sm_80
+.address_size 64
+.entry k(.param .u64 out)
+{
+	.reg .pred %p<3>;
+	.reg .b32 %r<10>;
+	.reg .b64 %rd<6>;
+	ld.param.u64 %rd0, [out];
+	mov.u32 %r0, %ctaid.x;
+	mov.u32 %r1, %nctaid.x;
+	mul.wide.u32 %rd1, %r0, 4;
+	add.u64 %rd1, %rd0, %rd1;
+	add.u32 %r2, %r0, 7;
+	st.global.u32 [%rd1], %r2;
+	mov.u32 %r3, %envreg1;
+	mov.u32 %r4, %envreg2;
+	mov.b64 %rd2, {%r3, %r4};
+	setp.eq.u64 %p0, %rd2, 0;
+	@%p0 trap;
+	sub.u32 %r5, %r1, 1;
+	sub.u32 %r5, 0x80000000, %r5;
+	setp.eq.u32 %p0, %r0, 0;
+	selp.u32 %r5, %r5, 1, %p0;
+	atom.add.release.gpu.u32 %r6, [%rd2+4], %r5;
+L0:
+	ld.acquire.gpu.u32 %r7, [%rd2+4];
+	xor.b32 %r7, %r7, %r6;
+	setp.ge.s32 %p1, %r7, 0;
+	@%p1 bra L0;
+	sub.u32 %r8, %r1, %r0;
+	sub.u32 %r8, %r8, 1;
+	mul.wide.u32 %rd3, %r8, 4;
+	add.u64 %rd3, %rd0, %rd3;
+	ld.global.u32 %r9, [%rd3];
+	mul.wide.u32 %rd4, %r1, 4;
+	add.u64 %rd4, %rd4, %rd1;
+	st.global.u32 [%rd4], %r9;
+	ret;
+}
+";
+
+#[test]
+fn the_blocks_of_a_cooperative_launch_wait_for_each_other() {
+    let module = ptx_builder::parse(GRID_BARRIER).expect("a module");
+    for seed in 0..4 {
+        let mut setup = Setup { grid: 6, ..Setup::block(1) };
+        setup.options.seed = seed;
+        setup.options.cooperative = true;
+        let words = setup.clean(module.clone(), 12);
+        assert_eq!(words, [7, 8, 9, 10, 11, 12, 12, 11, 10, 9, 8, 7]);
+        setup.options.cooperative = false;
+        let (report, _) = setup.report(module.clone(), 12);
+        assert_eq!(report.fault.map(|fault| fault.kind), Some(FindingKind::Trap));
+    }
+}

@@ -86,6 +86,9 @@ fn literal(op: Op, position: usize) -> i64 {
 /// A register that an address may start from: everybody has bytes of his own.
 fn base(kind: &Kind, space: Space, position: usize) -> &'static str {
     match (kind, space) {
+        (Kind::LdMatrix(_) | Kind::StMatrix(_), Space::Generic) => "%mine_generic",
+        (Kind::WmmaLoad(_) | Kind::WmmaStore(_), Space::Shared) => "%ours",
+        (Kind::WmmaLoad(_) | Kind::WmmaStore(_), _) => "%at_ours",
         (Kind::Mbarrier(_), Space::Generic) => "%object_generic",
         (Kind::Mbarrier(_), _) => "object",
         (Kind::BulkCopy(_), Space::Shared | Space::SharedCluster) => match position {
@@ -130,6 +133,7 @@ fn value(kind: &Kind, ty: Ty, position: usize) -> String {
         (Op::Mbarrier, _) if ty.bits() == 64 => "%state",
         (Op::IsGlobal, _) => "%at",
         (Op::IsShared | Op::IsCluster, _) => "%mine_generic",
+        (Op::WmmaLoad | Op::WmmaStore, _) if ty == Ty::U32 => "32",
         (Op::Mbarrier, 1) if matches!(kind, Kind::Mbarrier(Mbarrier { op: MbarrierOp::Init, .. })) => "4096",
         _ => match declared(ty) {
             "pred" => "%yes",
@@ -145,6 +149,12 @@ fn value(kind: &Kind, ty: Ty, position: usize) -> String {
 
 /// What comes before and after, and whether one thread of the launch executes it alone.
 fn surroundings(kind: &Kind) -> (&'static str, &'static str, bool) {
+    // What a warp has in shared memory is 4096 bytes there, and as many in global memory.
+    const FILL: &str = "{ .reg .b32 %i; .reg .pred %more; .reg .b64 %to; .reg .b32 %to_shared;
+mov.u32 %i, %laneid; shl.b32 %i, %i, 2;
+fill: cvt.u64.u32 %to, %i; add.u64 %to, %to, %at_ours; add.u32 %to_shared, %i, %ours;
+st.global.b32 [%to], %word; st.shared.b32 [%to_shared], %word;
+add.u32 %i, %i, 128; setp.lt.u32 %more, %i, 4096; @%more bra fill; bar.warp.sync -1; }";
     let arrive = "barrier.cluster.arrive;";
     let wait = "barrier.cluster.wait;";
     match kind {
@@ -157,6 +167,7 @@ fn surroundings(kind: &Kind) -> (&'static str, &'static str, bool) {
             ("", "cp.async.bulk.commit_group; cp.async.bulk.wait_group 0;", true)
         }
         Kind::BulkCopy(_) => ("", "", true),
+        Kind::WmmaLoad(_) => (FILL, "", false),
         _ => match kind.op() {
             Op::ClusterArrive
             | Op::ClusterArriveAligned
@@ -213,6 +224,7 @@ fn kernel(kind: &Kind, optional: bool) -> String {
     .param .b32 result;
     .reg .b64 %at; .reg .b64 %long; .reg .b64 %object_generic; .reg .b64 %mine_generic; .reg .b64 %mine_wide;
     .reg .b64 %constants; .reg .b64 %state; .reg .b64 %callee; .reg .b64 %matrix;
+    .reg .b64 %at_ours; .reg .b32 %ours; .reg .b32 %lane;
     .reg .b32 %t; .reg .b32 %b; .reg .b32 %word; .reg .b32 %mine;
     .reg .b16 %half; .reg .b16 %both;
     .reg .f32 %single; .reg .f64 %double;
@@ -229,6 +241,13 @@ fn kernel(kind: &Kind, optional: bool) -> String {
     mad.wide.u32 %at, %b, 128, %at;
     mov.u32 %mine, tile;
     mad.lo.u32 %mine, %t, 64, %mine;
+    and.b32 %lane, %t, 31;
+    mul.wide.u32 %at_ours, %lane, 128;
+    sub.u64 %at_ours, %at, %at_ours;
+    shr.u32 %ours, %t, 5;
+    shl.b32 %ours, %ours, 12;
+    mov.u32 %lane, tile;
+    add.u32 %ours, %ours, %lane;
     cvt.u64.u32 %mine_wide, %mine;
     cvta.shared.u64 %mine_generic, %mine_wide;
     mov.u64 %object_generic, object;

@@ -150,3 +150,19 @@ fn lanes_that_wait_for_each_other_at_different_masks_are_a_deadlock() {
     let finding = Setup::default().finds(m, FindingKind::Deadlock);
     assert!(finding.detail.contains("bar.warp.sync"), "{finding}");
 }
+
+/// A warp has one matrix, so its lanes say the same about where it is.
+#[test]
+fn lanes_that_do_not_agree_on_a_matrix() {
+    let text = |stride: &str| {
+        format!(
+            ".version 8.0\n.target sm_80\n.address_size 64\n.entry k(.param .u64 out) {{\n.reg .b64 %rd<3>;\n.reg .b32 %r<3>;\n.reg .f64 %fd<3>;\nld.param.u64 %rd0, [out];\nmov.u32 %r0, %laneid;\nmov.u32 %r1, 8;\nmov.f64 %fd0, 0d0000000000000000;\nwmma.store.d.sync.aligned.row.m8n8k4.global.f64 [%rd0], {{%fd0, %fd0}}, {stride};\nret;\n}}\n"
+        )
+    };
+    let module = |stride| ptx_builder::parse(&text(stride)).expect("a module");
+    let setup = Setup::block(32);
+    assert_eq!(setup.clean(module("%r1"), 128), vec![0; 128]);
+    let (report, _) = setup.report(module("%r0"), 128);
+    let fault = report.fault.expect("strides differ");
+    assert!(fault.to_string().contains("different addresses or strides"), "{fault}");
+}

@@ -67,6 +67,7 @@ fn encode(element: MatrixElement, v: i32) -> u32 {
         MatrixElement::E5M2 => u32::from(f16::from_f32(v as f32).to_bits() >> 8),
         MatrixElement::E4M3 if v == 0 => 0,
         MatrixElement::E4M3 => single >> 24 & 0x80 | ((single >> 23 & 0xFF) - 120) << 3 | single >> 20 & 7,
+        other => panic!("no product has elements {}", other.name()),
     }
 }
 

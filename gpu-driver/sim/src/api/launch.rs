@@ -54,6 +54,7 @@ impl Request {
             block: shape.block,
             cluster: shape.cluster,
             dynamic_shared: shape.dynamic_shared,
+            cooperative: self.cooperative,
             args,
             pointers,
             conditions: None,

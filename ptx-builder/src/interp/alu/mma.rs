@@ -14,20 +14,28 @@ use crate::inst::{MatrixElement, MmaShape};
 use crate::interp::regs::{AluFn, Args, FULL, LANES, Regs};
 use crate::ty::Ty;
 
-/// Element `i` of a register. All formats are exact in f64.
-#[inline(always)]
-pub(in crate::interp) fn element(of: MatrixElement, word: u32, i: usize) -> f64 {
-    let raw = word >> (i * of.bits() as usize);
-    let single = |bits: u32| f64::from(f32::from_bits(bits));
-    match of {
-        MatrixElement::F16 => single(half_to_single(raw)),
-        MatrixElement::BF16 => single(raw << 16),
-        // The hardware ignores the low 13 bits.
-        MatrixElement::TF32 => single(raw & !0x1FFF),
-        MatrixElement::S8 => f64::from(raw as u8 as i8),
-        MatrixElement::U8 => f64::from(raw as u8),
-        MatrixElement::E4M3 => single(e4m3_to_single(raw)),
-        MatrixElement::E5M2 => single(half_to_single(raw << 8)),
+impl MatrixElement {
+    /// Element `i` of a register. All formats are exact in f64.
+    #[inline(always)]
+    pub(in crate::interp) fn get(self, word: u32, i: usize) -> f64 {
+        let raw = word >> (i * self.bits() as usize);
+        let single = |bits: u32| f64::from(f32::from_bits(bits));
+        match self {
+            Self::F32 => single(raw),
+            Self::S32 => f64::from(raw as i32),
+            // Doubles have registers of their own.
+            Self::F64 => 0.0,
+            Self::F16 => single(half_to_single(raw)),
+            Self::BF16 => single(raw << 16),
+            // The hardware ignores the low 13 bits.
+            Self::TF32 => single(raw & !0x1FFF),
+            Self::S8 => f64::from(raw as u8 as i8),
+            Self::U8 => f64::from(raw as u8),
+            Self::S4 => f64::from((raw << 28) as i32 >> 28),
+            Self::U4 => f64::from(raw & 0xF),
+            Self::E4M3 => single(e4m3_to_single(raw)),
+            Self::E5M2 => single(half_to_single(raw << 8)),
+        }
     }
 }
 
@@ -42,68 +50,31 @@ fn e4m3_to_single(byte: u32) -> u32 {
     (f32::from_bits(magnitude << 20) * SCALE).to_bits() | (byte & 0x80) << 24
 }
 
-/// What the elements of A and B are; those of doubles are not asked for.
-const fn elements(shape: MmaShape) -> (MatrixElement, MatrixElement) {
-    use MatrixElement as E;
-    match shape {
-        MmaShape::M16N8K8F16
-        | MmaShape::M16N8K16F16
-        | MmaShape::M16N8K8F16F16
-        | MmaShape::M16N8K16F16F16
-        | MmaShape::M8N8K4F64
-        | MmaShape::M16N8K4F64
-        | MmaShape::M16N8K8F64 => (E::F16, E::F16),
-        MmaShape::M16N8K8BF16 | MmaShape::M16N8K16BF16 => (E::BF16, E::BF16),
-        MmaShape::M16N8K4TF32 | MmaShape::M16N8K8TF32 => (E::TF32, E::TF32),
-        MmaShape::M16N8K16S8 | MmaShape::M16N8K32S8 | MmaShape::M16N8K16S8Sat | MmaShape::M16N8K32S8Sat => {
-            (E::S8, E::S8)
-        }
-        MmaShape::M16N8K16U8 | MmaShape::M16N8K32U8 | MmaShape::M16N8K16U8Sat | MmaShape::M16N8K32U8Sat => {
-            (E::U8, E::U8)
-        }
-        MmaShape::M16N8K32U8S8 | MmaShape::M16N8K32U8S8Sat => (E::U8, E::S8),
-        MmaShape::M16N8K32S8U8 | MmaShape::M16N8K32S8U8Sat => (E::S8, E::U8),
-        MmaShape::M16N8K32E4M3 => (E::E4M3, E::E4M3),
-        MmaShape::M16N8K32E4M3E5M2 => (E::E4M3, E::E5M2),
-        MmaShape::M16N8K32E5M2E4M3 => (E::E5M2, E::E4M3),
-        MmaShape::M16N8K32E5M2 => (E::E5M2, E::E5M2),
-    }
-}
-
 pub(super) fn index(shape: MmaShape) -> u32 {
     MmaShape::ALL.iter().position(|other| *other == shape).unwrap_or(0) as u32
 }
 
-/// Is a sum of integers clamped?
-const fn is_clamped(shape: MmaShape) -> bool {
-    matches!(
-        shape,
-        MmaShape::M16N8K16S8Sat
-            | MmaShape::M16N8K32S8Sat
-            | MmaShape::M16N8K16U8Sat
-            | MmaShape::M16N8K32U8Sat
-            | MmaShape::M16N8K32U8S8Sat
-            | MmaShape::M16N8K32S8U8Sat
-    )
-}
-
 pub(super) fn lower(shape: MmaShape) -> AluFn {
-    if shape.fragments().0 == Ty::F64 { run_doubles } else { run }
+    match shape.factors().0 {
+        MatrixElement::F64 => run_doubles,
+        MatrixElement::S4 | MatrixElement::U4 => run::<64>,
+        _ => run::<32>,
+    }
 }
 
 /// The 16 rows of A in the `registers` registers of a warp.
-pub(in crate::interp) fn fragment_a(
+pub(in crate::interp) fn fragment_a<const K: usize>(
     of: MatrixElement,
     registers: usize,
     word: impl Fn(usize, usize) -> u32,
-) -> [[f64; 32]; 16] {
+) -> [[f64; K]; 16] {
     let n = 32 / of.bits() as usize;
-    let mut a = [[0.0; 32]; 16];
+    let mut a = [[0.0; K]; 16];
     for lane in 0..LANES {
         let (g, t) = (lane / 4, lane % 4);
         for r in 0..registers {
             for i in 0..n {
-                a[g + 8 * (r % 2)][t * n + (r / 2) * 4 * n + i] = element(of, word(r, lane), i);
+                a[g + 8 * (r % 2)][t * n + (r / 2) * 4 * n + i] = of.get(word(r, lane), i);
             }
         }
     }
@@ -155,31 +126,32 @@ impl Sums {
     }
 }
 
-/// The whole warp has to be there; EXEC sees to it. The shape is in the last slot.
-fn run(regs: &mut Regs, args: &Args, mask: u32) {
+/// Of shapes whose K is at most so much. The whole warp has to be there; EXEC sees to it. The shape is in the last
+/// slot.
+fn run<const K: usize>(regs: &mut Regs, args: &Args, mask: u32) {
     let Some(&shape) = MmaShape::ALL.get(args.slots[super::EXTRA] as usize) else { return };
     if mask != FULL {
         return;
     }
     let (ty, nd, na, nb) = shape.fragments();
     let (nd, na, nb) = (usize::from(nd), usize::from(na), usize::from(nb));
-    let (of_a, of_b) = elements(shape);
+    let (of_a, of_b) = shape.factors();
     let n = 32 / of_b.bits() as usize;
     let depth = nb * 4 * n;
     let word = |slot: usize, lane: usize| regs.w[args.slots[slot] as usize][lane];
-    let a = fragment_a(of_a, na, |r, lane| word(nd + r, lane));
-    let mut b = [[0.0; 8]; 32];
+    let a = fragment_a::<K>(of_a, na, |r, lane| word(nd + r, lane));
+    let mut b = [[0.0; 8]; K];
     for lane in 0..LANES {
         let (g, t) = (lane / 4, lane % 4);
         for r in 0..nb {
             for i in 0..n {
-                b[t * n + r * 4 * n + i][g] = element(of_b, word(nd + na + r, lane), i);
+                b[t * n + r * 4 * n + i][g] = of_b.get(word(nd + na + r, lane), i);
             }
         }
     }
     let products = products(&a, &b[..depth]);
     let ty = if ty == Ty::U32 { Ty::F16 } else { ty };
-    let sums = Sums { ty, clamps: is_clamped(shape), adds: true, negative: false };
+    let sums = Sums { ty, clamps: shape.is_clamped(), adds: true, negative: false };
     let per_row = sums.registers() / 2;
     let mut results = [[0u32; LANES]; 4];
     for (r, d) in results.iter_mut().enumerate().take(nd) {
@@ -220,7 +192,7 @@ fn run_doubles(regs: &mut Regs, args: &Args, mask: u32) {
 }
 
 /// The product of two matrices, `b` by rows.
-pub(in crate::interp) fn products(a: &[[f64; 32]; 16], b: &[[f64; 8]]) -> [[f64; 8]; 16] {
+pub(in crate::interp) fn products<const K: usize>(a: &[[f64; K]; 16], b: &[[f64; 8]]) -> [[f64; 8]; 16] {
     #[cfg(target_arch = "x86_64")]
     if super::lanes::has_wide_vectors() {
         // SAFETY: the processor has the features that the function is compiled for.
@@ -231,12 +203,12 @@ pub(in crate::interp) fn products(a: &[[f64; 32]; 16], b: &[[f64; 8]]) -> [[f64;
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
-fn products_wide(a: &[[f64; 32]; 16], b: &[[f64; 8]]) -> [[f64; 8]; 16] {
+fn products_wide<const K: usize>(a: &[[f64; K]; 16], b: &[[f64; 8]]) -> [[f64; 8]; 16] {
     products_lanes(a, b)
 }
 
 #[inline(always)]
-fn products_lanes(a: &[[f64; 32]; 16], b: &[[f64; 8]]) -> [[f64; 8]; 16] {
+fn products_lanes<const K: usize>(a: &[[f64; K]; 16], b: &[[f64; 8]]) -> [[f64; 8]; 16] {
     let mut sums = [[0.0; 8]; 16];
     for (row, sums) in a.iter().zip(&mut sums) {
         for (x, b) in row.iter().zip(b) {

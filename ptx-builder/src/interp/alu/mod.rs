@@ -16,9 +16,11 @@ mod pairs;
 mod soft;
 #[cfg(test)]
 mod tests;
+mod wmma;
 
 pub(super) use atomic::{atomic, least, most};
-pub(super) use mma::{Sums, element as matrix_element, fragment_a, products};
+pub(super) use mma::{Sums, fragment_a, products};
+pub(super) use wmma::multiply_add;
 
 use super::regs::{AluFn, File, MAX_OPERANDS};
 use crate::inst::Kind;

@@ -1,5 +1,5 @@
-//! Pairs of 16-bit integers, minima and maxima of which none is negative, absolute differences in parts of words. Sums
-//! wrap.
+//! Pairs of 16-bit integers, minima and maxima of which none is negative, absolute differences in parts of words, words
+//! clamped to fewer bits. Sums wrap.
 
 use super::lanes::{map2, map3};
 use crate::interp::regs::{AluFn, Args, Regs};
@@ -31,6 +31,23 @@ fn distance<const BITS: u32>(regs: &mut Regs, args: &Args, mask: u32) {
     map3(regs, args, mask, |a: u32, b: u32, c: u32| differences::<BITS>(a, b).fold(c, u32::wrapping_add));
 }
 
+/// `a` clamped to `BITS` above `b`, and above that the low bits of `c`, if there is room.
+fn pack<const BITS: u32, const SIGNED: bool>(a: u32, b: u32, c: u32) -> u32 {
+    let (least, most) =
+        if SIGNED { (-1i32 << (BITS - 1), (1i32 << (BITS - 1)) - 1) } else { (0, (1i32 << BITS) - 1) };
+    let clamped = |x: u32| (x as i32).clamp(least, most) as u32 & ((1 << BITS) - 1);
+    let pair = clamped(a) << BITS | clamped(b);
+    if BITS == 16 { pair } else { c << (2 * BITS) | pair }
+}
+
+fn pack_two<const SIGNED: bool>(regs: &mut Regs, args: &Args, mask: u32) {
+    map2(regs, args, mask, |a: u32, b: u32| pack::<16, SIGNED>(a, b, 0));
+}
+
+fn pack_three<const BITS: u32, const SIGNED: bool>(regs: &mut Regs, args: &Args, mask: u32) {
+    map3(regs, args, mask, |a: u32, b: u32, c: u32| pack::<BITS, SIGNED>(a, b, c));
+}
+
 pub(super) fn lower(op: Op) -> Option<AluFn> {
     Some(match op {
         Op::AddU16x2 | Op::AddS16x2 => |regs, args, mask| each(regs, args, mask, u16::wrapping_add),
@@ -52,6 +69,14 @@ pub(super) fn lower(op: Op) -> Option<AluFn> {
                 differences::<8>(a, b).zip(0..).fold(0, |d, (part, i)| d | part << (8 * i))
             });
         },
+        Op::CvtPackU16 => pack_two::<false>,
+        Op::CvtPackS16 => pack_two::<true>,
+        Op::CvtPackU8 => pack_three::<8, false>,
+        Op::CvtPackS8 => pack_three::<8, true>,
+        Op::CvtPackU4 => pack_three::<4, false>,
+        Op::CvtPackS4 => pack_three::<4, true>,
+        Op::CvtPackU2 => pack_three::<2, false>,
+        Op::CvtPackS2 => pack_three::<2, true>,
         Op::AbsDiff4Add => distance::<8>,
         Op::AbsDiff2Add => distance::<16>,
         _ => return None,

@@ -132,6 +132,8 @@ fn uniform(grid: &Grid<'_>, source: Source) -> Option<u64> {
         SpecialReg::NClusterIdY => gy / cy,
         SpecialReg::NClusterIdZ => gz / cz,
         SpecialReg::GridId => return Some(grid.id.0),
+        SpecialReg::EnvReg1 => return Some(grid.words & 0xFFFF_FFFF),
+        SpecialReg::EnvReg2 => return Some(grid.words >> 32),
         _ => return None,
     };
     Some(u64::from(value))

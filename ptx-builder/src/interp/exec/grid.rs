@@ -26,6 +26,8 @@ pub(in crate::interp) struct Grid<'a> {
     pub(in crate::interp) shared_bytes: u32,
     /// Local memory of a thread.
     pub(in crate::interp) local_bytes: u32,
+    /// The address of the words that the grid synchronises by, or 0 if nothing asks for it.
+    pub(in crate::interp) words: u64,
     /// The parameter memory of the kernel, in words.
     pub(in crate::interp) params: Vec<u32>,
     pub(in crate::interp) templates: Vec<OnceLock<Template>>,

@@ -3,6 +3,7 @@
 //! - `warp.rs`: fragments of a warp, divergence and reconvergence; `frame.rs`: the registers of a call.
 //! - `run.rs`: the loop over instructions.
 //! - `transfer.rs`, `param.rs`, `atomic.rs`, `copy.rs`: memory.
+//! - `wmma.rs`: matrices without a fixed place in registers.
 //! - `mbarrier.rs`, `bulk.rs`: barrier objects and bulk copies; `address.rs`: addresses of other blocks.
 //! - `wgmma.rs`: matrices in shared memory, multiplied by a warpgroup.
 //! - `exchange.rs`, `barrier.rs`, `cluster_barrier.rs`: what lanes, warps and blocks do together.
@@ -29,6 +30,7 @@ mod schedule;
 mod transfer;
 mod warp;
 mod wgmma;
+mod wmma;
 
 use super::metrics::{Executed, InstClass, InstructionCounts, MemoryMetrics, Metrics};
 

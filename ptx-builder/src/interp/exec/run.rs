@@ -2,8 +2,10 @@
 
 use super::block::Env;
 use super::warp::{State, Warp};
+use super::wmma;
 use crate::inst::Space;
 use crate::interp::finding::{Fault, FindingKind};
+use crate::interp::memory::Site;
 use crate::interp::program::Action;
 use crate::interp::regs::FULL;
 
@@ -246,9 +248,24 @@ impl Warp {
                 self.wait_products(env, *open)?;
                 Ok(Next::Advance)
             }
+            Action::WmmaLoad(_) | Action::WmmaStore(_) | Action::WmmaMma(_) if active != self.live => {
+                Ok(self.wait_together(i, active))
+            }
+            Action::WmmaLoad(step) => {
+                env.load_wmma(Site { warp: self.index, pc }, &mut self.frames[frame].regs, step, active)?;
+                Ok(Next::Advance)
+            }
+            Action::WmmaStore(step) => {
+                env.store_wmma(Site { warp: self.index, pc }, &self.frames[frame].regs, step, active)?;
+                Ok(Next::Advance)
+            }
+            Action::WmmaMma(step) => {
+                wmma::multiply(&mut self.frames[frame].regs, step, active);
+                Ok(Next::Advance)
+            }
             Action::Barrier(barrier) => self.arrive(env, i, active, barrier),
-            Action::Fence(scope) => {
-                env.memory.fence(self.index, *scope);
+            Action::Fence(scope, order) => {
+                env.memory.fence(self.index, *scope, *order);
                 Ok(Next::Advance)
             }
             Action::CopyAsync(copy) => {

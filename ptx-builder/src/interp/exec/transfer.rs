@@ -4,7 +4,7 @@ use super::block::Env;
 use super::lanes;
 use crate::inst::{MemOrder, Space};
 use crate::interp::finding::Fault;
-use crate::interp::memory::{Access, Order, Site, Strength, Values};
+use crate::interp::memory::{Access, Order, SHARED_WINDOW, Site, Strength, Values};
 use crate::interp::program::{Element, MatrixStep, Pointer, Transfer};
 use crate::interp::regs::{FULL, File, LANES, Regs};
 use crate::ty::Ty;
@@ -211,7 +211,7 @@ impl Env<'_, '_> {
         mask: u32,
     ) -> Result<(), Fault> {
         let rows = rows(matrix);
-        addresses(regs, &matrix.pointer, &mut self.buffers.addresses);
+        row_addresses(regs, &matrix.pointer, &mut self.buffers.addresses);
         let access = Access { space: Space::Shared, bytes: 16, strength: Strength::Weak };
         if !self.block.in_flight.is_empty() {
             self.check_in_flight(warp, pc, &access, rows & mask);
@@ -245,7 +245,7 @@ impl Env<'_, '_> {
         mask: u32,
     ) -> Result<(), Fault> {
         let rows = rows(matrix);
-        addresses(regs, &matrix.pointer, &mut self.buffers.addresses);
+        row_addresses(regs, &matrix.pointer, &mut self.buffers.addresses);
         let data = &mut *self.buffers.data;
         for (m, slot) in matrix.slots.iter().enumerate() {
             for lane in lanes(mask) {
@@ -263,6 +263,14 @@ impl Env<'_, '_> {
         let access = Access { space: Space::Shared, bytes: 16, strength: Strength::Weak };
         let buffers = &mut *self.buffers;
         self.memory.store(Site { warp, pc }, &access, rows & mask, &buffers.addresses, &buffers.data)
+    }
+}
+
+/// The addresses of rows within shared memory; generic ones that point elsewhere are beyond it.
+fn row_addresses(regs: &Regs, pointer: &Pointer, out: &mut [u64; LANES]) {
+    addresses(regs, pointer, out);
+    if pointer.space == Space::Generic {
+        out.iter_mut().for_each(|address| *address = address.wrapping_sub(SHARED_WINDOW));
     }
 }
 

@@ -188,7 +188,7 @@ impl Env<'_, '_> {
             self.memory.load(site, &CHUNK, mask, &addresses, &mut self.buffers.data)?;
             for ((_, i, k), data) in chunks.iter().zip(self.buffers.data.iter()) {
                 for e in 0..4 * per_word {
-                    let value = alu::matrix_element(part.element, data[e / per_word], e % per_word);
+                    let value = part.element.get(data[e / per_word], e % per_word);
                     if part.transposed { tell(i + e, *k, value) } else { tell(*i, k + e, value) }
                 }
             }

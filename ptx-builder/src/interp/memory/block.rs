@@ -307,11 +307,11 @@ impl<'a> ClusterMemory<'a> {
         }
     }
 
-    /// `fence.acq_rel`, `fence.sc` and `membar`.
-    pub(in crate::interp) fn fence(&mut self, warp: u32, scope: Scope) {
+    /// `fence` and `membar`, which acquire and release unless they say otherwise.
+    pub(in crate::interp) fn fence(&mut self, warp: u32, scope: Scope, order: Order) {
         std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
         if self.launch.tracks_order() {
-            self.clocks.fence(warp, scope != Scope::Cta);
+            self.clocks.fence(warp, scope != Scope::Cta, order);
         }
     }
 

@@ -80,6 +80,7 @@ impl InstClass {
             Kind::Mbarrier(_) => Self::Sync,
             Kind::BulkCopy(_) => Self::AsyncCopy,
             Kind::LdMatrix(_) | Kind::StMatrix(_) | Kind::Mma(_) | Kind::Wgmma(_) => Self::Matrix,
+            Kind::WmmaLoad(_) | Kind::WmmaStore(_) | Kind::WmmaMma(_) => Self::Matrix,
             Kind::Bra { .. } | Kind::BrxIdx { .. } | Kind::Call(_) => Self::Control,
             Kind::CreatePolicy(_) | Kind::Inline { .. } => Self::Other,
         }

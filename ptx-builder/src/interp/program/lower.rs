@@ -4,15 +4,16 @@ use super::layout::{Layout, Source, file_of};
 use super::step::{
     Action, AtomicStep, BarrierKind, BarrierStep, BulkStep, CallStep, CopyArrive, CopyAsync, Element,
     Exchange, MatrixStep, MbarrierStep, ParamRange, Pointer, Reduce, Step, StepGuard, StoreAsync, Transfer,
-    WgmmaSource, WgmmaStep,
+    WgmmaSource, WgmmaStep, WmmaMoveStep, WmmaStep,
 };
 use crate::ids::RegClass;
 use crate::inst::{
     Address, Atom, AtomOrder, Base, BulkCompletion, BulkCopy, Call, Callee, Cvt, Guard, Inst, Kind,
-    MatrixMove, Mbarrier, MbarrierOp, MemOrder, Operand, Red, Regular, Scope, Space, Wgmma, What,
+    MatrixMove, Mbarrier, MbarrierOp, MemOrder, Operand, Red, Regular, Scope, Space, Wgmma, What, WmmaMatrix,
+    WmmaMove,
 };
 use crate::interp::alu::{self, Place};
-use crate::interp::memory::{LOCAL_WINDOW, SHARED_WINDOW};
+use crate::interp::memory::{LOCAL_WINDOW, Order, SHARED_WINDOW};
 use crate::interp::program::PARAM_WINDOW;
 use crate::interp::regs::{Args, File, Regs};
 use crate::module::{Function, Module};
@@ -93,14 +94,24 @@ impl Lowering<'_> {
             Kind::Red(red) => self.red(red, operands),
             Kind::LdMatrix(matrix) => {
                 let count = usize::from(matrix.count);
-                let pointer = self.pointer(operands.get(count), Space::Shared)?;
+                let pointer = self.pointer(operands.get(count), matrix.space())?;
                 let slots = self.elements(operands, 0, count, Ty::B32)?;
                 Ok(Action::LoadMatrix(Box::new(matrix_step(pointer, *matrix, &slots))))
             }
             Kind::StMatrix(matrix) => {
-                let pointer = self.pointer(operands.first(), Space::Shared)?;
+                let pointer = self.pointer(operands.first(), matrix.space())?;
                 let slots = self.elements(operands, 1, operands.len(), Ty::B32)?;
                 Ok(Action::StoreMatrix(Box::new(matrix_step(pointer, *matrix, &slots))))
+            }
+            Kind::WmmaLoad(matrix) | Kind::WmmaStore(matrix) => self.wmma_move(*matrix, operands),
+            Kind::WmmaMma(product) => {
+                let mut from = 0;
+                let [d, a, b, c] = product.fragments().map(|count| {
+                    let elements = self.elements(operands, from, from + usize::from(count), Ty::B32);
+                    from += usize::from(count);
+                    elements
+                });
+                Ok(Action::WmmaMma(Box::new(WmmaStep { of: *product, d: d?, a: a?, b: b?, c: c? })))
             }
             Kind::Shfl(mode) => {
                 self.rows(inst, args)?;
@@ -218,10 +229,6 @@ impl Lowering<'_> {
             Op::BarRedPopc | Op::BarrierRedPopc => self.barrier(inst, args, BarrierKind::Popc),
             Op::BarRedAnd | Op::BarrierRedAnd => self.barrier(inst, args, BarrierKind::And),
             Op::BarRedOr | Op::BarrierRedOr => self.barrier(inst, args, BarrierKind::Or),
-            Op::MembarCta | Op::FenceAcqRelCta | Op::FenceScCta => Ok(Action::Fence(Scope::Cta)),
-            Op::FenceAcqRelCluster | Op::FenceScCluster => Ok(Action::Fence(Scope::Cluster)),
-            Op::MembarGl | Op::FenceAcqRelGpu | Op::FenceScGpu => Ok(Action::Fence(Scope::Gpu)),
-            Op::MembarSys | Op::FenceAcqRelSys | Op::FenceScSys => Ok(Action::Fence(Scope::Sys)),
             Op::CpAsyncCa | Op::CpAsyncCg | Op::CpAsyncCaL2 | Op::CpAsyncCgL2 => copy(self),
             Op::CpAsyncCommit => Ok(Action::CommitGroup),
             Op::CpAsyncWait => match operands.first() {
@@ -236,7 +243,19 @@ impl Lowering<'_> {
             },
             Op::GridDepWait => Ok(Action::GridWait),
             Op::Nanosleep => Ok(Action::Sleep),
-            Op::FenceMbarrierInit => Ok(Action::Fence(Scope::Cluster)),
+            Op::MembarCta | Op::FenceAcqRelCta | Op::FenceScCta => fence(Scope::Cta, Order::AcqRel),
+            Op::FenceAcqRelCluster | Op::FenceScCluster => fence(Scope::Cluster, Order::AcqRel),
+            Op::MembarGl | Op::FenceAcqRelGpu | Op::FenceScGpu => fence(Scope::Gpu, Order::AcqRel),
+            Op::MembarSys | Op::FenceAcqRelSys | Op::FenceScSys => fence(Scope::Sys, Order::AcqRel),
+            Op::FenceAcquireCta => fence(Scope::Cta, Order::Acquire),
+            Op::FenceAcquireCluster => fence(Scope::Cluster, Order::Acquire),
+            Op::FenceAcquireGpu => fence(Scope::Gpu, Order::Acquire),
+            Op::FenceAcquireSys => fence(Scope::Sys, Order::Acquire),
+            Op::FenceReleaseCta => fence(Scope::Cta, Order::Release),
+            Op::FenceReleaseCluster => fence(Scope::Cluster, Order::Release),
+            Op::FenceReleaseGpu => fence(Scope::Gpu, Order::Release),
+            Op::FenceReleaseSys => fence(Scope::Sys, Order::Release),
+            Op::FenceMbarrierInit => fence(Scope::Cluster, Order::AcqRel),
             Op::ClusterArrive => Ok(Action::ClusterArrive { relaxed: false, aligned: false }),
             Op::ClusterArriveAligned => Ok(Action::ClusterArrive { relaxed: false, aligned: true }),
             Op::ClusterArriveRelaxed => Ok(Action::ClusterArrive { relaxed: true, aligned: false }),
@@ -561,6 +580,18 @@ impl Lowering<'_> {
         Ok(Pointer { space, file: File::L, slot, offset: if keep { i64::from(*offset) } else { 0 } })
     }
 
+    fn wmma_move(&mut self, of: WmmaMove, operands: &[Operand]) -> Result<Action, Reason> {
+        let (ty, count) = of.fragment();
+        let count = usize::from(count);
+        let stores = of.matrix == WmmaMatrix::D;
+        let (fragment, address) = if stores { (1, 0) } else { (0, count) };
+        let pointer = self.pointer(operands.get(address), of.space)?;
+        let fragment = self.elements(operands, fragment, fragment + count, ty)?;
+        let stride = operands.get(count + 1).map(|stride| self.element(Some(stride), Ty::U32)).transpose()?;
+        let step = Box::new(WmmaMoveStep { of, pointer, stride, fragment });
+        Ok(if stores { Action::WmmaStore(step) } else { Action::WmmaLoad(step) })
+    }
+
     fn elements(
         &mut self,
         operands: &[Operand],
@@ -592,6 +623,10 @@ fn transpose(regs: &mut Regs, args: &Args, mask: u32) {
         let (column, row) = (lane / 4, lane % 4 * 2);
         *value = half(row, column) | half(row + 1, column) << 16;
     }
+}
+
+fn fence(scope: Scope, order: Order) -> Result<Action, Reason> {
+    Ok(Action::Fence(scope, order))
 }
 
 fn matrix_step(pointer: Pointer, matrix: MatrixMove, elements: &[Element]) -> MatrixStep {

@@ -19,7 +19,7 @@ pub(super) use step::*;
 use super::launch::InterpError;
 use super::memory::Memory;
 use crate::ids::InstId;
-use crate::inst::{Inst, Kind, Space};
+use crate::inst::{Inst, Kind, Operand, Space, SpecialReg};
 use crate::module::{Function, FunctionKind, Module};
 use crate::ops::Op;
 use crate::symbols::Global;
@@ -44,6 +44,12 @@ pub(super) struct Code {
     pub(super) functions: Vec<FunctionCode>,
     /// Parameters of kernels may be read through generic addresses.
     pub(super) generic_params: bool,
+    /// Something reads where the words are that a grid synchronises by.
+    pub(super) grid_words: bool,
+}
+
+fn is_grid_words(operand: &Operand) -> bool {
+    matches!(operand, Operand::Special(SpecialReg::EnvReg1 | SpecialReg::EnvReg2))
 }
 
 /// A function of a program.
@@ -90,7 +96,8 @@ impl Program {
         }
         let insts = || module.functions.iter().flat_map(Function::insts);
         let generic_params = insts().any(|(_, inst)| inst.op() == Op::CvtaParam);
-        Ok(Self(Arc::new(Code { module, steps, functions, generic_params })))
+        let grid_words = insts().any(|(_, inst)| inst.operands.iter().any(is_grid_words));
+        Ok(Self(Arc::new(Code { module, steps, functions, generic_params, grid_words })))
     }
 
     /// Allocates and initialises the module's variables.

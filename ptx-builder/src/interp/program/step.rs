@@ -1,7 +1,10 @@
 //! Decoded instructions.
 
 use crate::ids::InstId;
-use crate::inst::{AtomOp, MbarrierOp, MemOrder, Scope, ShflMode, Space, SpecialReg, Wgmma};
+use crate::inst::{
+    AtomOp, MbarrierOp, MemOrder, Scope, ShflMode, Space, SpecialReg, Wgmma, WmmaMove, WmmaProduct,
+};
+use crate::interp::memory::Order;
 use crate::interp::regs::{AluFn, Args, File};
 use crate::ty::Ty;
 
@@ -62,7 +65,7 @@ pub(in crate::interp) enum Action {
     /// The mask is operand 0.
     WarpSync,
     Barrier(BarrierStep),
-    Fence(Scope),
+    Fence(Scope, Order),
     CopyAsync(Box<CopyAsync>),
     CommitGroup,
     /// Wait until at most that many groups are open.
@@ -75,6 +78,9 @@ pub(in crate::interp) enum Action {
     WgmmaCommit,
     /// Wait until at most that many groups are open.
     WgmmaWait(u32),
+    WmmaLoad(Box<WmmaMoveStep>),
+    WmmaStore(Box<WmmaMoveStep>),
+    WmmaMma(Box<WmmaStep>),
     Clock(SpecialReg),
     GridWait,
     Sleep,
@@ -251,6 +257,25 @@ pub(in crate::interp) struct WgmmaStep {
     pub(in crate::interp) negative: bool,
     /// A and B lie transposed.
     pub(in crate::interp) transposed: [bool; 2],
+}
+
+/// `wmma.load` or `wmma.store`.
+#[derive(Debug)]
+pub(in crate::interp) struct WmmaMoveStep {
+    pub(in crate::interp) of: WmmaMove,
+    pub(in crate::interp) pointer: Pointer,
+    pub(in crate::interp) stride: Option<Element>,
+    pub(in crate::interp) fragment: Box<[Element]>,
+}
+
+/// `wmma.mma`.
+#[derive(Debug)]
+pub(in crate::interp) struct WmmaStep {
+    pub(in crate::interp) of: WmmaProduct,
+    pub(in crate::interp) d: Box<[Element]>,
+    pub(in crate::interp) a: Box<[Element]>,
+    pub(in crate::interp) b: Box<[Element]>,
+    pub(in crate::interp) c: Box<[Element]>,
 }
 
 /// `mbarrier`, except `pending_count`.

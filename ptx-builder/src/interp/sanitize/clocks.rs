@@ -1,5 +1,6 @@
 //! What happens before what, for the warps of a cluster.
 
+use crate::interp::memory::Order;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -299,12 +300,17 @@ impl Clocks {
         }
     }
 
-    /// A fence: what strong reads learned before it is known after it, and what was known before it is what strong
-    /// writes after it tell.
-    pub(in crate::interp) fn fence(&mut self, warp: u32, device: bool) {
+    /// A fence: if it acquires, what strong reads learned before it is known after it; if it releases, what was known
+    /// before it is what strong writes after it tell.
+    pub(in crate::interp) fn fence(&mut self, warp: u32, device: bool, order: Order) {
         let warp = warp as usize;
-        for known in std::mem::take(&mut self.learned[warp]) {
-            self.learn(warp, &known);
+        if order.acquires() {
+            for known in std::mem::take(&mut self.learned[warp]) {
+                self.learn(warp, &known);
+            }
+        }
+        if !order.releases() {
+            return;
         }
         let knowledge = self.knowledge(warp);
         self.any_fence = true;

@@ -375,3 +375,27 @@ fn vectors_are_packed_from_the_low_end() {
         }
     }
 }
+
+#[test]
+fn words_clamped_to_fewer_bits() {
+    let op = |op| Kind::Regular(Regular::new(op, None));
+    let forms = [
+        (Op::CvtPackU16, 0, 0xFFFF),
+        (Op::CvtPackS16, -0x8000, 0x7FFF),
+        (Op::CvtPackU8, 0, 255),
+        (Op::CvtPackS8, -128, 127),
+        (Op::CvtPackU4, 0, 15),
+        (Op::CvtPackS4, -8, 7),
+        (Op::CvtPackU2, 0, 3),
+        (Op::CvtPackS2, -2, 1),
+    ];
+    for ((which, least, most), seed) in forms.into_iter().zip(40..) {
+        let bits = u64::from((most - least + 1i64).ilog2());
+        check(&op(which), 3000, seed, |x| {
+            // Small numbers are seldom random.
+            let part = |x: u64| (i64::from(x as u32 as i32).clamp(least, most) as u64) & ((1 << bits) - 1);
+            let rest = if bits == 16 { 0 } else { x[2] << (2 * bits) & 0xFFFF_FFFF };
+            rest | part(x[0]) << bits | part(x[1])
+        });
+    }
+}

@@ -14,6 +14,7 @@ fn element(name: &str, v: i32) -> (u32, u32) {
         // The low 13 bits do not count.
         "tf32" => (32, (v as f32).to_bits() | 0x1ABC),
         "s8" | "u8" => (8, v as u32 & 0xFF),
+        "s4" | "u4" => (4, v as u32 & 0xF),
         // Integers up to 8 have three bits: f16 has the exponents of e5m2, e4m3 another bias.
         "e5m2" => (8, u32::from(f16::from_f32(v as f32).to_bits() >> 8)),
         _ => {
@@ -28,6 +29,10 @@ fn element(name: &str, v: i32) -> (u32, u32) {
 fn place_a(width: u32, depth: usize, lane: usize, i: usize) -> (usize, usize) {
     let (group, thread) = (lane >> 2, lane & 3);
     match (width, depth) {
+        (4, _) => {
+            let row = if i < 8 || (16..24).contains(&i) { group } else { group + 8 };
+            (row, thread * 8 + (i & 7) + if i < 16 { 0 } else { 32 })
+        }
         (16, 16) => {
             let row = if i < 2 || (4..6).contains(&i) { group } else { group + 8 };
             (row, thread * 2 + (i & 1) + if i < 4 { 0 } else { 8 })
@@ -50,6 +55,7 @@ fn place_b(width: u32, lane: usize, i: usize) -> (usize, usize) {
     let row = match width {
         16 => thread * 2 + (i & 1) + if i < 2 { 0 } else { 8 },
         32 => thread + if i == 0 { 0 } else { 4 },
+        4 => thread * 8 + (i & 7) + if i < 8 { 0 } else { 32 },
         _ => thread * 4 + (i & 3) + if i < 4 { 0 } else { 16 },
     };
     (row, group)
@@ -78,6 +84,8 @@ fn product(shape: MmaShape, seed: u64) {
     let mut number = |name: &str| match name {
         "u8" => numbers.below(256) as i32,
         "s8" => numbers.below(256) as i32 - 128,
+        "u4" => numbers.below(16) as i32,
+        "s4" => numbers.below(16) as i32 - 8,
         _ => numbers.below(17) as i32 - 8,
     };
     let a: Vec<Vec<i32>> = (0..16).map(|_| (0..depth).map(|_| number(of_a)).collect()).collect();

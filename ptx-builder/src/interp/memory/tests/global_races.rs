@@ -174,13 +174,13 @@ fn acquire(block: &mut ClusterMemory<'_>, flag: u64) {
 }
 
 fn fence_and_write(block: &mut ClusterMemory<'_>, flag: u64) {
-    block.fence(0, Scope::Gpu);
+    block.fence(0, Scope::Gpu, Order::AcqRel);
     write(block, 0, RELAXED, flag, 1);
 }
 
 fn read_and_fence(block: &mut ClusterMemory<'_>, flag: u64) {
     read(block, 0, RELAXED, flag);
-    block.fence(0, Scope::Gpu);
+    block.fence(0, Scope::Gpu, Order::AcqRel);
 }
 
 #[test]
@@ -190,13 +190,28 @@ fn messages() {
     assert_eq!(message(release, read_and_fence), []);
     assert_eq!(message(fence_and_write, acquire), []);
     assert_eq!(message(|b, a| write(b, 0, RELAXED, a, 1), acquire), RACE, "nothing releases");
+    let publish = |order: Order| {
+        move |block: &mut ClusterMemory<'_>, flag: u64| {
+            block.fence(0, Scope::Gpu, order);
+            write(block, 0, RELAXED, flag, 1);
+        }
+    };
+    let receive = |order: Order| {
+        move |block: &mut ClusterMemory<'_>, flag: u64| {
+            read(block, 0, RELAXED, flag);
+            block.fence(0, Scope::Gpu, order);
+        }
+    };
+    assert_eq!(message(publish(Order::Release), receive(Order::Acquire)), []);
+    assert_eq!(message(publish(Order::Acquire), receive(Order::Acquire)), RACE, "nothing releases");
+    assert_eq!(message(publish(Order::Release), receive(Order::Release)), RACE, "nothing acquires");
     let relaxed = |b: &mut ClusterMemory<'_>, a| {
         read(b, 0, RELAXED, a);
     };
     assert_eq!(message(release, relaxed), RACE, "nothing acquires");
     assert_eq!(message(release, |b, a| acquire(b, a + 4)), RACE, "another flag");
     let near = |b: &mut ClusterMemory<'_>, a| {
-        b.fence(0, Scope::Cta);
+        b.fence(0, Scope::Cta, Order::AcqRel);
         write(b, 0, RELAXED, a, 1);
     };
     assert_eq!(message(near, read_and_fence), RACE, "a fence for the block");
@@ -220,10 +235,10 @@ fn a_flag_that_was_read_may_be_reset() {
     assert_eq!(pass(release, |_, _| {}), RACE);
     let counter = run(64, |[one, two], a| {
         for block in [&mut *one, two] {
-            block.fence(0, Scope::Gpu);
+            block.fence(0, Scope::Gpu, Order::AcqRel);
             add(block, 0, RELAXED, a, 1);
         }
-        two.fence(0, Scope::Gpu);
+        two.fence(0, Scope::Gpu, Order::AcqRel);
         write(two, 0, GLOBAL, a, 0);
     });
     assert_eq!(counter, []);
@@ -264,7 +279,7 @@ fn grid_barrier(fence: bool, barrier: bool) -> Vec<FindingKind> {
                     block.sync_warps(&mut (0..2));
                 }
                 if fence {
-                    block.fence(0, Scope::Gpu);
+                    block.fence(0, Scope::Gpu, Order::AcqRel);
                 }
                 add(block, 0, RELAXED, a + 128, 1);
             }
@@ -272,7 +287,7 @@ fn grid_barrier(fence: bool, barrier: bool) -> Vec<FindingKind> {
                 let volatile = Access { strength: Strength::VOLATILE, ..GLOBAL };
                 read(block, 0, volatile, a + 128);
                 if fence {
-                    block.fence(0, Scope::Gpu);
+                    block.fence(0, Scope::Gpu, Order::AcqRel);
                 }
                 if barrier {
                     block.sync_warps(&mut (0..2));
@@ -285,14 +300,14 @@ fn grid_barrier(fence: bool, barrier: bool) -> Vec<FindingKind> {
                     block.sync_warps(&mut (0..2));
                 }
                 if fence {
-                    block.fence(0, Scope::Gpu);
+                    block.fence(0, Scope::Gpu, Order::AcqRel);
                 }
                 add(block, 0, RELAXED, a + 132, 1);
             }
             for block in blocks.iter_mut() {
                 read(block, 0, RELAXED, a + 132);
                 if fence {
-                    block.fence(0, Scope::Gpu);
+                    block.fence(0, Scope::Gpu, Order::AcqRel);
                 }
                 if barrier {
                     block.sync_warps(&mut (0..2));
@@ -316,14 +331,14 @@ fn the_last_block_reads_what_all_wrote() {
             for (index, block) in blocks.iter_mut().enumerate() {
                 write(block, 0, GLOBAL, a + 4 * index as u64, 1);
                 if fence {
-                    block.fence(0, Scope::Gpu);
+                    block.fence(0, Scope::Gpu, Order::AcqRel);
                 }
                 let before = add(block, 0, RELAXED, a + 128, 1);
                 assert_eq!(before, index as u64);
             }
             let last = &mut blocks[3];
             if fence {
-                last.fence(0, Scope::Gpu);
+                last.fence(0, Scope::Gpu, Order::AcqRel);
             }
             for other in 0..4 {
                 read(last, 0, GLOBAL, a + 4 * other);
@@ -339,12 +354,12 @@ fn the_last_block_reads_what_all_wrote() {
 fn a_fence_before_the_blocks_barrier_counts_for_all() {
     let kinds = run(64, |[one, two], a| {
         write(one, 1, GLOBAL, a, 7);
-        one.fence(0, Scope::Gpu);
-        one.fence(1, Scope::Gpu);
+        one.fence(0, Scope::Gpu, Order::AcqRel);
+        one.fence(1, Scope::Gpu, Order::AcqRel);
         one.sync_warps(&mut (0..2));
         add(one, 0, RELAXED, a + 32, 1);
         add(two, 0, RELAXED, a + 32, 1);
-        two.fence(0, Scope::Gpu);
+        two.fence(0, Scope::Gpu, Order::AcqRel);
         read(two, 0, GLOBAL, a);
     });
     assert_eq!(kinds, []);

@@ -222,10 +222,10 @@ fn a_flag_in_shared_memory() {
     assert_eq!(
         run(|block| {
             write(block, 0, SHARED, 0, 1);
-            block.fence(0, Scope::Cta);
+            block.fence(0, Scope::Cta, Order::AcqRel);
             write(block, 0, flag(Order::Relaxed), 64, 1);
             read(block, 1, flag(Order::Relaxed), 64);
-            block.fence(1, Scope::Cta);
+            block.fence(1, Scope::Cta, Order::AcqRel);
             read(block, 1, SHARED, 0);
         }),
         []
