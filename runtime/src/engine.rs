@@ -54,6 +54,9 @@ impl EngineOptions {
     /// The cache length taken for models that were trained on more, so that a KV cache stays of moderate size.
     pub const DEFAULT_MAX_SEQ: usize = 4096;
 
+    /// Rows of a step that the CPU needs to process prompts at its best: each block of weights is decoded for all of them.
+    pub const CPU_ROWS: usize = 64;
+
     /// The most that [`ahead`](Self::ahead) can be.
     pub const MAX_AHEAD: usize = 1023;
 

@@ -1,4 +1,4 @@
-//! Weights per second of one core: matrix products of each type with f32 and Q8 activations, one row and eight; and
+//! Weights per second of one core: matrix products of each type with f32 and Q8 activations, one row, eight and 64; and
 //! the conversions around them; the layout for a device. `elements` in the report are weights (times activation rows).
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
@@ -33,7 +33,7 @@ fn quantized(ty: ElementType, values: &[f32], cols: usize) -> Vec<u8> {
 
 fn products(c: &mut Criterion) {
     let values = normals(ROWS * COLS);
-    for n in [1, 8] {
+    for n in [1, 8, 64] {
         let x = normals(n * COLS);
         let act = quantized(ElementType::Q8Act, &x, COLS);
         let acts = Q8Rows::new(COLS, &act).unwrap();

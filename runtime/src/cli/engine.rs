@@ -90,12 +90,17 @@ impl EngineArguments {
 
     /// Chooses an engine and says so. A KV cache whose type is left open gets that of the engine: half precision moves
     /// half the bytes on a GPU, and loses less than activations of 8 bits do. Heads have to be whole 16-byte loads for it.
+    /// Chunks of prompts get the size that is best for the engine.
     pub fn choose(&self, model: &Model, options: &mut EngineOptions) -> Result<Choice, Failure> {
         options.check(model.config())?;
         let choice = backend::choose(self.backend, model, options)?;
         let halves = choice.backend == Backend::Cuda && model.config().head_dim.is_multiple_of(8);
         if self.kv.is_none() && halves {
             options.kv = ElementType::F16;
+        }
+        if choice.backend == Backend::Cpu {
+            let rows = options.max_seq.saturating_mul(options.n_sequences).min(EngineOptions::CPU_ROWS);
+            options.max_rows = options.max_rows.max(rows);
         }
         if self.weights_cache.is_some() && choice.backend == Backend::Cpu {
             say("--weights-cache is for CUDA: the CPU reads weights in the file's order");

@@ -124,9 +124,11 @@ impl Block {
 fn nibbles(bytes: &[u8; 128]) -> [__m256i; 8] {
     let nibble = _mm256_set1_epi8(15);
     let mut quants = [_mm256_setzero_si256(); 8];
-    for (pair, bytes) in quants.as_chunks_mut::<2>().0.iter_mut().zip(bytes.as_chunks::<32>().0) {
-        let bytes = load(bytes);
-        *pair = [bytes, _mm256_srli_epi16::<4>(bytes)].map(|bits| _mm256_and_si256(bits, nibble));
+    // By index: with iterators of chunks this stays a loop.
+    for i in 0..4 {
+        let bytes = load(bytes_at(bytes, 32 * i));
+        quants[2 * i] = _mm256_and_si256(bytes, nibble);
+        quants[2 * i + 1] = _mm256_and_si256(_mm256_srli_epi16::<4>(bytes), nibble);
     }
     quants
 }

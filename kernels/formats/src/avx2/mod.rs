@@ -52,7 +52,6 @@ macro_rules! for_groups {
         }
     };
 }
-use for_groups;
 
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(crate) fn matmul_q8(weights: Matrix<'_>, acts: Q8Rows<'_>, out: &mut [f32]) {
