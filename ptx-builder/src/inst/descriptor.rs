@@ -99,6 +99,7 @@ impl MatrixDescriptor {
     fn at(self, offset: u32) -> u32 {
         let address = self.start.wrapping_add(offset);
         let line = (address / 128).wrapping_sub(u32::from(self.phase));
-        address ^ (line & (self.swizzle.row_bytes() / CHUNK - 1)) * CHUNK
+        let chunk = line & (self.swizzle.row_bytes() / CHUNK - 1);
+        address ^ (chunk * CHUNK)
     }
 }
