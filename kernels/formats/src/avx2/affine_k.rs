@@ -97,25 +97,32 @@ impl Block {
     }
 
     /// The sum of products of each group.
-    ///
-    /// 32 products of at most 31 * 128 would overflow 16 bits, 8 of them do not: sums are packed to 16 bits twice, where
-    /// one instruction joins two groups and one adds neighbours, and the last halves are added in 32.
     #[target_feature(enable = "avx2")]
     #[inline]
     fn dot(&self, act: &[u8; COLS]) -> __m256i {
         let ones = _mm256_set1_epi16(1);
-        let add_neighbours = |a: __m256i, b: __m256i| _mm256_madd_epi16(_mm256_packs_epi32(a, b), ones);
-        let group = |g: usize| {
+        dot_of(|g| {
             let products = _mm256_maddubs_epi16(self.quants[g], load(bytes_at(act, 32 * g)));
             _mm256_madd_epi16(products, ones)
-        };
-        let four = |g: usize| {
-            let low = add_neighbours(group(g), group(g + 1));
-            let high = add_neighbours(group(g + 2), group(g + 3));
-            add_neighbours(low, high)
-        };
-        add_halves(four(0), four(4))
+        })
     }
+}
+
+/// The sum of products of each group, where `group` gives sums of four neighbouring ones.
+///
+/// 32 products of at most 31 * 128 would overflow 16 bits, 8 of them do not: sums are packed to 16 bits twice, where
+/// one instruction joins two groups and one adds neighbours, and the last halves are added in 32.
+#[target_feature(enable = "avx2")]
+#[inline]
+pub(super) fn dot_of(group: impl Fn(usize) -> __m256i) -> __m256i {
+    let ones = _mm256_set1_epi16(1);
+    let add_neighbours = |a: __m256i, b: __m256i| _mm256_madd_epi16(_mm256_packs_epi32(a, b), ones);
+    let four = |g: usize| {
+        let low = add_neighbours(group(g), group(g + 1));
+        let high = add_neighbours(group(g + 2), group(g + 3));
+        add_neighbours(low, high)
+    };
+    add_halves(four(0), four(4))
 }
 
 /// The 256 nibbles of 128 bytes: the low ones of each 32 bytes, then the high ones.

@@ -1,4 +1,4 @@
-//! Kernels for processors with AVX2, FMA and F16C; in `turned` and `wide` also for those with AVX-512 VNNI.
+//! Kernels for processors with AVX2, FMA and F16C; in `one_row`, `turned` and `wide` also for those with AVX-512 VNNI.
 //!
 //! Every function here carries `#[target_feature]` and is therefore unsafe to call from code without those features;
 //! the only such calls are in `simd`. Integer kernels take 256 columns at a time: eight groups of 32, one for each lane
@@ -14,6 +14,7 @@ mod blocks_32;
 mod decode;
 pub(crate) mod exponential;
 pub(crate) mod f32_rows;
+mod one_row;
 mod q6_k;
 pub(crate) mod q8_act;
 pub(crate) mod turned;

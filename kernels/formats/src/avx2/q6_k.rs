@@ -43,11 +43,9 @@ impl Block {
     #[inline]
     fn load(block: &[u8; BYTES]) -> Self {
         let bytes = load_half(bytes_at(block, SCALES));
-        let two_eights = _mm_set_epi8(1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0);
         let mut scales = [_mm256_setzero_si256(); 8];
         for (g, scales) in scales.iter_mut().enumerate() {
-            let pick = _mm_add_epi8(two_eights, _mm_set1_epi8(2 * g as i8));
-            *scales = _mm256_cvtepi8_epi16(_mm_shuffle_epi8(bytes, pick));
+            *scales = scales_of(bytes, g);
         }
         Self { quants: quants(block), scales, d: _mm256_set1_ps(half_to_f32(u16_at(block, D))) }
     }
@@ -69,6 +67,15 @@ impl Block {
         }
         sum_each(groups)
     }
+}
+
+/// The two scales of group `g` of a block's 16 as 16-bit numbers, each for eight pairs of products.
+#[target_feature(enable = "avx2")]
+#[inline]
+pub(super) fn scales_of(bytes: __m128i, g: usize) -> __m256i {
+    let two_eights = _mm_set_epi8(1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0);
+    let pick = _mm_add_epi8(two_eights, _mm_set1_epi8(2 * g as i8));
+    _mm256_cvtepi8_epi16(_mm_shuffle_epi8(bytes, pick))
 }
 
 /// The quants of each group of a block, plus 32.

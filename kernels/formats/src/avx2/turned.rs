@@ -1,10 +1,10 @@
-//! Q8 activations on processors with dot products of bytes (AVX-512 F, VL and VNNI).
+//! Several rows of Q8 activations on processors with dot products of bytes (AVX-512 F, VL and VNNI).
 //!
 //! The 256 columns of a block are turned: lane `g` of register `k` holds columns `4 * k .. 4 * k + 4` of group `g`. When
 //! the products of all eight registers have been added, the sum of each group is in its lane, and no lanes have to be added
-//! to each other. Activations are turned once for all weights of a call. Four rows of weights are multiplied at a time, two in a
-//! register, by up to [`MOST`] rows of activations: a block that is turned is used often, and an activation that is loaded
-//! four times. Sums of integers are exact, so their order is free; that of the floats is the portable path's.
+//! to each other. Activations are turned once for all weights of a call. Four rows of weights are multiplied at a time, two
+//! in a register, by up to [`MOST`] rows of activations: a block that is turned is used often, and an activation that is
+//! loaded four times. Sums of integers are exact, so their order is free; that of the floats is the portable path's.
 
 use std::arch::x86_64::*;
 
@@ -22,23 +22,23 @@ const TILE: usize = 4;
 
 /// 256 columns of activations, turned.
 #[derive(Clone, Copy)]
-struct Acts {
-    quants: [__m256i; 8],
-    scales: __m256,
-    sums: __m256,
+pub(super) struct Acts {
+    pub(super) quants: [__m256i; 8],
+    pub(super) scales: __m256,
+    pub(super) sums: __m256,
     /// The sums of the quants in the first and in the second half of each group.
-    halves: [__m256i; 2],
+    pub(super) halves: [__m256i; 2],
 }
 
 /// 256 columns of a row of weights, turned, as unsigned bytes.
-struct Weights {
-    quants: [__m256i; 8],
+pub(super) struct Weights {
+    pub(super) quants: [__m256i; 8],
     /// The scale of each group.
-    scales: __m256,
+    pub(super) scales: __m256,
     /// The minimum of each group, in formats that have them.
-    mins: __m256,
+    pub(super) mins: __m256,
     /// What the sums of the halves of each group are multiplied by, in formats that have such scales.
-    factors: [__m256i; 2],
+    pub(super) factors: [__m256i; 2],
 }
 
 /// The same of two rows, one in each half of a register.
@@ -71,9 +71,8 @@ struct Batch<'a> {
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512vl,avx512vnni")]
 pub(crate) fn matmul_q8(weights: Matrix<'_>, acts: Q8Rows<'_>, out: &mut [f32]) {
     let stride = acts.rows();
-    if stride == 1 && weights.ty() != ElementType::Q8_0 {
-        // To turn a block takes longer than the products of one row save.
-        return super::matmul_q8(weights, acts, out);
+    if stride == 1 {
+        return super::one_row::matmul_q8(weights, acts.row(0), out);
     }
     let blocks = acts.cols().div_ceil(COLS);
     let mut turned = Vec::with_capacity(MOST.min(stride) * blocks);
@@ -85,7 +84,6 @@ pub(crate) fn matmul_q8(weights: Matrix<'_>, acts: Q8Rows<'_>, out: &mut [f32]) 
         let batch = Batch { acts: &turned, blocks, first, stride };
         match weights.ty() {
             ElementType::Q4_0 => rows_q4_0(weights, batch, out),
-            ElementType::Q8_0 if stride == 1 => row_q8_0(weights, &turned, out),
             ElementType::Q8_0 => rows_q8_0(weights, batch, out),
             ElementType::Q4_K => rows_q4_k(weights, batch, out),
             ElementType::Q5_K => rows_q5_k(weights, batch, out),
@@ -144,34 +142,10 @@ fn rows_q8_0(weights: Matrix<'_>, batch: Batch<'_>, out: &mut [f32]) {
     );
 }
 
-/// One row of activations.
-#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512vl,avx512vnni")]
-fn row_q8_0(weights: Matrix<'_>, acts: &[Acts], out: &mut [f32]) {
-    const BYTES: usize = 8 * q8_0::BYTES;
-    for (row, out) in weights.iter_rows().zip(out) {
-        let mut products = _mm256_setzero_ps();
-        let (blocks, rest) = row.as_chunks::<BYTES>();
-        let mut padded = [0; BYTES];
-        padded[..rest.len()].copy_from_slice(rest);
-        let last = (!rest.is_empty()).then_some(&padded);
-        for (block, act) in blocks.iter().chain(last).zip(acts) {
-            let weights = unpack_q8_0(block);
-            let mut dots = [_mm256_setzero_si256(); 2];
-            for k in 0..8 {
-                dots[k / 4] = _mm256_dpbusd_epi32(dots[k / 4], weights.quants[k], act.quants[k]);
-            }
-            let sums = _mm256_sub_epi32(_mm256_add_epi32(dots[0], dots[1]), offset_q8_0(act));
-            let scales = _mm256_mul_ps(weights.scales, act.scales);
-            products = _mm256_add_ps(products, _mm256_mul_ps(scales, _mm256_cvtepi32_ps(sums)));
-        }
-        *out = sum_lanes(products);
-    }
-}
-
 /// Eight blocks of Q8_0, each quant larger by 128.
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512vl,avx512vnni")]
 #[inline]
-fn unpack_q8_0(blocks: &[u8; 8 * q8_0::BYTES]) -> Weights {
+pub(super) fn unpack_q8_0(blocks: &[u8; 8 * q8_0::BYTES]) -> Weights {
     let top = _mm256_set1_epi8(-128);
     blocks_32(blocks, |block: &[u8; q8_0::BYTES]| _mm256_xor_si256(load(bytes_at(block, 2)), top))
 }
@@ -179,7 +153,7 @@ fn unpack_q8_0(blocks: &[u8; 8 * q8_0::BYTES]) -> Weights {
 /// What that adds to the sums of products.
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512vl,avx512vnni")]
 #[inline]
-fn offset_q8_0(act: &Acts) -> __m256i {
+pub(super) fn offset_q8_0(act: &Acts) -> __m256i {
     _mm256_slli_epi32::<7>(_mm256_add_epi32(act.halves[0], act.halves[1]))
 }
 
@@ -384,7 +358,7 @@ fn scaled_halves(block: &[u8; crate::q6_k::BYTES]) -> Weights {
 
 /// Adds a row of activations, 256 columns at a time, the last padded with zeros.
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512vl,avx512vnni")]
-fn turn_row(row: Q8Row<'_>, turned: &mut Vec<Acts>) {
+pub(super) fn turn_row(row: Q8Row<'_>, turned: &mut Vec<Acts>) {
     let (quants, last_quants) = row.quants().as_chunks::<COLS>();
     let (pairs, last_pairs) = row.scales().as_chunks::<PAIRS>();
     for (quants, pairs) in quants.iter().zip(pairs) {
