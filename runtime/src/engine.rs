@@ -26,7 +26,8 @@ pub struct EngineOptions {
     pub max_seq: usize,
     /// Number of KV caches, that is of sequences decoded side by side.
     pub n_sequences: usize,
-    /// Most rows of one step: the chunk in which prompts are processed, and the limit of a batch.
+    /// Most rows of one step: the chunk in which prompts are processed, and the limit of a batch. The CPU is faster with
+    /// [`CPU_ROWS`](Self::CPU_ROWS).
     pub max_rows: usize,
     /// How matrix products read their activations.
     pub activations: Activations,

@@ -264,48 +264,40 @@ fn matrix_forms(make: fn(MatrixMove) -> Kind) -> Vec<Kind> {
     [1, 2, 4].into_iter().flat_map(forms).collect()
 }
 
-/// Those of all combinations that exist.
-fn existing(kinds: impl Iterator<Item = Kind>) -> Vec<Kind> {
-    let exists = |kind: &Kind| {
-        let mut wrong = false;
-        kind.problems(&[], &mut |_| wrong = true);
-        !wrong
-    };
-    kinds.filter(exists).collect()
-}
-
 fn wmma_moves(matrices: &[WmmaMatrix], make: fn(WmmaMove) -> Kind) -> Vec<Kind> {
-    existing(matrices.iter().flat_map(|matrix| {
-        MatrixLayout::ALL.iter().flat_map(move |layout| {
-            WmmaShape::ALL.iter().flat_map(move |shape| {
-                MatrixElement::ALL.iter().flat_map(move |element| {
-                    [Space::Global, Space::Shared, Space::Generic].into_iter().map(move |space| {
-                        let (matrix, layout, shape, element) = (*matrix, *layout, *shape, *element);
-                        make(WmmaMove { matrix, layout, shape, space, element })
-                    })
-                })
-            })
-        })
-    }))
+    let mut kinds = Vec::new();
+    for &matrix in matrices {
+        for &layout in MatrixLayout::ALL {
+            for &shape in WmmaShape::ALL {
+                for &element in MatrixElement::ALL {
+                    for space in [Space::Global, Space::Shared, Space::Generic] {
+                        kinds.push(make(WmmaMove { matrix, layout, shape, space, element }));
+                    }
+                }
+            }
+        }
+    }
+    kinds
 }
 
 fn wmma_products() -> Vec<Kind> {
     use MatrixLayout::{Col, Row};
-    let layouts = [(Row, Row), (Row, Col), (Col, Row), (Col, Col)];
-    existing(MatrixElement::ALL.iter().flat_map(move |factors| {
-        WmmaShape::ALL.iter().flat_map(move |shape| {
-            MatrixElement::ALL.iter().flat_map(move |to| {
-                MatrixElement::ALL.iter().flat_map(move |from| {
-                    layouts.into_iter().flat_map(move |(a, b)| {
-                        [false, true].map(|satfinite| {
-                            let (shape, to, factors, from) = (*shape, *to, *factors, *from);
-                            Kind::WmmaMma(WmmaProduct { a, b, shape, to, factors, from, satfinite })
-                        })
-                    })
-                })
-            })
-        })
-    }))
+    let mut kinds = Vec::new();
+    for &factors in MatrixElement::ALL {
+        for &shape in WmmaShape::ALL {
+            for &to in MatrixElement::ALL {
+                for &from in MatrixElement::ALL {
+                    for (a, b) in [(Row, Row), (Row, Col), (Col, Row), (Col, Col)] {
+                        for satfinite in [false, true] {
+                            let product = WmmaProduct { a, b, shape, to, factors, from, satfinite };
+                            kinds.push(Kind::WmmaMma(product));
+                        }
+                    }
+                }
+            }
+        }
+    }
+    kinds
 }
 
 fn wgmma_forms() -> Vec<Kind> {

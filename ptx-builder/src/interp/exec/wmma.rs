@@ -82,6 +82,10 @@ impl Plan {
         (if self.along { self.inner } else { outer }) as u64
     }
 
+    fn access(&self, space: Space) -> Access {
+        Access { space, bytes: u8::try_from(self.bytes).unwrap_or(u8::MAX), strength: Strength::Weak }
+    }
+
     /// The offset in bytes of an element.
     fn offset(&self, element: usize, stride: u64) -> u64 {
         let (outer, inner) = ((element / self.inner) as u64, (element % self.inner) as u64);
@@ -128,8 +132,7 @@ impl Env<'_, '_> {
         mask: u32,
     ) -> Result<(), Fault> {
         let plan = Plan::new(step);
-        let bytes = u8::try_from(plan.bytes).unwrap_or(u8::MAX);
-        let access = Access { space: step.pointer.space, bytes, strength: Strength::Weak };
+        let access = plan.access(step.pointer.space);
         let mut elements = vec![[0u64; LANES]; plan.share.elements];
         for i in (0..plan.share.elements).step_by(plan.together) {
             self.wmma_addresses(at, regs, (step, &plan), i)?;
@@ -163,8 +166,7 @@ impl Env<'_, '_> {
         mask: u32,
     ) -> Result<(), Fault> {
         let plan = Plan::new(step);
-        let bytes = u8::try_from(plan.bytes).unwrap_or(u8::MAX);
-        let access = Access { space: step.pointer.space, bytes, strength: Strength::Weak };
+        let access = plan.access(step.pointer.space);
         for i in 0..plan.share.elements {
             self.wmma_addresses(at, regs, (step, &plan), i)?;
             let buffers = &mut *self.buffers;
