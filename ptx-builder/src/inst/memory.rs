@@ -13,7 +13,7 @@ fn memory_type(ty: Ty) -> bool {
 }
 
 /// What volatile accesses to memory of the thread need.
-fn local(order: MemOrder, space: Space) -> Requires {
+fn volatile_local(order: MemOrder, space: Space) -> Requires {
     match (order, space) {
         (MemOrder::Volatile, Space::Local) => Requires::new(9, 1, 50),
         _ => Requires::BASE,
@@ -75,7 +75,7 @@ impl Ld {
 
     pub(super) fn requires(&self) -> Requires {
         let mut requires =
-            self.order.requires().and(self.space.requires()).and(local(self.order, self.space));
+            self.order.requires().and(self.space.requires()).and(volatile_local(self.order, self.space));
         if self.nc {
             requires = requires.and(Requires::new(3, 1, 50));
         }
@@ -230,7 +230,8 @@ impl St {
     }
 
     pub(super) fn requires(&self) -> Requires {
-        let order = self.order.requires().and(self.space.requires()).and(local(self.order, self.space));
+        let order =
+            self.order.requires().and(self.space.requires()).and(volatile_local(self.order, self.space));
         let order = if self.evict.is_some() { order.and(Requires::new(7, 4, 70)) } else { order };
         if self.cache_hint { order.and(Requires::new(7, 4, 80)) } else { order }
     }

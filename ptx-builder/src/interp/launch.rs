@@ -2,7 +2,7 @@
 
 use super::exec::{self, Grid};
 use super::finding::{Finding, RawFinding};
-use super::memory::{LaunchMemory, Memory, Shape};
+use super::memory::{LaunchMemory, Memory, MemoryError, Shape};
 use super::metrics::Metrics;
 use super::program::{Kernel, align};
 use crate::module::volume;
@@ -129,8 +129,8 @@ pub enum InterpError {
     /// A symbol that is declared but defined nowhere.
     #[error("the symbol `{0}` is not defined")]
     Undefined(String),
-    /// Memory for the module's variables could not be had.
-    #[error("device memory for module variables: {0}")]
+    /// Memory for the module's variables, or for the words that a cooperative grid synchronises by, could not be had.
+    #[error("device memory for module variables or the barrier of a grid: {0}")]
     Memory(String),
     /// The host cannot run it.
     #[error("{0}")]
@@ -231,7 +231,7 @@ pub fn launch(memory: &Memory, launch: &Launch<'_>, options: &Options) -> Result
         return Err(geometry(launch, "more than 2^32 blocks".to_owned()));
     }
     if options.cooperative && loaded.code.grid_words {
-        grid.words = grid_words(memory);
+        grid.words = grid_words(memory).map_err(|error| InterpError::Memory(error.to_string()))?;
     }
     let shape = Shape {
         clusters: grid.clusters(),
@@ -262,16 +262,14 @@ pub fn launch(memory: &Memory, launch: &Launch<'_>, options: &Options) -> Result
 }
 
 /// Memory for the words that a grid synchronises by, as cooperative groups have them: how many bytes there are, then
-/// the barrier. 0 where no memory is left, as in launches that are not cooperative.
-fn grid_words(memory: &Memory) -> u64 {
+/// the barrier.
+fn grid_words(memory: &Memory) -> Result<u64, MemoryError> {
     const BYTES: u32 = 64;
-    let Ok(address) = memory.alloc(u64::from(BYTES)) else { return 0 };
+    let address = memory.alloc(u64::from(BYTES))?;
     let mut words = [0; BYTES as usize];
     words[..4].copy_from_slice(&BYTES.to_le_bytes());
-    match memory.write(address, &words) {
-        Ok(()) => address,
-        Err(_) => 0,
-    }
+    memory.write(address, &words)?;
+    Ok(address)
 }
 
 fn geometry(launch: &Launch<'_>, message: String) -> InterpError {

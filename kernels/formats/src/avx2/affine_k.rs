@@ -5,15 +5,15 @@ use std::arch::x86_64::*;
 use super::{Batch, COLS, PAIRS, act_pairs, add_halves, half_to_f32, load, sum_lanes};
 use crate::affine_k::{HEADER, header, scale_words};
 use crate::bytes::{bytes_at, u16_at};
-use crate::{Matrix, Q8Row, q4_k, q5_k};
+use crate::{Matrix, q4_k, q5_k};
 
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn rows_q4_k<const N: usize>(weights: Matrix<'_>, batch: Batch<Q8Row<'_>, N>, out: &mut [f32]) {
+pub(super) fn rows_q4_k<const N: usize>(weights: Matrix<'_>, batch: Batch<'_, N>, out: &mut [f32]) {
     rows(weights, batch, out, |block| Block::q4_k(block));
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn rows_q5_k<const N: usize>(weights: Matrix<'_>, batch: Batch<Q8Row<'_>, N>, out: &mut [f32]) {
+pub(super) fn rows_q5_k<const N: usize>(weights: Matrix<'_>, batch: Batch<'_, N>, out: &mut [f32]) {
     rows(weights, batch, out, |block| Block::q5_k(block));
 }
 
@@ -21,7 +21,7 @@ pub(super) fn rows_q5_k<const N: usize>(weights: Matrix<'_>, batch: Batch<Q8Row<
 #[inline]
 fn rows<const N: usize, const BYTES: usize>(
     weights: Matrix<'_>,
-    batch: Batch<Q8Row<'_>, N>,
+    batch: Batch<'_, N>,
     out: &mut [f32],
     load: impl Fn(&[u8; BYTES]) -> Block,
 ) {

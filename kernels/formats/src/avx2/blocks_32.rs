@@ -4,17 +4,17 @@ use std::arch::x86_64::*;
 
 use super::{Batch, COLS, PAIRS, act_pairs, load, load_half, sum_each, sum_lanes};
 use crate::bytes::{bytes_at, u16_at};
-use crate::{Matrix, Q8Row, q4_0, q8_0};
+use crate::{Matrix, q4_0, q8_0};
 
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn rows_q4_0<const N: usize>(weights: Matrix<'_>, batch: Batch<Q8Row<'_>, N>, out: &mut [f32]) {
+pub(super) fn rows_q4_0<const N: usize>(weights: Matrix<'_>, batch: Batch<'_, N>, out: &mut [f32]) {
     rows::<N, { 8 * q4_0::BYTES }>(weights, batch, out, |blocks| {
         Blocks::load(blocks, |block: &[u8; q4_0::BYTES]| q4_0_quants(block))
     });
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn rows_q8_0<const N: usize>(weights: Matrix<'_>, batch: Batch<Q8Row<'_>, N>, out: &mut [f32]) {
+pub(super) fn rows_q8_0<const N: usize>(weights: Matrix<'_>, batch: Batch<'_, N>, out: &mut [f32]) {
     rows::<N, { 8 * q8_0::BYTES }>(weights, batch, out, |blocks| {
         Blocks::load(blocks, |block: &[u8; q8_0::BYTES]| load(bytes_at(block, 2)))
     });
@@ -34,7 +34,7 @@ pub(super) fn q4_0_quants(block: &[u8; q4_0::BYTES]) -> __m256i {
 #[inline]
 fn rows<const N: usize, const EIGHT: usize>(
     weights: Matrix<'_>,
-    batch: Batch<Q8Row<'_>, N>,
+    batch: Batch<'_, N>,
     out: &mut [f32],
     load: impl Fn(&[u8; EIGHT]) -> Blocks,
 ) {

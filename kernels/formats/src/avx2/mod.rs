@@ -7,7 +7,7 @@
 use std::arch::x86_64::*;
 
 use crate::bytes::bytes_at;
-use crate::{ElementType, Matrix, Q8Rows};
+use crate::{ElementType, Matrix, Q8Row, Q8Rows};
 
 mod affine_k;
 mod blocks_32;
@@ -30,28 +30,10 @@ const PAIRS: usize = 64;
 
 /// Up to [`GROUP`] activation rows and where their results go: `out[row * stride + first + i]` for activation `i`.
 #[derive(Clone, Copy)]
-struct Batch<A, const N: usize> {
-    acts: [A; N],
+struct Batch<'a, const N: usize> {
+    acts: [Q8Row<'a>; N],
     first: usize,
     stride: usize,
-}
-
-/// Runs the macro `run` with the first of each [`GROUP`] of so many activation rows, and with how many they are.
-macro_rules! for_groups {
-    ($rows:expr, $run:ident) => {
-        for first in (0..$rows).step_by($crate::avx2::GROUP) {
-            match $rows - first {
-                1 => $run!(first, 1),
-                2 => $run!(first, 2),
-                3 => $run!(first, 3),
-                4 => $run!(first, 4),
-                5 => $run!(first, 5),
-                6 => $run!(first, 6),
-                7 => $run!(first, 7),
-                _ => $run!(first, 8),
-            }
-        }
-    };
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
@@ -60,7 +42,7 @@ pub(crate) fn matmul_q8(weights: Matrix<'_>, acts: Q8Rows<'_>, out: &mut [f32]) 
     macro_rules! run {
         ($first:ident, $n:literal) => {{
             let acts = std::array::from_fn(|i| acts.row($first + i));
-            let batch = Batch::<_, $n> { acts, first: $first, stride };
+            let batch = Batch::<$n> { acts, first: $first, stride };
             match weights.ty() {
                 ElementType::Q4_0 => blocks_32::rows_q4_0(weights, batch, out),
                 ElementType::Q8_0 => blocks_32::rows_q8_0(weights, batch, out),
@@ -72,7 +54,18 @@ pub(crate) fn matmul_q8(weights: Matrix<'_>, acts: Q8Rows<'_>, out: &mut [f32]) 
             }
         }};
     }
-    for_groups!(stride, run);
+    for first in (0..stride).step_by(GROUP) {
+        match stride - first {
+            1 => run!(first, 1),
+            2 => run!(first, 2),
+            3 => run!(first, 3),
+            4 => run!(first, 4),
+            5 => run!(first, 5),
+            6 => run!(first, 6),
+            7 => run!(first, 7),
+            _ => run!(first, 8),
+        }
+    }
 }
 
 /// 32 bytes in a register.

@@ -3,12 +3,12 @@
 use std::arch::x86_64::*;
 
 use super::{Batch, COLS, PAIRS, act_pairs, half_to_f32, load, load_half, sum_each, sum_lanes};
+use crate::Matrix;
 use crate::bytes::{bytes_at, u16_at};
 use crate::q6_k::{BYTES, D, HIGH, SCALES};
-use crate::{Matrix, Q8Row};
 
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn rows<const N: usize>(weights: Matrix<'_>, batch: Batch<Q8Row<'_>, N>, out: &mut [f32]) {
+pub(super) fn rows<const N: usize>(weights: Matrix<'_>, batch: Batch<'_, N>, out: &mut [f32]) {
     let quants = batch.acts.map(|act| act.quants().as_chunks::<COLS>().0);
     let pairs = batch.acts.map(|act| act.scales().as_chunks::<PAIRS>().0);
     for (row, out) in weights.iter_rows().zip(out.chunks_exact_mut(batch.stride)) {

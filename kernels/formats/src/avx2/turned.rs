@@ -25,9 +25,9 @@ const TILE: usize = 4;
 pub(super) struct Acts {
     pub(super) quants: [__m256i; 8],
     pub(super) scales: __m256,
-    pub(super) sums: __m256,
+    sums: __m256,
     /// The sums of the quants in the first and in the second half of each group.
-    pub(super) halves: [__m256i; 2],
+    halves: [__m256i; 2],
 }
 
 /// 256 columns of a row of weights, turned, as unsigned bytes.
@@ -36,13 +36,12 @@ pub(super) struct Weights {
     /// The scale of each group.
     pub(super) scales: __m256,
     /// The minimum of each group, in formats that have them.
-    pub(super) mins: __m256,
+    mins: __m256,
     /// What the sums of the halves of each group are multiplied by, in formats that have such scales.
-    pub(super) factors: [__m256i; 2],
+    factors: [__m256i; 2],
 }
 
 /// The same of two rows, one in each half of a register.
-#[derive(Clone, Copy)]
 struct Pair {
     quants: [__m512i; 8],
     scales: __m512,

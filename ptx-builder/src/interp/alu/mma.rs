@@ -19,7 +19,6 @@ impl MatrixElement {
     #[inline(always)]
     pub(in crate::interp) fn get(self, word: u32, i: usize) -> f64 {
         let raw = word >> (i * self.bits() as usize);
-        let single = |bits: u32| f64::from(f32::from_bits(bits));
         match self {
             Self::F32 => single(raw),
             Self::S32 => f64::from(raw as i32),
@@ -107,23 +106,38 @@ impl Sums {
         let sum = |i: usize| if self.negative { -sums[i] } else { sums[i] };
         match self.ty {
             Ty::F16 => {
-                let half = |i: usize| {
-                    let c = f64::from(f32::from_bits(half_to_single(c >> (16 * i))));
-                    single_to_half(odd_single(sum(i) + c)) << (16 * i)
-                };
+                let half = |i: usize| add_half(single(half_to_single(c >> (16 * i))), sum(i)) << (16 * i);
                 half(0) | half(1)
             }
-            Ty::S32 if self.clamps => {
-                let sum = i64::from(c as i32) + sum(0) as i64;
-                sum.clamp(i64::from(i32::MIN), i64::from(i32::MAX)) as u32
-            }
-            Ty::S32 => (c as i32).wrapping_add(sum(0) as i64 as i32) as u32,
-            _ => {
-                let sum = (sum(0) + f64::from(f32::from_bits(c))) as f32;
-                super::float::bits32(sum, super::float::NAN32)
-            }
+            Ty::S32 => add_integer(c, sum(0), self.clamps),
+            _ => add_single(single(c), sum(0)),
         }
     }
+}
+
+/// The value of a single by its bits.
+#[inline(always)]
+pub(super) fn single(bits: u32) -> f64 {
+    f64::from(f32::from_bits(bits))
+}
+
+/// The bits of a half: `c` and a sum of products, rounded once.
+#[inline(always)]
+pub(super) fn add_half(c: f64, sum: f64) -> u32 {
+    single_to_half(odd_single(sum + c))
+}
+
+/// The same of a single.
+#[inline(always)]
+pub(super) fn add_single(c: f64, sum: f64) -> u32 {
+    super::float::bits32((sum + c) as f32, super::float::NAN32)
+}
+
+/// The same of an integer, wrapped or clamped.
+#[inline(always)]
+pub(super) fn add_integer(c: u32, sum: f64, clamps: bool) -> u32 {
+    let sum = i64::from(c as i32) + sum as i64;
+    if clamps { sum.clamp(i64::from(i32::MIN), i64::from(i32::MAX)) as u32 } else { sum as u32 }
 }
 
 /// Of shapes whose K is at most so much. The whole warp has to be there; EXEC sees to it. The shape is in the last

@@ -230,15 +230,19 @@ impl Warp {
                 env.store_matrix(self.index, pc, &mut self.frames[frame].regs, matrix, active)?;
                 Ok(Next::Advance)
             }
+            Action::Wgmma(_)
+            | Action::WgmmaCommit
+            | Action::WgmmaWait(_)
+            | Action::WmmaLoad(_)
+            | Action::WmmaStore(_)
+            | Action::WmmaMma(_)
+                if active != self.live =>
+            {
+                Ok(self.wait_together(i, active))
+            }
             Action::Wgmma(wgmma) => {
-                if active != self.live {
-                    return Ok(self.wait_together(i, active));
-                }
                 self.wgmma(env, frame, pc, wgmma)?;
                 Ok(Next::Advance)
-            }
-            Action::WgmmaCommit | Action::WgmmaWait(_) if active != self.live => {
-                Ok(self.wait_together(i, active))
             }
             Action::WgmmaCommit => {
                 self.products.commit();
@@ -247,9 +251,6 @@ impl Warp {
             Action::WgmmaWait(open) => {
                 self.wait_products(env, *open)?;
                 Ok(Next::Advance)
-            }
-            Action::WmmaLoad(_) | Action::WmmaStore(_) | Action::WmmaMma(_) if active != self.live => {
-                Ok(self.wait_together(i, active))
             }
             Action::WmmaLoad(step) => {
                 env.load_wmma(Site { warp: self.index, pc }, &mut self.frames[frame].regs, step, active)?;
