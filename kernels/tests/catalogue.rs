@@ -44,7 +44,7 @@ fn every_kernel_emits_the_same_verified_text_twice_for_every_target() {
 fn every_kernel_lets_the_next_one_begin() {
     for kernel in catalogue() {
         let name = kernel.name();
-        let module = kernel.emit(Target::SM_90).expect("every kernel runs on Hopper");
+        let module = kernel.emit(Target::SM_90A).expect("every kernel runs on Hopper");
         let text = ptx_builder::print(&module);
         let (waits, lets) = (text.find("griddepcontrol.wait"), text.find("griddepcontrol.launch_dependents"));
         let (Some(waits), Some(lets)) = (waits, lets) else { panic!("{name}: {waits:?}, {lets:?}") };
@@ -71,7 +71,10 @@ fn what_is_emitted_fits_the_shared_memory_of_its_target() {
                 let most = u64::from(shared_memory(target));
                 assert!(declared + dynamic <= most, "{} for {target}: {declared} + {dynamic}", kernel.name());
             }
-            Err(KernelError::Target { needs, .. }) => assert!(target < needs, "{}", kernel.name()),
+            // What one target alone has, later ones do not have either.
+            Err(KernelError::Target { needs, .. }) => {
+                assert!(target < needs || needs == Target::SM_90A && target != needs, "{}", kernel.name());
+            }
             Err(error @ KernelError::SharedMemory { .. }) => {
                 assert!(target >= kernel.min_target() && !kernel.runs_on(target), "{error}");
                 assert!(error.to_string().contains("`on`"), "{error}");
@@ -87,7 +90,7 @@ fn what_is_emitted_fits_the_shared_memory_of_its_target() {
 #[test]
 fn parameters_are_the_signature() {
     for kernel in catalogue() {
-        let module = kernel.emit(Target::SM_90).expect("every kernel runs on Hopper");
+        let module = kernel.emit(Target::SM_90A).expect("every kernel runs on Hopper");
         let text = ptx_builder::print(&module);
         let head =
             text.split(&format!(".entry {}", kernel.name())).nth(1).and_then(|rest| rest.split(')').next());

@@ -14,6 +14,7 @@ const NORMS: &[&str] = &["rms_norm"];
 const PRODUCTS: &[&str] = &["gemv"];
 const PROJECTIONS: &[&str] =
     &["residual_projection", "gated_projection", "head", "greedy_head", "attention_input"];
+const MANY_ROWS: &[&str] = &["gemm", "half_rows"];
 const QUANTISATION: &[&str] = &["quantize"];
 const ELEMENTWISE: &[&str] = &["add", "mul", "silu", "swiglu"];
 const COPIES: &[&str] = &["copy", "kv_scatter", "stream_read"];
@@ -47,6 +48,7 @@ fn every_case_is_run() {
         NORMS,
         PRODUCTS,
         PROJECTIONS,
+        MANY_ROWS,
         QUANTISATION,
         ELEMENTWISE,
         COPIES,
@@ -92,6 +94,11 @@ fn elementwise() {
 #[test]
 fn copies_and_caches() {
     check(COPIES);
+}
+
+#[test]
+fn projections_of_many_rows() {
+    check(MANY_ROWS);
 }
 
 #[test]

@@ -4,8 +4,8 @@
 use kernels::catalogue;
 use ptx_builder::Target;
 
-/// One small shape of each variant of the kernels that are not matrix products.
-const NAMES: [&str; 48] = [
+/// One small shape of each variant of the kernels that are not matrix-vector products.
+const NAMES: [&str; 51] = [
     "add_f32_n64_b1",
     "add_f32_n77_b2",
     "add_row_f32_n64_b1",
@@ -31,6 +31,9 @@ const NAMES: [&str; 48] = [
     "embed_rows_q4_k_v10_n256_b2",
     "embed_rows_q6_k_v10_n256_b2",
     "embed_rows_q8_0_v10_n256_b2",
+    "gemm_gated_projection_q6_k_64x512_b160",
+    "gemm_residual_projection_q4_k_144x512_bias_b24",
+    "half_rows_n4096_eps3727c5ac_b16",
     "kv_scatter_bf16_s2_kv2_m16_d33_b2",
     "kv_scatter_e4m3_s2_kv2_m16_d64_b2",
     "kv_scatter_f16_s2_kv2_m16_d64_b2",

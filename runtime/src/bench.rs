@@ -138,7 +138,7 @@ fn run(decoder: &mut dyn Decoder, prompts: &[Vec<u32>], n: usize, most: usize) -
 fn first_token(decoder: &mut dyn Decoder, sequence: u32, prompt: &[u32]) -> Result<Row, Error> {
     let rows: Vec<Row> =
         (0..).zip(prompt).map(|(position, &token)| Row { token, position, sequence }).collect();
-    let mut chunks = rows.chunks(decoder.max_rows().max(1));
+    let mut chunks = rows.chunks(decoder.prompt_rows().max(1));
     let last = chunks.next_back().unwrap_or_default();
     for chunk in chunks {
         decoder.step(chunk, Output::Cache)?;

@@ -42,6 +42,11 @@ impl Output {
         }
     }
 
+    /// Whether nothing of any row but the last is wanted.
+    pub const fn is_of_last_row(self) -> bool {
+        matches!(self, Output::Cache | Output::LastArgmax | Output::LastLogits)
+    }
+
     /// Whether the results are logits.
     pub const fn is_logits(self) -> bool {
         matches!(self, Output::LastLogits | Output::AllLogits)
@@ -148,6 +153,11 @@ pub trait Decoder: Send {
     /// The largest number of rows of one step.
     fn max_rows(&self) -> usize;
 
+    /// The largest number of rows of a step with nothing of any row but the last: what prompts are best cut into.
+    fn prompt_rows(&self) -> usize {
+        self.max_rows()
+    }
+
     /// Runs one step. Rows of one sequence must have consecutive, ascending positions.
     ///
     /// # Errors
@@ -207,6 +217,7 @@ pub struct StepGuard {
     n_vocab: usize,
     max_seq: usize,
     max_rows: usize,
+    prompt_rows: usize,
     /// Positions decoded so far, by sequence.
     decoded: Vec<u32>,
 }
@@ -214,8 +225,15 @@ pub struct StepGuard {
 impl StepGuard {
     /// The limits of a decoder made with `options`.
     pub fn new(config: &ModelConfig, options: &EngineOptions) -> Self {
+        let EngineOptions { max_seq, max_rows, .. } = *options;
         let decoded = vec![0; options.n_sequences];
-        Self { n_vocab: config.n_vocab, max_seq: options.max_seq, max_rows: options.max_rows, decoded }
+        Self { n_vocab: config.n_vocab, max_seq, max_rows, prompt_rows: max_rows, decoded }
+    }
+
+    /// The same with so many rows, if they are more, where nothing of any but the last is wanted.
+    #[must_use]
+    pub fn with_prompt_rows(self, rows: usize) -> Self {
+        Self { prompt_rows: self.max_rows.max(rows), ..self }
     }
 
     /// Checks that a step can run: everything in range, and no row attends to a position that was never decoded.
@@ -224,12 +242,13 @@ impl StepGuard {
     ///
     /// # Errors
     /// The first row that cannot run, and why.
-    pub fn check(&self, rows: &[Row]) -> Result<(), StepError> {
+    pub fn check(&self, rows: &[Row], output: Output) -> Result<(), StepError> {
         if rows.is_empty() {
             return Err(StepError::Empty);
         }
-        if rows.len() > self.max_rows {
-            return Err(StepError::TooManyRows { rows: rows.len(), limit: self.max_rows });
+        let limit = if output.is_of_last_row() { self.prompt_rows } else { self.max_rows };
+        if rows.len() > limit {
+            return Err(StepError::TooManyRows { rows: rows.len(), limit });
         }
         for (index, row) in rows.iter().enumerate() {
             let Row { token, position, sequence } = *row;
@@ -271,7 +290,7 @@ mod tests {
     use super::*;
 
     fn guard() -> StepGuard {
-        StepGuard { n_vocab: 10, max_seq: 4, max_rows: 3, decoded: vec![0; 2] }
+        StepGuard { n_vocab: 10, max_seq: 4, max_rows: 3, prompt_rows: 3, decoded: vec![0; 2] }
     }
 
     fn row(token: u32, position: u32, sequence: u32) -> Row {
@@ -282,9 +301,9 @@ mod tests {
     fn a_step_in_range_passes() {
         let mut guard = guard();
         let prompt = [row(1, 0, 0), row(9, 1, 0), row(3, 0, 1)];
-        assert_eq!(guard.check(&prompt), Ok(()));
+        assert_eq!(guard.check(&prompt, Output::Cache), Ok(()));
         guard.commit(&prompt);
-        assert_eq!(guard.check(&[row(1, 1, 1), row(1, 2, 0)]), Ok(()));
+        assert_eq!(guard.check(&[row(1, 1, 1), row(1, 2, 0)], Output::AllLogits), Ok(()));
     }
 
     #[test]
@@ -303,7 +322,7 @@ mod tests {
             (&[row(0, 0, 0), row(0, 1, 1)], StepError::Gap { row: 1, position: 1, sequence: 1, decoded: 0 }),
         ];
         for (rows, expected) in cases {
-            assert_eq!(guard.check(rows), Err(expected));
+            assert_eq!(guard.check(rows, Output::AllLogits), Err(expected));
         }
     }
 
@@ -311,9 +330,9 @@ mod tests {
     fn going_back_forgets_what_came_after() {
         let mut guard = guard();
         guard.commit(&[row(0, 0, 0), row(0, 1, 0), row(0, 2, 0)]);
-        assert_eq!(guard.check(&[row(0, 3, 0)]), Ok(()));
+        assert_eq!(guard.check(&[row(0, 3, 0)], Output::Cache), Ok(()));
         guard.commit(&[row(0, 1, 0)]);
         let gap = StepError::Gap { row: 0, position: 3, sequence: 0, decoded: 2 };
-        assert_eq!(guard.check(&[row(0, 3, 0)]), Err(gap));
+        assert_eq!(guard.check(&[row(0, 3, 0)], Output::Cache), Err(gap));
     }
 }

@@ -29,6 +29,10 @@ pub struct EngineOptions {
     /// Most rows of one step: the chunk in which prompts are processed, and the limit of a batch. The CPU is faster with
     /// [`CPU_ROWS`](Self::CPU_ROWS).
     pub max_rows: usize,
+    /// CUDA, compute capability 9.0, quantised weights: most rows of a prompt's step that has more than eight, and more than
+    /// [`max_rows`](Self::max_rows). Such rows are multiplied as halves on tensor cores, many times as fast; results differ
+    /// from those of other steps by rounding. With no more than `max_rows` prompts are multiplied as everything else is.
+    pub prompt_rows: usize,
     /// How matrix products read their activations.
     pub activations: Activations,
     /// What keys and values are rounded to when they are stored: F32, F16, BF16 or F8E4M3. On CUDA it is also the type
@@ -70,6 +74,7 @@ impl EngineOptions {
             max_seq: config.context_length.min(Self::DEFAULT_MAX_SEQ),
             n_sequences: 1,
             max_rows: 8,
+            prompt_rows: 512,
             activations: Activations::default(),
             kv: ElementType::F32,
             eager: false,
@@ -123,9 +128,10 @@ impl EngineOptions {
             return Err(OptionError::TooLarge { option, value, limit: positions }.into());
         }
         let rows = self.first_steps.iter().map(|&(rows, _)| rows);
-        if let Some(value) = rows.clone().max().filter(|&rows| rows > self.max_rows) {
+        let limit = self.max_rows.max(self.prompt_rows);
+        if let Some(value) = rows.clone().max().filter(|&rows| rows > limit) {
             let option = "rows of the first steps";
-            return Err(OptionError::TooLarge { option, value, limit: self.max_rows }.into());
+            return Err(OptionError::TooLarge { option, value, limit }.into());
         }
         if rows.min() == Some(0) {
             return Err(OptionError::Zero { option: "rows of the first steps" }.into());

@@ -170,7 +170,7 @@ impl<'a> Generator<'a> {
 
     /// Decodes what is pending and chooses the next token.
     fn step(&mut self) -> Result<u32, Error> {
-        let max_rows = self.decoder.max_rows().max(1);
+        let max_rows = self.decoder.prompt_rows().max(1);
         let mut done = 0;
         while self.pending.len() - done > max_rows {
             let rows = self.rows(done, max_rows);

@@ -73,6 +73,12 @@ fn quantised_activations() {
 
 #[test]
 #[ignore = "needs a CUDA device"]
+fn projections_of_many_rows() {
+    check(&["gemm", "half_rows"]);
+}
+
+#[test]
+#[ignore = "needs a CUDA device"]
 fn elementwise() {
     check(&["add", "mul", "silu", "swiglu"]);
 }
@@ -151,6 +157,8 @@ fn every_case_belongs_to_a_test() {
         "gated_projection",
         "head_q",
         "greedy_head",
+        "gemm",
+        "half_rows",
         "quantize",
         "add",
         "mul",

@@ -1,5 +1,6 @@
 //! The code that turns a block of a weight format, in the device's layout, into registers.
 
+pub(crate) mod half;
 pub(crate) mod partition;
 mod q4_0;
 mod q4_k;

@@ -7,7 +7,7 @@ use ptx_builder::{B32, F16, F32, KernelBuilder, MmaShape, Pred, Reg, U32};
 
 use super::partition::{BitFields, Partition, Run, field, own, shared, stream};
 use super::scale::{ByteFactor, Group, biased_byte};
-use super::tile::{self, Products, TilePlane, Turn};
+use super::tile::{self, Products, TilePlane, Turn, TurnWeights};
 use super::weight::{Q8Part, Raw};
 
 const LOW_NIBBLES: u32 = 0x0f0f_0f0f;
@@ -204,16 +204,27 @@ impl Fifth {
     }
 }
 
-/// The products of each part, of one block. A lane's words are eight columns of both sub-blocks.
-pub(super) fn tile(k: &mut KernelBuilder, turn: &Turn, planes: &[TilePlane], fifth: Fifth) -> Vec<Products> {
+/// The [`factors`] of the two parts that a lane decodes for others, of quants of which those of second sub-blocks are
+/// `second` times what they stand for.
+pub(super) fn own_factors(
+    k: &mut KernelBuilder,
+    turn: &TurnWeights,
+    planes: &[TilePlane],
+    second: f32,
+) -> [[Reg<F32>; 4]; 2] {
     let header = planes.len() - 1;
     let words = turn.own_row(k, (header, planes[header]), None);
     let words = k.ld_shared_v4::<B32>(words);
     let own_half = turn.own_half(k);
     let upper = k.eq::<U32>(own_half, 1u32);
-    let scales = Scales::new(k, &words, fifth.second());
+    let scales = Scales::new(k, &words, second);
     let [four, mins] = four_bytes(k, upper, &words);
-    let factors = [0, 2].map(|at| scales.times(k, (four, at), (mins, at)));
+    [0, 2].map(|at| scales.times(k, (four, at), (mins, at)))
+}
+
+/// The products of each part, of one block. A lane's words are eight columns of both sub-blocks.
+pub(super) fn tile(k: &mut KernelBuilder, turn: &Turn, planes: &[TilePlane], fifth: Fifth) -> Vec<Products> {
+    let factors = own_factors(k, turn, planes, fifth.second());
     turn.share(k, factors);
     // The first 16 columns of each sub-block are in the first half of the block's quants, the others in the second.
     let (half, odd) = (k.shr::<U32>(turn.t, 1u32), k.and::<U32>(turn.t, 1u32));
@@ -262,7 +273,7 @@ fn rows(mut word: impl FnMut(usize, usize) -> Reg<B32>) -> [[Reg<B32>; 2]; 2] {
 }
 
 /// Bit `sub_block` of each byte, where the fifth bit of a quant belongs.
-fn fifth_bit(k: &mut KernelBuilder, word: Reg<B32>, sub_block: usize) -> Reg<B32> {
+pub(super) fn fifth_bit(k: &mut KernelBuilder, word: Reg<B32>, sub_block: usize) -> Reg<B32> {
     let shifted = match sub_block as u32 {
         4 => word,
         bit @ 0..4 => k.shl::<B32>(word, 4 - bit),

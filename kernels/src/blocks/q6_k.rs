@@ -53,7 +53,7 @@ fn biased_quants(k: &mut KernelBuilder, raw: &Raw, run: usize, quad: usize) -> R
 }
 
 /// The quants of a run from words of `ql` and `qh`.
-fn merged(k: &mut KernelBuilder, low: Reg<B32>, high: Reg<B32>, run: usize) -> Reg<B32> {
+pub(super) fn merged(k: &mut KernelBuilder, low: Reg<B32>, high: Reg<B32>, run: usize) -> Reg<B32> {
     // (mask & low) | (!mask & high)
     const SELECT: u8 = 0xca;
     let low = if run < 2 { low } else { k.shr::<B32>(low, 4u32) };

@@ -9,6 +9,8 @@
 //! The dots of quants are exact integers. They are combined by the same operations in the same order as in
 //! [`dot_q8`](super::Decoder::dot_q8), and parts are added as a tree, neighbours first.
 
+use std::ops::Deref;
+
 use ptx_builder::{Addr, B32, F16, F32, KernelBuilder, MmaShape, Reg, S32, U32};
 
 use super::scale::{Group, as_float, zero_dot};
@@ -37,21 +39,35 @@ pub(crate) type Products = Vec<Reg<F32>>;
 /// Pairs `(d, d * sum)` of a group, one for each of a lane's activation rows.
 type Pairs = Vec<[Reg<F32>; 2]>;
 
-/// Where a lane finds one turn in shared memory.
+/// Where a lane finds one turn of weights in shared memory.
 #[derive(Debug, Clone)]
-pub(crate) struct Turn {
+pub(crate) struct TurnWeights {
     pub(crate) g: Reg<U32>,
     pub(crate) t: Reg<U32>,
     /// The turn's rows, as [`WeightFormat::tile_planes`] has them: on a multiple of [`SLOT_ALIGN`].
     pub(crate) slot: Reg<U32>,
     /// For each plane where in their span rows `g` and `g + 8` begin.
     pub(crate) within: Vec<[Within; 2]>,
+    /// The warp's room for [`shared_bytes`](WeightFormat::shared_bytes), at `16 * g`.
+    pub(crate) room: Reg<U32>,
+}
+
+/// The same with activations.
+#[derive(Debug, Clone)]
+pub(crate) struct Turn {
+    pub(crate) weights: TurnWeights,
     /// The activation row of column `g`: the turn's quants.
     pub(crate) x: Reg<U32>,
     /// The lane's activation rows, [`lane_rows`] of them: the turn's pairs `(d, d * sum)`.
     pub(crate) groups: Vec<Reg<U32>>,
-    /// The warp's room for [`shared_bytes`](WeightFormat::shared_bytes), at `16 * g`.
-    pub(crate) room: Reg<U32>,
+}
+
+impl Deref for Turn {
+    type Target = TurnWeights;
+
+    fn deref(&self) -> &TurnWeights {
+        &self.weights
+    }
 }
 
 /// Activation rows of a lane, where there are so many in all.
@@ -196,7 +212,7 @@ impl WeightFormat {
     }
 }
 
-impl Turn {
+impl TurnWeights {
     /// Where a plane's row `g` is whose pieces are exchanged, at byte `at` of its first piece: byte `16 * i` further,
     /// [`piece`] `i`.
     pub(super) fn pieces(&self, k: &mut KernelBuilder, plane: TilePlane, at: Reg<U32>) -> Reg<U32> {
@@ -266,7 +282,9 @@ impl Turn {
             k.ld_shared_v4::<F32>(self.room + at as i32)
         })
     }
+}
 
+impl Turn {
     /// What a lane wants of the results of a multiplication whose sums began as [`zero_dot`].
     pub(super) fn dots(&self, k: &mut KernelBuilder, sums: [Reg<S32>; 4]) -> Products {
         let columns = self.groups.len();
@@ -329,7 +347,11 @@ pub(super) fn piece(k: &mut KernelBuilder, row: Reg<U32>, index: u32) -> Reg<U32
 }
 
 /// The four f16 of a plane in rows `g` and `g + 8`, one a part.
-fn four_halves(k: &mut KernelBuilder, turn: &Turn, plane: (usize, TilePlane)) -> [[Reg<F32>; 4]; 2] {
+pub(super) fn four_halves(
+    k: &mut KernelBuilder,
+    turn: &TurnWeights,
+    plane: (usize, TilePlane),
+) -> [[Reg<F32>; 4]; 2] {
     turn.rows(k, plane).map(|at| {
         let words = k.ld_shared_v2::<B32>(at);
         let [[a, b], [c, d]] = words.map(|word| k.unpack32::<F16>(word));

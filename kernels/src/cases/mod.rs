@@ -72,7 +72,7 @@ struct Family {
     cases: fn() -> Vec<Case>,
 }
 
-const FAMILIES: [Family; 14] = [
+const FAMILIES: [Family; 15] = [
     Family { stems: &["embed"], cases: crate::embed::cases },
     Family { stems: &["rms_norm"], cases: crate::rms_norm::cases },
     Family { stems: &["gemv"], cases: crate::gemv::cases },
@@ -80,6 +80,7 @@ const FAMILIES: [Family; 14] = [
         stems: &["residual_projection", "gated_projection", "head", "greedy_head", "attention_input"],
         cases: crate::projection::cases,
     },
+    Family { stems: &["gemm", "half_rows"], cases: crate::projection::gemm_cases },
     Family { stems: &["quantize"], cases: crate::quantize::cases },
     Family { stems: &["add", "mul", "silu", "swiglu"], cases: crate::elementwise::cases },
     Family { stems: &["copy"], cases: crate::copy::cases },

@@ -4,8 +4,8 @@ use ptx_builder::Target;
 use tensor_formats::{ElementType, quantize_row, to_planes};
 
 use super::{
-    AttentionInput, AttentionInputShape, AttentionInputs, GatedProjection, GreedyHead, Head, PROCESSORS,
-    ResidualProjection,
+    AttentionInput, AttentionInputShape, AttentionInputs, GatedProjection, Gemm, GreedyHead, HalfRows, Head,
+    PROCESSORS, ResidualProjection,
 };
 use crate::cases::{Case, Expect, F32_BOUND, Invariance};
 use crate::random::Random;
@@ -23,9 +23,9 @@ const HALF_BOUND: f64 = 4e-3;
 /// The same after rounding to bytes: 2^-4 of each value.
 const BYTE_BOUND: f64 = 6e-2;
 
-const EPS: f32 = 1e-5;
+pub(super) const EPS: f32 = 1e-5;
 
-const QUANTISED: [ElementType; 5] =
+pub(super) const QUANTISED: [ElementType; 5] =
     [ElementType::Q4_0, ElementType::Q8_0, ElementType::Q4_K, ElementType::Q5_K, ElementType::Q6_K];
 
 const Q4: ElementType = ElementType::Q4_K;
@@ -86,6 +86,24 @@ pub(crate) fn catalogue() -> Vec<Box<dyn Kernel>> {
         kernels.push(boxed(Head::new(Q6, (128_256, 4096), batch, EPS)));
         kernels.push(boxed(GreedyHead::new(Q6, (128_256, 4096), batch, EPS)));
     }
+    // Many rows: few of them, and as many as a block has and more.
+    for element in QUANTISED {
+        kernels.push(boxed(Gemm::residual_projection(element, (144, 512), 24, true)));
+        kernels.push(boxed(Gemm::gated_projection(element, (64, 512), 160)));
+    }
+    for (style, bias) in [(RopeStyle::Interleaved, false), (RopeStyle::NeoX, true)] {
+        kernels.push(boxed(Gemm::attention_input(small_attention(style, bias, 16))));
+    }
+    for batch in [16, 512] {
+        let model = model(32, 8, 128, RopeStyle::Interleaved, false);
+        kernels.push(boxed(Gemm::attention_input(AttentionInputShape { batch, ..model })));
+        kernels.push(boxed(Gemm::residual_projection(Q4, (4096, 4096), batch, false)));
+        kernels.push(boxed(Gemm::residual_projection(Q6, (4096, 14336), batch, false)));
+        kernels.push(boxed(Gemm::gated_projection(Q4, (14336, 4096), batch)));
+        kernels.push(boxed(HalfRows::new(batch, 4096, Some(EPS))));
+        kernels.push(boxed(HalfRows::new(batch, 14336, None)));
+    }
+    kernels.push(boxed(HalfRows::new(3, 18_944, Some(EPS))));
     // Qwen2.5 7B, whose columns the blocks of a cluster do not share evenly, and are as many warps' as two slots have.
     kernels.push(boxed(ResidualProjection::of_q8(Q4, (3584, 18_944), 1, false)));
     kernels.push(boxed(ResidualProjection::of_q8(Q6, (3584, 18_944), 1, false)));
@@ -99,7 +117,7 @@ pub(crate) fn catalogue() -> Vec<Box<dyn Kernel>> {
 }
 
 /// Two query heads a key head, three sequences of 20 positions.
-fn small_attention(style: RopeStyle, bias: bool, batch: usize) -> AttentionInputShape {
+pub(super) fn small_attention(style: RopeStyle, bias: bool, batch: usize) -> AttentionInputShape {
     AttentionInputShape {
         batch,
         cols: 256,
@@ -291,7 +309,7 @@ pub(crate) fn invariances() -> Vec<Invariance> {
 }
 
 /// Random bytes that are valid blocks in GGUF's layout: the f16 scales are finite, below 2, and not tiny.
-fn weights(element: ElementType, rows: usize, cols: usize, random: &mut Random) -> Vec<u8> {
+pub(super) fn weights(element: ElementType, rows: usize, cols: usize, random: &mut Random) -> Vec<u8> {
     let bytes = known(element.matrix_bytes(rows, cols).map_err(KernelError::from));
     let mut weights = random.bytes(bytes);
     let halves: &[usize] = match element {
@@ -332,7 +350,7 @@ fn sharpen(group: &mut [f32]) {
     group[at] = f32::from_bits(odd).copysign(group[at]);
 }
 
-fn planes(element: ElementType, rows: usize, cols: usize, gguf: &[u8]) -> Vec<u8> {
+pub(super) fn planes(element: ElementType, rows: usize, cols: usize, gguf: &[u8]) -> Vec<u8> {
     let mut planes = vec![0; gguf.len()];
     known(to_planes(element, rows, cols, gguf, &mut planes).map_err(KernelError::from));
     planes
@@ -340,20 +358,20 @@ fn planes(element: ElementType, rows: usize, cols: usize, gguf: &[u8]) -> Vec<u8
 
 /// Two matrices, and everything that they meet.
 #[derive(Clone)]
-struct Data {
+pub(super) struct Data {
     processors: u32,
-    element: ElementType,
-    rows: usize,
-    cols: usize,
-    w: [Vec<u8>; 2],
-    x: Vec<f32>,
-    norm: Vec<f32>,
-    bias: Vec<f32>,
-    residual: Vec<f32>,
+    pub(super) element: ElementType,
+    pub(super) rows: usize,
+    pub(super) cols: usize,
+    pub(super) w: [Vec<u8>; 2],
+    pub(super) x: Vec<f32>,
+    pub(super) norm: Vec<f32>,
+    pub(super) bias: Vec<f32>,
+    pub(super) residual: Vec<f32>,
 }
 
 impl Data {
-    fn new(element: ElementType, rows: usize, cols: usize, batch: usize, seed: u64) -> Self {
+    pub(super) fn new(element: ElementType, rows: usize, cols: usize, batch: usize, seed: u64) -> Self {
         let mut random = Random::new(seed + 77);
         let w = [0, 1].map(|_| weights(element, rows, cols, &mut random));
         let (mut x, mut norm) = (random.f32s(batch * cols), random.f32s(cols));
@@ -381,7 +399,7 @@ impl Data {
         self
     }
 
-    fn planes(&self, index: usize) -> Vec<u8> {
+    pub(super) fn planes(&self, index: usize) -> Vec<u8> {
         planes(self.element, self.rows, self.cols, &self.w[index])
     }
 
@@ -518,8 +536,23 @@ fn attention(
         case = case.with_bytes(weight, &planes(elements[i], features[i], cols, &gguf[i]));
         case = if bias { case.with_f32(name, &biases[i]) } else { case };
     }
+    let case = expect_cached(case, shape, (positions, sequences), F32_BOUND, [keys, values]);
+    case.expect_f32("q", q, features[0], F32_BOUND)
+}
+
+/// The case with what the caches hold then: near `bound`, if that is more than what they are rounded by.
+pub(super) fn expect_cached(
+    mut case: Case,
+    shape: AttentionInputShape,
+    (positions, sequences): (&[u32], &[u32]),
+    bound: f64,
+    [keys, values]: [Vec<f64>; 2],
+) -> Case {
+    let cache = shape.cache;
+    let (stored, features) =
+        (known(Stored::new("attention_input", cache.element)), cache.n_kv_heads * cache.head_dim);
     for (name, new) in [("k_cache", keys), ("v_cache", values)] {
-        for (row, new) in new.chunks(features[1]).enumerate() {
+        for (row, new) in new.chunks(features).enumerate() {
             let (position, sequence) = (positions[row] as usize, sequences[row] as usize);
             if position >= cache.max_seq || sequence >= cache.n_sequences {
                 continue;
@@ -527,7 +560,7 @@ fn attention(
             for (head, new) in new.chunks(cache.head_dim).enumerate() {
                 let at = ((sequence * cache.n_kv_heads + head) * cache.max_seq + position) * cache.head_dim;
                 let bound = match cache.element {
-                    ElementType::F32 => F32_BOUND,
+                    ElementType::F32 => bound,
                     ElementType::F8E4M3 => BYTE_BOUND,
                     _ => HALF_BOUND,
                 };
@@ -541,5 +574,5 @@ fn attention(
             }
         }
     }
-    case.expect_f32("q", q, features[0], F32_BOUND)
+    case
 }

@@ -31,7 +31,10 @@
 
 mod cases;
 mod epilogue;
+mod gemm;
+mod gemm_cases;
 mod geometry;
+mod half_rows;
 mod largest;
 mod product;
 mod reference;
@@ -57,11 +60,14 @@ use crate::support::{ALL_LANES, WARP, f32_param, u32_param};
 use crate::{Access, Cost, Kernel, KernelError, LaunchGeometry, Param};
 pub(crate) use cases::{cases, catalogue, invariances};
 use epilogue::{Belongs, Fetched, Finisher, Pointers};
+pub use gemm::Gemm;
+pub(crate) use gemm_cases::cases as gemm_cases;
 pub use geometry::PROCESSORS;
 use geometry::Spread;
+pub use half_rows::HalfRows;
 use largest::Largest;
 use product::{Product, Sums, Thread, Units};
-pub use reference::AttentionInputs;
+pub use reference::{AttentionInputs, Met};
 pub use shape::{AttentionInput, AttentionInputShape, GatedProjection, GreedyHead, Head, ResidualProjection};
 use stage::Stage;
 use sums::Leaves;
@@ -168,6 +174,89 @@ impl Segment {
     }
 }
 
+/// The parameters of a kernel with these `segments`, whose matrices lie on multiples of `align`, behind those of its
+/// activations.
+fn params(activations: Vec<Param>, (segments, align): (&[Segment], u32), batch: u64) -> Vec<Param> {
+    let mut params = activations;
+    for segment in segments {
+        params.extend(segment.names.matrices.iter().map(|name| Param {
+            name,
+            access: Access::Read,
+            element: segment.element,
+            bytes: segment.matrix_bytes,
+            align,
+        }));
+    }
+    for segment in segments.iter().filter(|segment| segment.bias) {
+        params.push(f32_param(segment.names.bias, Access::Read, segment.features().into(), 8));
+    }
+    if let Some(rotation) = segments.iter().find_map(|segment| segment.rotation) {
+        params.push(u32_param("positions", batch));
+        params.push(u32_param("sequences", batch));
+        let table = u64::from(rotation.max_seq) * u64::from(rotation.head_dim);
+        params.push(f32_param("table", Access::Read, table, 8));
+    }
+    if segments.iter().any(|segment| segment.residual) {
+        params.push(f32_param("residual", Access::Read, batch * u64::from(segments[0].features()), 8));
+    }
+    for segment in segments {
+        let rows = batch * u64::from(segment.features());
+        params.push(match segment.destination {
+            Destination::Cache(cache) => Param {
+                name: segment.names.output,
+                access: Access::ReadWrite,
+                element: cache.stored.element(),
+                bytes: cache.bytes(),
+                align: 2 * cache.stored.bytes(),
+            },
+            Destination::Rows | Destination::Gated => f32_param(segment.names.output, Access::Write, rows, 8),
+            Destination::Largest => Param { access: Access::Write, ..u32_param(segment.names.output, batch) },
+        });
+        if segment.destination == Destination::Largest {
+            let bytes = batch * u64::from(SHARED_BYTES);
+            let (access, element) = (Access::Counter, ElementType::U32);
+            params.push(Param { name: "best", access, element, bytes, align: 8 });
+        }
+    }
+    params
+}
+
+/// What a launch over these parameters and segments costs.
+fn cost(params: &[Param], segments: &[Segment], (batch, cols): (u32, u32)) -> Cost {
+    let batch = u64::from(batch);
+    let bytes = |keep: fn(&Param) -> bool| -> u64 {
+        params.iter().filter(|param| keep(param)).map(|param| param.bytes).sum()
+    };
+    let cached = segments.iter().map(|segment| match segment.destination {
+        Destination::Cache(cache) => batch * u64::from(segment.features() * cache.stored.bytes()),
+        Destination::Rows | Destination::Gated | Destination::Largest => 0,
+    });
+    let cached: u64 = cached.sum();
+    let rotations = segments.iter().filter_map(|segment| segment.rotation).next();
+    let rotated = rotations.map_or(0, |rotation| batch * u64::from(rotation.head_dim) * 4);
+    let products: u64 = segments.iter().map(|segment| 4 * u64::from(segment.units)).sum();
+    Cost {
+        bytes_read: bytes(|param| param.access == Access::Read && param.name != "table") + rotated,
+        bytes_written: bytes(|param| param.access == Access::Write) + cached,
+        operations: products * u64::from(cols) * batch,
+    }
+}
+
+/// The first target that rounds to what the caches of these segments hold, if there are any.
+fn rounds_from(segments: &[Segment]) -> Option<Target> {
+    let caches = segments.iter().filter_map(|segment| match segment.destination {
+        Destination::Cache(cache) => Some(cache.stored.rounds_from()),
+        Destination::Rows | Destination::Gated | Destination::Largest => None,
+    });
+    caches.max()
+}
+
+/// Quantised activations: a byte for each value, and eight more for every 32.
+fn q8_param(batch: u64, cols: u64) -> Param {
+    let (access, element) = (Access::Read, ElementType::Q8Act);
+    Param { name: "x", access, element, bytes: batch * (cols + cols / 4), align: 16 }
+}
+
 /// What the segments of a kernel share.
 #[derive(Clone, Copy)]
 struct Shared {
@@ -222,66 +311,13 @@ impl Projection {
 
     fn params(&self) -> Vec<Param> {
         let (batch, cols) = (u64::from(self.stage.batch), u64::from(self.stage.cols));
-        let x = f32_param("x", Access::Read, batch * cols, 16);
         let x = match self.stage.quantised {
-            // A byte, and eight more for every 32.
-            true => Param { element: ElementType::Q8Act, bytes: batch * (cols + cols / 4), ..x },
-            false => x,
+            true => q8_param(batch, cols),
+            false => f32_param("x", Access::Read, batch * cols, 16),
         };
-        let mut params = vec![x];
-        if self.stage.eps.is_some() {
-            params.push(f32_param("norm", Access::Read, cols, 16));
-        }
-        for segment in &self.segments {
-            params.extend(segment.names.matrices.iter().map(|name| Param {
-                name,
-                access: Access::Read,
-                element: segment.element,
-                bytes: segment.matrix_bytes,
-                align: if self.stage.tiles { SLOT_ALIGN } else { 16 },
-            }));
-        }
-        for segment in self.segments.iter().filter(|segment| segment.bias) {
-            params.push(f32_param(segment.names.bias, Access::Read, segment.features().into(), 8));
-        }
-        if let Some(rotation) = self.segments.iter().find_map(|segment| segment.rotation) {
-            params.push(u32_param("positions", batch));
-            params.push(u32_param("sequences", batch));
-            let table = u64::from(rotation.max_seq) * u64::from(rotation.head_dim);
-            params.push(f32_param("table", Access::Read, table, 8));
-        }
-        if self.segments.iter().any(|segment| segment.residual) {
-            params.push(f32_param(
-                "residual",
-                Access::Read,
-                batch * u64::from(self.segments[0].features()),
-                8,
-            ));
-        }
-        for segment in &self.segments {
-            let rows = batch * u64::from(segment.features());
-            params.push(match segment.destination {
-                Destination::Cache(cache) => Param {
-                    name: segment.names.output,
-                    access: Access::ReadWrite,
-                    element: cache.stored.element(),
-                    bytes: cache.bytes(),
-                    align: 2 * cache.stored.bytes(),
-                },
-                Destination::Rows | Destination::Gated => {
-                    f32_param(segment.names.output, Access::Write, rows, 8)
-                }
-                Destination::Largest => {
-                    Param { access: Access::Write, ..u32_param(segment.names.output, batch) }
-                }
-            });
-            if segment.destination == Destination::Largest {
-                let bytes = batch * u64::from(SHARED_BYTES);
-                let (access, element) = (Access::Counter, ElementType::U32);
-                params.push(Param { name: "best", access, element, bytes, align: 8 });
-            }
-        }
-        params
+        let norm = self.stage.eps.map(|_| f32_param("norm", Access::Read, cols, 16));
+        let align = if self.stage.tiles { SLOT_ALIGN } else { 16 };
+        params([x].into_iter().chain(norm).collect(), (&self.segments, align), batch)
     }
 
     fn geometry(&self) -> LaunchGeometry {
@@ -295,35 +331,14 @@ impl Projection {
     }
 
     fn cost(&self) -> Cost {
-        let params = self.params();
-        let batch = u64::from(self.stage.batch);
-        let bytes = |keep: fn(&Param) -> bool| -> u64 {
-            params.iter().filter(|param| keep(param)).map(|param| param.bytes).sum()
-        };
-        let cached = self.segments.iter().map(|segment| match segment.destination {
-            Destination::Cache(cache) => batch * u64::from(segment.features() * cache.stored.bytes()),
-            Destination::Rows | Destination::Gated | Destination::Largest => 0,
-        });
-        let cached: u64 = cached.sum();
-        let rotations = self.segments.iter().filter_map(|segment| segment.rotation).next();
-        let rotated = rotations.map_or(0, |rotation| batch * u64::from(rotation.head_dim) * 4);
-        let products: u64 = self.segments.iter().map(|segment| 4 * u64::from(segment.units)).sum();
-        Cost {
-            bytes_read: bytes(|param| param.access == Access::Read && param.name != "table") + rotated,
-            bytes_written: bytes(|param| param.access == Access::Write) + cached,
-            operations: products * u64::from(self.stage.cols) * batch,
-        }
+        cost(&self.params(), &self.segments, (self.stage.batch, self.stage.cols))
     }
 
     fn min_target(&self) -> Target {
-        let caches = self.segments.iter().filter_map(|segment| match segment.destination {
-            Destination::Cache(cache) => Some(cache.stored.rounds_from()),
-            Destination::Rows | Destination::Gated | Destination::Largest => None,
-        });
         // What one block has of shared memory, and clusters.
         let roomy = self.geometry().dynamic_shared > LEAST_SHARED || self.spread.cluster() > 1;
         let shared = if roomy { Target::SM_90 } else { ring::MIN_TARGET };
-        caches.max().unwrap_or(shared).max(shared)
+        rounds_from(&self.segments).map_or(shared, |caches| caches.max(shared))
     }
 
     fn emit(&self, kernel: &dyn Kernel, target: Target) -> Result<Module, KernelError> {

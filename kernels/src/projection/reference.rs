@@ -3,9 +3,15 @@
 use tensor_formats::reference::dequantize_row_f64;
 use tensor_formats::{ElementType, FormatError, quantize_row};
 
-use super::{AttentionInput, GatedProjection, GreedyHead, Head, Projection, ResidualProjection, Segment};
+use super::gemm::padded;
+use super::{
+    AttentionInput, GatedProjection, Gemm, GreedyHead, HalfRows, Head, Projection, ResidualProjection,
+    Rotation, Segment,
+};
 use crate::KernelError;
 use crate::argmax::first_largest;
+use crate::blocks::half;
+use crate::stored::Stored;
 
 /// What [`AttentionInput::reference`] reads: the kernel's parameters, weights in GGUF's layout.
 #[derive(Debug, Clone, Copy)]
@@ -30,36 +36,18 @@ impl AttentionInput {
     /// # Errors
     /// [`KernelError::Format`] if a slice does not have the length of its parameter.
     pub fn reference(&self, inputs: AttentionInputs<'_>) -> Result<[Vec<f64>; 3], KernelError> {
-        let staged = self.0.staged(inputs.x, Some(inputs.norm))?;
-        check("positions", self.0.stage.batch as usize, inputs.positions.len())?;
-        let mut outputs = [const { Vec::new() }; 3];
-        for (index, (segment, output)) in self.0.segments.iter().zip(&mut outputs).enumerate() {
-            let mut y = self.0.product(segment, inputs.weights[index], &staged)?;
-            let features = segment.features() as usize;
-            add_bias(segment, inputs.biases.map(|biases| biases[index]), &mut y)?;
-            if let Some(rotation) = segment.rotation {
-                let (head_dim, distance) = (rotation.head_dim as usize, segment.pairing.distance() as usize);
-                check("values of table", rotation.max_seq as usize * head_dim, inputs.table.len())?;
-                for (row, y) in y.chunks_mut(features).enumerate() {
-                    let position = inputs.positions[row];
-                    for (head, pair) in
-                        (0..features / head_dim).flat_map(|h| (0..head_dim / 2).map(move |p| (h, p)))
-                    {
-                        let entry = |part: usize| match position < rotation.max_seq {
-                            true => f64::from(inputs.table[position as usize * head_dim + 2 * pair + part]),
-                            false => f64::NAN,
-                        };
-                        let first = head * head_dim + if distance == 1 { 2 * pair } else { pair };
-                        let (a, b) = (y[first], y[first + distance]);
-                        y[first] = a * entry(0) - b * entry(1);
-                        y[first + distance] = a * entry(1) + b * entry(0);
-                    }
-                }
-            }
-            *output = y;
-        }
-        Ok(outputs)
+        let AttentionInputs { x, norm, weights, biases, positions, table } = inputs;
+        let staged = self.0.staged(x, Some(norm))?;
+        let biases = biases.unwrap_or_default();
+        let met = Met { matrices: &weights, biases: &biases, positions, table, residual: &[] };
+        self.0.results(&staged, &met).map(three)
     }
+}
+
+/// The results of the three segments of an attention's input.
+fn three(results: Vec<Vec<f64>>) -> [Vec<f64>; 3] {
+    let mut results = results.into_iter();
+    std::array::from_fn(|_| results.next().unwrap_or_default())
 }
 
 impl ResidualProjection {
@@ -74,11 +62,9 @@ impl ResidualProjection {
         bias: Option<&[f32]>,
         residual: &[f32],
     ) -> Result<Vec<f64>, KernelError> {
-        let mut y = self.0.product(&self.0.segments[0], w, &self.0.staged(x, None)?)?;
-        check("values of residual", y.len(), residual.len())?;
-        y.iter_mut().zip(residual).for_each(|(y, &residual)| *y += f64::from(residual));
-        add_bias(&self.0.segments[0], bias, &mut y)?;
-        Ok(y)
+        let biases = [bias.unwrap_or_default()];
+        let met = Met { matrices: &[w], biases: &biases, residual, ..Met::default() };
+        self.0.results(&self.0.staged(x, None)?, &met).map(|mut results| results.swap_remove(0))
     }
 }
 
@@ -94,11 +80,8 @@ impl GatedProjection {
         gate: &[u8],
         up: &[u8],
     ) -> Result<Vec<f64>, KernelError> {
-        let staged = self.0.staged(x, Some(norm))?;
-        let segment = &self.0.segments[0];
-        let gate = self.0.product(segment, gate, &staged)?;
-        let up = self.0.product(segment, up, &staged)?;
-        Ok(gate.iter().zip(up).map(|(gate, up)| gate / (1.0 + (-gate).exp()) * up).collect())
+        let met = Met { matrices: &[gate, up], ..Met::default() };
+        self.0.results(&self.0.staged(x, Some(norm))?, &met).map(|mut results| results.swap_remove(0))
     }
 }
 
@@ -108,7 +91,8 @@ impl Head {
     /// # Errors
     /// [`KernelError::Format`] if a slice does not have the length of its parameter.
     pub fn reference(&self, x: &[f32], norm: &[f32], w: &[u8]) -> Result<Vec<f64>, KernelError> {
-        self.0.product(&self.0.segments[0], w, &self.0.staged(x, Some(norm))?)
+        let met = Met { matrices: &[w], ..Met::default() };
+        self.0.results(&self.0.staged(x, Some(norm))?, &met).map(|mut results| results.swap_remove(0))
     }
 }
 
@@ -118,7 +102,8 @@ impl GreedyHead {
     /// # Errors
     /// [`KernelError::Format`] if a slice does not have the length of its parameter.
     pub fn reference(&self, x: &[f32], norm: &[f32], w: &[u8]) -> Result<Vec<u32>, KernelError> {
-        let y = self.0.product(&self.0.segments[0], w, &self.0.staged(x, Some(norm))?)?;
+        let met = Met { matrices: &[w], ..Met::default() };
+        let y = self.0.results(&self.0.staged(x, Some(norm))?, &met)?.swap_remove(0);
         let rows = y.chunks(self.0.segments[0].features() as usize);
         Ok(rows.map(|row| first_largest(row.iter().copied())).collect())
     }
@@ -147,20 +132,153 @@ impl Projection {
         Ok(staged)
     }
 
-    /// `[batch, matrix rows]`.
-    fn product(&self, segment: &Segment, w: &[u8], staged: &[f64]) -> Result<Vec<f64>, KernelError> {
-        let (rows, cols) = (segment.matrix_rows() as usize, self.stage.cols as usize);
-        check("bytes of a matrix", segment.element.matrix_bytes(rows, cols)?, w.len())?;
-        let mut y = vec![0.0; self.stage.batch as usize * rows];
-        let mut values = vec![0.0; cols];
-        for (o, row) in w.chunks(w.len() / rows).enumerate() {
-            dequantize_row_f64(segment.element, row, &mut values)?;
-            for (b, x) in staged.chunks(cols).enumerate() {
-                y[b * rows + o] = values.iter().zip(x).map(|(w, x)| w * x).sum();
+    fn results(&self, staged: &[f64], met: &Met<'_>) -> Result<Vec<Vec<f64>>, KernelError> {
+        results(&self.segments, (self.stage.batch as usize, self.stage.cols as usize), staged, met)
+    }
+}
+
+impl Gemm {
+    /// The results of each segment, `[batch, features]`: of an attention's input queries, keys and values. `x` and `factors`
+    /// are what [`HalfRows::reference`] gives.
+    ///
+    /// # Errors
+    /// [`KernelError::Format`] if a slice does not have the length of its parameter.
+    pub fn reference(&self, x: &[f32], factors: &[f64], met: &Met<'_>) -> Result<Vec<Vec<f64>>, KernelError> {
+        let (batch, cols) = self.size();
+        check("values of x", padded(batch as u32) as usize * cols, x.len())?;
+        let rows = x.chunks(cols).zip(factors).take(batch);
+        let staged: Vec<f64> = rows
+            .flat_map(|(x, factor)| {
+                let steps = x.chunks(half::STEP_COLS as usize);
+                steps
+                    .flat_map(|step| {
+                        (0..half::STEP_COLS).map(|col| f64::from(step[half::place(col) as usize]))
+                    })
+                    .map(|value| value * factor * f64::from(half::SCALE))
+                    .collect::<Vec<_>>()
+            })
+            .collect();
+        results(self.segments(), (batch, cols), &staged, met)
+    }
+}
+
+impl HalfRows {
+    /// The halves, whose values f32 holds, and the factors; both with those of rows that are filled up.
+    ///
+    /// # Errors
+    /// [`KernelError::Format`] if a slice does not have the length of its parameter.
+    pub fn reference(&self, x: &[f32], norm: Option<&[f32]>) -> Result<(Vec<f32>, Vec<f64>), KernelError> {
+        let (rows, cols, eps) = self.size();
+        check("values of x", rows * cols, x.len())?;
+        check("values of norm", if eps.is_some() { cols } else { 0 }, norm.unwrap_or_default().len())?;
+        let [bytes, _] = self.bytes();
+        let (mut halves, mut factors) = (vec![0.0; bytes as usize / 2], vec![0.0; bytes as usize / 2 / cols]);
+        let filled = halves.chunks_mut(cols).zip(&mut factors);
+        for (x, (halves, factor)) in x.chunks(cols).zip(filled) {
+            let mut weighted = x.to_vec();
+            let mut root = 1.0;
+            if let (Some(norm), Some(eps)) = (norm, eps) {
+                let squares: f64 = x.iter().map(|&v| f64::from(v).powi(2)).sum();
+                root = (squares / cols as f64 + f64::from(eps)).sqrt().recip();
+                weighted.iter_mut().zip(norm).for_each(|(v, &w)| *v *= w);
+            }
+            let largest = weighted.iter().map(|v| v.to_bits() & 0x7fff_ffff).fold(0, u32::max);
+            let (up, down) = Self::scale_of(f32::from_bits(largest));
+            *factor = root * f64::from(down) / f64::from(half::SCALE);
+            for (col, value) in (0u32..).zip(&weighted) {
+                let (step, of_step) = (col / half::STEP_COLS, col % half::STEP_COLS);
+                let at = step * half::STEP_COLS + half::place(of_step);
+                halves[at as usize] = Stored::F16.round(value * up);
             }
         }
-        Ok(y)
+        Ok((halves, factors))
     }
+}
+
+/// What the segments of a kernel meet beside their activations; of what they do not have nothing.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Met<'a> {
+    /// The matrices of all segments in GGUF's layout, in the order of the parameters.
+    pub matrices: &'a [&'a [u8]],
+    /// `[features]` of each segment.
+    pub biases: &'a [&'a [f32]],
+    /// `[batch]`
+    pub positions: &'a [u32],
+    /// `[table_positions, head_dim / 2, 2]`
+    pub table: &'a [f32],
+    /// `[batch, features]`
+    pub residual: &'a [f32],
+}
+
+/// The results of each segment, `[batch, features]`.
+fn results(
+    segments: &[Segment],
+    (batch, cols): (usize, usize),
+    staged: &[f64],
+    met: &Met<'_>,
+) -> Result<Vec<Vec<f64>>, KernelError> {
+    let mut matrices = met.matrices.iter();
+    let mut all = Vec::new();
+    for (index, segment) in segments.iter().enumerate() {
+        let products = matrices.by_ref().take(segment.names.matrices.len());
+        let products: Vec<Vec<f64>> =
+            products.map(|w| product(segment, (batch, cols), w, staged)).collect::<Result<_, _>>()?;
+        check("matrices", segment.names.matrices.len(), products.len())?;
+        let mut y = match &products[..] {
+            [gate, up] => gate.iter().zip(up).map(|(gate, up)| gate / (1.0 + (-gate).exp()) * up).collect(),
+            _ => products.concat(),
+        };
+        add_bias(segment, met.biases.get(index).copied(), &mut y)?;
+        if let Some(rotation) = segment.rotation {
+            check("positions", batch, met.positions.len())?;
+            check("values of table", (rotation.max_seq * rotation.head_dim) as usize, met.table.len())?;
+            rotate(segment, rotation, met, &mut y);
+        }
+        if segment.residual {
+            check("values of residual", y.len(), met.residual.len())?;
+            y.iter_mut().zip(met.residual).for_each(|(y, &residual)| *y += f64::from(residual));
+        }
+        all.push(y);
+    }
+    Ok(all)
+}
+
+/// Rotates the pairs of every row.
+fn rotate(segment: &Segment, rotation: Rotation, met: &Met<'_>, y: &mut [f64]) {
+    let (head_dim, distance) = (rotation.head_dim as usize, segment.pairing.distance() as usize);
+    let features = segment.features() as usize;
+    for (y, &position) in y.chunks_mut(features).zip(met.positions) {
+        for (head, pair) in (0..features / head_dim).flat_map(|h| (0..head_dim / 2).map(move |p| (h, p))) {
+            let entry = |part: usize| match position < rotation.max_seq {
+                true => f64::from(met.table[position as usize * head_dim + 2 * pair + part]),
+                false => f64::NAN,
+            };
+            let first = head * head_dim + if distance == 1 { 2 * pair } else { pair };
+            let (a, b) = (y[first], y[first + distance]);
+            y[first] = a * entry(0) - b * entry(1);
+            y[first + distance] = a * entry(1) + b * entry(0);
+        }
+    }
+}
+
+/// `[batch, matrix rows]`.
+fn product(
+    segment: &Segment,
+    (batch, cols): (usize, usize),
+    w: &[u8],
+    staged: &[f64],
+) -> Result<Vec<f64>, KernelError> {
+    let rows = segment.matrix_rows() as usize;
+    check("bytes of a matrix", segment.element.matrix_bytes(rows, cols)?, w.len())?;
+    let mut y = vec![0.0; batch * rows];
+    let mut values = vec![0.0; cols];
+    for (o, row) in w.chunks(w.len() / rows).enumerate() {
+        dequantize_row_f64(segment.element, row, &mut values)?;
+        for (b, x) in staged.chunks(cols).enumerate() {
+            y[b * rows + o] = values.iter().zip(x).map(|(w, x)| w * x).sum();
+        }
+    }
+    Ok(y)
 }
 
 /// Adds the bias to every row of `y`, if the segment has one; no bias and an empty one are the same.

@@ -32,7 +32,10 @@ const MOST_SLOTS_OF_TILES: u32 = 2;
 
 /// Offsets from a thread's pointers are immediates of 31 bits.
 pub(super) const MOST_ROWS: usize = 1 << 26;
-const MOST_COLS: usize = 1 << 17;
+pub(super) const MOST_COLS: usize = 1 << 17;
+
+/// Columns of a [`Gemm`](super::Gemm) are whole turns of every format.
+pub(super) const MULTIPLE_OF_GEMM: u32 = 128;
 
 /// Norm, query, key and value: for each activation row `b`, with `n = x[b] / sqrt(mean(x[b]^2) + eps) * norm`,
 /// `q[b] = rotate(wq n + bq)`; `rotate(wk n + bk)` and `wv n + bv` go to position `positions[b]` of sequence
@@ -103,46 +106,55 @@ impl AttentionInput {
     /// evenly, sizes out of range, or more activation rows than these weights [take](super::MAX_BATCH).
     pub fn new(shape: AttentionInputShape) -> Result<Self, KernelError> {
         const FAMILY: &str = "attention_input";
-        let AttentionInputShape { batch, cols, eps, elements, n_heads, bias, style, table_positions, .. } =
-            shape;
-        let cache = Cache::new(FAMILY, shape.cache)?;
-        let n_heads = dim(FAMILY, "n_heads", n_heads)?;
-        if !cache.head_dim.is_multiple_of(2) || !n_heads.is_multiple_of(cache.n_kv_heads) {
-            let Cache { n_kv_heads, head_dim, .. } = cache;
-            let reason = format!("{n_heads} heads of {head_dim} features on {n_kv_heads} key heads");
-            return Err(refuse(FAMILY, reason));
-        }
-        let max_seq = dim(FAMILY, "table_positions", table_positions)?;
-        let head_dim = cache.head_dim;
-        let rotated = match style {
-            RopeStyle::Interleaved => Pairing::Neighbours,
-            RopeStyle::NeoX => Pairing::Halves { head_dim },
-        };
-        let rotation = Some(Rotation { head_dim, max_seq });
-        let part = |index: usize, heads: u32, pairing, rotation, names, destination| {
-            let rows = heads as usize * head_dim as usize;
-            let segment = segment(FAMILY, elements[index], (rows, cols), pairing, names, destination)?;
-            Ok::<_, KernelError>(Segment { bias, rotation, ..segment })
-        };
-        const QUERY: Names = Names { matrices: &["wq"], bias: "bq", output: "q" };
-        const KEY: Names = Names { matrices: &["wk"], bias: "bk", output: "k_cache" };
-        const VALUE: Names = Names { matrices: &["wv"], bias: "bv", output: "v_cache" };
-        let cached = Destination::Cache(cache);
-        let segments = vec![
-            part(0, n_heads, rotated, rotation, QUERY, Destination::Rows)?,
-            part(1, cache.n_kv_heads, rotated, rotation, KEY, cached)?,
-            part(2, cache.n_kv_heads, Pairing::Neighbours, None, VALUE, cached)?,
-        ];
-        let types = elements.map(|element| element.name().to_lowercase()).join("_");
-        let style = match style {
-            RopeStyle::Interleaved => "interleaved",
-            RopeStyle::NeoX => "neox",
-        };
-        let bias = if bias { "_bias" } else { "" };
-        let stored = cache.stored.name();
-        let name = format!("{types}_n{cols}_h{n_heads}_{stored}_{}_{style}{bias}_t{max_seq}", cache.name());
+        let (name, segments) = attention_input(FAMILY, shape)?;
+        let AttentionInputShape { batch, cols, eps, .. } = shape;
         Projection::new(FAMILY, &name, (batch, cols), Input::Normed(eps), segments).map(Self)
     }
+}
+
+/// The name and the segments of a kernel for `shape`.
+pub(super) fn attention_input(
+    family: &'static str,
+    shape: AttentionInputShape,
+) -> Result<(String, Vec<Segment>), KernelError> {
+    let AttentionInputShape { cols, elements, n_heads, bias, style, table_positions, .. } = shape;
+    let cache = Cache::new(family, shape.cache)?;
+    let n_heads = dim(family, "n_heads", n_heads)?;
+    if !cache.head_dim.is_multiple_of(2) || !n_heads.is_multiple_of(cache.n_kv_heads) {
+        let Cache { n_kv_heads, head_dim, .. } = cache;
+        let reason = format!("{n_heads} heads of {head_dim} features on {n_kv_heads} key heads");
+        return Err(refuse(family, reason));
+    }
+    let max_seq = dim(family, "table_positions", table_positions)?;
+    let head_dim = cache.head_dim;
+    let rotated = match style {
+        RopeStyle::Interleaved => Pairing::Neighbours,
+        RopeStyle::NeoX => Pairing::Halves { head_dim },
+    };
+    let rotation = Some(Rotation { head_dim, max_seq });
+    let part = |index: usize, heads: u32, pairing, rotation, names, destination| {
+        let rows = heads as usize * head_dim as usize;
+        let segment = segment(family, elements[index], (rows, cols), pairing, names, destination)?;
+        Ok::<_, KernelError>(Segment { bias, rotation, ..segment })
+    };
+    const QUERY: Names = Names { matrices: &["wq"], bias: "bq", output: "q" };
+    const KEY: Names = Names { matrices: &["wk"], bias: "bk", output: "k_cache" };
+    const VALUE: Names = Names { matrices: &["wv"], bias: "bv", output: "v_cache" };
+    let cached = Destination::Cache(cache);
+    let segments = vec![
+        part(0, n_heads, rotated, rotation, QUERY, Destination::Rows)?,
+        part(1, cache.n_kv_heads, rotated, rotation, KEY, cached)?,
+        part(2, cache.n_kv_heads, Pairing::Neighbours, None, VALUE, cached)?,
+    ];
+    let types = elements.map(|element| element.name().to_lowercase()).join("_");
+    let style = match style {
+        RopeStyle::Interleaved => "interleaved",
+        RopeStyle::NeoX => "neox",
+    };
+    let bias = if bias { "_bias" } else { "" };
+    let stored = cache.stored.name();
+    let name = format!("{types}_n{cols}_h{n_heads}_{stored}_{}_{style}{bias}_t{max_seq}", cache.name());
+    Ok((name, segments))
 }
 
 impl ResidualProjection {
@@ -204,18 +216,28 @@ impl ResidualProjection {
         input: Input,
     ) -> Result<Self, KernelError> {
         const FAMILY: &str = "residual_projection";
-        const NAMES: Names = Names { matrices: &["w"], bias: "bias", output: "y" };
-        let segment = segment(FAMILY, element, (rows, cols), Pairing::Neighbours, NAMES, Destination::Rows)?;
+        let (shape, segments) = residual_projection(FAMILY, element, (rows, cols), bias)?;
         let of = match input {
             Input::Q8 => "q8_",
             Input::Attended => "attended_",
             Input::F32 | Input::Normed(_) => "",
         };
-        let bias_name = if bias { "_bias" } else { "" };
-        let name = format!("{of}{}_{rows}x{cols}{bias_name}", element.name().to_lowercase());
-        let segments = vec![Segment { bias, residual: true, ..segment }];
-        Projection::new(FAMILY, &name, (batch, cols), input, segments).map(Self)
+        Projection::new(FAMILY, &format!("{of}{shape}"), (batch, cols), input, segments).map(Self)
     }
+}
+
+/// The name and the segment of a matrix whose results are added to a residual.
+pub(super) fn residual_projection(
+    family: &'static str,
+    element: ElementType,
+    (rows, cols): (usize, usize),
+    bias: bool,
+) -> Result<(String, Vec<Segment>), KernelError> {
+    const NAMES: Names = Names { matrices: &["w"], bias: "bias", output: "y" };
+    let segment = segment(family, element, (rows, cols), Pairing::Neighbours, NAMES, Destination::Rows)?;
+    let bias_name = if bias { "_bias" } else { "" };
+    let name = format!("{}_{rows}x{cols}{bias_name}", element.name().to_lowercase());
+    Ok((name, vec![Segment { bias, residual: true, ..segment }]))
 }
 
 /// What the activations are.
@@ -241,11 +263,20 @@ impl GatedProjection {
         eps: f32,
     ) -> Result<Self, KernelError> {
         const FAMILY: &str = "gated_projection";
-        const NAMES: Names = Names { matrices: &["gate", "up"], bias: "", output: "y" };
-        let segment = segment(FAMILY, element, (rows, cols), Pairing::Matrices, NAMES, Destination::Gated)?;
-        let name = format!("{}_{rows}x{cols}", element.name().to_lowercase());
-        Projection::new(FAMILY, &name, (batch, cols), Input::Normed(eps), vec![segment]).map(Self)
+        let (name, segments) = gated_projection(FAMILY, element, (rows, cols))?;
+        Projection::new(FAMILY, &name, (batch, cols), Input::Normed(eps), segments).map(Self)
     }
+}
+
+/// The name and the segment of two matrices.
+pub(super) fn gated_projection(
+    family: &'static str,
+    element: ElementType,
+    (rows, cols): (usize, usize),
+) -> Result<(String, Vec<Segment>), KernelError> {
+    const NAMES: Names = Names { matrices: &["gate", "up"], bias: "", output: "y" };
+    let segment = segment(family, element, (rows, cols), Pairing::Matrices, NAMES, Destination::Gated)?;
+    Ok((format!("{}_{rows}x{cols}", element.name().to_lowercase()), vec![segment]))
 }
 
 impl Head {
@@ -281,14 +312,24 @@ impl GreedyHead {
 fn head(
     family: &'static str,
     element: ElementType,
-    (rows, cols): (usize, usize),
+    shape: (usize, usize),
     (batch, eps): (usize, f32),
     destination: Destination,
 ) -> Result<Projection, KernelError> {
+    let (name, segments) = head_segments(family, element, shape, destination)?;
+    Projection::new(family, &name, (batch, shape.1), Input::Normed(eps), segments)
+}
+
+/// The name and the segment of a matrix whose results go to `destination`.
+pub(super) fn head_segments(
+    family: &'static str,
+    element: ElementType,
+    (rows, cols): (usize, usize),
+    destination: Destination,
+) -> Result<(String, Vec<Segment>), KernelError> {
     const NAMES: Names = Names { matrices: &["w"], bias: "", output: "y" };
     let segment = segment(family, element, (rows, cols), Pairing::Neighbours, NAMES, destination)?;
-    let name = format!("{}_{rows}x{cols}", element.name().to_lowercase());
-    Projection::new(family, &name, (batch, cols), Input::Normed(eps), vec![segment])
+    Ok((format!("{}_{rows}x{cols}", element.name().to_lowercase()), vec![segment]))
 }
 
 /// A segment of `rows` results without bias, residual and rotation.

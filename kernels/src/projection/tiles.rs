@@ -6,13 +6,13 @@
 
 use std::ops::Range;
 
-use ptx_builder::{F32, KernelBuilder, Pred, Reg, U32, U64, Var};
+use ptx_builder::{Addr, F32, KernelBuilder, Pred, Reg, U32, U64, Var};
 
 use super::geometry::Items;
 use super::stage::{Stage, Staged};
 use super::{Pairing, Peers, Segment, ring};
 use crate::blocks::partition::Partition;
-use crate::blocks::tile::{self, TILE_ROWS, TURN_PARTS, TilePlane, Turn, Within};
+use crate::blocks::tile::{self, TILE_ROWS, TURN_PARTS, TilePlane, Turn, TurnWeights, Within};
 use crate::emit;
 use crate::support::WARP;
 
@@ -235,16 +235,12 @@ impl<'a> Tiles<'a> {
                     }
                     None => k.add(self.lane.ring, turn % self.slots * self.slot_bytes()),
                 };
+                let within = (0..self.planes.len()).map(|plane| self.within(k, plane, (item, turn), g));
+                let within = within.collect();
                 let view = Turn {
-                    g,
-                    t,
-                    slot,
-                    within: (0..self.planes.len())
-                        .map(|plane| self.within(k, plane, (item, turn), g))
-                        .collect(),
                     x: k.add(x, turn * turn_cols),
                     groups: groups.iter().map(|&at| k.add(at, turn * turn_cols / 4)).collect(),
-                    room,
+                    weights: TurnWeights { g, t, slot, within, room },
                 };
                 turns.push(match self.has(k, index, turn) {
                     None => self.segment.format.turn_products(k, &view),
@@ -437,23 +433,7 @@ impl<'a> Tiles<'a> {
             }
         });
         let from: Vec<_> = from.collect();
-        let exists = source.has.map_or(exists, |has| k.and_pred(exists, has));
-        let to = k.add(slot, source.to);
-        for start in (0..TILE_ROWS).step_by((WARP / plane.pieces()) as usize) {
-            let (second, unit) = (start / TILE_UNITS, start % TILE_UNITS);
-            let rows = unit * self.segment.pairing.step() + second * self.segment.pairing.distance();
-            let from = from[(second as usize).min(from.len() - 1)] + (rows * row_bytes) as i32;
-            // The lane's row and `start` have no bits in common.
-            let to = match plane.exchanged_at(start) {
-                0 => to,
-                exchanged => k.xor(to, exchanged),
-            };
-            let to = to + (plane.at + start * plane.span) as i32;
-            k.guarded(exists, |k| match plane.piece {
-                16 => k.cp_async_cg(to, from),
-                bytes => k.cp_async_ca(to, from, bytes),
-            });
-        }
+        source.copy(k, plane, (slot, exists), (&from, row_bytes, self.segment.pairing));
     }
 
     /// Bytes of a row in a plane.
@@ -464,12 +444,12 @@ impl<'a> Tiles<'a> {
 
 /// Where a lane's pieces of a plane are.
 #[derive(Debug, Clone)]
-struct Source {
+pub(super) struct Source {
     /// Its piece of the first tile. Where the units' second rows are in a matrix of their own and are copied apart from
     /// the first ones, there are two.
-    from: Vec<Reg<U64>>,
+    pub(super) from: Vec<Reg<U64>>,
     /// The bytes before the piece, where `from` has to be rounded down without them.
-    within: Option<Reg<U32>>,
+    pub(super) within: Option<Reg<U32>>,
     /// In the plane.
     to: Reg<U32>,
     /// Where not every lane copies: whether this one does.
@@ -478,7 +458,7 @@ struct Source {
 
 impl Source {
     /// For a plane whose matrices begin at `starts`, with rows of `row_bytes`, and whether its items begin with whole spans.
-    fn new(
+    pub(super) fn new(
         k: &mut KernelBuilder,
         ((plane, begins_whole), lane): ((TilePlane, bool), Reg<U32>),
         (starts, row_bytes): (&[Reg<U64>], u32),
@@ -519,5 +499,33 @@ impl Source {
                 .collect(),
         };
         Self { from, within: (!begins_whole).then_some(at), to, has }
+    }
+
+    /// Emits the copies of a plane's part of a turn into `slot`, where `exists` holds: `from` is where the lane's pieces of
+    /// the tile's first rows and second ones are, rows are `row_bytes` apart.
+    pub(super) fn copy(
+        &self,
+        k: &mut KernelBuilder,
+        plane: TilePlane,
+        (slot, exists): (Reg<U32>, Pred),
+        (from, row_bytes, pairing): (&[Addr<U64>], u32, Pairing),
+    ) {
+        let exists = self.has.map_or(exists, |has| k.and_pred(exists, has));
+        let to = k.add(slot, self.to);
+        for start in (0..TILE_ROWS).step_by((WARP / plane.pieces()) as usize) {
+            let (second, unit) = (start / TILE_UNITS, start % TILE_UNITS);
+            let rows = unit * pairing.step() + second * pairing.distance();
+            let from = from[(second as usize).min(from.len() - 1)] + (rows * row_bytes) as i32;
+            // The lane's row and `start` have no bits in common.
+            let to = match plane.exchanged_at(start) {
+                0 => to,
+                exchanged => k.xor(to, exchanged),
+            };
+            let to = to + (plane.at + start * plane.span) as i32;
+            k.guarded(exists, |k| match plane.piece {
+                16 => k.cp_async_cg(to, from),
+                bytes => k.cp_async_ca(to, from, bytes),
+            });
+        }
     }
 }

@@ -102,6 +102,9 @@ impl EngineArguments {
             let rows = options.max_seq.saturating_mul(options.n_sequences).min(EngineOptions::CPU_ROWS);
             options.max_rows = options.max_rows.max(rows);
         }
+        if let Ok(rows) = std::env::var("KN_ROWS") {
+            options.prompt_rows = rows.parse::<usize>().unwrap();
+        }
         if self.weights_cache.is_some() && choice.backend == Backend::Cpu {
             say("--weights-cache is for CUDA: the CPU reads weights in the file's order");
         }

@@ -4,6 +4,7 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use clap::Args;
+use runtime::backend::Backend;
 use runtime::generate::{GenerateOptions, Generator, Stop, check_fit, first_steps};
 use runtime::sampling::SamplingOptions;
 use runtime::tokenizer::Tokenizer;
@@ -106,7 +107,11 @@ pub fn run(
 
     say(&describe(&model));
     let choice = arguments.engine.choose(&model, &mut options)?;
-    options.first_steps = first_steps(prompt.len(), options.max_rows, &generate.sampling);
+    let chunk = match choice.backend {
+        Backend::Cuda => options.max_rows.max(options.prompt_rows),
+        Backend::Cpu => options.max_rows,
+    };
+    options.first_steps = first_steps(prompt.len(), chunk, &generate.sampling);
     let mut decoder = open(&choice, &model, &options)?;
     drop(opening);
     if !arguments.no_echo {

@@ -170,7 +170,7 @@ impl Decoder for CpuDecoder {
     }
 
     fn step(&mut self, rows: &[Row], output: Output) -> Result<StepOutput<'_>, Error> {
-        self.guard.check(rows)?;
+        self.guard.check(rows, output)?;
         let key = (rows.len(), output);
         if !self.steps.contains_key(&key) {
             let step = self.prepare(rows.len(), output)?;

@@ -19,7 +19,7 @@ use kernels::sample::{LoopCondition, SamplingParams};
 use super::decoder::{Choice, CudaDecoder, Purpose, driver_failed, failed, key};
 use super::error::CudaError;
 use super::memory_map::Span;
-use crate::decoder::Row;
+use crate::decoder::{Output, Row};
 use crate::error::Error;
 use crate::sampling::{Rule, Sampler};
 
@@ -160,7 +160,7 @@ impl CudaDecoder {
     /// The tokens that follow `rows`, no two of one sequence, and up to `ahead` steps queued that go on from there. The
     /// tokens are chosen by `rules`, or are the most likely ones if there are none.
     pub(super) fn run_ahead(&mut self, rows: &[Row], rules: &[&Rule], ahead: usize) -> Result<&[u32], Error> {
-        self.guard.check(rows)?;
+        self.guard.check(rows, Output::AllArgmax)?;
         let prepared = self.steps.contains_key(&key(rows.len(), purpose(rules.len())));
         let queue = match self.queue.take() {
             Some(queue) if prepared && queue.next == rows && queue.rules.iter().eq(rules.iter().copied()) => {
@@ -191,7 +191,7 @@ impl CudaDecoder {
         self.settle()?;
         self.prepare(rows.len(), purpose(rules.len()))?;
         self.write_rules(rows, rules)?;
-        self.write_state(rows)?;
+        self.write_state(rows, rows.len())?;
         self.idle = false;
         let bytes = self.layout.state_bytes();
         let host = self.memory.host(self.regions.host_state).map_err(failed("writing the step's state"))?;

@@ -6,9 +6,10 @@ use gpu_driver::{Context, DeviceAttribute, Driver, DriverError, Stream};
 use kernels::sample::LoopCondition;
 
 use super::ahead::{Queue, TOGETHER};
-use super::engine_layout::{EngineLayout, StepTensors};
+use super::engine_layout::{EngineLayout, StepTensors, padded_rows};
 use super::error::CudaError;
 use super::loaded::LoadedPlan;
+use super::machine::Machine;
 use super::memory::DeviceMemory;
 use super::memory_map::RegionKind;
 use super::module_cache::{CacheStats, ModuleCache};
@@ -156,7 +157,7 @@ impl CudaDecoder {
             .attribute(DeviceAttribute::KernelExecTimeout)
             .map_err(driver_failed("asking for the time limit of kernels"))?;
         let mut decoder = Self {
-            guard: StepGuard::new(&config, options),
+            guard: StepGuard::new(&config, options).with_prompt_rows(layout.prompt_rows.unwrap_or(0)),
             device: format!("{name}, compute capability {}", context.limits().compute_capability),
             eager: options.eager.then(|| "as asked for".to_owned()),
             options: options.clone(),
@@ -185,8 +186,9 @@ impl CudaDecoder {
         let (sent, prepared) = rayon::join(
             || weights.send(),
             || {
-                let mut steps = options.first_steps.iter();
-                steps.try_for_each(|&(rows, output)| decoder.prepare(rows, Purpose::Step(output)))
+                let steps = options.first_steps.iter().flat_map(|&step| decoder.steps_of(step));
+                let steps: Vec<_> = steps.collect();
+                steps.into_iter().try_for_each(|(rows, output)| decoder.prepare(rows, Purpose::Step(output)))
             },
         );
         sent.and(prepared)?;
@@ -232,8 +234,24 @@ impl CudaDecoder {
     /// # Errors
     /// If the plan cannot be made.
     pub fn listing(&mut self, rows: usize, output: Output, context: u64) -> Result<String, Error> {
+        let rows = self.rows_of_plan(rows, output);
         self.prepare(rows, Purpose::Step(output))?;
         Ok(self.prepared(rows, Purpose::Step(output))?.plan.plan().listing(context).to_string())
+    }
+
+    /// The steps that so many rows take here, which the options may have foreseen in a larger one.
+    fn steps_of(&self, (rows, output): (usize, Output)) -> Vec<(usize, Output)> {
+        let most = self.options.max_rows;
+        if self.layout.halves(rows, output) || rows <= most {
+            return vec![(self.rows_of_plan(rows, output), output)];
+        }
+        let before = (most, Output::Cache);
+        if output == Output::Cache { vec![before] } else { vec![before, ((rows - 1) % most + 1, output)] }
+    }
+
+    /// The rows of the plan for so many.
+    pub(super) fn rows_of_plan(&self, rows: usize, output: Output) -> usize {
+        if self.layout.halves(rows, output) { padded_rows(rows) } else { rows }
     }
 
     /// Makes the plan and the graph for a kind of step, unless they are there.
@@ -248,13 +266,14 @@ impl CudaDecoder {
         };
         let phase = phase!("plan").entered();
         phase.record("detail", format!("{rows} rows, {purpose:?}").as_str());
-        let mut tensors =
-            StepTensors::new(&self.config, &self.options, (rows, output), self.cache.machine())?;
+        let halves = matches!(purpose, Purpose::Step(output) if self.layout.halves(rows, output));
+        let machine = Machine { halves, ..self.cache.machine() };
+        let mut tensors = StepTensors::new(&self.config, &self.options, (rows, output), machine)?;
         if let (Purpose::Ahead(Choice::Sample), Some(sampling)) = (purpose, &self.layout.sampling) {
             tensors.work_in_also(sampling)?;
         }
         self.make_room(&tensors, purpose)?;
-        let (layout, regions, machine) = (&self.layout, &self.regions, self.cache.machine());
+        let (layout, regions) = (&self.layout, &self.regions);
         let map = self.memory.map();
         let StepPlan { plan, result_bytes } = match purpose {
             Purpose::Step(_) => step_plan(&tensors, layout, regions, map, machine)?,
@@ -361,15 +380,17 @@ impl CudaDecoder {
         Ok(())
     }
 
-    /// Writes the host's copy of the state of a step, which nothing may be reading.
-    pub(super) fn write_state(&self, rows: &[Row]) -> Result<(), Error> {
+    /// Writes the host's copy of the state of a step, which nothing may be reading: of `count` rows, of which those behind the
+    /// last one repeat it, and so write what it writes.
+    pub(super) fn write_state(&self, rows: &[Row], count: usize) -> Result<(), Error> {
         let state = self.memory.host(self.regions.host_state).map_err(failed("writing the step's state"))?;
         let stride = (self.layout.state_stride / 4) as usize;
         let begun = self.begun;
         let columns: [&dyn Fn(&Row) -> u32; 4] =
             [&|row| row.token, &|row| row.position, &|row| row.sequence, &|_| begun];
         for (index, column) in columns.into_iter().enumerate() {
-            for (row, value) in rows.iter().map(column).enumerate() {
+            let repeated = rows.iter().chain(rows.last().into_iter().cycle()).take(count);
+            for (row, value) in repeated.map(column).enumerate() {
                 state
                     .write(index * stride + row, value)
                     .map_err(driver_failed("writing the step's state"))?;
@@ -396,19 +417,23 @@ impl Decoder for CudaDecoder {
         self.options.max_rows
     }
 
+    fn prompt_rows(&self) -> usize {
+        self.layout.prompt_rows.unwrap_or(self.options.max_rows)
+    }
+
     fn step(&mut self, rows: &[Row], output: Output) -> Result<StepOutput<'_>, Error> {
-        self.guard.check(rows)?;
+        self.guard.check(rows, output)?;
         self.settle()?;
-        let purpose = Purpose::Step(output);
-        self.prepare(rows.len(), purpose)?;
+        let (purpose, count) = (Purpose::Step(output), self.rows_of_plan(rows.len(), output));
+        self.prepare(count, purpose)?;
         // All earlier steps have been waited for, so nothing reads the state that is overwritten here.
-        self.write_state(rows)?;
+        self.write_state(rows, count)?;
         self.idle = false;
-        self.launch(rows.len(), purpose)?;
+        self.launch(count, purpose)?;
         self.stream.synchronize().map_err(driver_failed("running a step"))?;
         self.idle = true;
         self.guard.commit(rows);
-        let words = self.prepared(rows.len(), purpose)?.result_words;
+        let words = self.prepared(count, purpose)?.result_words;
         self.results.resize(words, 0);
         if words > 0 {
             let pinned = self.memory.host(self.regions.host_results).map_err(failed("reading results"))?;

@@ -42,15 +42,15 @@ impl CudaDecoder {
         output: Output,
         options: ProfileOptions,
     ) -> Result<Profile, Error> {
-        self.guard.check(rows)?;
-        let purpose = Purpose::Step(output);
+        self.guard.check(rows, output)?;
+        let (purpose, count) = (Purpose::Step(output), self.rows_of_plan(rows.len(), output));
         self.settle()?;
-        self.prepare(rows.len(), purpose)?;
-        self.write_state(rows)?;
+        self.prepare(count, purpose)?;
+        self.write_state(rows, count)?;
         self.idle = false;
         let context = rows.iter().map(|row| u64::from(row.position) + 1).max().unwrap_or(0);
         let options = ProfileOptions { context, ..options };
-        let times = profile(&self.prepared(rows.len(), purpose)?.plan, &self.stream, options)
+        let times = profile(&self.prepared(count, purpose)?.plan, &self.stream, options)
             .map_err(failed("profiling a step"))?;
         self.idle = true;
         self.guard.commit(rows);

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use graph::passes::{self, Rewrite};
-use graph::{GraphError, MemoryPlan, TensorId};
+use graph::{GraphError, MemoryPlan, OpCall, PlannedCall, TensorId};
+use kernels::projection::Gemm;
 
 use super::layout::{ALIGNMENT, Layout, MemoryNeed};
 use super::lower_group::is_fused;
@@ -37,7 +38,9 @@ pub struct EngineLayout {
     pub caches: Vec<(Place, Place)>,
     /// Bytes of the caches' allocation.
     pub cache_bytes: u64,
-    /// Tokens, positions, sequences and counts of steps: four vectors of `max_rows` words, this many bytes apart.
+    /// The most rows of a step whose rows are multiplied as halves, if there are such steps: see [`halves`](Self::halves).
+    pub prompt_rows: Option<usize>,
+    /// Tokens, positions, sequences and counts of steps: four vectors of a word for each row, this many bytes apart.
     pub state_stride: u64,
     /// Steps of the ring of tokens, a power of two.
     pub ring_slots: usize,
@@ -80,10 +83,18 @@ impl EngineLayout {
             let keys = place(&mut cache_arena, *keys, "the KV cache")?;
             caches.push((keys, place(&mut cache_arena, *values, "the KV cache")?));
         }
-        let state_stride = (options.max_rows as u64 * 4).next_multiple_of(ALIGNMENT);
+        let prompt_rows = prompt_rows(config, options, machine)?;
+        let state_rows = options.max_rows.max(prompt_rows.map_or(0, padded_rows));
+        let state_stride = (state_rows as u64 * 4).next_multiple_of(ALIGNMENT);
         let (mut workspace_bytes, mut counter_bytes) = (largest.workspace_bytes(), largest.working.counters);
         for output in [Output::LastArgmax, Output::LastLogits, Output::AllArgmax] {
             let step = tensors(output)?;
+            workspace_bytes = workspace_bytes.max(step.workspace_bytes());
+            counter_bytes = counter_bytes.max(step.working.counters);
+        }
+        if let Some(rows) = prompt_rows {
+            let machine = Machine { halves: true, ..machine };
+            let step = StepTensors::new(config, options, (padded_rows(rows), Output::LastLogits), machine)?;
             workspace_bytes = workspace_bytes.max(step.workspace_bytes());
             counter_bytes = counter_bytes.max(step.working.counters);
         }
@@ -101,6 +112,7 @@ impl EngineLayout {
         let ring_slots = (options.ahead + 1).next_power_of_two();
         let ring_bytes = (ring_slots as u64).saturating_mul(options.max_rows as u64 * 8);
         Ok(Self {
+            prompt_rows,
             ring_slots,
             ring_bytes,
             weights,
@@ -113,6 +125,11 @@ impl EngineLayout {
             counter_bytes,
             sampling,
         })
+    }
+
+    /// Whether a step of so many rows has them multiplied as halves: it is part of a prompt, and has many.
+    pub fn halves(&self, rows: usize, output: Output) -> bool {
+        self.prompt_rows.is_some() && output.is_of_last_row() && rows > Machine::FEW_ROWS
     }
 
     /// Bytes of the region for sampling, which is never empty.
@@ -137,6 +154,35 @@ impl EngineLayout {
         let workspace = self.workspace_bytes.saturating_add(small);
         MemoryNeed { weights: self.weight_bytes, caches: self.cache_bytes, workspace }
     }
+}
+
+/// The rows that the step of a prompt has for which kernels are made, where it has so many: there are few such numbers, so
+/// that few kernels are compiled.
+pub const fn padded_rows(rows: usize) -> usize {
+    let least = 2 * Machine::FEW_ROWS;
+    if rows < least { least } else { rows.next_power_of_two() }
+}
+
+/// The most rows of a prompt's step whose rows are multiplied as halves; `None` if there are no such steps: where the
+/// options or the device ask for others, and where a layer's weights have no such kernel.
+fn prompt_rows(
+    config: &ModelConfig,
+    options: &EngineOptions,
+    machine: Machine,
+) -> Result<Option<usize>, Error> {
+    let positions = options.max_seq.saturating_mul(options.n_sequences);
+    let rows = options.prompt_rows.min(positions);
+    let wanted = options.activations == Activations::Q8
+        && machine.target == Gemm::TARGET
+        && rows > options.max_rows.max(Machine::FEW_ROWS);
+    if !wanted {
+        return Ok(None);
+    }
+    let machine = Machine { halves: true, ..machine };
+    let step = StepTensors::new(config, options, (padded_rows(0), Output::Cache), machine)?;
+    let alone =
+        |call: &PlannedCall| matches!(call, PlannedCall::Op(_, call) if matches!(**call, OpCall::MulMat(_)));
+    Ok((!step.memory.calls().iter().any(alone)).then_some(rows))
 }
 
 /// A step's graph after all passes, with the tensors that an engine binds or reads.
@@ -181,7 +227,7 @@ impl StepTensors {
         let rewrite = rewritten(&step, options.activations).map_err(|error| Error::graph("step", error))?;
         // Groups that have a fused kernel; the others run part by part.
         let memory = rewrite.graph.group(|group| is_fused(group, machine)).plan();
-        let working = WorkingMemory::of_graph(&rewrite.graph, &memory)
+        let working = WorkingMemory::of_graph(&rewrite.graph, &memory, machine)
             .map_err(|error| Error::device("cuda", "planning a step", error))?;
         // Leaves and outputs survive every pass.
         let map = |id: TensorId| {

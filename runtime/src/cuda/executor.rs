@@ -10,7 +10,7 @@ use graph::{
 };
 
 use super::error::CudaError;
-use super::lower::{Lowered, lower};
+use super::lower::{Lowered, Operand, lower};
 use super::lower_group::{self, lower_group};
 use super::machine::Machine;
 use super::memory_map::Span;
@@ -91,22 +91,29 @@ impl Bindings {
 #[derive(Debug)]
 pub struct CudaExecutor<'a> {
     plan: LaunchPlan,
-    /// The memory, and what kernels have to run on; `None` if nothing is to be appended.
-    device: Option<(&'a Bindings, Machine)>,
+    /// The memory; `None` if nothing is to be appended.
+    bindings: Option<&'a Bindings>,
+    machine: Machine,
     working: WorkingMemory,
 }
 
 impl CudaExecutor<'static> {
-    /// An executor that appends nothing, and only finds what [memory](CudaExecutor::working_memory) the kernels work in.
-    pub fn sizing() -> Self {
-        Self { plan: LaunchPlan::new(Arc::default()), device: None, working: WorkingMemory::default() }
+    /// An executor that appends nothing, and only finds what [memory](CudaExecutor::working_memory) the kernels for `machine`
+    /// work in.
+    pub fn sizing(machine: Machine) -> Self {
+        Self {
+            plan: LaunchPlan::new(Arc::default()),
+            bindings: None,
+            machine,
+            working: WorkingMemory::default(),
+        }
     }
 }
 
 impl<'a> CudaExecutor<'a> {
     /// An executor that appends to `plan` kernels for `machine`, with operands where `bindings` says.
     pub fn new(plan: LaunchPlan, bindings: &'a Bindings, machine: Machine) -> Self {
-        Self { plan, device: Some((bindings, machine)), working: WorkingMemory::default() }
+        Self { plan, bindings: Some(bindings), machine, working: WorkingMemory::default() }
     }
 
     /// What the kernels that were dispatched work in, one after the other.
@@ -120,16 +127,12 @@ impl<'a> CudaExecutor<'a> {
     }
 
     fn append(&mut self, call: OpCall) -> Result<usize, CudaError> {
-        self.launch(lower(&call, self.machine())?)
-    }
-
-    /// What kernels have to run on. What the fused ones work in is the same everywhere: nothing.
-    fn machine(&self) -> Machine {
-        self.device.map_or(Machine::H200, |(_, machine)| machine)
+        self.launch(lower(&call, self.machine)?)
     }
 
     fn check_launches(&self, launches: Vec<Lowered>) -> Result<(), CudaError> {
-        let Some((bindings, Machine { target, .. })) = self.device else { return Ok(()) };
+        let Some(bindings) = self.bindings else { return Ok(()) };
+        let target = self.machine.target;
         for launch in launches {
             let needs = launch.kernel.min_target();
             if needs > target {
@@ -143,8 +146,8 @@ impl<'a> CudaExecutor<'a> {
     fn launch(&mut self, launches: Vec<Lowered>) -> Result<usize, CudaError> {
         let count = launches.len();
         for launch in launches {
-            self.working = self.working.max(WorkingMemory::of(&launch.kernel.params())?);
-            if let Some((bindings, _)) = self.device {
+            self.working = self.working.max(launch.working_memory()?);
+            if let Some(bindings) = self.bindings {
                 let arguments = arguments(&launch, bindings)?;
                 self.plan.launch(launch.kernel, &arguments)?;
             }
@@ -155,37 +158,44 @@ impl<'a> CudaExecutor<'a> {
 
 /// Where the parameters of a launch are.
 fn arguments(launch: &Lowered, bindings: &Bindings) -> Result<Vec<Argument>, CudaError> {
-    let tensor =
-        |view: &TensorView| Ok::<_, CudaError>(Argument { span: bindings.span(view)?, element: view.dtype });
-    let tensors = launch.operands.iter().map(tensor).collect::<Result<Vec<_>, _>>()?;
-    working_memory::arguments(&launch.kernel.name(), &launch.kernel.params(), tensors, bindings.working())
+    let (kernel, params) = (launch.kernel.name(), launch.kernel.params());
+    let argument = |operand: &Operand| match operand {
+        Operand::Tensor(view) => Ok(Argument { span: bindings.span(view)?, element: view.dtype }),
+        &Operand::Handed { offset, bytes, element } => {
+            let [scratch, _] = bindings.working();
+            let span = working_memory::slice(scratch, (&kernel, "what it is handed"), (offset, bytes))?;
+            Ok::<_, CudaError>(Argument { span, element })
+        }
+    };
+    let tensors = launch.operands.iter().map(argument).collect::<Result<Vec<_>, _>>()?;
+    working_memory::arguments(&kernel, &params, tensors, bindings.working())
 }
 
 impl KernelDispatch for CudaExecutor<'_> {
     type Error = CudaError;
 
     fn check(&self, call: &OpCall) -> Result<(), CudaError> {
-        self.check_launches(lower(call, self.machine())?)
+        self.check_launches(lower(call, self.machine)?)
     }
 
     fn check_group(&self, group: &Group) -> Result<(), CudaError> {
-        self.check_launches(lower_group(group, self.machine())?)
+        self.check_launches(lower_group(group, self.machine)?)
     }
 
     fn attention_input(&mut self, a: &AttentionInput, _: &[OpCall]) -> Result<usize, CudaError> {
-        self.launch(lower_group::attention_input(a, self.machine())?)
+        self.launch(lower_group::attention_input(a, self.machine)?)
     }
 
     fn residual_projection(&mut self, a: &ResidualProjection, parts: &[OpCall]) -> Result<usize, CudaError> {
-        self.launch(lower_group::residual_projection(a, parts, self.machine())?)
+        self.launch(lower_group::residual_projection(a, parts, self.machine)?)
     }
 
     fn gated_projection(&mut self, a: &GatedProjection, _: &[OpCall]) -> Result<usize, CudaError> {
-        self.launch(lower_group::gated_projection(a, self.machine())?)
+        self.launch(lower_group::gated_projection(a, self.machine)?)
     }
 
     fn head(&mut self, a: &Head, parts: &[OpCall]) -> Result<usize, CudaError> {
-        self.launch(lower_group::head(a, parts, self.machine())?)
+        self.launch(lower_group::head(a, parts, self.machine)?)
     }
 
     fn embed_rows(&mut self, a: EmbedRows) -> Result<usize, CudaError> {

@@ -20,13 +20,41 @@ use tensor_formats::ElementType;
 use super::error::CudaError;
 use super::machine::Machine;
 use super::row_chunks::row_chunks;
+use super::working_memory::WorkingMemory;
 
 /// A kernel and its tensors.
 #[derive(Debug, Clone)]
 pub(crate) struct Lowered {
     pub(crate) kernel: Arc<dyn Kernel>,
     /// For each parameter that is not working memory.
-    pub(crate) operands: Vec<TensorView>,
+    pub(crate) operands: Vec<Operand>,
+}
+
+/// What a parameter is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Operand {
+    Tensor(TensorView),
+    /// What a launch hands to those right behind it: so many bytes of the scratch, from `offset` on.
+    Handed {
+        offset: u64,
+        bytes: u64,
+        element: ElementType,
+    },
+}
+
+impl Lowered {
+    /// What the launch works in.
+    ///
+    /// # Errors
+    /// [`CudaError::Overflow`] if it does not fit 64 bits.
+    pub(crate) fn working_memory(&self) -> Result<WorkingMemory, CudaError> {
+        let handed = self.operands.iter().map(|operand| match operand {
+            Operand::Tensor(_) => 0,
+            Operand::Handed { offset, bytes, .. } => offset.saturating_add(*bytes),
+        });
+        let handed = WorkingMemory { scratch: handed.max().unwrap_or(0), counters: 0 };
+        Ok(WorkingMemory::of(&self.kernel.params())?.max(handed))
+    }
 }
 
 /// The launches that compute `call`, in order.
@@ -75,6 +103,9 @@ pub(crate) fn lower(call: &OpCall, machine: Machine) -> Result<Vec<Lowered>, Cud
             let cache = CacheShape { n_sequences, n_kv_heads, max_seq, head_dim, element: a.keys.dtype };
             let kernel = Attention::new(cache, a.query.shape.rows(), a.n_heads, a.scale);
             let kernel = kernel.map(|kernel| kernel.on(machine.target));
+            // Many rows have blocks enough.
+            let many = machine.halves && a.query.shape.rows() > Machine::FEW_ROWS;
+            let kernel = kernel.map(|kernel| if many { kernel.unsplit() } else { kernel });
             one(kernel, &[a.query, a.keys, a.values, a.positions, a.sequences, a.output])?
         }
         OpCall::SoftMax(a) => {
@@ -101,7 +132,14 @@ pub(crate) fn one<K: Kernel + 'static>(
     kernel: Result<K, KernelError>,
     operands: &[TensorView],
 ) -> Result<Lowered, CudaError> {
-    Ok(Lowered { kernel: Arc::new(kernel?), operands: operands.to_vec() })
+    with(kernel, operands.iter().copied().map(Operand::Tensor).collect())
+}
+
+pub(crate) fn with<K: Kernel + 'static>(
+    kernel: Result<K, KernelError>,
+    operands: Vec<Operand>,
+) -> Result<Lowered, CudaError> {
+    Ok(Lowered { kernel: Arc::new(kernel?), operands })
 }
 
 fn elementwise(op: ElementwiseOp, operands: &[TensorView]) -> Result<Lowered, CudaError> {

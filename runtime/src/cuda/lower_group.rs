@@ -8,7 +8,8 @@ use kernels::{CacheShape, KernelError, projection, rope};
 use tensor_formats::ElementType;
 
 use super::error::CudaError;
-use super::lower::{Lowered, lower, one, rows_of};
+use super::layout::ALIGNMENT;
+use super::lower::{Lowered, Operand, lower, one, rows_of, with};
 use super::machine::Machine;
 use super::row_chunks::row_chunks;
 
@@ -70,6 +71,32 @@ fn quantised(q8: bool) -> Result<(), KernelError> {
     if q8 { Ok(()) } else { Err(KernelError::Unsupported { kernel: "projection", reason: reason() }) }
 }
 
+/// The launches of a group of many rows: one that makes halves of them, with the weights and the `eps` of a norm if there is
+/// one, and one that multiplies these with the `operands` of `kernel`.
+fn halves(
+    input: TensorView,
+    norm: Option<(TensorView, f32)>,
+    kernel: Result<projection::Gemm, KernelError>,
+    operands: &[TensorView],
+) -> Result<Vec<Lowered>, CudaError> {
+    let rows = projection::HalfRows::new(input.shape.rows(), input.shape.cols(), norm.map(|(_, eps)| eps))?;
+    let [halves, factors] = rows.bytes();
+    let at = halves.next_multiple_of(ALIGNMENT);
+    let halves = Operand::Handed { offset: 0, bytes: halves, element: ElementType::F16 };
+    let factors = Operand::Handed { offset: at, bytes: factors, element: ElementType::F32 };
+    let mut read = vec![Operand::Tensor(input)];
+    read.extend(norm.map(|(weight, _)| Operand::Tensor(weight)));
+    read.extend([halves, factors]);
+    let mut multiplied = vec![halves, factors];
+    multiplied.extend(operands.iter().copied().map(Operand::Tensor));
+    Ok(vec![with(Ok(rows), read)?, with(kernel, multiplied)?])
+}
+
+/// Whether `machine` multiplies rows like these as halves.
+fn as_halves(rows: &TensorView, machine: Machine) -> bool {
+    machine.halves && rows.shape.rows() > Machine::FEW_ROWS
+}
+
 pub(crate) fn attention_input(a: &AttentionInput, machine: Machine) -> Result<Vec<Lowered>, CudaError> {
     quantised(a.q8)?;
     if a.n_rot != a.head_dim {
@@ -102,13 +129,22 @@ pub(crate) fn attention_input(a: &AttentionInput, machine: Machine) -> Result<Ve
             element: a.keys.dtype,
         },
     };
+    let operands = |rows: &Range<usize>| {
+        let mut operands: Vec<_> = projections.iter().map(|projection| projection.weight).collect();
+        operands.extend(&biases);
+        operands.extend([elements_of(&a.positions, rows)?, elements_of(&a.sequences, rows)?, a.table]);
+        operands.extend([rows_of(&a.output, rows)?, a.keys, a.values]);
+        Ok::<_, CudaError>(operands)
+    };
+    if as_halves(&a.input, machine) {
+        let rows = 0..a.input.shape.rows();
+        let shape = projection::AttentionInputShape { batch: rows.len(), ..shape };
+        let kernel = projection::Gemm::attention_input(shape);
+        return halves(a.input, Some((a.norm, a.eps)), kernel, &operands(&rows)?);
+    }
     let launch = |rows: Range<usize>| {
         let shape = projection::AttentionInputShape { batch: rows.len(), ..shape };
-        let mut operands = vec![rows_of(&a.input, &rows)?, a.norm];
-        operands.extend(projections.iter().map(|projection| projection.weight));
-        operands.extend(&biases);
-        operands.extend([elements_of(&a.positions, &rows)?, elements_of(&a.sequences, &rows)?, a.table]);
-        operands.extend([rows_of(&a.output, &rows)?, a.keys, a.values]);
+        let operands = [vec![rows_of(&a.input, &rows)?, a.norm], operands(&rows)?].concat();
         let kernel = projection::AttentionInput::new(shape)
             .and_then(|kernel| kernel.on(machine.processors, machine.target));
         one(kernel, &operands)
@@ -125,6 +161,13 @@ pub(crate) fn residual_projection(
     let weight = a.projection.weight;
     let shape = (weight.shape.rows(), weight.shape.cols());
     let bias = a.projection.bias.is_some();
+    if as_halves(&a.input, machine) {
+        let kernel = projection::Gemm::residual_projection(weight.dtype, shape, a.input.shape.rows(), bias);
+        let mut operands = vec![weight];
+        operands.extend(a.projection.bias);
+        operands.extend([a.residual, a.output]);
+        return halves(a.input, None, kernel, &operands);
+    }
     let kernel = |new: New, rows: usize| {
         new(weight.dtype, shape, rows, bias).and_then(|kernel| kernel.on(machine.processors, machine.target))
     };
@@ -167,9 +210,13 @@ pub(crate) fn gated_projection(a: &GatedProjection, machine: Machine) -> Result<
         let reason = format!("a gate of type {} beside {}", a.gate.dtype, a.up.dtype);
         return Err(KernelError::Unsupported { kernel: "gated_projection", reason }.into());
     }
+    let shape = (a.gate.shape.rows(), a.gate.shape.cols());
+    if as_halves(&a.input, machine) {
+        let kernel = projection::Gemm::gated_projection(a.gate.dtype, shape, a.input.shape.rows());
+        return halves(a.input, Some((a.norm, a.eps)), kernel, &[a.gate, a.up, a.output]);
+    }
     let launch = |rows: Range<usize>| {
         let operands = [rows_of(&a.input, &rows)?, a.norm, a.gate, a.up, rows_of(&a.output, &rows)?];
-        let shape = (a.gate.shape.rows(), a.gate.shape.cols());
         let kernel = projection::GatedProjection::new(a.gate.dtype, shape, rows.len(), a.eps);
         one(kernel.and_then(|kernel| kernel.on(machine.processors, machine.target)), &operands)
     };
@@ -289,7 +336,7 @@ mod tests {
 
     #[test]
     fn kernels_are_spread_over_the_processors_of_the_device() {
-        let machine = Machine { target: Target::SM_89, processors: 58 };
+        let machine = Machine { target: Target::SM_89, processors: 58, halves: false };
         assert_eq!(kernels_on((1, 4096), machine), ["residual_projection_q4_k_64x4096_b1_sm89_p58"]);
     }
 

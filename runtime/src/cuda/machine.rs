@@ -10,9 +10,14 @@ pub struct Machine {
     pub target: Target,
     /// Multiprocessors that they are spread over.
     pub processors: u32,
+    /// Whether groups of many rows are multiplied as halves, see [`Gemm`](projection::Gemm).
+    pub halves: bool,
 }
 
 impl Machine {
     /// An H200.
-    pub const H200: Self = Self { target: Target::SM_90A, processors: projection::PROCESSORS };
+    pub const H200: Self = Self { target: Target::SM_90A, processors: projection::PROCESSORS, halves: false };
+
+    /// Rows of a group that are few: they are multiplied as bytes.
+    pub const FEW_ROWS: usize = projection::MAX_BATCH;
 }

@@ -76,7 +76,7 @@ impl ModuleCache {
                 context.device().name().map_err(CudaError::driver("asking for the device's name"))?;
             return Err(CudaError::OldDevice { device, capability: capability.to_string() });
         };
-        let machine = Machine { target, processors: context.limits().multiprocessors };
+        let machine = Machine { target, processors: context.limits().multiprocessors, halves: false };
         Ok(Self {
             context: context.clone(),
             machine,

@@ -147,7 +147,7 @@ impl ConformanceBackend for CudaRunner {
 
     fn run(&mut self, job: &Job<'_>) -> Result<Vec<Run>, String> {
         let fail = |error: CudaError| crate::error::chain(&error);
-        let working = WorkingMemory::of_graph(job.graph, job.plan);
+        let working = WorkingMemory::of_graph(job.graph, job.plan, self.cache.machine());
         let working = working.map_err(|error| crate::error::chain(&error))?;
         let memory = JobMemory::new(job, working, &self.stream).map_err(fail)?;
         let plan = LaunchPlan::new(memory.device.map().clone());

@@ -6,6 +6,7 @@ use kernels::{Access, Param};
 use super::error::CudaError;
 use super::executor::CudaExecutor;
 use super::layout::Layout;
+use super::machine::Machine;
 use super::memory_map::Span;
 use super::plan::Argument;
 
@@ -34,12 +35,16 @@ impl WorkingMemory {
         Ok(Self { scratch: places.scratch.bytes(), counters: places.counters.bytes() })
     }
 
-    /// What the kernels of `graph` need, one after the other.
+    /// What the kernels of `graph` for `machine` need, one after the other.
     ///
     /// # Errors
     /// If an operation has no kernel.
-    pub fn of_graph(graph: &ComputeGraph, plan: &MemoryPlan) -> Result<Self, ExecError<CudaError>> {
-        let mut executor = CudaExecutor::sizing();
+    pub fn of_graph(
+        graph: &ComputeGraph,
+        plan: &MemoryPlan,
+        machine: Machine,
+    ) -> Result<Self, ExecError<CudaError>> {
+        let mut executor = CudaExecutor::sizing(machine);
         execute_graph(graph, plan, &mut executor)?;
         Ok(executor.working_memory())
     }
@@ -89,18 +94,30 @@ pub(super) fn arguments(
             continue;
         };
         let bound = if param.access == Access::Scratch { scratch } else { counters };
-        let span = bound.and_then(|bound| bound.slice(offset, param.bytes));
-        let span = span.ok_or_else(|| CudaError::NoWorkingMemory {
-            kernel: kernel.to_owned(),
-            param: param.name,
-            needs: offset.saturating_add(param.bytes),
-            bytes: bound.map_or(0, |bound| bound.bytes),
-        })?;
+        let span = slice(bound, (kernel, param.name), (offset, param.bytes))?;
         arguments.push(Argument { span, element: param.element });
     }
     // One too many is for the plan to refuse, as one too few is.
     arguments.extend(tensors);
     Ok(arguments)
+}
+
+/// `bytes` of what is bound, from `offset` on, for a parameter of a kernel.
+///
+/// # Errors
+/// [`CudaError::NoWorkingMemory`] if that is too little.
+pub(super) fn slice(
+    bound: Option<Span>,
+    (kernel, param): (&str, &'static str),
+    (offset, bytes): (u64, u64),
+) -> Result<Span, CudaError> {
+    let span = bound.and_then(|bound| bound.slice(offset, bytes));
+    span.ok_or_else(|| CudaError::NoWorkingMemory {
+        kernel: kernel.to_owned(),
+        param,
+        needs: offset.saturating_add(bytes),
+        bytes: bound.map_or(0, |bound| bound.bytes),
+    })
 }
 
 #[cfg(test)]

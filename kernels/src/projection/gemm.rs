@@ -1,0 +1,664 @@
+//! Projections of many activation rows, on the tensor cores of Hopper.
+//!
+//! Activations are halves ([`HalfRows`](super::HalfRows)), and so are weights once they are multiplied: a warp makes them of
+//! the quants of a tile of sixteen rows, in registers, and `wgmma` multiplies four warps' tiles with the activations of up to
+//! 128 rows in shared memory, with sums in f32. A block has two such warpgroups, which meet the same activations. While they
+//! multiply the columns of one turn, the next turn's weights and activations are on their way.
+//!
+//! The columns of a row are added in an order of their own, so results are not those of the kernels for few rows to the bit;
+//! but neither do they depend on what other rows there are.
+
+use ptx_builder::{
+    F32, KernelBuilder, MatrixDescriptor, MatrixElement, Module, Pred, Reg, Swizzle, Target, Ty, U32, U64,
+    Var, Wgmma, WgmmaA, WgmmaOperands,
+};
+use tensor_formats::ElementType;
+
+use super::epilogue::{Belongs, Fetched, Finisher, Pointers};
+use super::shape::{self, AttentionInputShape, MOST_COLS, MULTIPLE_OF_GEMM};
+use super::tiles::{self, Source, TILE_UNITS};
+use super::{Segment, cost, params};
+use crate::blocks::half::{self, STEP_COLS};
+use crate::blocks::partition::Partition;
+use crate::blocks::tile::{SLOT_ALIGN, TILE_BATCH, TILE_ROWS, TURN_PARTS, TilePlane, TurnWeights, Within};
+use crate::emit;
+use crate::kernel::shared_memory;
+use crate::support::{ALL_LANES, WARP, dim, dim_up_to, extent, f32_param, refuse};
+use crate::{Access, Cost, Kernel, KernelError, LaunchGeometry, Param};
+
+/// Activation rows of a block at most.
+const BLOCK_ROWS: u32 = 128;
+
+/// Warps of a block: two warpgroups. Each has a tile of weights.
+const WARPS: u32 = 8;
+
+const THREADS: u32 = WARPS * WARP;
+
+/// Turns that are in shared memory at a time: one that is multiplied, and one on its way.
+const STAGES: u32 = 2;
+
+/// Groups of a turn's products, each of as many steps, between which the next turn is asked for.
+const GROUPS: u32 = 4;
+
+/// Bytes of a row of activations in a tile of shared memory, whose chunks of 16 bytes are swizzled.
+const LINE: u32 = 128;
+
+/// Eight such rows, on a multiple of which tiles begin.
+const LINES: u32 = 8 * LINE;
+
+/// Activation rows that a warp finishes together at most: what their ends need from memory is loaded before any is written.
+const FINISHED: u32 = 32;
+
+/// Activation rows with those that fill up the last block.
+pub(super) const fn padded(rows: u32) -> u32 {
+    rows.next_multiple_of(if rows < BLOCK_ROWS { TILE_BATCH } else { BLOCK_ROWS })
+}
+
+/// A projection of many activation rows that are halves.
+///
+/// Results are those of the kernel of its name but for rounding: of activations and weights to halves instead of
+/// activations to bytes.
+///
+/// Parameters: `x` and `factors`, which [`HalfRows`](super::HalfRows) leaves, then those of the kernel of its name behind its
+/// activations.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Gemm {
+    name: String,
+    cols: u32,
+    batch: u32,
+    segments: Vec<Segment>,
+}
+
+impl Gemm {
+    /// The one target whose devices have `wgmma`.
+    pub const TARGET: Target = Target::SM_90A;
+
+    /// [`AttentionInput`](super::AttentionInput) of `shape.batch` rows.
+    ///
+    /// # Errors
+    /// As [`AttentionInput::new`](super::AttentionInput::new), but for any number of activation rows; weight rows that are not
+    /// whole tiles.
+    pub fn attention_input(shape: AttentionInputShape) -> Result<Self, KernelError> {
+        const FAMILY: &str = "gemm_attention_input";
+        Self::new(FAMILY, shape::attention_input(FAMILY, shape)?, (shape.batch, shape.cols))
+    }
+
+    /// [`ResidualProjection`](super::ResidualProjection) of `batch` rows.
+    ///
+    /// # Errors
+    /// As [`ResidualProjection::new`](super::ResidualProjection::new), but for any number of activation rows; weight rows that
+    /// are not whole tiles.
+    pub fn residual_projection(
+        element: ElementType,
+        shape: (usize, usize),
+        batch: usize,
+        bias: bool,
+    ) -> Result<Self, KernelError> {
+        const FAMILY: &str = "gemm_residual_projection";
+        Self::new(FAMILY, shape::residual_projection(FAMILY, element, shape, bias)?, (batch, shape.1))
+    }
+
+    /// [`GatedProjection`](super::GatedProjection) of `batch` rows.
+    ///
+    /// # Errors
+    /// As [`residual_projection`](Self::residual_projection).
+    pub fn gated_projection(
+        element: ElementType,
+        shape: (usize, usize),
+        batch: usize,
+    ) -> Result<Self, KernelError> {
+        const FAMILY: &str = "gemm_gated_projection";
+        Self::new(FAMILY, shape::gated_projection(FAMILY, element, shape)?, (batch, shape.1))
+    }
+
+    fn new(
+        family: &'static str,
+        (name, segments): (String, Vec<Segment>),
+        (batch, cols): (usize, usize),
+    ) -> Result<Self, KernelError> {
+        let cols = dim_up_to(family, "cols", cols, MOST_COLS)?;
+        let batch = dim(family, "batch", batch)?;
+        if !cols.is_multiple_of(MULTIPLE_OF_GEMM) {
+            let reason = format!("{cols} columns, which are not a multiple of {MULTIPLE_OF_GEMM}");
+            return Err(refuse(family, reason));
+        }
+        if !segments.iter().all(|segment| tiles::copies(segment, cols)) {
+            return Err(refuse(family, format!("weights that are not whole tiles of {TILE_ROWS} rows")));
+        }
+        extent(family, "x", &[padded(batch), cols])?;
+        let kernel = Self { name: format!("{family}_{name}_b{batch}"), cols, batch, segments };
+        let (needs, has) = (kernel.shared_bytes(), shared_memory(Self::TARGET));
+        if needs > has {
+            return Err(refuse(family, format!("{needs} bytes of shared memory, where there are {has}")));
+        }
+        Ok(kernel)
+    }
+
+    /// Activation rows, and columns.
+    pub(super) const fn size(&self) -> (usize, usize) {
+        (self.batch as usize, self.cols as usize)
+    }
+
+    pub(super) fn segments(&self) -> &[Segment] {
+        &self.segments
+    }
+
+    /// Activation rows of a block.
+    const fn block_rows(&self) -> u32 {
+        let rows = padded(self.batch);
+        if rows < BLOCK_ROWS { rows } else { BLOCK_ROWS }
+    }
+
+    /// Blocks that have different activation rows.
+    const fn row_blocks(&self) -> u32 {
+        padded(self.batch) / self.block_rows()
+    }
+
+    /// Blocks that have different weights of a segment.
+    const fn tile_blocks(segment: &Segment) -> u32 {
+        (segment.units / TILE_UNITS).div_ceil(WARPS)
+    }
+
+    /// Bytes of a turn's activations.
+    fn rows_bytes(&self) -> u32 {
+        let cols = self.segments.iter().map(|segment| turn_cols(segment, self.cols));
+        cols.fold(0, u32::max) * self.block_rows() * 2
+    }
+
+    /// Bytes of a warp's weights of a turn.
+    fn slot_bytes(&self) -> u32 {
+        self.segments.iter().map(|segment| segment.format.slot_bytes()).fold(0, u32::max)
+    }
+
+    fn shared_bytes(&self) -> u32 {
+        let staged = STAGES * (self.rows_bytes() + WARPS * self.slot_bytes()) + WARPS * half::ROOM;
+        // When all is multiplied, the results are there.
+        staged.max(WARPS * self.results_bytes())
+    }
+
+    /// Of a warp: its tile's, of all activation rows of the block.
+    const fn results_bytes(&self) -> u32 {
+        TILE_ROWS * self.block_rows() * 4
+    }
+
+    fn segments_from(
+        &self,
+        k: &mut KernelBuilder,
+        index: usize,
+        shared: Shared,
+        pointer: &dyn Fn(&str) -> Option<Reg<U64>>,
+    ) {
+        let blocks = |segment: &Segment| Self::tile_blocks(segment) * self.row_blocks();
+        let first: u32 = self.segments[..index].iter().map(blocks).sum();
+        if index + 1 == self.segments.len() {
+            return self.segment(k, (index, first), shared, pointer);
+        }
+        let block = k.ctaid_x();
+        let own = k.lt(block, first + blocks(&self.segments[index]));
+        k.if_else(
+            own,
+            |k| self.segment(k, (index, first), shared, pointer),
+            |k| self.segments_from(k, index + 1, shared, pointer),
+        );
+    }
+
+    /// Emits the blocks from `first` on, which do segment `index`.
+    fn segment(
+        &self,
+        k: &mut KernelBuilder,
+        (index, first): (usize, u32),
+        shared: Shared,
+        pointer: &dyn Fn(&str) -> Option<Reg<U64>>,
+    ) {
+        let segment = &self.segments[index];
+        let block = k.ctaid_x();
+        let block = if first == 0 { block } else { k.sub(block, first) };
+        // Blocks of the same weights follow each other.
+        let all = u64::from(Self::tile_blocks(segment) * self.row_blocks());
+        let (of_weights, of_rows) = emit::split(k, block, all, self.row_blocks());
+        let first_row = k.mul(of_rows, self.block_rows());
+        let (warp, lane) = emit::warp_and_lane(k);
+        let tiles = segment.units / TILE_UNITS;
+        let tile = k.mad(of_weights, WARPS, warp);
+        let exists = (!tiles.is_multiple_of(WARPS)).then(|| k.lt(tile, tiles));
+        let tile = if exists.is_some() { k.min(tile, tiles - 1) } else { tile };
+        let unit = k.mul(tile, TILE_UNITS);
+
+        let matrices: Vec<_> = segment.names.matrices.iter().filter_map(|name| pointer(name)).collect();
+        let Some((x, factors)) = pointer("x").zip(pointer("factors")) else { return };
+        let weights = Weights::new(k, (self, segment), &matrices, unit, (warp, lane, shared));
+        let rows = Rows::new(k, (self, segment), (x, first_row), shared);
+        k.comment("the first weights do not wait for anything");
+        let start = k.imm::<U32>(0);
+        let always = k.ge(start, 0u32);
+        weights.fetch(k, start, always);
+        emit::wait(k);
+        (0..GROUPS).for_each(|group| rows.fetch(k, start, always, group));
+        k.cp_async_commit();
+
+        let sums: Vec<Var<F32>> = (0..self.block_rows() / 2).map(|_| k.var::<F32>(0.0)).collect();
+        let turns = segment.format.partition(self.cols).parts_of_row(self.cols) / TURN_PARTS;
+        let steps = (turn_cols(segment, self.cols) / STEP_COLS) as usize;
+        let stage = k.named_var::<U32>("stage", 0);
+        k.for_range(0u32, turns, 1u32, |k, turn| {
+            k.comment("this turn has come, and nobody reads the one before it any more");
+            k.cp_async_wait(0);
+            k.fence_proxy_async_shared();
+            k.barrier();
+            let current = k.get(stage);
+            let next = k.sub(STAGES - 1, current);
+            let further = k.lt(turn, turns - 1);
+            let b = rows.descriptor(k, current);
+            let view = weights.turn(k, turn, current);
+            let (mut group, mut groups) = (Vec::new(), 0);
+            let shape = Wgmma {
+                n: self.block_rows() as u16,
+                satfinite: false,
+                d: Ty::F32,
+                a: MatrixElement::F16,
+                b: MatrixElement::F16,
+                registers: true,
+            };
+            segment.format.half_steps(k, &view, &mut |k, step, a| {
+                group.push((step, a));
+                if group.len() < steps / GROUPS as usize {
+                    return;
+                }
+                k.wgmma_fence();
+                for (step, a) in group.drain(..) {
+                    let at = rows.step(step);
+                    let b = k.add::<U64>(b, u64::from(at / 16));
+                    let a = WgmmaA::Registers(a.map(|word| word.cast::<U32>()));
+                    let operands = WgmmaOperands { a, b, transposed: [false; 2], d: &sums, adds: None };
+                    k.wgmma(shape, operands);
+                }
+                k.wgmma_commit();
+                // While they multiply: copies take turns with what is read to make the next halves.
+                if groups == 0 {
+                    weights.fetch(k, next, further);
+                }
+                rows.fetch(k, next, further, groups);
+                groups += 1;
+            });
+            k.cp_async_commit();
+            k.wgmma_wait(0);
+            k.set(stage, next);
+        });
+        k.comment("results of a tile, where weights and activations were");
+        k.barrier();
+        let results = k.mad(warp, self.results_bytes(), shared.rows);
+        let (g, t) = (k.shr(lane, 2), k.and(lane, 3));
+        let own = k.mad(t, 2 * TILE_UNITS, g);
+        let own = k.mad(own, 4, results);
+        let second = (TILE_UNITS * self.block_rows() * 4) as i32;
+        for (eight, sums) in (0i32..).zip(sums.as_chunks::<4>().0) {
+            for (index, &sum) in (0i32..).zip(sums) {
+                let row = eight * TILE_BATCH as i32 + index % 2;
+                k.st_shared::<F32>(own + (row * (TILE_UNITS * 4) as i32 + index / 2 * second), sum);
+            }
+        }
+        k.warp_sync(ALL_LANES);
+        emit::where_(k, exists, |k| {
+            self.finish(k, segment, (results, lane), (first_row, unit), (factors, pointer));
+        });
+    }
+
+    /// Emits the ends of a warp's results: a lane has one unit, and every fourth activation row.
+    fn finish(
+        &self,
+        k: &mut KernelBuilder,
+        segment: &Segment,
+        (results, lane): (Reg<U32>, Reg<U32>),
+        (first_row, unit): (Reg<U32>, Reg<U32>),
+        (factors, pointer): (Reg<U64>, &dyn Fn(&str) -> Option<Reg<U64>>),
+    ) {
+        let pointers = Pointers {
+            bias: segment.bias.then(|| pointer(segment.names.bias)).flatten(),
+            residual: segment.residual.then(|| pointer("residual")).flatten(),
+            output: pointer(segment.names.output),
+            positions: pointer("positions"),
+            sequences: pointer("sequences"),
+            table: pointer("table"),
+        };
+        let of_tile = k.and(lane, TILE_UNITS - 1);
+        let unit = k.add(unit, of_tile);
+        let row = k.shr(lane, TILE_UNITS.ilog2());
+        let rows_at_once = WARP / TILE_UNITS;
+        let at = k.mad(lane, 4, results);
+        let second = (TILE_UNITS * self.block_rows() * 4) as i32;
+        let rounds = self.block_rows() / rows_at_once;
+        let most = rounds.min(FINISHED / rows_at_once);
+        let together = (1..=most).rev().find(|&together| rounds.is_multiple_of(together)).unwrap_or(1);
+        // Of the last block, whose rows may not be all there.
+        let end = match self.batch % self.block_rows() {
+            0 => k.imm::<U32>(rounds),
+            _ => {
+                let left = k.sub(self.batch + rows_at_once - 1, first_row);
+                let left = k.shr(left, rows_at_once.ilog2());
+                k.min(left, rounds)
+            }
+        };
+        k.for_range(0u32, end, together, |k, round| {
+            let row = k.mad(round, rows_at_once, row);
+            let at = k.mad(round, WARP * 4, at);
+            let rows: Vec<_> = (0..together)
+                .map(|i| {
+                    let own = if i == 0 { row } else { k.add(row, i * rows_at_once) };
+                    let row = k.add(first_row, own);
+                    let stores = k.lt(row, self.batch);
+                    // Lanes behind the last row read what it reads, before it is written.
+                    let row = k.min(row, self.batch - 1);
+                    let belongs = Belongs::load(k, segment, &pointers, row);
+                    let factor = k.ptr_index(factors, row, 4);
+                    (stores, row, belongs, k.ld_global::<F32>(factor))
+                })
+                .collect();
+            let rows: Vec<_> = rows
+                .into_iter()
+                .map(|(stores, row, belongs, factor)| {
+                    let finisher = Finisher::new(k, segment, pointers, (row, belongs));
+                    let fetched =
+                        if segment.fetches() { finisher.fetch(k, unit) } else { Fetched::default() };
+                    (stores, factor, finisher, fetched)
+                })
+                .collect();
+            for (i, (stores, factor, finisher, fetched)) in (0i32..).zip(rows) {
+                let at = at + i * (WARP * 4) as i32;
+                let totals = [0, second].map(|second| {
+                    let total = k.ld_shared::<F32>(at + second);
+                    k.mul::<F32>(total, factor)
+                });
+                finisher.finish(k, unit, totals, &fetched, stores);
+            }
+        });
+    }
+}
+
+/// Columns of a turn of a segment.
+fn turn_cols(segment: &Segment, cols: u32) -> u32 {
+    let partition = segment.format.partition(cols);
+    partition.block_cols / partition.parts * TURN_PARTS
+}
+
+/// What the segments of a kernel share: places in shared memory.
+#[derive(Debug, Clone, Copy)]
+struct Shared {
+    /// Activations of each stage.
+    rows: Reg<U32>,
+    /// Weights of each warp, of each stage.
+    slots: Reg<U32>,
+    /// Each warp's room for what its lanes decode for each other.
+    rooms: Reg<U32>,
+}
+
+/// The activations of a block.
+struct Rows {
+    block_rows: u32,
+    turn_cols: u32,
+    cols: u32,
+    /// Bytes of a stage.
+    bytes: u32,
+    /// The first stage.
+    shared: Reg<U32>,
+    /// What this thread copies next, and where in a stage.
+    from: Var<U64>,
+    to: Reg<U32>,
+    /// Chunks that there are for all threads.
+    chunks: u32,
+    tid: Reg<U32>,
+}
+
+impl Rows {
+    /// Of the activations `x`, from row `first` on.
+    fn new(
+        k: &mut KernelBuilder,
+        (kernel, segment): (&Gemm, &Segment),
+        (x, first): (Reg<U64>, Reg<U32>),
+        shared: Shared,
+    ) -> Self {
+        let (block_rows, turn_cols) = (kernel.block_rows(), turn_cols(segment, kernel.cols));
+        // Chunks of a row, a power of two; the threads' first ones are whole rows, as many as are swizzled alike.
+        let of_row = turn_cols / 8;
+        let tid = k.tid_x();
+        let row = k.shr(tid, of_row.ilog2());
+        let chunk = k.and(tid, of_row - 1);
+        let from = k.add(first, row);
+        let from = k.ptr_index(x, from, kernel.cols * 2);
+        let from = k.ptr_index(from, chunk, 16);
+        let tile = k.shr(chunk, 3);
+        let of_line = k.and(chunk, 7);
+        let swizzled = k.and(row, 7);
+        let of_line = k.xor(of_line, swizzled);
+        let to = k.mul(tile, block_rows * LINE);
+        let to = k.mad(row, LINE, to);
+        Self {
+            block_rows,
+            turn_cols,
+            cols: kernel.cols,
+            bytes: kernel.rows_bytes(),
+            shared: shared.rows,
+            from: k.named_var::<U64>("next_rows", from),
+            to: k.mad(of_line, 16, to),
+            chunks: block_rows * of_row,
+            tid,
+        }
+    }
+
+    /// Emits the copies of a part of the next turn into a stage, where it exists. There are [`GROUPS`] parts, in order.
+    fn fetch(&self, k: &mut KernelBuilder, stage: Reg<U32>, exists: Pred, part: u32) {
+        let from = k.get(self.from);
+        let to = k.mad(stage, self.bytes, self.shared);
+        let to = k.add(to, self.to);
+        let rows = THREADS / (self.turn_cols / 8);
+        let rounds = self.chunks.div_ceil(THREADS);
+        for round in part * rounds / GROUPS..(part + 1) * rounds / GROUPS {
+            let from = from + (round * rows * self.cols * 2) as i32;
+            let to = to + (round * rows * LINE) as i32;
+            let has = if (round + 1) * THREADS <= self.chunks {
+                exists
+            } else {
+                let has = k.lt(self.tid, self.chunks - round * THREADS);
+                k.and_pred(exists, has)
+            };
+            k.guarded(has, |k| k.cp_async_cg(to, from));
+        }
+        if part + 1 == GROUPS {
+            let next = k.add(from, u64::from(self.turn_cols * 2));
+            k.set(self.from, next);
+        }
+    }
+
+    /// Emits the descriptor of a stage's first step.
+    fn descriptor(&self, k: &mut KernelBuilder, stage: Reg<U32>) -> Reg<U64> {
+        let start = k.mad(stage, self.bytes, self.shared);
+        let layout =
+            MatrixDescriptor { start: 0, leading: 16, stride: LINES, phase: 0, swizzle: Swizzle::Bytes128 };
+        k.matrix_descriptor(start, layout)
+    }
+
+    /// Bytes from the first step to another one.
+    const fn step(&self, step: u32) -> u32 {
+        let bytes = step * STEP_COLS * 2;
+        bytes / LINE * (self.block_rows * LINE) + bytes % LINE
+    }
+}
+
+/// A warp's weights: a tile.
+struct Weights<'a> {
+    segment: &'a Segment,
+    planes: Vec<TilePlane>,
+    partition: Partition,
+    cols: u32,
+    slot_bytes: u32,
+    unit: Reg<U32>,
+    lane: Reg<U32>,
+    /// The slot of the first stage; those of the other warps follow.
+    slot: Reg<U32>,
+    room: Reg<U32>,
+    /// For each plane.
+    sources: Vec<Source>,
+    /// For each plane what its source has of the next turn.
+    next: Vec<Vec<Var<U64>>>,
+}
+
+impl<'a> Weights<'a> {
+    /// The weights of the tile that begins with unit `unit`.
+    fn new(
+        k: &mut KernelBuilder,
+        (kernel, segment): (&Gemm, &'a Segment),
+        matrices: &[Reg<U64>],
+        unit: Reg<U32>,
+        (warp, lane, shared): (Reg<U32>, Reg<U32>, Shared),
+    ) -> Self {
+        let (cols, slot_bytes) = (kernel.cols, kernel.slot_bytes());
+        let mut weights = Self {
+            segment,
+            planes: segment.format.tile_planes(),
+            partition: segment.format.partition(cols),
+            cols,
+            slot_bytes,
+            unit,
+            lane,
+            slot: k.mad(warp, slot_bytes, shared.slots),
+            room: k.mad(warp, half::ROOM, shared.rooms),
+            sources: Vec::new(),
+            next: Vec::new(),
+        };
+        let blocks = u64::from(segment.matrix_rows()) * u64::from(cols / weights.partition.block_cols);
+        let first_row = segment.pairing.first_row(k, unit);
+        let mut before = 0;
+        for (index, &bytes) in weights.partition.planes.iter().enumerate() {
+            let starts: Vec<_> = matrices
+                .iter()
+                .map(|&matrix| if before == 0 { matrix } else { k.add(matrix, before) })
+                .collect();
+            before += u64::from(bytes) * blocks;
+            let row_bytes = weights.row_bytes(index);
+            let plane = (weights.planes[index], weights.begins_whole(index));
+            let source = Source::new(k, (plane, lane), (&starts, row_bytes), segment.pairing);
+            let next = source.from.iter().map(|&from| {
+                let from = k.ptr_index(from, first_row, row_bytes);
+                k.named_var::<U64>("next", from)
+            });
+            weights.next.push(next.collect());
+            weights.sources.push(source);
+        }
+        weights
+    }
+
+    /// Bytes of a row in a plane.
+    fn row_bytes(&self, plane: usize) -> u32 {
+        self.partition.planes[plane] * (self.cols / self.partition.block_cols)
+    }
+
+    /// Whether each turn of a plane begins with a whole span.
+    fn begins_whole(&self, index: usize) -> bool {
+        let (plane, row_bytes) = (self.planes[index], self.row_bytes(index));
+        plane.bytes == plane.span
+            || row_bytes.is_multiple_of(plane.span) && plane.bytes.is_multiple_of(plane.span)
+    }
+
+    fn stage_slot(&self, k: &mut KernelBuilder, stage: Reg<U32>) -> Reg<U32> {
+        k.mad(stage, WARPS * self.slot_bytes, self.slot)
+    }
+
+    /// Emits the copies of the next turn into a stage, where it exists.
+    fn fetch(&self, k: &mut KernelBuilder, stage: Reg<U32>, exists: Pred) {
+        let slot = self.stage_slot(k, stage);
+        for (index, source) in self.sources.iter().enumerate() {
+            let (plane, row_bytes) = (self.planes[index], self.row_bytes(index));
+            let from = self.next[index].iter().map(|&next| match source.within {
+                None => k.get(next) + 0,
+                Some(within) => {
+                    // Turns that begin in the middle of a span.
+                    let from = k.and(next, !u64::from(plane.span - 1));
+                    k.ptr_index(from, within, 1) + 0
+                }
+            });
+            let from: Vec<_> = from.collect();
+            source.copy(k, plane, (slot, exists), (&from, row_bytes, self.segment.pairing));
+            for &next in &self.next[index] {
+                k.update(next, |k, next| k.add(next, u64::from(plane.bytes)));
+            }
+        }
+    }
+
+    /// Where a stage has turn `turn`.
+    fn turn(&self, k: &mut KernelBuilder, turn: Reg<U32>, stage: Reg<U32>) -> TurnWeights {
+        let (g, t) = (k.shr(self.lane, 2), k.and(self.lane, 3));
+        let slot = self.stage_slot(k, stage);
+        let within = (0..self.planes.len()).map(|plane| self.within(k, plane, turn, g)).collect();
+        TurnWeights { g, t, slot, within, room: k.mad(g, 16, self.room) }
+    }
+
+    /// Where in their span a plane's rows begin.
+    fn within(&self, k: &mut KernelBuilder, index: usize, turn: Reg<U32>, g: Reg<U32>) -> [Within; 2] {
+        let (plane, row_bytes) = (self.planes[index], self.row_bytes(index));
+        if self.begins_whole(index) {
+            return [Within::Known(0); 2];
+        }
+        let at = k.mul(turn, plane.bytes);
+        if row_bytes.is_multiple_of(plane.span) {
+            return [Within::Varying(k.and(at, plane.span - 1)); 2];
+        }
+        let unit = k.add(self.unit, g);
+        let first = self.segment.pairing.first_row(k, unit);
+        [0, self.segment.pairing.distance()].map(|distance| {
+            let row = k.add(first, distance);
+            let at = k.mad(row, row_bytes, at);
+            Within::Varying(k.and(at, plane.span - 1))
+        })
+    }
+}
+
+impl Kernel for Gemm {
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    fn params(&self) -> Vec<Param> {
+        let (rows, cols) = (u64::from(padded(self.batch)), u64::from(self.cols));
+        let (access, element) = (Access::Read, ElementType::F16);
+        let x = Param { name: "x", access, element, bytes: rows * cols * 2, align: 16 };
+        let factors = f32_param("factors", access, rows, 4);
+        params(vec![x, factors], (&self.segments, SLOT_ALIGN), self.batch.into())
+    }
+
+    fn geometry(&self) -> LaunchGeometry {
+        let blocks: u32 = self.segments.iter().map(Self::tile_blocks).sum();
+        LaunchGeometry {
+            grid: [blocks * self.row_blocks(), 1, 1],
+            block: [THREADS, 1, 1],
+            dynamic_shared: self.shared_bytes(),
+        }
+    }
+
+    fn cost(&self, _context: u64) -> Cost {
+        cost(&self.params(), &self.segments, (self.batch, self.cols))
+    }
+
+    fn min_target(&self) -> Target {
+        Self::TARGET
+    }
+
+    fn alone(&self) -> bool {
+        true
+    }
+
+    fn emit(&self, target: Target) -> Result<Module, KernelError> {
+        if target != Self::TARGET {
+            return Err(KernelError::Target { kernel: self.name(), needs: Self::TARGET, target });
+        }
+        emit::module_that_waits(self, target, |k, pointers| {
+            emit::let_next_begin(k);
+            let params = self.params();
+            let pointer =
+                |name: &str| params.iter().position(|param| param.name == name).map(|i| pointers[i]);
+            k.minnctapersm(1);
+            let rows = k.dynamic_shared(LINES);
+            let slots = k.add(rows, STAGES * self.rows_bytes());
+            let rooms = k.add(slots, STAGES * WARPS * self.slot_bytes());
+            self.segments_from(k, 0, Shared { rows, slots, rooms }, &pointer);
+        })
+    }
+}

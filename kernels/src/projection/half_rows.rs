@@ -1,0 +1,288 @@
+//! Rows of activations as halves, for [`Gemm`](super::Gemm).
+
+use ptx_builder::{B32, F32, KernelBuilder, Module, Reg, Target, U32, U64};
+use tensor_formats::ElementType;
+
+use super::gemm::padded;
+use super::shape::{MOST_COLS, MULTIPLE_OF_GEMM};
+use crate::blocks::half::{SCALE, STEP_COLS, place};
+use crate::emit::{self, Block};
+use crate::support::{WARP, dim, dim_up_to, extent, f32_param, refuse};
+use crate::{Access, Cost, Kernel, KernelError, LaunchGeometry, Param};
+
+const FAMILY: &str = "half_rows";
+
+/// Threads of a block at most.
+const THREADS: u32 = 256;
+
+/// Steps of a thread that it holds in registers.
+const HELD: u32 = 4;
+
+/// The largest magnitude of a row becomes a half from 256 on and below 512: far from the largest half, and from the smallest.
+const LARGEST: u32 = 8;
+
+/// The exponent bits of 1.
+const ONE: u32 = 127;
+
+/// Rows of activations as halves, each row times a power of two, and what that has to be undone with.
+///
+/// `factors[r] * y[r]` is `x[r]` or, with a norm, `x[r] * norm / sqrt(mean(x[r]^2) + eps)`; `factors` also undo the scale of
+/// the weights of [`Gemm`](super::Gemm). Of every sixteen columns the even ones come first, and then the odd ones. Rows
+/// behind the last one, up to a multiple of what a block of [`Gemm`](super::Gemm) takes, are zeros.
+///
+/// Parameters: `x` `[rows, cols]` f32, `norm` `[cols]` f32 if there is one, `y` `[padded rows, cols]` f16, `factors`
+/// `[padded rows]` f32.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct HalfRows {
+    rows: u32,
+    cols: u32,
+    eps: Option<f32>,
+}
+
+impl HalfRows {
+    /// The kernel for `rows` rows of `cols` values, with a norm if there is an `eps`.
+    ///
+    /// # Errors
+    /// [`KernelError::Unsupported`] for columns that are not a multiple of 128, sizes out of range, and an `eps` that is
+    /// negative or not finite.
+    pub fn new(rows: usize, cols: usize, eps: Option<f32>) -> Result<Self, KernelError> {
+        let (rows, cols) = (dim(FAMILY, "rows", rows)?, dim_up_to(FAMILY, "cols", cols, MOST_COLS)?);
+        if !cols.is_multiple_of(MULTIPLE_OF_GEMM) {
+            let reason = format!("{cols} columns, which are not a multiple of {MULTIPLE_OF_GEMM}");
+            return Err(refuse(FAMILY, reason));
+        }
+        if eps.is_some_and(|eps| !(eps.is_finite() && eps >= 0.0)) {
+            return Err(refuse(FAMILY, "eps is negative or not finite".into()));
+        }
+        extent(FAMILY, "x", &[padded(rows), cols])?;
+        Ok(Self { rows, cols, eps })
+    }
+
+    /// The tensors that a [`Gemm`](super::Gemm) of these rows reads: bytes of `y`, and of `factors`.
+    pub fn bytes(&self) -> [u64; 2] {
+        let rows = u64::from(padded(self.rows));
+        [rows * u64::from(self.cols) * 2, rows * 4]
+    }
+
+    /// Rows, columns, and what is added to the mean square of a norm.
+    pub(super) const fn size(&self) -> (usize, usize, Option<f32>) {
+        (self.rows as usize, self.cols as usize, self.eps)
+    }
+
+    /// By what a row is multiplied whose largest magnitude is `largest`, and the reciprocal; 0 for that of a row of zeros.
+    pub(super) const fn scale_of(largest: f32) -> (f32, f32) {
+        let exponent = largest.to_bits() >> 23;
+        let exponent = match exponent {
+            255 => ONE + LARGEST,
+            0..LARGEST => LARGEST,
+            exponent => exponent,
+        };
+        let [up, down] = [2 * ONE + LARGEST - exponent, exponent - LARGEST];
+        (f32::from_bits(up << 23), f32::from_bits(down << 23))
+    }
+
+    /// Sixteen columns each.
+    const fn steps(&self) -> u32 {
+        self.cols / STEP_COLS
+    }
+
+    const fn threads(&self) -> u32 {
+        let threads = self.steps().next_multiple_of(WARP);
+        if threads < THREADS { threads } else { THREADS }
+    }
+
+    /// Emits the loads of a thread's step, times the norm's weights where it has them.
+    fn load(&self, k: &mut KernelBuilder, row: Reg<U64>, step: Reg<U32>) -> Vec<Reg<F32>> {
+        let at = k.ptr_index(row, step, STEP_COLS * 4);
+        (0..STEP_COLS as i32 / 4).flat_map(|i| k.ld_global_v4::<F32>(at + 16 * i)).collect()
+    }
+
+    fn weighted(
+        &self,
+        k: &mut KernelBuilder,
+        (values, norm, step): (Vec<Reg<F32>>, Option<Reg<U64>>, Reg<U32>),
+    ) -> Vec<Reg<F32>> {
+        let Some(norm) = norm else { return values };
+        let weights = self.load(k, norm, step);
+        values.iter().zip(weights).map(|(&value, weight)| k.mul::<F32>(value, weight)).collect()
+    }
+
+    fn build(&self, k: &mut KernelBuilder, pointers: &[Reg<U64>]) {
+        let (x, norm, y, factors) = match *pointers {
+            [x, norm, y, factors] => (x, Some(norm), y, factors),
+            [x, y, factors] => (x, None, y, factors),
+            _ => return,
+        };
+        let (tid, row) = (k.tid_x(), k.ctaid_x());
+        let y = k.ptr_index(y, row, self.cols * 2);
+        let factor = k.ptr_index(factors, row, 4);
+        let is_first = k.eq(tid, 0);
+        if padded(self.rows) > self.rows {
+            let beyond = k.ge(row, self.rows);
+            k.if_(beyond, |k| {
+                k.for_range(tid, self.steps(), self.threads(), |k, step| {
+                    let at = k.ptr_index(y, step, STEP_COLS * 2);
+                    let zero = k.imm::<B32>(0);
+                    for half in [0, 16] {
+                        k.st_global_v4::<B32>(at + half, [zero; 4]);
+                    }
+                });
+                let zero = k.imm::<F32>(0.0);
+                k.guarded(is_first, |k| k.st_global::<F32>(factor, zero));
+                k.ret();
+            });
+        }
+        let x = k.ptr_index(x, row, self.cols * 4);
+        let (largest, squares) = (k.named_var::<U32>("largest", 0), k.named_var::<F32>("squares", 0.0));
+        let see = |k: &mut KernelBuilder, step: Reg<U32>| {
+            let values = self.load(k, x, step);
+            if self.eps.is_some() {
+                k.update(squares, |k, sum| {
+                    values.iter().fold(sum, |sum, &value| k.fma::<F32>(value, value, sum))
+                });
+            }
+            let weighted = self.weighted(k, (values, norm, step));
+            k.update(largest, |k, largest| {
+                weighted.iter().fold(largest, |largest, &value| {
+                    let bits = k.f32_to_bits(value);
+                    let magnitude = k.and::<B32>(bits, 0x7fff_ffffu32).cast::<U32>();
+                    k.max::<U32>(largest, magnitude)
+                })
+            });
+            weighted
+        };
+        // Where a thread has few steps, it holds them.
+        let mut held = Vec::new();
+        if self.steps() <= HELD * self.threads() {
+            for round in 0..self.steps().div_ceil(self.threads()) {
+                let step = if round == 0 { tid } else { k.add(tid, round * self.threads()) };
+                let all = (round + 1) * self.threads() <= self.steps();
+                let has = (!all).then(|| k.lt(step, self.steps()));
+                let values: Vec<_> = (0..STEP_COLS).map(|_| k.var::<F32>(0.0)).collect();
+                emit::where_(k, has, |k| {
+                    let seen = see(k, step);
+                    values.iter().zip(seen).for_each(|(&var, value)| k.set(var, value));
+                });
+                held.push((step, has, values));
+            }
+        } else {
+            k.for_range(tid, self.steps(), self.threads(), |k, step| {
+                see(k, step);
+            });
+        }
+        k.comment("magnitudes compared as floats: what is no number is the largest");
+        let threads = self.threads();
+        let largest = k.get(largest);
+        let largest = k.bits_to_f32(largest.cast::<B32>());
+        let largest =
+            emit::block_reduce(k, largest, Block { thread: tid, threads, array: "largest" }, |k, a, b| {
+                let [a, b] = [a, b].map(|value| k.f32_to_bits(value).cast::<U32>());
+                let larger = k.max::<U32>(a, b);
+                k.bits_to_f32(larger.cast::<B32>())
+            });
+        let mean = self.eps.map(|eps| {
+            let squares = k.get(squares);
+            let block = Block { thread: tid, threads, array: "squares" };
+            let sum = emit::block_reduce(k, squares, block, |k, a, b| k.add::<F32>(a, b));
+            k.fma::<F32>(sum, (self.cols as f32).recip(), eps)
+        });
+        // 2^(8 - exponent), and back; 1 where a value is no number.
+        let exponent = k.f32_to_bits(largest);
+        let exponent = k.shr::<B32>(exponent, 23u32).cast::<U32>();
+        let broken = k.eq::<U32>(exponent, 255u32);
+        let exponent = k.max::<U32>(exponent, LARGEST);
+        let exponent = k.selp::<U32>(broken, ONE + LARGEST, exponent);
+        let up = k.sub::<U32>(2 * ONE + LARGEST, exponent);
+        let [up, down] = [up, k.sub::<U32>(exponent, LARGEST)].map(|exponent| {
+            let bits = k.shl::<U32>(exponent, 23u32);
+            k.bits_to_f32(bits.cast::<B32>())
+        });
+        k.guarded(is_first, |k| {
+            let down = k.mul::<F32>(down, SCALE.recip());
+            let total = match mean {
+                Some(mean) => {
+                    let root = k.rsqrt_approx(mean);
+                    k.mul::<F32>(root, down)
+                }
+                None => down,
+            };
+            k.st_global::<F32>(factor, total);
+        });
+        let store = |k: &mut KernelBuilder, step: Reg<U32>, values: Vec<Reg<F32>>| {
+            let mut ordered = values.clone();
+            for (col, &value) in (0..STEP_COLS).zip(&values) {
+                ordered[place(col) as usize] = k.mul::<F32>(value, up);
+            }
+            let words: Vec<Reg<B32>> = ordered
+                .as_chunks::<2>()
+                .0
+                .iter()
+                .map(|[low, high]| k.cvt_f16x2(*low, *high).cast())
+                .collect();
+            let at = k.ptr_index(y, step, STEP_COLS * 2);
+            for (half, words) in [0, 16].into_iter().zip(words.as_chunks::<4>().0) {
+                k.st_global_v4::<B32>(at + half, *words);
+            }
+        };
+        if held.is_empty() {
+            return k.for_range(tid, self.steps(), threads, |k, step| {
+                let values = self.load(k, x, step);
+                let values = self.weighted(k, (values, norm, step));
+                store(k, step, values);
+            });
+        }
+        for (step, has, values) in held {
+            emit::where_(k, has, |k| {
+                let values = values.iter().map(|&value| k.get(value)).collect();
+                store(k, step, values);
+            });
+        }
+    }
+}
+
+impl Kernel for HalfRows {
+    fn name(&self) -> String {
+        let eps = self.eps.map_or_else(String::new, |eps| format!("_eps{:08x}", eps.to_bits()));
+        format!("{FAMILY}_n{}{eps}_b{}", self.cols, self.rows)
+    }
+
+    fn params(&self) -> Vec<Param> {
+        let (rows, cols) = (u64::from(self.rows), u64::from(self.cols));
+        let [y, factors] = self.bytes();
+        let (access, element) = (Access::Write, ElementType::F16);
+        let norm = self.eps.map(|_| f32_param("norm", Access::Read, cols, 16));
+        let mut params = vec![f32_param("x", Access::Read, rows * cols, 16)];
+        params.extend(norm);
+        params.push(Param { name: "y", access, element, bytes: y, align: 16 });
+        params.push(f32_param("factors", access, factors / 4, 4));
+        params
+    }
+
+    fn geometry(&self) -> LaunchGeometry {
+        LaunchGeometry { grid: [padded(self.rows), 1, 1], block: [self.threads(), 1, 1], dynamic_shared: 0 }
+    }
+
+    fn min_target(&self) -> Target {
+        // Conversions to pairs of halves.
+        Target::SM_80
+    }
+
+    fn cost(&self, _context: u64) -> Cost {
+        let (rows, cols) = (u64::from(self.rows), u64::from(self.cols));
+        let norm = if self.eps.is_some() { cols * 4 } else { 0 };
+        Cost {
+            bytes_read: rows * cols * 4 + norm,
+            bytes_written: self.bytes().iter().sum(),
+            // A square, two products, a largest.
+            operations: rows * cols * 5,
+        }
+    }
+
+    fn emit(&self, target: Target) -> Result<Module, KernelError> {
+        emit::module_that_waits(self, target, |k, pointers| {
+            emit::let_next_begin(k);
+            emit::wait(k);
+            self.build(k, pointers);
+        })
+    }
+}
