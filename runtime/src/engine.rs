@@ -62,19 +62,23 @@ impl EngineOptions {
     /// Rows of a step that the CPU needs to process prompts at its best: each block of weights is decoded for all of them.
     pub const CPU_ROWS: usize = 64;
 
+    /// Rows of a prompt's step that keep an H200 busy.
+    pub const PROMPT_ROWS: usize = 512;
+
     /// The most that [`ahead`](Self::ahead) can be.
     pub const MAX_AHEAD: usize = 1023;
 
     /// The most that [`threads`](Self::threads) can be. More would wait for each other, not work.
     pub const MAX_THREADS: usize = 1024;
 
-    /// One sequence, the model's context up to [`DEFAULT_MAX_SEQ`](Self::DEFAULT_MAX_SEQ), prompts in chunks of 8.
+    /// One sequence, the model's context up to [`DEFAULT_MAX_SEQ`](Self::DEFAULT_MAX_SEQ), steps of up to 8 rows, or
+    /// [`PROMPT_ROWS`](Self::PROMPT_ROWS) of a prompt.
     pub fn for_model(config: &ModelConfig) -> Self {
         Self {
             max_seq: config.context_length.min(Self::DEFAULT_MAX_SEQ),
             n_sequences: 1,
             max_rows: 8,
-            prompt_rows: 512,
+            prompt_rows: Self::PROMPT_ROWS,
             activations: Activations::default(),
             kv: ElementType::F32,
             eager: false,
@@ -99,6 +103,7 @@ impl EngineOptions {
             (CONTEXT, 1, self.max_seq, INDEX),
             ("n_sequences", 1, self.n_sequences, INDEX),
             ("max_rows", 1, self.max_rows, INDEX),
+            ("prompt_rows", 1, self.prompt_rows, INDEX),
             ("threads", 1, self.threads.unwrap_or(1), Self::MAX_THREADS),
             ("ahead", 0, self.ahead, Self::MAX_AHEAD),
         ];

@@ -60,7 +60,7 @@ impl Decoder for FakeDecoder {
     }
 
     fn step(&mut self, rows: &[Row], output: Output) -> Result<StepOutput<'_>, Error> {
-        self.guard.check(rows)?;
+        self.guard.check(rows, output)?;
         self.guard.commit(rows);
         self.steps.push((rows.len(), output));
         self.history.truncate(rows[0].position as usize);

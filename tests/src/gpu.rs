@@ -1,6 +1,7 @@
 //! What the GPU tests share.
 
 use gpu_driver::Driver;
+use kernels::projection::Gemm;
 use runtime::cuda::CudaDecoder;
 use runtime::cuda::runner::{CudaRunner, REPLAYS};
 use runtime::decoder::{Decoder, Output, Row, StepOutput};
@@ -41,6 +42,14 @@ pub fn runner() -> CudaRunner {
     CudaRunner::new(0)
         .unwrap_or_else(|error| panic!("no CUDA device: {}", runtime::error::chain(&error)))
         .with_replays(times(REPLAYS))
+}
+
+/// Whether the first device multiplies the rows of prompts as halves.
+///
+/// # Panics
+/// Without a device.
+pub fn multiplies_halves() -> bool {
+    runner().cache().machine().target == Gemm::TARGET
 }
 
 /// Options for a small engine: `n_sequences` caches of 256 positions, steps of up to `max_rows` rows, and few of them

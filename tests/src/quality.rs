@@ -3,12 +3,13 @@
 //! The f32 path is held to exact logits by other tests (`logits_of_random_models_agree_with_the_exact_ones`), so it can
 //! stand for them where no exact logits are recorded.
 
-use runtime::decoder::Decoder;
+use runtime::decoder::{Decoder, Output, StepOutput};
 use runtime::distance::{Distance, Sums};
 use runtime::{Activations, EngineOptions, Model};
 use tensor_formats::ElementType;
 
 use crate::golden::Golden;
+use crate::gpu;
 
 /// The largest mean divergence of the trained model's next-token distributions, in nats.
 pub const LARGEST_KL: f64 = 1e-3;
@@ -47,6 +48,49 @@ pub fn compare(decoder: &mut dyn Decoder, right: &mut dyn Decoder, texts: &[Vec<
         }
     }
     sums.distance()
+}
+
+/// The distance where the first part of each text, all but the last quarter, was decoded as a prompt: of the next token of
+/// that, and over the rest.
+///
+/// # Panics
+/// If a step fails.
+pub fn compare_after_prompts(
+    decoder: &mut dyn Decoder,
+    right: &mut dyn Decoder,
+    texts: &[Vec<u32>],
+) -> Distance {
+    let mut sums = Sums::default();
+    let n_vocab = decoder.config().n_vocab;
+    for text in texts {
+        sums.add(&after_prompt(decoder, text), &after_prompt(right, text), n_vocab);
+    }
+    sums.distance()
+}
+
+/// The logits of the last token of a text's prompt, then those of each token after it.
+fn after_prompt(decoder: &mut dyn Decoder, text: &[u32]) -> Vec<f32> {
+    let (prompt, rest) = text.split_at(text.len() - text.len() / 4);
+    let mut steps = Vec::new();
+    let chunk = decoder.prompt_rows();
+    for (tokens, start) in prompt.chunks(chunk).zip((0..).step_by(chunk)) {
+        let ends = start + tokens.len() == prompt.len();
+        let output = if ends { Output::LastLogits } else { Output::Cache };
+        steps.push((gpu::rows(0, start as u32, tokens), output));
+    }
+    let chunk = decoder.max_rows();
+    for (tokens, start) in rest.chunks(chunk).zip((prompt.len()..).step_by(chunk)) {
+        steps.push((gpu::rows(0, start as u32, tokens), Output::AllLogits));
+    }
+    let mut logits = Vec::new();
+    for (rows, output) in steps {
+        match decoder.step(&rows, output) {
+            Ok(StepOutput::Logits(found)) => logits.extend_from_slice(found),
+            Ok(_) => {}
+            Err(error) => panic!("{}", error.chain()),
+        }
+    }
+    logits
 }
 
 /// Checks the distance of a trained model, that was measured at `positions` positions.

@@ -3,6 +3,7 @@
 #![allow(clippy::print_stdout)] // The distances, for whoever reads the test's output.
 
 use runtime::EngineOptions;
+use runtime::decoder::{Decoder, Output};
 use runtime::synthetic::{Preset, Quant, synthesize};
 use tensor_formats::ElementType;
 use tests::golden::Golden;
@@ -24,6 +25,62 @@ fn the_trained_model() {
         let distance = quality::compare(&mut decoder, &mut right, &texts);
         println!("{file}: {distance}");
         quality::check(file, distance, texts.iter().map(Vec::len).sum());
+    }
+}
+
+/// Prompts, whose rows are multiplied as halves: no further from the exact path than steps of few rows, which multiply bytes.
+#[test]
+#[ignore = "needs a CUDA device"]
+fn prompts() {
+    let golden = Golden::load();
+    for file in ["tiny-q4_k_m.gguf", "tiny-q8_0.gguf"] {
+        let model = data::model(file);
+        let mut texts = quality::golden_texts(&golden, file);
+        // So that there are more rows than eight.
+        texts.retain(|text| text.len() >= 16);
+        if gpu::is_simulated() {
+            texts.sort_by_key(Vec::len);
+            texts.truncate(2);
+        }
+        let options = EngineOptions { kv: ElementType::F16, ..EngineOptions::for_model(model.config()) };
+        let mut right = gpu::decoder(&model, &quality::right(&options));
+        let mut distance = |prompt_rows: usize| {
+            let mut decoder = gpu::decoder(&model, &EngineOptions { prompt_rows, ..options.clone() });
+            (decoder.prompt_rows(), quality::compare_after_prompts(&mut decoder, &mut right, &texts))
+        };
+        let ((few, bytes), (many, halves)) = (distance(options.max_rows), distance(options.prompt_rows));
+        println!("{file}, steps of {few}: {bytes}\n{file}, of {many}: {halves}");
+        assert!(many > few || !gpu::multiplies_halves(), "{few} and {many} rows");
+        quality::check(file, halves, bytes.positions);
+    }
+}
+
+/// A row of a prompt gives the same bits whatever its step is: how many rows it has, and which of them it is.
+#[test]
+#[ignore = "needs a CUDA device"]
+fn prompts_in_other_steps() {
+    let model = data::model("tiny-q4_k_m.gguf");
+    let n = if gpu::is_simulated() { 40 } else { 200 };
+    let text = gpu::tokens(3, n, model.config().n_vocab);
+    let options = EngineOptions { kv: ElementType::F16, ..EngineOptions::for_model(model.config()) };
+    let logits = |lengths: &[usize]| {
+        let mut decoder = gpu::decoder(&model, &options);
+        let mut position = 0;
+        for &length in lengths {
+            let rows = gpu::rows(0, position as u32, &text[position..position + length]);
+            position += length;
+            if position == n {
+                return gpu::logits(&mut decoder, &rows, Output::LastLogits);
+            }
+            gpu::step(&mut decoder, &rows, Output::Cache);
+        }
+        panic!("{position} of {n} rows");
+    };
+    if gpu::multiplies_halves() {
+        let whole = logits(&[n]);
+        for first in [9, 16, 21, n - 9] {
+            assert!(logits(&[first, n - first]) == whole, "{first} rows, then {}", n - first);
+        }
     }
 }
 

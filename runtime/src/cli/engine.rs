@@ -30,6 +30,10 @@ pub struct EngineArguments {
     /// CUDA: how many steps are queued ahead of the token that is waited for.
     #[arg(long, default_value_t = 31, value_name = "N")]
     ahead: usize,
+    /// CUDA, compute capability 9.0: most tokens of a prompt that are processed together, multiplied as halves; 8 multiplies
+    /// them as everything else is.
+    #[arg(long, default_value_t = EngineOptions::PROMPT_ROWS, value_name = "N")]
+    prompt_rows: usize,
     /// CUDA: keep the weights of a model file in this directory in the order of the device.
     #[arg(long, value_name = "DIR")]
     weights_cache: Option<PathBuf>,
@@ -76,6 +80,7 @@ impl EngineArguments {
             },
             eager,
             ahead: self.ahead,
+            prompt_rows: self.prompt_rows,
             weights_cache: self.weights_cache.clone(),
             threads: self.threads,
             device: self.device,
@@ -101,9 +106,6 @@ impl EngineArguments {
         if choice.backend == Backend::Cpu {
             let rows = options.max_seq.saturating_mul(options.n_sequences).min(EngineOptions::CPU_ROWS);
             options.max_rows = options.max_rows.max(rows);
-        }
-        if let Ok(rows) = std::env::var("KN_ROWS") {
-            options.prompt_rows = rows.parse::<usize>().unwrap();
         }
         if self.weights_cache.is_some() && choice.backend == Backend::Cpu {
             say("--weights-cache is for CUDA: the CPU reads weights in the file's order");

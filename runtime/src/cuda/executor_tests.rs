@@ -39,7 +39,7 @@ fn plan_with(graph: &ComputeGraph, bound: impl Fn(&str) -> bool) -> Result<Launc
         }
     }
     bindings.bind_workspace(add("workspace", RegionKind::Scratch, memory.workspace_bytes));
-    let working = WorkingMemory::of_graph(graph, &memory)?;
+    let working = WorkingMemory::of_graph(graph, &memory, Machine::H200)?;
     bindings.bind_scratch(add("scratch", RegionKind::Scratch, working.scratch));
     bindings.bind_counters(add("counters", RegionKind::State, working.counters));
     let mut executor = CudaExecutor::new(LaunchPlan::new(Arc::new(map)), &bindings, Machine::H200);
