@@ -14,7 +14,7 @@ const NORMS: &[&str] = &["rms_norm"];
 const PRODUCTS: &[&str] = &["gemv"];
 const PROJECTIONS: &[&str] =
     &["residual_projection", "gated_projection", "head", "greedy_head", "attention_input"];
-const MANY_ROWS: &[&str] = &["gemm", "half_rows"];
+const MANY_ROWS: &[&str] = &["gemm", "half_rows", "prompt_attention"];
 const QUANTISATION: &[&str] = &["quantize"];
 const ELEMENTWISE: &[&str] = &["add", "mul", "silu", "swiglu"];
 const COPIES: &[&str] = &["copy", "kv_scatter", "stream_read"];
@@ -97,7 +97,7 @@ fn copies_and_caches() {
 }
 
 #[test]
-fn projections_of_many_rows() {
+fn many_rows() {
     check(MANY_ROWS);
 }
 

@@ -73,8 +73,8 @@ fn quantised_activations() {
 
 #[test]
 #[ignore = "needs a CUDA device"]
-fn projections_of_many_rows() {
-    check(&["gemm", "half_rows"]);
+fn many_rows() {
+    check(&["gemm", "half_rows", "prompt_attention"]);
 }
 
 #[test]
@@ -159,6 +159,7 @@ fn every_case_belongs_to_a_test() {
         "greedy_head",
         "gemm",
         "half_rows",
+        "prompt_attention",
         "quantize",
         "add",
         "mul",

@@ -2,11 +2,11 @@
 
 use ptx_builder::Target;
 
-use super::{Attention, AttentionInputs};
+use super::{Attention, AttentionInputs, PromptAttention};
 use crate::cases::{Case, F32_BOUND, Invariance};
 use crate::random::Random;
 use crate::stored::Stored;
-use crate::support::known;
+use crate::support::{boxed, known};
 use crate::{CacheShape, Kernel, shared_memory};
 
 fn scale(head_dim: usize) -> f32 {
@@ -39,6 +39,16 @@ pub(crate) fn catalogue() -> Vec<Box<dyn Kernel>> {
     kernels.extend(real.into_iter().flat_map(|shape| Stored::ALL.map(|stored| large(stored, shape))));
     for shape in [(1, 4, 2, 80, 64), (2, 2, 2, 64, 320), (1, 6, 2, 128, 8192)] {
         kernels.extend(TENSOR_CORES.map(|stored| large(stored, shape)));
+    }
+    for (rows, group, head_dim) in [(24, 4, 64), (512, 4, 128), (512, 6, 128)] {
+        let cache = CacheShape {
+            n_sequences: 1,
+            n_kv_heads: 2,
+            max_seq: 4096,
+            head_dim,
+            element: Stored::F16.element(),
+        };
+        kernels.push(boxed(PromptAttention::new(cache, rows, 2 * group, scale(head_dim))));
     }
     kernels
 }
@@ -441,4 +451,57 @@ pub(crate) fn invariances() -> Vec<Invariance> {
         });
     }
     pairs
+}
+
+/// The relative error where queries and weights are rounded to f16.
+const HALF_BOUND: f64 = 2e-3;
+
+/// The cases of many rows.
+pub(crate) fn prompt_cases() -> Vec<Case> {
+    // Rows, heads of a group, features, sequences: parts of a block, whole ones, and several; positions of a tile and of
+    // several; rows of several sequences in a block.
+    let shapes =
+        [(9, 4, 64, 1), (40, 1, 128, 1), (33, 7, 64, 3), (150, 2, 128, 2), (17, 8, 128, 4), (64, 3, 64, 1)];
+    shapes
+        .into_iter()
+        .map(|(rows, group, head_dim, n_sequences)| prompt_case(rows, group, head_dim, n_sequences))
+        .collect()
+}
+
+/// Rows at consecutive positions, dealt out to the sequences in turn where these are several; two are outside of the cache. What
+/// no row attends to is no number.
+fn prompt_case(rows: usize, group: usize, head_dim: usize, n_sequences: usize) -> Case {
+    let (n_kv_heads, max_seq, before) = (2, 256, 75);
+    let cache = CacheShape { n_sequences, n_kv_heads, max_seq, head_dim, element: Stored::F16.element() };
+    let kernel = known(PromptAttention::new(cache, rows, group * n_kv_heads, scale(head_dim)));
+    let sequences: Vec<u32> = (0..rows as u32).map(|row| row % n_sequences as u32).collect();
+    let positions: Vec<u32> = (0..rows).map(|row| (before + row / n_sequences) as u32).collect();
+    let (mut positions, mut sequences) = (positions, sequences);
+    (positions[3], sequences[5]) = (max_seq as u32, n_sequences as u32);
+    let mut random = Random::new((rows * head_dim) as u64);
+    let q = random.f32s(rows * group * n_kv_heads * head_dim);
+    let elements = n_sequences * n_kv_heads * max_seq * head_dim;
+    let [mut keys, mut values] = [0, 1].map(|_| random.f32s(elements));
+    let filled = before + rows.div_ceil(n_sequences);
+    for cache in [&mut keys, &mut values] {
+        for head in cache.chunks_mut(max_seq * head_dim) {
+            head[filled * head_dim..].fill(f32::NAN);
+        }
+        cache.iter_mut().for_each(|value| *value = Stored::F16.round(*value));
+    }
+    let inputs = AttentionInputs {
+        q: &q,
+        k_cache: &keys,
+        v_cache: &values,
+        positions: &positions,
+        sequences: &sequences,
+    };
+    let y = known(kernel.reference(inputs));
+    Case::new(kernel, "")
+        .with_f32("q", &q)
+        .with_bytes("k_cache", &Stored::F16.encode(&keys))
+        .with_bytes("v_cache", &Stored::F16.encode(&values))
+        .with_u32("positions", &positions)
+        .with_u32("sequences", &sequences)
+        .expect_f32("y", y, head_dim, HALF_BOUND)
 }

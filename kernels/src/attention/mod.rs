@@ -7,6 +7,7 @@ mod matrix;
 mod partials;
 mod peers;
 mod plan;
+mod prompt;
 mod results;
 mod splits;
 
@@ -21,7 +22,8 @@ use crate::kernel::LEAST_SHARED;
 use crate::support::{counter_param, dim, extent, f32_param, refuse, scratch_param, u32_param};
 use crate::{Access, CacheShape, Cost, Kernel, KernelError, LaunchGeometry, Param, shared_memory};
 
-pub(crate) use conformance::{cases, catalogue, invariances};
+pub use self::prompt::PromptAttention;
+pub(crate) use conformance::{cases, catalogue, invariances, prompt_cases};
 
 const FAMILY: &str = "attention";
 

@@ -72,7 +72,7 @@ struct Family {
     cases: fn() -> Vec<Case>,
 }
 
-const FAMILIES: [Family; 15] = [
+const FAMILIES: [Family; 16] = [
     Family { stems: &["embed"], cases: crate::embed::cases },
     Family { stems: &["rms_norm"], cases: crate::rms_norm::cases },
     Family { stems: &["gemv"], cases: crate::gemv::cases },
@@ -88,6 +88,7 @@ const FAMILIES: [Family; 15] = [
     Family { stems: &["rope"], cases: crate::rope::cases },
     Family { stems: &["kv_scatter"], cases: crate::kv_scatter::cases },
     Family { stems: &["attention_f", "attention_bf", "attention_e"], cases: crate::attention::cases },
+    Family { stems: &["prompt_attention"], cases: crate::attention::prompt_cases },
     Family { stems: &["soft_max"], cases: crate::soft_max::cases },
     Family { stems: &["argmax"], cases: crate::argmax::cases },
     Family { stems: &["sample", "advance", "loop_condition"], cases: crate::sample::cases },

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use graph::{OpCall, Shape, TensorView};
 use kernels::argmax::Argmax;
-use kernels::attention::Attention;
+use kernels::attention::{Attention, PromptAttention};
 use kernels::copy::CopyRows;
 use kernels::elementwise::{Elementwise, ElementwiseOp};
 use kernels::embed::EmbedRows;
@@ -101,12 +101,16 @@ pub(crate) fn lower(call: &OpCall, machine: Machine) -> Result<Vec<Lowered>, Cud
         OpCall::Attention(a) => {
             let graph::Attention { n_sequences, n_kv_heads, max_seq, head_dim, .. } = a;
             let cache = CacheShape { n_sequences, n_kv_heads, max_seq, head_dim, element: a.keys.dtype };
-            let kernel = Attention::new(cache, a.query.shape.rows(), a.n_heads, a.scale);
+            let rows = a.query.shape.rows();
+            let operands = [a.query, a.keys, a.values, a.positions, a.sequences, a.output];
+            let many = machine.halves && rows > Machine::FEW_ROWS;
+            if many && let Ok(kernel) = PromptAttention::new(cache, rows, a.n_heads, a.scale) {
+                return Ok(vec![one(Ok(kernel), &operands)?]);
+            }
+            let kernel = Attention::new(cache, rows, a.n_heads, a.scale);
             let kernel = kernel.map(|kernel| kernel.on(machine.target));
             // Many rows have blocks enough.
-            let many = machine.halves && a.query.shape.rows() > Machine::FEW_ROWS;
-            let kernel = kernel.map(|kernel| if many { kernel.unsplit() } else { kernel });
-            one(kernel, &[a.query, a.keys, a.values, a.positions, a.sequences, a.output])?
+            one(kernel.map(|kernel| if many { kernel.unsplit() } else { kernel }), &operands)?
         }
         OpCall::SoftMax(a) => {
             one(SoftMax::new(a.input.shape.rows(), a.input.shape.cols(), a.scale), &[a.input, a.output])?
