@@ -210,14 +210,16 @@ fn with_many_scales(
         let at = [(low, part, 0), (low, part + 4, 0), (high, part, 1)]
             .map(|(row, piece, plane)| (tile::piece(k, row, piece), planes[plane].second()));
         let words = [0, 1].map(|which| at.map(|(at, second)| k.ld_shared::<B32>(at + which * second)));
-        for run in 0..4usize {
+        let factors = [0, 2].map(|row: usize| factors[row + half as usize]);
+        for run in 0..4u32 {
             let weights = [0, 1].map(|row: usize| {
-                let [even, other, high] = words[row];
-                let quants = q6_k::merged(k, if run % 2 == 0 { even } else { other }, high, run);
-                let scale = twice(k, factors[2 * row + half as usize][run], odd == 1);
+                let [low, other, high] = words[row];
+                let low = if run.is_multiple_of(2) { low } else { other };
+                let quants = q6_k::merged(k, low, high, run as usize);
+                let scale = twice(k, factors[row][run as usize], odd == 1);
                 bytes(k, quants, 32).map(|quants| k.mul::<F16x2>(quants, scale))
             });
-            visit(k, 8 * half + odd + 2 * run as u32, step(weights));
+            visit(k, 8 * half + odd + 2 * run, step(weights));
         }
     }
 }

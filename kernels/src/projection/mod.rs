@@ -7,14 +7,16 @@
 //! | [`GatedProjection`] | norm, then `silu(gate) * up` |
 //! | [`Head`] | norm, then a matrix product: logits |
 //! | [`GreedyHead`] | the same, then the index of the largest of each row |
+//! | [`Gemm`] | the first three for many rows, of which [`HalfRows`] makes halves |
 //!
-//! All take one to [`MAX_BATCH`] activation rows in f32 and quantised weights in the device's layout
+//! All but the last take one to [`MAX_BATCH`] activation rows in f32 and quantised weights in the device's layout
 //! ([`tensor_formats::planes`]). A block first brings the activations to Q8 in shared memory, as
 //! [`QuantizeQ8`](crate::quantize::QuantizeQ8) does; then its warps multiply. Of a norm the weights come before that, and
 //! the factor that is the same for a whole row after it. On devices that can start a kernel before its predecessor has ended, a block loads its first
 //! weights before it waits: weights are the one thing that no kernel writes.
 //!
-//! An activation row gives the same bits whatever shares its batch, on every device that has these kernels.
+//! An activation row gives the same bits whatever shares its batch, on every device that has these kernels. A [`Gemm`]'s are
+//! others, and the same for all that it has.
 //!
 //! | file | what |
 //! |---|---|
@@ -27,6 +29,7 @@
 //! | `sums` | the sums of a block's units |
 //! | `epilogue` | what becomes of them |
 //! | `largest` | the largest of all |
+//! | `half_rows`, `gemm` | many rows, on the tensor cores of Hopper |
 //! | `reference` | the same in plain Rust |
 
 mod cases;

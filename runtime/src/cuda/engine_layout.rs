@@ -38,8 +38,9 @@ pub struct EngineLayout {
     pub caches: Vec<(Place, Place)>,
     /// Bytes of the caches' allocation.
     pub cache_bytes: u64,
-    /// The most rows of a step whose rows are multiplied as halves, if there are such steps: see [`halves`](Self::halves).
-    pub prompt_rows: Option<usize>,
+    /// Steps of more rows than the first number have them multiplied as halves, up to the second one, if there are such steps:
+    /// see [`halves`](Self::halves).
+    pub prompt_rows: Option<(usize, usize)>,
     /// Tokens, positions, sequences and counts of steps: four vectors of a word for each row, this many bytes apart.
     pub state_stride: u64,
     /// Steps of the ring of tokens, a power of two.
@@ -84,7 +85,7 @@ impl EngineLayout {
             caches.push((keys, place(&mut cache_arena, *values, "the KV cache")?));
         }
         let prompt_rows = prompt_rows(config, options, machine)?;
-        let state_rows = options.max_rows.max(prompt_rows.map_or(0, padded_rows));
+        let state_rows = options.max_rows.max(prompt_rows.map_or(0, |(_, most)| padded_rows(most)));
         let state_stride = (state_rows as u64 * 4).next_multiple_of(ALIGNMENT);
         let (mut workspace_bytes, mut counter_bytes) = (largest.workspace_bytes(), largest.working.counters);
         for output in [Output::LastArgmax, Output::LastLogits, Output::AllArgmax] {
@@ -92,7 +93,7 @@ impl EngineLayout {
             workspace_bytes = workspace_bytes.max(step.workspace_bytes());
             counter_bytes = counter_bytes.max(step.working.counters);
         }
-        if let Some(rows) = prompt_rows {
+        if let Some((_, rows)) = prompt_rows {
             let machine = Machine { halves: true, ..machine };
             let step = StepTensors::new(config, options, (padded_rows(rows), Output::LastLogits), machine)?;
             workspace_bytes = workspace_bytes.max(step.workspace_bytes());
@@ -127,9 +128,9 @@ impl EngineLayout {
         })
     }
 
-    /// Whether a step of so many rows has them multiplied as halves: it is part of a prompt, and has many.
+    /// Whether a step of so many rows has them multiplied as halves: it is part of a prompt, and has more than other steps.
     pub fn halves(&self, rows: usize, output: Output) -> bool {
-        self.prompt_rows.is_some() && output.is_of_last_row() && rows > Machine::FEW_ROWS
+        output.is_of_last_row() && self.prompt_rows.is_some_and(|(few, _)| rows > few)
     }
 
     /// Bytes of the region for sampling, which is never empty.
@@ -163,26 +164,23 @@ pub const fn padded_rows(rows: usize) -> usize {
     if rows < least { least } else { rows.next_power_of_two() }
 }
 
-/// The most rows of a prompt's step whose rows are multiplied as halves; `None` if there are no such steps: where the
-/// options or the device ask for others, and where a layer's weights have no such kernel.
+/// The rows of a prompt's step above which they are multiplied as halves, and the most of them; `None` if there are no such
+/// steps: where the options or the device ask for others, and where a layer's weights have no such kernel.
 fn prompt_rows(
     config: &ModelConfig,
     options: &EngineOptions,
     machine: Machine,
-) -> Result<Option<usize>, Error> {
+) -> Result<Option<(usize, usize)>, Error> {
     let positions = options.max_seq.saturating_mul(options.n_sequences);
-    let rows = options.prompt_rows.min(positions);
-    let wanted = options.activations == Activations::Q8
-        && machine.target == Gemm::TARGET
-        && rows > options.max_rows.max(Machine::FEW_ROWS);
-    if !wanted {
+    let (few, most) = (options.max_rows.max(Machine::FEW_ROWS), options.prompt_rows.min(positions));
+    if options.activations != Activations::Q8 || machine.target != Gemm::TARGET || most <= few {
         return Ok(None);
     }
     let machine = Machine { halves: true, ..machine };
     let step = StepTensors::new(config, options, (padded_rows(0), Output::Cache), machine)?;
     let alone =
         |call: &PlannedCall| matches!(call, PlannedCall::Op(_, call) if matches!(**call, OpCall::MulMat(_)));
-    Ok((!step.memory.calls().iter().any(alone)).then_some(rows))
+    Ok((!step.memory.calls().iter().any(alone)).then_some((few, most)))
 }
 
 /// A step's graph after all passes, with the tensors that an engine binds or reads.

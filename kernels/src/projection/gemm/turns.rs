@@ -1,0 +1,236 @@
+//! Turns on their way into shared memory: activations of a block, and weights of each warp.
+
+use ptx_builder::{KernelBuilder, MatrixDescriptor, Pred, Reg, Swizzle, U32, U64, Var};
+
+use super::{GROUPS, Gemm, Shared, THREADS, WARPS, turn_cols};
+use crate::blocks::half::{self, STEP_COLS};
+use crate::blocks::partition::Partition;
+use crate::blocks::tile::{TilePlane, TurnWeights, Within};
+use crate::projection::Segment;
+use crate::projection::tiles::Source;
+
+/// Bytes of a row of activations in a tile of shared memory, whose chunks of 16 bytes are swizzled.
+const LINE: u32 = 128;
+
+/// Eight such rows, on a multiple of which tiles begin.
+pub(super) const LINES: u32 = 8 * LINE;
+
+/// The activations of a block.
+pub(super) struct Rows {
+    block_rows: u32,
+    turn_cols: u32,
+    cols: u32,
+    /// Bytes of a stage.
+    bytes: u32,
+    /// The first stage.
+    shared: Reg<U32>,
+    /// What this thread copies next, and where in a stage.
+    from: Var<U64>,
+    to: Reg<U32>,
+    /// Chunks that there are for all threads.
+    chunks: u32,
+    tid: Reg<U32>,
+}
+
+impl Rows {
+    /// Of the activations `x`, from row `first` on.
+    pub(super) fn new(
+        k: &mut KernelBuilder,
+        (kernel, segment): (&Gemm, &Segment),
+        (x, first): (Reg<U64>, Reg<U32>),
+        shared: Shared,
+    ) -> Self {
+        let (block_rows, turn_cols) = (kernel.block_rows(), turn_cols(segment, kernel.cols));
+        // Chunks of a row, a power of two; the threads' first ones are whole rows, as many as are swizzled alike.
+        let of_row = turn_cols / 8;
+        let tid = k.tid_x();
+        let row = k.shr(tid, of_row.ilog2());
+        let chunk = k.and(tid, of_row - 1);
+        let from = k.add(first, row);
+        let from = k.ptr_index(x, from, kernel.cols * 2);
+        let from = k.ptr_index(from, chunk, 16);
+        let tile = k.shr(chunk, 3);
+        let of_line = k.and(chunk, 7);
+        let swizzled = k.and(row, 7);
+        let of_line = k.xor(of_line, swizzled);
+        let to = k.mul(tile, block_rows * LINE);
+        let to = k.mad(row, LINE, to);
+        Self {
+            block_rows,
+            turn_cols,
+            cols: kernel.cols,
+            bytes: kernel.rows_bytes(),
+            shared: shared.rows,
+            from: k.named_var::<U64>("next_rows", from),
+            to: k.mad(of_line, 16, to),
+            chunks: block_rows * of_row,
+            tid,
+        }
+    }
+
+    /// Emits the copies of a part of the next turn into a stage, where it exists. There are [`GROUPS`] parts, in order.
+    pub(super) fn fetch(&self, k: &mut KernelBuilder, stage: Reg<U32>, exists: Pred, part: u32) {
+        let from = k.get(self.from);
+        let to = k.mad(stage, self.bytes, self.shared);
+        let to = k.add(to, self.to);
+        let rows = THREADS / (self.turn_cols / 8);
+        let rounds = self.chunks.div_ceil(THREADS);
+        for round in part * rounds / GROUPS..(part + 1) * rounds / GROUPS {
+            let from = from + (round * rows * self.cols * 2) as i32;
+            let to = to + (round * rows * LINE) as i32;
+            let has = if (round + 1) * THREADS <= self.chunks {
+                exists
+            } else {
+                let has = k.lt(self.tid, self.chunks - round * THREADS);
+                k.and_pred(exists, has)
+            };
+            k.guarded(has, |k| k.cp_async_cg(to, from));
+        }
+        if part + 1 == GROUPS {
+            let next = k.add(from, u64::from(self.turn_cols * 2));
+            k.set(self.from, next);
+        }
+    }
+
+    /// Emits the descriptor of a stage's first step.
+    pub(super) fn descriptor(&self, k: &mut KernelBuilder, stage: Reg<U32>) -> Reg<U64> {
+        let start = k.mad(stage, self.bytes, self.shared);
+        let layout =
+            MatrixDescriptor { start: 0, leading: 16, stride: LINES, phase: 0, swizzle: Swizzle::Bytes128 };
+        k.matrix_descriptor(start, layout)
+    }
+
+    /// Bytes from the first step to another one.
+    pub(super) const fn step(&self, step: u32) -> u32 {
+        let bytes = step * STEP_COLS * 2;
+        bytes / LINE * (self.block_rows * LINE) + bytes % LINE
+    }
+}
+
+/// A warp's weights: a tile.
+pub(super) struct Weights<'a> {
+    segment: &'a Segment,
+    planes: Vec<TilePlane>,
+    partition: Partition,
+    cols: u32,
+    slot_bytes: u32,
+    unit: Reg<U32>,
+    lane: Reg<U32>,
+    /// The slot of the first stage; those of the other warps follow.
+    slot: Reg<U32>,
+    room: Reg<U32>,
+    /// For each plane.
+    sources: Vec<Source>,
+    /// For each plane what its source has of the next turn.
+    next: Vec<Vec<Var<U64>>>,
+}
+
+impl<'a> Weights<'a> {
+    /// The weights of the tile that begins with unit `unit`.
+    pub(super) fn new(
+        k: &mut KernelBuilder,
+        (kernel, segment): (&Gemm, &'a Segment),
+        matrices: &[Reg<U64>],
+        unit: Reg<U32>,
+        (warp, lane, shared): (Reg<U32>, Reg<U32>, Shared),
+    ) -> Self {
+        let (cols, slot_bytes) = (kernel.cols, kernel.slot_bytes());
+        let mut weights = Self {
+            segment,
+            planes: segment.format.tile_planes(),
+            partition: segment.format.partition(cols),
+            cols,
+            slot_bytes,
+            unit,
+            lane,
+            slot: k.mad(warp, slot_bytes, shared.slots),
+            room: k.mad(warp, half::ROOM, shared.rooms),
+            sources: Vec::new(),
+            next: Vec::new(),
+        };
+        let blocks = u64::from(segment.matrix_rows()) * u64::from(cols / weights.partition.block_cols);
+        let first_row = segment.pairing.first_row(k, unit);
+        let mut before = 0;
+        for (index, &bytes) in weights.partition.planes.iter().enumerate() {
+            let starts: Vec<_> = matrices
+                .iter()
+                .map(|&matrix| if before == 0 { matrix } else { k.add(matrix, before) })
+                .collect();
+            before += u64::from(bytes) * blocks;
+            let row_bytes = weights.row_bytes(index);
+            let plane = (weights.planes[index], weights.begins_whole(index));
+            let source = Source::new(k, (plane, lane), (&starts, row_bytes), segment.pairing);
+            let next = source.from.iter().map(|&from| {
+                let from = k.ptr_index(from, first_row, row_bytes);
+                k.named_var::<U64>("next", from)
+            });
+            weights.next.push(next.collect());
+            weights.sources.push(source);
+        }
+        weights
+    }
+
+    /// Bytes of a row in a plane.
+    fn row_bytes(&self, plane: usize) -> u32 {
+        self.partition.planes[plane] * (self.cols / self.partition.block_cols)
+    }
+
+    /// Whether each turn of a plane begins with a whole span.
+    fn begins_whole(&self, index: usize) -> bool {
+        let (plane, row_bytes) = (self.planes[index], self.row_bytes(index));
+        plane.bytes == plane.span
+            || row_bytes.is_multiple_of(plane.span) && plane.bytes.is_multiple_of(plane.span)
+    }
+
+    fn stage_slot(&self, k: &mut KernelBuilder, stage: Reg<U32>) -> Reg<U32> {
+        k.mad(stage, WARPS * self.slot_bytes, self.slot)
+    }
+
+    /// Emits the copies of the next turn into a stage, where it exists.
+    pub(super) fn fetch(&self, k: &mut KernelBuilder, stage: Reg<U32>, exists: Pred) {
+        let slot = self.stage_slot(k, stage);
+        for (index, source) in self.sources.iter().enumerate() {
+            let (plane, row_bytes) = (self.planes[index], self.row_bytes(index));
+            let from = self.next[index].iter().map(|&next| match source.within {
+                None => k.get(next) + 0,
+                Some(within) => {
+                    // Turns that begin in the middle of a span.
+                    let from = k.and(next, !u64::from(plane.span - 1));
+                    k.ptr_index(from, within, 1) + 0
+                }
+            });
+            let from: Vec<_> = from.collect();
+            source.copy(k, plane, (slot, exists), (&from, row_bytes, self.segment.pairing));
+            for &next in &self.next[index] {
+                k.update(next, |k, next| k.add(next, u64::from(plane.bytes)));
+            }
+        }
+    }
+
+    /// Where a stage has turn `turn`.
+    pub(super) fn turn(&self, k: &mut KernelBuilder, turn: Reg<U32>, stage: Reg<U32>) -> TurnWeights {
+        let (g, t) = (k.shr(self.lane, 2), k.and(self.lane, 3));
+        let slot = self.stage_slot(k, stage);
+        let within = (0..self.planes.len()).map(|plane| self.within(k, plane, turn, g)).collect();
+        TurnWeights { g, t, slot, within, room: k.mad(g, 16, self.room) }
+    }
+
+    /// Where in their span a plane's rows begin.
+    fn within(&self, k: &mut KernelBuilder, index: usize, turn: Reg<U32>, g: Reg<U32>) -> [Within; 2] {
+        let (plane, row_bytes) = (self.planes[index], self.row_bytes(index));
+        if self.begins_whole(index) {
+            return [Within::Known(0); 2];
+        }
+        let at = k.mul(turn, plane.bytes);
+        if row_bytes.is_multiple_of(plane.span) {
+            return [Within::Varying(k.and(at, plane.span - 1)); 2];
+        }
+        let unit = k.add(self.unit, g);
+        let first = self.segment.pairing.first_row(k, unit);
+        [0, self.segment.pairing.distance()].map(|distance| {
+            let row = k.add(first, distance);
+            let at = k.mad(row, row_bytes, at);
+            Within::Varying(k.and(at, plane.span - 1))
+        })
+    }
+}
