@@ -29,9 +29,10 @@ pub struct EngineOptions {
     /// Most rows of one step: the chunk in which prompts are processed, and the limit of a batch. The CPU is faster with
     /// [`CPU_ROWS`](Self::CPU_ROWS).
     pub max_rows: usize,
-    /// CUDA, compute capability 9.0, quantised weights: most rows of a prompt's step that has more than eight, and more than
-    /// [`max_rows`](Self::max_rows). Such rows are multiplied as halves on tensor cores, many times as fast; results differ
-    /// from those of other steps by rounding. With no more than `max_rows` prompts are multiplied as everything else is.
+    /// CUDA, compute capability 9.0, quantised weights: most rows of a step that is part of a prompt. Where these are some more
+    /// than eight, and more than [`max_rows`](Self::max_rows), they are multiplied as halves on tensor cores, many times as
+    /// fast; results differ from those of other steps by rounding. With no more than `max_rows` prompts are multiplied as
+    /// everything else is.
     pub prompt_rows: usize,
     /// How matrix products read their activations.
     pub activations: Activations,

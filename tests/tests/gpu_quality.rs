@@ -36,8 +36,8 @@ fn prompts() {
     for file in ["tiny-q4_k_m.gguf", "tiny-q8_0.gguf"] {
         let model = data::model(file);
         let mut texts = quality::golden_texts(&golden, file);
-        // So that there are more rows than eight.
-        texts.retain(|text| text.len() >= 16);
+        // Rows that are worth it.
+        texts.retain(|text| text.len() >= 40);
         if gpu::is_simulated() {
             texts.sort_by_key(Vec::len);
             texts.truncate(2);
@@ -60,7 +60,7 @@ fn prompts() {
 #[ignore = "needs a CUDA device"]
 fn prompts_in_other_steps() {
     let model = data::model("tiny-q4_k_m.gguf");
-    let n = if gpu::is_simulated() { 40 } else { 200 };
+    let n = if gpu::is_simulated() { 64 } else { 200 };
     let text = gpu::tokens(3, n, model.config().n_vocab);
     let options = EngineOptions { kv: ElementType::F16, ..EngineOptions::for_model(model.config()) };
     let logits = |lengths: &[usize]| {
@@ -76,9 +76,20 @@ fn prompts_in_other_steps() {
         }
         panic!("{position} of {n} rows");
     };
+    // Few rows more than other steps have are several of these.
+    let few = gpu::rows(0, 0, &text[..20]);
+    let mut decoder = gpu::decoder(&model, &options);
+    let together = decoder.prompt_rows() >= few.len();
+    for chunk in few[..16].chunks(if together { 16 } else { 8 }) {
+        gpu::step(&mut decoder, chunk, Output::Cache);
+    }
+    let got = gpu::logits(&mut decoder, &few[16..], Output::LastLogits);
+    let mut other = gpu::decoder(&model, &EngineOptions { prompt_rows: 1, ..options.clone() });
+    few[..16].chunks(8).for_each(|chunk| gpu::step(&mut other, chunk, Output::Cache));
+    assert!(got == gpu::logits(&mut other, &few[16..], Output::LastLogits));
     if gpu::multiplies_halves() {
         let whole = logits(&[n]);
-        for first in [9, 16, 21, n - 9] {
+        for first in [29, 32, n - 31] {
             assert!(logits(&[first, n - first]) == whole, "{first} rows, then {}", n - first);
         }
     }

@@ -246,8 +246,7 @@ impl CudaDecoder {
         if self.layout.halves(rows, output) || rows <= most {
             return vec![(self.rows_of_plan(rows, output), output)];
         }
-        let before = (most, Output::Cache);
-        if output == Output::Cache { vec![before] } else { vec![before, ((rows - 1) % most + 1, output)] }
+        vec![(most, Output::Cache), ((rows - 1) % most + 1, output)]
     }
 
     /// The rows of the plan for so many.
@@ -424,6 +423,12 @@ impl Decoder for CudaDecoder {
 
     fn step(&mut self, rows: &[Row], output: Output) -> Result<StepOutput<'_>, Error> {
         self.guard.check(rows, output)?;
+        let most = self.options.max_rows;
+        if rows.len() > most && !self.layout.halves(rows.len(), output) {
+            let (before, last) = rows.split_at((rows.len() - 1) / most * most);
+            before.chunks(most).try_for_each(|rows| self.step(rows, Output::Cache).map(drop))?;
+            return self.step(last, output);
+        }
         self.settle()?;
         let (purpose, count) = (Purpose::Step(output), self.rows_of_plan(rows.len(), output));
         self.prepare(count, purpose)?;

@@ -157,10 +157,13 @@ impl EngineLayout {
     }
 }
 
-/// The rows that the step of a prompt has for which kernels are made, where it has so many: there are few such numbers, so
-/// that few kernels are compiled.
+/// Rows of a prompt that are multiplied as bytes, eight at a time, in less time than as halves (measured on an H200).
+const FEW_PROMPT_ROWS: usize = 28;
+
+/// The rows for which the kernels of a prompt's step are made that has so many: these numbers are few, so that few kernels are
+/// compiled.
 pub const fn padded_rows(rows: usize) -> usize {
-    let least = 2 * Machine::FEW_ROWS;
+    let least = FEW_PROMPT_ROWS.next_power_of_two();
     if rows < least { least } else { rows.next_power_of_two() }
 }
 
@@ -172,7 +175,7 @@ fn prompt_rows(
     machine: Machine,
 ) -> Result<Option<(usize, usize)>, Error> {
     let positions = options.max_seq.saturating_mul(options.n_sequences);
-    let (few, most) = (options.max_rows.max(Machine::FEW_ROWS), options.prompt_rows.min(positions));
+    let (few, most) = (options.max_rows.max(FEW_PROMPT_ROWS), options.prompt_rows.min(positions));
     if options.activations != Activations::Q8 || machine.target != Gemm::TARGET || most <= few {
         return Ok(None);
     }

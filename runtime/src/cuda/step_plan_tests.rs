@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use kernels::Access;
 use kernels::sample::LoopCondition;
+use ptx_builder::Target;
 use tensor_formats::ElementType;
 
-use super::engine_layout::{EngineLayout, StepTensors};
+use super::engine_layout::{EngineLayout, StepTensors, padded_rows};
 use super::layout::ALIGNMENT;
 use super::machine::Machine;
 use super::memory_map::{MemoryMap, Region, RegionKind};
@@ -341,4 +342,46 @@ fn kernels_of_known_models_can_be_emitted() {
             }
         }
     }
+}
+
+#[test]
+fn long_prompts_are_multiplied_as_halves() {
+    let rows = |change: fn(&mut EngineOptions)| engine_with(8, change).layout.prompt_rows;
+    // Of 128 positions; of as many as the options have.
+    assert_eq!(rows(|_| ()), Some((28, 128)));
+    assert_eq!(rows(|options| options.prompt_rows = 40), Some((28, 40)));
+    assert_eq!(rows(|options| options.max_rows = 60), Some((60, 128)));
+    // Where others are asked for, or cannot be.
+    assert_eq!(rows(|options| options.prompt_rows = 28), None);
+    assert_eq!(rows(|options| options.max_rows = 128), None);
+    assert_eq!(rows(|options| options.activations = Activations::F32), None);
+    let halves = synthesize(Preset::Tiny, Quant::F16, 1).unwrap();
+    assert_eq!(engine_of(&halves, 8, |_| ()).layout.prompt_rows, None);
+    let other = Machine { target: Target::SM_90, ..Machine::H200 };
+    let Engine { config, options, .. } = engine_with(8, |_| ());
+    assert_eq!(EngineLayout::new(&config, &options, other).unwrap().prompt_rows, None);
+}
+
+#[test]
+fn kernels_for_prompts_are_made_for_few_numbers_of_rows() {
+    let rows = [29, 32, 33, 64, 65, 512].map(padded_rows);
+    assert_eq!(rows, [32, 32, 64, 64, 128, 512]);
+}
+
+/// Each of four products of a layer is a launch that makes halves of its rows and one that multiplies them, attention one.
+#[test]
+fn a_prompts_layer_is_nine_launches() {
+    let engine = engine_with(8, |options| options.kv = ElementType::F16);
+    let machine = Machine { halves: true, ..Machine::H200 };
+    let shape = (padded_rows(64), Output::LastArgmax);
+    let tensors = StepTensors::new(&engine.config, &engine.options, shape, machine).unwrap();
+    assert!(tensors.workspace_bytes() <= engine.layout.workspace_bytes);
+    let plan = step_plan(&tensors, &engine.layout, &engine.regions, &engine.map, machine).unwrap().plan;
+    let names: Vec<String> = plan.launches().map(|launch| launch.kernel.name()).collect();
+    let count = |what: &str| names.iter().filter(|name| name.starts_with(what)).count();
+    let layers = engine.config.n_layers;
+    assert_eq!((count("half_rows"), count("gemm")), (4 * layers, 4 * layers), "{names:?}");
+    assert_eq!(count("prompt_attention") + count("attention_f16"), layers, "{names:?}");
+    // Beside them the embedding, and the head of the last row.
+    assert_eq!(names.len(), 9 * layers + 2, "{names:?}");
 }
