@@ -158,7 +158,7 @@ impl CudaDecoder {
             .map_err(driver_failed("asking for the time limit of kernels"))?;
         let mut decoder = Self {
             guard: StepGuard::new(&config, options)
-                .with_prompt_rows(layout.prompt_rows.map_or(0, |(_, most)| most)),
+                .with_prompt_rows(layout.prompt_rows.map_or(0, |rows| rows.most)),
             device: format!("{name}, compute capability {}", context.limits().compute_capability),
             eager: options.eager.then(|| "as asked for".to_owned()),
             options: options.clone(),
@@ -418,7 +418,7 @@ impl Decoder for CudaDecoder {
     }
 
     fn prompt_rows(&self) -> usize {
-        self.layout.prompt_rows.map_or(self.options.max_rows, |(_, most)| most)
+        self.layout.prompt_rows.map_or(self.options.max_rows, |rows| rows.most)
     }
 
     fn step(&mut self, rows: &[Row], output: Output) -> Result<StepOutput<'_>, Error> {

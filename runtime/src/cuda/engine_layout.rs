@@ -25,6 +25,15 @@ pub struct Place {
     pub bytes: u64,
 }
 
+/// How many rows of a prompt are multiplied as halves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PromptRows {
+    /// More than so many.
+    pub above: usize,
+    /// At most.
+    pub most: usize,
+}
+
 /// The layout of an engine's allocations.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EngineLayout {
@@ -38,9 +47,8 @@ pub struct EngineLayout {
     pub caches: Vec<(Place, Place)>,
     /// Bytes of the caches' allocation.
     pub cache_bytes: u64,
-    /// Steps of more rows than the first number have them multiplied as halves, up to the second one, if there are such steps:
-    /// see [`halves`](Self::halves).
-    pub prompt_rows: Option<(usize, usize)>,
+    /// The rows of steps that have them multiplied as halves, if there are such steps: see [`halves`](Self::halves).
+    pub prompt_rows: Option<PromptRows>,
     /// Tokens, positions, sequences and counts of steps: four vectors of a word for each row, this many bytes apart.
     pub state_stride: u64,
     /// Steps of the ring of tokens, a power of two.
@@ -84,8 +92,9 @@ impl EngineLayout {
             let keys = place(&mut cache_arena, *keys, "the KV cache")?;
             caches.push((keys, place(&mut cache_arena, *values, "the KV cache")?));
         }
-        let prompt_rows = prompt_rows(config, options, machine)?;
-        let state_rows = options.max_rows.max(prompt_rows.map_or(0, |(_, most)| padded_rows(most)));
+        let prompts = prompts(config, options, machine)?;
+        let prompt_rows = prompts.as_ref().map(|(rows, _)| *rows);
+        let state_rows = options.max_rows.max(prompt_rows.map_or(0, |rows| padded_rows(rows.most)));
         let state_stride = (state_rows as u64 * 4).next_multiple_of(ALIGNMENT);
         let (mut workspace_bytes, mut counter_bytes) = (largest.workspace_bytes(), largest.working.counters);
         for output in [Output::LastArgmax, Output::LastLogits, Output::AllArgmax] {
@@ -93,9 +102,7 @@ impl EngineLayout {
             workspace_bytes = workspace_bytes.max(step.workspace_bytes());
             counter_bytes = counter_bytes.max(step.working.counters);
         }
-        if let Some((_, rows)) = prompt_rows {
-            let machine = Machine { halves: true, ..machine };
-            let step = StepTensors::new(config, options, (padded_rows(rows), Output::LastLogits), machine)?;
+        if let Some((_, step)) = prompts {
             workspace_bytes = workspace_bytes.max(step.workspace_bytes());
             counter_bytes = counter_bytes.max(step.working.counters);
         }
@@ -130,7 +137,7 @@ impl EngineLayout {
 
     /// Whether a step of so many rows has them multiplied as halves: it is part of a prompt, and has more than other steps.
     pub fn halves(&self, rows: usize, output: Output) -> bool {
-        output.is_of_last_row() && self.prompt_rows.is_some_and(|(few, _)| rows > few)
+        output.is_of_last_row() && self.prompt_rows.is_some_and(|prompt| rows > prompt.above)
     }
 
     /// Bytes of the region for sampling, which is never empty.
@@ -167,23 +174,26 @@ pub const fn padded_rows(rows: usize) -> usize {
     if rows < least { least } else { rows.next_power_of_two() }
 }
 
-/// The rows of a prompt's step above which they are multiplied as halves, and the most of them; `None` if there are no such
-/// steps: where the options or the device ask for others, and where a layer's weights have no such kernel.
-fn prompt_rows(
+/// The rows of a prompt's step that are multiplied as halves, and the largest such step; `None` if there are none: where the options or the device ask for others, and where a layer's weights have no such kernel.
+fn prompts(
     config: &ModelConfig,
     options: &EngineOptions,
     machine: Machine,
-) -> Result<Option<(usize, usize)>, Error> {
+) -> Result<Option<(PromptRows, StepTensors)>, Error> {
     let positions = options.max_seq.saturating_mul(options.n_sequences);
-    let (few, most) = (options.max_rows.max(FEW_PROMPT_ROWS), options.prompt_rows.min(positions));
-    if options.activations != Activations::Q8 || machine.target != Gemm::TARGET || most <= few {
+    let (above, most) = (options.max_rows.max(FEW_PROMPT_ROWS), options.prompt_rows.min(positions));
+    if options.activations != Activations::Q8 || machine.target != Gemm::TARGET || most <= above {
         return Ok(None);
     }
     let machine = Machine { halves: true, ..machine };
-    let step = StepTensors::new(config, options, (padded_rows(0), Output::Cache), machine)?;
-    let alone =
-        |call: &PlannedCall| matches!(call, PlannedCall::Op(_, call) if matches!(**call, OpCall::MulMat(_)));
-    Ok((!step.memory.calls().iter().any(alone)).then_some((few, most)))
+    let step = StepTensors::new(config, options, (padded_rows(most), Output::LastLogits), machine)?;
+    // All but the head, which has one row.
+    let alone = |call: &PlannedCall| match call {
+        PlannedCall::Op(_, call) => matches!(**call, OpCall::MulMat(a) if a.input.shape.rows() > 1),
+        PlannedCall::Group(_) => false,
+    };
+    let all = !step.memory.calls().iter().any(alone);
+    Ok(all.then_some((PromptRows { above, most }, step)))
 }
 
 /// A step's graph after all passes, with the tensors that an engine binds or reads.

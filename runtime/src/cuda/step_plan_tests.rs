@@ -346,7 +346,9 @@ fn kernels_of_known_models_can_be_emitted() {
 
 #[test]
 fn long_prompts_are_multiplied_as_halves() {
-    let rows = |change: fn(&mut EngineOptions)| engine_with(8, change).layout.prompt_rows;
+    let rows = |change: fn(&mut EngineOptions)| {
+        engine_with(8, change).layout.prompt_rows.map(|rows| (rows.above, rows.most))
+    };
     // Of 128 positions; of as many as the options have.
     assert_eq!(rows(|_| ()), Some((28, 128)));
     assert_eq!(rows(|options| options.prompt_rows = 40), Some((28, 40)));
