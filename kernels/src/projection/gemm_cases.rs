@@ -49,17 +49,25 @@ pub(crate) fn cases() -> Vec<Case> {
         let case = case.expect("y", 0, near(ElementType::F16, halves, cols, 0.0));
         cases.push(case.expect("factors", 0, near(ElementType::F32, factors, 1, F32_BOUND)));
     }
-    // Rows, columns, batch: blocks of one tile and of several; batches of a block and of two; turns that begin in the middle
-    // of what is copied.
-    let shapes = [(16, 256, 9), (144, 768, 16), (48, 1024, 40), (272, 256, 129), (32, 3840, 17)];
-    for (seed, (rows, cols, batch)) in (0..).zip(shapes) {
+    // Rows, columns, batch, warps: blocks of one tile and of several; batches of a block and of two; turns that begin in the
+    // middle of what is copied.
+    let shapes = [
+        (16, 256, 9, 4),
+        (144, 768, 16, 16),
+        (48, 1024, 40, 8),
+        (272, 256, 129, 12),
+        (32, 3840, 17, 8),
+        (208, 512, 27, 12),
+        (80, 512, 150, 4),
+    ];
+    for (seed, (rows, cols, batch, warps)) in (0..).zip(shapes) {
         for element in QUANTISED {
             let data = Data::new(element, rows, cols, batch, seed + 40);
-            cases.push(data.gemm_residual(batch % 2 == 1));
-            cases.push(data.gemm_gated());
+            cases.push(data.gemm_residual(batch % 2 == 1, warps));
+            cases.push(data.gemm_gated(warps));
         }
     }
-    cases.push(Data::new(ElementType::Q8_0, 32, 384, 10, 50).gemm_residual(true));
+    cases.push(Data::new(ElementType::Q8_0, 32, 384, 10, 50).gemm_residual(true, 4));
     for style in [RopeStyle::Interleaved, RopeStyle::NeoX] {
         for (bias, batch) in [(true, 9), (false, 140)] {
             cases.push(gemm_attention(small_attention(style, bias, batch)));
@@ -74,9 +82,10 @@ pub(crate) fn cases() -> Vec<Case> {
 }
 
 impl Data {
-    fn gemm_residual(&self, bias: bool) -> Case {
+    fn gemm_residual(&self, bias: bool, warps: u32) -> Case {
         let batch = self.x.len() / self.cols;
-        let kernel = known(Gemm::residual_projection(self.element, (self.rows, self.cols), batch, bias));
+        let kernel = Gemm::residual_projection(self.element, (self.rows, self.cols), batch, bias);
+        let kernel = known(kernel.and_then(|kernel| kernel.with_warps(warps)));
         let (x, bytes, factors, rounded) = halves(&self.x, self.cols, None);
         let biases: &[&[f32]] = if bias { &[&self.bias] } else { &[] };
         let met = Met { matrices: &[&self.w[0]], biases, residual: &self.residual, ..Met::default() };
@@ -87,9 +96,10 @@ impl Data {
         case.expect_f32("y", y, self.rows, WEIGHT_BOUND)
     }
 
-    fn gemm_gated(&self) -> Case {
+    fn gemm_gated(&self, warps: u32) -> Case {
         let batch = self.x.len() / self.cols;
-        let kernel = known(Gemm::gated_projection(self.element, (self.rows, self.cols), batch));
+        let kernel = Gemm::gated_projection(self.element, (self.rows, self.cols), batch);
+        let kernel = known(kernel.and_then(|kernel| kernel.with_warps(warps)));
         // Of large gates nothing is left but the sign.
         let norm: Vec<f32> = self.norm.iter().map(|norm| norm / 1024.0).collect();
         let (x, bytes, factors, rounded) = halves(&self.x, self.cols, Some(&norm));

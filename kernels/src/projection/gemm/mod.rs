@@ -17,6 +17,7 @@ use tensor_formats::ElementType;
 
 use self::turns::{LINES, Rows, Weights};
 use super::epilogue::{Belongs, Fetched, Finisher, Pointers};
+use super::geometry::PROCESSORS;
 use super::shape::{self, AttentionInputShape, MOST_COLS, MULTIPLE_OF_GEMM};
 use super::tiles::{self, TILE_UNITS};
 use super::{Segment, cost, params};
@@ -30,10 +31,17 @@ use crate::{Access, Cost, Kernel, KernelError, LaunchGeometry, Param};
 /// Activation rows of a block at most.
 const BLOCK_ROWS: u32 = 128;
 
-/// Warps of a block: two warpgroups. Each has a tile of weights.
-const WARPS: u32 = 8;
+/// Warps of a block, each with a tile of weights: whole warpgroups. With sixteen a thread has registers for few activation rows.
+const WARPS: [u32; 4] = [4, 8, 12, 16];
 
-const THREADS: u32 = WARPS * WARP;
+/// Activation rows up to which sixteen warps have registers enough.
+const ROWS_OF_SIXTEEN: u32 = 32;
+
+/// What [`Gemm::turn_cycles`] is made of, fitted to an H200: what a turn takes whatever its warps do, and what each warp adds,
+/// for each activation row, and at least.
+const TURN_CYCLES: u32 = 1700;
+const ROW_CYCLES: u32 = 2;
+const TILE_CYCLES: u32 = 90;
 
 /// Turns that are in shared memory at a time: one that is multiplied, and one on its way.
 const STAGES: u32 = 2;
@@ -62,6 +70,8 @@ pub struct Gemm {
     cols: u32,
     batch: u32,
     segments: Vec<Segment>,
+    /// Of a block.
+    warps: u32,
 }
 
 impl Gemm {
@@ -121,12 +131,36 @@ impl Gemm {
             return Err(refuse(family, format!("weights that are not whole tiles of {TILE_ROWS} rows")));
         }
         extent(family, "x", &[padded(batch), cols])?;
-        let kernel = Self { name: format!("{family}_{name}_b{batch}"), cols, batch, segments };
-        let (needs, has) = (kernel.shared_bytes(), shared_memory(Self::TARGET));
-        if needs > has {
-            return Err(refuse(family, format!("{needs} bytes of shared memory, where there are {has}")));
+        let name = format!("{family}_{name}_b{batch}");
+        let kernel = Self { name, cols, batch, segments, warps: 0 };
+        let kernels = WARPS.into_iter().filter_map(|warps| kernel.with_warps(warps).ok());
+        kernels.min_by_key(Self::turn_cycles).ok_or_else(|| refuse(family, "no room in shared memory".into()))
+    }
+
+    /// The same with blocks of so many warps instead of those that are expected to be fastest, with the same results.
+    ///
+    /// # Errors
+    /// [`KernelError::Unsupported`] for another number than 4, 8, 12 and 16, and where a block has no room, or its threads too
+    /// few registers.
+    pub fn with_warps(&self, warps: u32) -> Result<Self, KernelError> {
+        let kernel = Self { warps, ..self.clone() };
+        let registers = warps < 16 || kernel.block_rows() <= ROWS_OF_SIXTEEN;
+        if WARPS.contains(&warps) && registers && kernel.shared_bytes() <= shared_memory(Self::TARGET) {
+            return Ok(kernel);
         }
-        Ok(kernel)
+        Err(refuse("gemm", format!("{warps} warps for {} rows", self.batch)))
+    }
+
+    /// What a turn of all blocks takes on an H200, about: the more warps a block has, the fewer turns begin, and the fewer blocks
+    /// there are to keep all processors at work.
+    fn turn_cycles(&self) -> u32 {
+        let blocks: u32 = self.segments.iter().map(|segment| self.tile_blocks(segment)).sum();
+        let rounds = (blocks * self.row_blocks()).div_ceil(PROCESSORS);
+        rounds * (TURN_CYCLES + self.warps * (ROW_CYCLES * self.block_rows()).max(TILE_CYCLES))
+    }
+
+    const fn threads(&self) -> u32 {
+        self.warps * WARP
     }
 
     /// Activation rows, and columns.
@@ -150,8 +184,8 @@ impl Gemm {
     }
 
     /// Blocks that have different weights of a segment.
-    const fn tile_blocks(segment: &Segment) -> u32 {
-        (segment.units / TILE_UNITS).div_ceil(WARPS)
+    const fn tile_blocks(&self, segment: &Segment) -> u32 {
+        (segment.units / TILE_UNITS).div_ceil(self.warps)
     }
 
     /// Bytes of a turn's activations.
@@ -166,9 +200,9 @@ impl Gemm {
     }
 
     fn shared_bytes(&self) -> u32 {
-        let staged = STAGES * (self.rows_bytes() + WARPS * self.slot_bytes()) + WARPS * half::ROOM;
+        let staged = STAGES * (self.rows_bytes() + self.warps * self.slot_bytes()) + self.warps * half::ROOM;
         // When all is multiplied, the results are there.
-        staged.max(WARPS * self.results_bytes())
+        staged.max(self.warps * self.results_bytes())
     }
 
     /// Of a warp: its tile's, of all activation rows of the block.
@@ -183,7 +217,7 @@ impl Gemm {
         shared: Shared,
         pointer: &dyn Fn(&str) -> Option<Reg<U64>>,
     ) {
-        let blocks = |segment: &Segment| Self::tile_blocks(segment) * self.row_blocks();
+        let blocks = |segment: &Segment| self.tile_blocks(segment) * self.row_blocks();
         let first: u32 = self.segments[..index].iter().map(blocks).sum();
         if index + 1 == self.segments.len() {
             return self.segment(k, (index, first), shared, pointer);
@@ -209,13 +243,13 @@ impl Gemm {
         let block = k.ctaid_x();
         let block = if first == 0 { block } else { k.sub(block, first) };
         // Blocks of the same weights follow each other.
-        let all = u64::from(Self::tile_blocks(segment) * self.row_blocks());
+        let all = u64::from(self.tile_blocks(segment) * self.row_blocks());
         let (of_weights, of_rows) = emit::split(k, block, all, self.row_blocks());
         let first_row = k.mul(of_rows, self.block_rows());
         let (warp, lane) = emit::warp_and_lane(k);
         let tiles = segment.units / TILE_UNITS;
-        let tile = k.mad(of_weights, WARPS, warp);
-        let exists = (!tiles.is_multiple_of(WARPS)).then(|| k.lt(tile, tiles));
+        let tile = k.mad(of_weights, self.warps, warp);
+        let exists = (!tiles.is_multiple_of(self.warps)).then(|| k.lt(tile, tiles));
         let tile = if exists.is_some() { k.min(tile, tiles - 1) } else { tile };
         let unit = k.mul(tile, TILE_UNITS);
 
@@ -388,7 +422,7 @@ struct Shared {
 
 impl Kernel for Gemm {
     fn name(&self) -> String {
-        self.name.clone()
+        format!("{}_w{}", self.name, self.warps)
     }
 
     fn params(&self) -> Vec<Param> {
@@ -400,10 +434,10 @@ impl Kernel for Gemm {
     }
 
     fn geometry(&self) -> LaunchGeometry {
-        let blocks: u32 = self.segments.iter().map(Self::tile_blocks).sum();
+        let blocks: u32 = self.segments.iter().map(|segment| self.tile_blocks(segment)).sum();
         LaunchGeometry {
             grid: [blocks * self.row_blocks(), 1, 1],
-            block: [THREADS, 1, 1],
+            block: [self.threads(), 1, 1],
             dynamic_shared: self.shared_bytes(),
         }
     }
@@ -432,7 +466,7 @@ impl Kernel for Gemm {
             k.minnctapersm(1);
             let rows = k.dynamic_shared(LINES);
             let slots = k.add(rows, STAGES * self.rows_bytes());
-            let rooms = k.add(slots, STAGES * WARPS * self.slot_bytes());
+            let rooms = k.add(slots, STAGES * self.warps * self.slot_bytes());
             self.segments_from(k, 0, Shared { rows, slots, rooms }, &pointer);
         })
     }

@@ -2,7 +2,7 @@
 
 use ptx_builder::{KernelBuilder, MatrixDescriptor, Pred, Reg, Swizzle, U32, U64, Var};
 
-use super::{GROUPS, Gemm, Shared, THREADS, WARPS, turn_cols};
+use super::{GROUPS, Gemm, Shared, turn_cols};
 use crate::blocks::half::{self, STEP_COLS};
 use crate::blocks::partition::Partition;
 use crate::blocks::tile::{TilePlane, TurnWeights, Within};
@@ -27,8 +27,11 @@ pub(super) struct Rows {
     /// What this thread copies next, and where in a stage.
     from: Var<U64>,
     to: Reg<U32>,
+    /// The same in every other round, if rounds are no whole tiles of eight rows but halves: these are swizzled otherwise.
+    other: Option<Reg<U32>>,
     /// Chunks that there are for all threads.
     chunks: u32,
+    threads: u32,
     tid: Reg<U32>,
 }
 
@@ -41,7 +44,7 @@ impl Rows {
         shared: Shared,
     ) -> Self {
         let (block_rows, turn_cols) = (kernel.block_rows(), turn_cols(segment, kernel.cols));
-        // Chunks of a row, a power of two; the threads' first ones are whole rows, as many as are swizzled alike.
+        // Chunks of a row, a power of two; those of a round are whole rows.
         let of_row = turn_cols / 8;
         let tid = k.tid_x();
         let row = k.shr(tid, of_row.ilog2());
@@ -55,6 +58,9 @@ impl Rows {
         let of_line = k.xor(of_line, swizzled);
         let to = k.mul(tile, block_rows * LINE);
         let to = k.mad(row, LINE, to);
+        let to = k.mad(of_line, 16, to);
+        let threads = kernel.threads();
+        let other = (!(threads / of_row).is_multiple_of(8)).then(|| k.xor(to, 4 * 16));
         Self {
             block_rows,
             turn_cols,
@@ -62,8 +68,10 @@ impl Rows {
             bytes: kernel.rows_bytes(),
             shared: shared.rows,
             from: k.named_var::<U64>("next_rows", from),
-            to: k.mad(of_line, 16, to),
+            to,
+            other,
             chunks: block_rows * of_row,
+            threads,
             tid,
         }
     }
@@ -72,16 +80,17 @@ impl Rows {
     pub(super) fn fetch(&self, k: &mut KernelBuilder, stage: Reg<U32>, exists: Pred, part: u32) {
         let from = k.get(self.from);
         let to = k.mad(stage, self.bytes, self.shared);
-        let to = k.add(to, self.to);
-        let rows = THREADS / (self.turn_cols / 8);
-        let rounds = self.chunks.div_ceil(THREADS);
+        let places = [Some(self.to), self.other].map(|own| own.map(|own| k.add(to, own)));
+        let rows = self.threads / (self.turn_cols / 8);
+        let rounds = self.chunks.div_ceil(self.threads);
         for round in part * rounds / GROUPS..(part + 1) * rounds / GROUPS {
             let from = from + (round * rows * self.cols * 2) as i32;
+            let Some(to) = places[(round % 2) as usize].or(places[0]) else { continue };
             let to = to + (round * rows * LINE) as i32;
-            let has = if (round + 1) * THREADS <= self.chunks {
+            let has = if (round + 1) * self.threads <= self.chunks {
                 exists
             } else {
-                let has = k.lt(self.tid, self.chunks - round * THREADS);
+                let has = k.lt(self.tid, self.chunks - round * self.threads);
                 k.and_pred(exists, has)
             };
             k.guarded(has, |k| k.cp_async_cg(to, from));
@@ -114,6 +123,8 @@ pub(super) struct Weights<'a> {
     partition: Partition,
     cols: u32,
     slot_bytes: u32,
+    /// Of the block.
+    warps: u32,
     unit: Reg<U32>,
     lane: Reg<U32>,
     /// The slot of the first stage; those of the other warps follow.
@@ -141,6 +152,7 @@ impl<'a> Weights<'a> {
             partition: segment.format.partition(cols),
             cols,
             slot_bytes,
+            warps: kernel.warps,
             unit,
             lane,
             slot: k.mad(warp, slot_bytes, shared.slots),
@@ -183,7 +195,7 @@ impl<'a> Weights<'a> {
     }
 
     fn stage_slot(&self, k: &mut KernelBuilder, stage: Reg<U32>) -> Reg<U32> {
-        k.mad(stage, WARPS * self.slot_bytes, self.slot)
+        k.mad(stage, self.warps * self.slot_bytes, self.slot)
     }
 
     /// Emits the copies of the next turn into a stage, where it exists.
