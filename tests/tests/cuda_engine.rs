@@ -176,7 +176,9 @@ fn a_step_uploads_its_state_once_and_downloads_four_bytes_a_row() {
         let mut decoder = decoder(context, |options| options.eager = true);
         driver.forget_calls();
         decoder.step(&gpu::rows(0, 0, &[1, 2, 3]), Output::AllArgmax).unwrap();
-        assert_eq!(driver.calls_of("cuMemcpyHtoDAsync"), ["cuMemcpyHtoDAsync(1024)"]);
+        // Four words for each row of the largest step, a prompt's.
+        let bytes = 4 * 4 * EngineOptions::PROMPT_ROWS;
+        assert_eq!(driver.calls_of("cuMemcpyHtoDAsync"), [format!("cuMemcpyHtoDAsync({bytes})")]);
         assert_eq!(driver.calls_of("cuMemcpyDtoHAsync"), ["cuMemcpyDtoHAsync(12)"]);
         decoder.step(&gpu::rows(0, 3, &[4]), Output::Cache).unwrap();
         assert_eq!(driver.calls_of("cuMemcpyDtoHAsync").len(), 1, "caches stay on the device");

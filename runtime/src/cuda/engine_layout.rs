@@ -165,7 +165,7 @@ impl EngineLayout {
 }
 
 /// Rows of a prompt that are multiplied as bytes, eight at a time, in less time than as halves (measured on an H200).
-const FEW_PROMPT_ROWS: usize = 28;
+const FEW_PROMPT_ROWS: usize = 20;
 
 /// The rows for which the kernels of a prompt's step are made that has so many: these numbers are few, so that few kernels are
 /// compiled.

@@ -350,11 +350,11 @@ fn long_prompts_are_multiplied_as_halves() {
         engine_with(8, change).layout.prompt_rows.map(|rows| (rows.above, rows.most))
     };
     // Of 128 positions; of as many as the options have.
-    assert_eq!(rows(|_| ()), Some((28, 128)));
-    assert_eq!(rows(|options| options.prompt_rows = 40), Some((28, 40)));
+    assert_eq!(rows(|_| ()), Some((20, 128)));
+    assert_eq!(rows(|options| options.prompt_rows = 40), Some((20, 40)));
     assert_eq!(rows(|options| options.max_rows = 60), Some((60, 128)));
     // Where others are asked for, or cannot be.
-    assert_eq!(rows(|options| options.prompt_rows = 28), None);
+    assert_eq!(rows(|options| options.prompt_rows = 20), None);
     assert_eq!(rows(|options| options.max_rows = 128), None);
     assert_eq!(rows(|options| options.activations = Activations::F32), None);
     let halves = synthesize(Preset::Tiny, Quant::F16, 1).unwrap();
@@ -366,7 +366,7 @@ fn long_prompts_are_multiplied_as_halves() {
 
 #[test]
 fn kernels_for_prompts_are_made_for_few_numbers_of_rows() {
-    let rows = [29, 32, 33, 64, 65, 512].map(padded_rows);
+    let rows = [21, 32, 33, 64, 65, 512].map(padded_rows);
     assert_eq!(rows, [32, 32, 64, 64, 128, 512]);
 }
 
