@@ -206,6 +206,20 @@ impl Attention {
     }
 }
 
+/// The parameters of a kernel with queries of so many elements.
+fn tensors(cache: &Cache, rows: u32, elements: u64) -> Vec<Param> {
+    let (element, bytes) = (cache.stored.element(), cache.bytes());
+    let cache = |name| Param { name, access: Access::Read, element, bytes, align: 16 };
+    vec![
+        f32_param("q", Access::Read, elements, 16),
+        cache("k_cache"),
+        cache("v_cache"),
+        u32_param("positions", rows.into()),
+        u32_param("sequences", rows.into()),
+        f32_param("y", Access::Write, elements, 16),
+    ]
+}
+
 /// What [`Attention::reference`] reads: the kernel's parameters.
 #[derive(Debug, Clone, Copy)]
 pub struct AttentionInputs<'a> {
@@ -233,25 +247,10 @@ impl Kernel for Attention {
     }
 
     fn params(&self) -> Vec<Param> {
-        let rows = self.rows.into();
-        let cache = |name| Param {
-            name,
-            access: Access::Read,
-            element: self.cache.stored.element(),
-            bytes: self.cache.bytes(),
-            align: 16,
-        };
-        let mut params = vec![
-            f32_param("q", Access::Read, self.elements(), 16),
-            cache("k_cache"),
-            cache("v_cache"),
-            u32_param("positions", rows),
-            u32_param("sequences", rows),
-            f32_param("y", Access::Write, self.elements(), 16),
-        ];
+        let mut params = tensors(&self.cache, self.rows, self.elements());
         if self.meets_in_global() {
             params.push(scratch_param("scratch", Partials::elements(self)));
-            params.push(counter_param("counters", rows * u64::from(self.sets())));
+            params.push(counter_param("counters", u64::from(self.rows) * u64::from(self.sets())));
         }
         params
     }

@@ -4,12 +4,12 @@ use ptx_builder::{
     ArrayRef, B32, F32, FULL_WARP, KernelBuilder, MmaShape, Module, Pred, Reg, S32, Target, U32, U64, Var,
 };
 
-use super::{Attention, AttentionInputs};
+use super::{Attention, AttentionInputs, tensors};
 use crate::cache::Cache;
 use crate::emit::{self, LOG2_E};
 use crate::stored::Stored;
-use crate::support::{WARP, dim, extent, f32_param, refuse, u32_param};
-use crate::{Access, CacheShape, Cost, Kernel, KernelError, LaunchGeometry, Param};
+use crate::support::{WARP, dim, extent, refuse};
+use crate::{CacheShape, Cost, Kernel, KernelError, LaunchGeometry, Param};
 
 const FAMILY: &str = "prompt_attention";
 
@@ -537,22 +537,7 @@ impl Kernel for PromptAttention {
     }
 
     fn params(&self) -> Vec<Param> {
-        let rows = self.rows.into();
-        let cache = |name| Param {
-            name,
-            access: Access::Read,
-            element: self.cache.stored.element(),
-            bytes: self.cache.bytes(),
-            align: 16,
-        };
-        vec![
-            f32_param("q", Access::Read, self.elements(), 16),
-            cache("k_cache"),
-            cache("v_cache"),
-            u32_param("positions", rows),
-            u32_param("sequences", rows),
-            f32_param("y", Access::Write, self.elements(), 16),
-        ]
+        tensors(&self.cache, self.rows, self.elements())
     }
 
     fn geometry(&self) -> LaunchGeometry {

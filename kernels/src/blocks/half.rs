@@ -7,9 +7,8 @@
 //! A weight is rounded to a half once, and so are its scale and its offset. All are [`SCALE`] times what they stand for:
 //! scales of small weights are then no subnormal halves.
 
-use ptx_builder::{B32, F16, F16x2, F32, KernelBuilder, Reg, U16, U32};
+use ptx_builder::{B32, F16x2, F32, KernelBuilder, Reg, U32};
 
-use super::scale::ByteFactor;
 use super::tile::{self, TilePlane, TurnWeights};
 use super::{WeightFormat, q4_k, q6_k};
 use crate::support::ALL_LANES;
@@ -189,19 +188,9 @@ fn with_many_scales(
     (turn, planes): (&TurnWeights, &[TilePlane]),
     visit: &mut dyn FnMut(&mut KernelBuilder, u32, Step),
 ) {
-    let own_half = turn.own_half(k);
-    let eight = k.shl::<U32>(own_half, 3u32);
-    let scales = turn.own_row(k, (2, planes[2]), Some(eight));
-    let d = turn.own_row(k, (3, planes[3]), None);
-    let d = k.ld_shared::<U16>(d);
-    let d = k.f16_to_f32(d.cast::<F16>());
-    let d = k.mul::<F32>(d, SCALE);
-    let d = ByteFactor::new(k, d, 128);
-    let scales = k.ld_shared_v2::<B32>(scales).map(|word| k.xor::<B32>(word, 0x8080_8080u32));
-    let words = [0, 1, 2, 3].map(|pair: u32| {
-        let [low, high] = [0, 1].map(|odd| d.times(k, scales[pair as usize / 2], pair % 2 * 2 + odd));
-        k.cvt_f16x2(low, high).cast::<B32>()
-    });
+    let [even, odd] = q6_k::own_factors(k, turn, planes, SCALE);
+    // Of each run that of the even part, then that of the odd one.
+    let words = [0, 1, 2, 3].map(|run: usize| k.cvt_f16x2(even[run], odd[run]).cast::<B32>());
     let factors = exchanged(k, turn, words);
     let four = k.shl::<U32>(turn.t, 2u32);
     let [low, high] = [0, 1].map(|plane: usize| turn.pieces(k, planes[plane], four));

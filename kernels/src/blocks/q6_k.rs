@@ -7,7 +7,7 @@ use ptx_builder::{B32, F16, F32, KernelBuilder, MmaShape, Reg, U16, U32};
 
 use super::partition::{BitFields, Partition, Run, field, own, shared, stream};
 use super::scale::{ByteFactor, Group, biased_byte, zero_dot};
-use super::tile::{self, Products, TilePlane, Turn};
+use super::tile::{self, Products, TilePlane, Turn, TurnWeights};
 use super::weight::{Q8Part, Raw};
 
 /// Four parts: 16 bytes of `qh`, whose bit pairs are four runs of 16 columns, 32 apart, and twice 16 bytes of `ql`, whose
@@ -96,20 +96,30 @@ pub(super) fn q8_part(k: &mut KernelBuilder, raw: &Raw) -> Q8Part {
 /// Four times -32 as signed bytes: a dot with it is what the bias of the quants adds, the same for every row of weights.
 pub(super) const MINUS_BIAS: u32 = 0xe0e0_e0e0;
 
-/// The products of each part, of one block. A lane's words are four columns of each run.
-pub(super) fn tile(k: &mut KernelBuilder, turn: &Turn, planes: &[TilePlane]) -> Vec<Products> {
+/// `scale` times the [`factors`] of the two parts that a lane decodes for others, one a run.
+pub(super) fn own_factors(
+    k: &mut KernelBuilder,
+    turn: &TurnWeights,
+    planes: &[TilePlane],
+    scale: f32,
+) -> [[Reg<F32>; 4]; 2] {
     let own_half = turn.own_half(k);
     let eight = k.shl::<U32>(own_half, 3u32);
     let scales = turn.own_row(k, (2, planes[2]), Some(eight));
     let d = turn.own_row(k, (3, planes[3]), None);
     let d = k.ld_shared::<U16>(d);
     let d = k.f16_to_f32(d.cast::<F16>());
+    let d = if scale == 1.0 { d } else { k.mul::<F32>(d, scale) };
     let d = ByteFactor::new(k, d, 128);
     // Signed bytes plus 128. The scales of a part are every other one of eight.
     let words = k.ld_shared_v2::<B32>(scales).map(|word| k.xor::<B32>(word, 0x8080_8080u32));
-    let factors = [0, 1].map(|odd: u32| {
-        [0, 1, 2, 3].map(|run: u32| d.times(k, words[run as usize / 2], 2 * (run % 2) + odd))
-    });
+    [0, 1]
+        .map(|odd: u32| [0, 1, 2, 3].map(|run: u32| d.times(k, words[run as usize / 2], 2 * (run % 2) + odd)))
+}
+
+/// The products of each part, of one block. A lane's words are four columns of each run.
+pub(super) fn tile(k: &mut KernelBuilder, turn: &Turn, planes: &[TilePlane]) -> Vec<Products> {
+    let factors = own_factors(k, turn, planes, 1.0);
     turn.share(k, factors);
     let four = k.shl::<U32>(turn.t, 2u32);
     let [low, high] = [0, 1].map(|plane: usize| turn.pieces(k, planes[plane], four));

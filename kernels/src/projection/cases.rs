@@ -524,7 +524,7 @@ fn attention(
         table: &table,
     };
     let [q, keys, values] = known(kernel.reference(inputs));
-    let mut case = Case::new(kernel, &data)
+    let case = Case::new(kernel, &data)
         .with_f32("x", x)
         .with_f32("norm", &norm)
         .with_u32("positions", positions)
@@ -532,12 +532,24 @@ fn attention(
         .with_f32("table", &table)
         .with_bytes("k_cache", &stored.encode(&caches[0]))
         .with_bytes("v_cache", &stored.encode(&caches[1]));
-    for (i, (weight, name)) in [("wq", "bq"), ("wk", "bk"), ("wv", "bv")].into_iter().enumerate() {
-        case = case.with_bytes(weight, &planes(elements[i], features[i], cols, &gguf[i]));
-        case = if bias { case.with_f32(name, &biases[i]) } else { case };
-    }
+    let case = with_weights(case, shape, &gguf, &biases);
     let case = expect_cached(case, shape, (positions, sequences), F32_BOUND, [keys, values]);
     case.expect_f32("q", q, features[0], F32_BOUND)
+}
+
+/// The case with the weights of query, key and value in GGUF's layout, and their biases where the kernel has some.
+pub(super) fn with_weights(
+    mut case: Case,
+    shape: AttentionInputShape,
+    gguf: &[Vec<u8>; 3],
+    biases: &[Vec<f32>; 3],
+) -> Case {
+    let AttentionInputShape { cols, elements, bias, .. } = shape;
+    for (i, (weight, name)) in [("wq", "bq"), ("wk", "bk"), ("wv", "bv")].into_iter().enumerate() {
+        case = case.with_bytes(weight, &planes(elements[i], biases[i].len(), cols, &gguf[i]));
+        case = if bias { case.with_f32(name, &biases[i]) } else { case };
+    }
+    case
 }
 
 /// The case with what the caches hold then: near `bound`, if that is more than what they are rounded by.

@@ -17,6 +17,20 @@ pub(super) struct Pointers {
     pub(super) table: Option<Reg<U64>>,
 }
 
+impl Pointers {
+    /// Those of `segment`, by the names of its parameters.
+    pub(super) fn of(segment: &Segment, pointer: &dyn Fn(&str) -> Option<Reg<U64>>) -> Self {
+        Self {
+            bias: segment.bias.then(|| pointer(segment.names.bias)).flatten(),
+            residual: segment.residual.then(|| pointer("residual")).flatten(),
+            output: pointer(segment.names.output),
+            positions: pointer("positions"),
+            sequences: pointer("sequences"),
+            table: pointer("table"),
+        }
+    }
+}
+
 /// Where an activation row belongs, as far as its segment has to know.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Belongs {

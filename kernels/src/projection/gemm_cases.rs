@@ -2,7 +2,7 @@
 
 use tensor_formats::ElementType;
 
-use super::cases::{Data, EPS, QUANTISED, expect_cached, planes, small_attention, weights};
+use super::cases::{Data, EPS, QUANTISED, expect_cached, small_attention, weights, with_weights};
 use super::{AttentionInputShape, Gemm, HalfRows, Met};
 use crate::CacheShape;
 use crate::cases::{Case, Expect, F32_BOUND};
@@ -153,7 +153,7 @@ fn gemm_attention(shape: AttentionInputShape) -> Case {
     let results = known(kernel.reference(&halves, &factors, &met));
     let mut results = results.into_iter();
     let [q, keys, values] = std::array::from_fn(|_| results.next().unwrap_or_default());
-    let mut case = Case::new(kernel, "")
+    let case = Case::new(kernel, "")
         .with_bytes("x", &bytes)
         .with_f32("factors", &rounded)
         .with_u32("positions", &positions)
@@ -161,10 +161,7 @@ fn gemm_attention(shape: AttentionInputShape) -> Case {
         .with_f32("table", &table)
         .with_bytes("k_cache", &stored.encode(&caches[0]))
         .with_bytes("v_cache", &stored.encode(&caches[1]));
-    for (i, (weight, name)) in [("wq", "bq"), ("wk", "bk"), ("wv", "bv")].into_iter().enumerate() {
-        case = case.with_bytes(weight, &planes(elements[i], features[i], cols, &gguf[i]));
-        case = if bias { case.with_f32(name, &biases[i]) } else { case };
-    }
+    let case = with_weights(case, shape, &gguf, &biases);
     let case = expect_cached(case, shape, (&positions, &sequences), WEIGHT_BOUND, [keys, values]);
     case.expect_f32("q", q, features[0], WEIGHT_BOUND)
 }

@@ -476,14 +476,7 @@ impl Projection {
         let own = k.shr(tid, self.sum_rows().ilog2());
         let stores = k.lt(row, stage.batch);
         let row = stage.activation_row(k, row, self.sum_rows());
-        let pointers = Pointers {
-            bias: segment.bias.then(|| pointer(segment.names.bias)).flatten(),
-            residual: segment.residual.then(|| pointer("residual")).flatten(),
-            output: pointer(segment.names.output),
-            positions: pointer("positions"),
-            sequences: pointer("sequences"),
-            table: pointer("table"),
-        };
+        let pointers = Pointers::of(segment, pointer);
         let belongs = Belongs::load(k, segment, &pointers, row);
         let Some(x) = pointer("x") else { return };
         let staged = stage.emit(k, spread.warps(), (x, norm), norm_weights, shared, &|k| {

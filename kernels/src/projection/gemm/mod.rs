@@ -255,14 +255,7 @@ impl Gemm {
 
         let matrices: Vec<_> = segment.names.matrices.iter().filter_map(|name| pointer(name)).collect();
         let Some((x, factors)) = pointer("x").zip(pointer("factors")) else { return };
-        let pointers = Pointers {
-            bias: segment.bias.then(|| pointer(segment.names.bias)).flatten(),
-            residual: segment.residual.then(|| pointer("residual")).flatten(),
-            output: pointer(segment.names.output),
-            positions: pointer("positions"),
-            sequences: pointer("sequences"),
-            table: pointer("table"),
-        };
+        let pointers = Pointers::of(segment, pointer);
         let weights = Weights::new(k, (self, segment), &matrices, unit, (warp, lane, shared));
         let rows = Rows::new(k, (self, segment), (x, first_row), shared);
         k.comment("the first weights do not wait for anything");
