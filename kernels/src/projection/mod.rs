@@ -26,6 +26,7 @@
 //! | `ring` | weights on their way |
 //! | `product` | weights times activations, lane by lane |
 //! | `tiles` | the same for several activation rows, on tensor cores |
+//! | `planes` | where these find their weights |
 //! | `sums` | the sums of a block's units |
 //! | `epilogue` | what becomes of them |
 //! | `largest` | the largest of all |
@@ -39,6 +40,7 @@ mod gemm_cases;
 mod geometry;
 mod half_rows;
 mod largest;
+mod planes;
 mod product;
 mod reference;
 mod ring;

@@ -6,15 +6,14 @@
 
 use std::ops::Range;
 
-use ptx_builder::{Addr, F32, KernelBuilder, Pred, Reg, U32, U64, Var};
+use ptx_builder::{F32, KernelBuilder, Pred, Reg, U32, U64, Var};
 
 use super::geometry::Items;
+use super::planes::{Planes, Source};
 use super::stage::{Stage, Staged};
 use super::{Pairing, Peers, Segment, ring};
-use crate::blocks::partition::Partition;
 use crate::blocks::tile::{self, TILE_ROWS, TURN_PARTS, TilePlane, Turn, TurnWeights, Within};
 use crate::emit;
-use crate::support::WARP;
 
 /// Units of a tile: rows 0 to 7 are their first rows, 8 to 15 their second ones.
 pub(super) const TILE_UNITS: u32 = TILE_ROWS / 2;
@@ -22,8 +21,7 @@ pub(super) const TILE_UNITS: u32 = TILE_ROWS / 2;
 /// What a thread knows of its segment.
 pub(super) struct Tiles<'a> {
     segment: &'a Segment,
-    partition: Partition,
-    planes: Vec<TilePlane>,
+    planes: Planes,
     stage: Stage,
     items: Items,
     warps: u32,
@@ -114,13 +112,11 @@ impl<'a> Tiles<'a> {
         (matrices, units): (&[Reg<U64>], BlockUnits),
         lane: Lane,
     ) -> Self {
-        let partition = segment.format.partition(stage.cols);
-        let planes = segment.format.tile_planes();
+        let planes = Planes::new(segment, stage.cols, items.turns);
         let slots = ring_bytes / segment.format.slot_bytes();
         let tiles = k.shr(units.count, TILE_UNITS.ilog2());
         let mut tiles = Self {
             segment,
-            partition,
             planes,
             stage,
             items,
@@ -143,7 +139,7 @@ impl<'a> Tiles<'a> {
         } else {
             tiles.next_piece = Some(k.named_var::<U32>("next_piece", own));
         }
-        tiles.sources = tiles.sources(k, matrices);
+        tiles.sources = tiles.planes.sources(k, segment, matrices, lane.lane);
         let first = tiles.from(k, lane.warp);
         let variables =
             |from: Vec<_>| from.into_iter().map(|from| k.named_var::<U64>("next", from)).collect();
@@ -154,37 +150,18 @@ impl<'a> Tiles<'a> {
         tiles
     }
 
-    /// Emits where the first tile's pieces of each plane are.
-    fn sources(&self, k: &mut KernelBuilder, matrices: &[Reg<U64>]) -> Vec<Source> {
-        let rows = u64::from(self.segment.matrix_rows());
-        let blocks = rows * u64::from(self.stage.cols / self.partition.block_cols);
-        let mut before = 0;
-        let mut sources = Vec::new();
-        for (index, &bytes) in self.partition.planes.iter().enumerate() {
-            let starts: Vec<Reg<U64>> = matrices
-                .iter()
-                .map(|&matrix| if before == 0 { matrix } else { k.add(matrix, before) })
-                .collect();
-            before += u64::from(bytes) * blocks;
-            let plane = (self.planes[index], self.begins_whole(index));
-            let rows = (&starts[..], self.row_bytes(index));
-            sources.push(Source::new(k, (plane, self.lane.lane), rows, self.segment.pairing));
-        }
-        sources
-    }
-
     fn slot_bytes(&self) -> u32 {
         self.segment.format.slot_bytes()
     }
 
     /// Turns of a row.
     fn row_turns(&self) -> u32 {
-        self.partition.parts_of_row(self.stage.cols) / TURN_PARTS
+        self.planes.row_turns()
     }
 
     /// Turns of an item: a row may have fewer than an item takes.
     fn item_turns(&self) -> u32 {
-        self.items.turns.min(self.row_turns())
+        self.planes.turns
     }
 
     /// Items of a tile in a block; where a cluster's last block has fewer, it passes over the others.
@@ -221,7 +198,7 @@ impl<'a> Tiles<'a> {
         let sums = k.mad(t, lane_rows * 4, sums);
         k.for_range(self.lane.warp, self.n_items, self.warps, |k, index| {
             let item = self.item(k, index);
-            let turn_cols = self.partition.block_cols / self.partition.parts * TURN_PARTS;
+            let turn_cols = self.planes.turn_cols();
             let item_cols = self.item_turns() * turn_cols;
             let x = k.mad(item.piece.own, item_cols, x);
             let groups: Vec<_> = groups.iter().map(|&at| k.mad(item.piece.own, item_cols / 4, at)).collect();
@@ -235,7 +212,7 @@ impl<'a> Tiles<'a> {
                     }
                     None => k.add(self.lane.ring, turn % self.slots * self.slot_bytes()),
                 };
-                let within = (0..self.planes.len()).map(|plane| self.within(k, plane, (item, turn), g));
+                let within = (0..self.planes.of.len()).map(|plane| self.within(k, plane, (item, turn), g));
                 let within = within.collect();
                 let view = Turn {
                     x: k.add(x, turn * turn_cols),
@@ -320,14 +297,6 @@ impl<'a> Tiles<'a> {
         })
     }
 
-    /// Whether each item of a plane begins with a whole span.
-    fn begins_whole(&self, index: usize) -> bool {
-        let (plane, row_bytes) = (self.planes[index], self.row_bytes(index));
-        plane.bytes == plane.span
-            || row_bytes.is_multiple_of(plane.span)
-                && (self.item_turns() * plane.bytes).is_multiple_of(plane.span)
-    }
-
     /// Where in their span a plane's rows begin.
     fn within(
         &self,
@@ -336,8 +305,8 @@ impl<'a> Tiles<'a> {
         (item, turn): (Item, u32),
         g: Reg<U32>,
     ) -> [Within; 2] {
-        let (plane, row_bytes) = (self.planes[index], self.row_bytes(index));
-        if self.begins_whole(index) {
+        let (plane, row_bytes) = (self.planes.of[index], self.planes.row_bytes(index));
+        if self.planes.begins_whole(index) {
             return [Within::Known(turn * plane.bytes % plane.span); 2];
         }
         let unit = k.mad(item.tile, TILE_UNITS, self.units.start);
@@ -360,8 +329,8 @@ impl<'a> Tiles<'a> {
         let mut planes = Vec::new();
         for (index, source) in self.sources.iter().enumerate() {
             let from = source.from.iter().map(|&from| {
-                let from = k.ptr_index(from, first_row, self.row_bytes(index));
-                k.ptr_index(from, item.piece.turn, self.planes[index].bytes)
+                let from = k.ptr_index(from, first_row, self.planes.row_bytes(index));
+                k.ptr_index(from, item.piece.turn, self.planes.of[index].bytes)
             });
             planes.push(from.collect());
         }
@@ -378,7 +347,7 @@ impl<'a> Tiles<'a> {
             Some(has) => k.and_pred(exists, has),
             None => exists,
         };
-        for plane in 0..self.planes.len() {
+        for plane in 0..self.planes.of.len() {
             self.copy(k, (slot, exists), plane, turn);
         }
         k.cp_async_commit();
@@ -407,8 +376,8 @@ impl<'a> Tiles<'a> {
             in_next_tile
         });
         for (plane, next) in self.next.iter().enumerate() {
-            let tile_bytes = TILE_UNITS * self.segment.pairing.step() * self.row_bytes(plane);
-            let item_bytes = self.item_turns() * self.planes[plane].bytes;
+            let tile_bytes = TILE_UNITS * self.segment.pairing.step() * self.planes.row_bytes(plane);
+            let item_bytes = self.item_turns() * self.planes.of[plane].bytes;
             let bytes = tiles * tile_bytes + further * item_bytes;
             let bytes = match in_next_tile {
                 None => k.imm(bytes),
@@ -420,8 +389,8 @@ impl<'a> Tiles<'a> {
 
     /// Emits the copies of a plane's part of a turn: rows in order, the pieces of a row in order.
     fn copy(&self, k: &mut KernelBuilder, (slot, exists): (Reg<U32>, Pred), index: usize, turn: u32) {
-        let (plane, source) = (self.planes[index], &self.sources[index]);
-        let row_bytes = self.row_bytes(index);
+        let (plane, source) = (self.planes.of[index], &self.sources[index]);
+        let row_bytes = self.planes.row_bytes(index);
         let bytes = turn * plane.bytes;
         let from = self.next[index].iter().map(|&next| match source.within {
             None => k.get(next) + (bytes / plane.span * plane.span) as i32,
@@ -434,98 +403,5 @@ impl<'a> Tiles<'a> {
         });
         let from: Vec<_> = from.collect();
         source.copy(k, plane, (slot, exists), (&from, row_bytes, self.segment.pairing));
-    }
-
-    /// Bytes of a row in a plane.
-    fn row_bytes(&self, plane: usize) -> u32 {
-        self.partition.planes[plane] * (self.stage.cols / self.partition.block_cols)
-    }
-}
-
-/// Where a lane's pieces of a plane are.
-#[derive(Debug, Clone)]
-pub(super) struct Source {
-    /// Its piece of the first tile. Where the units' second rows are in a matrix of their own and are copied apart from
-    /// the first ones, there are two.
-    pub(super) from: Vec<Reg<U64>>,
-    /// The bytes before the piece, where `from` has to be rounded down without them.
-    pub(super) within: Option<Reg<U32>>,
-    /// In the plane.
-    to: Reg<U32>,
-    /// Where not every lane copies: whether this one does.
-    has: Option<Pred>,
-}
-
-impl Source {
-    /// For a plane whose matrices begin at `starts`, with rows of `row_bytes`, and whether its items begin with whole spans.
-    pub(super) fn new(
-        k: &mut KernelBuilder,
-        ((plane, begins_whole), lane): ((TilePlane, bool), Reg<U32>),
-        (starts, row_bytes): (&[Reg<U64>], u32),
-        pairing: Pairing,
-    ) -> Self {
-        let row = k.shr(lane, plane.pieces().ilog2());
-        let piece = k.and(lane, plane.pieces() - 1);
-        let at = k.mul(piece, plane.piece);
-        let rows = WARP / plane.pieces();
-        let to = k.mul(lane, plane.piece);
-        let to = match plane.exchanged(k, row) {
-            Some(exchanged) => k.xor(to, exchanged),
-            None => to,
-        };
-        let has = (rows > TILE_ROWS).then(|| k.lt(row, TILE_ROWS));
-        let unit = k.and(row, TILE_UNITS - 1);
-        let unit_row = k.mul(unit, pairing.step());
-        let piece = |k: &mut KernelBuilder, from: Reg<U64>| match begins_whole {
-            true => k.ptr_index(from, at, 1),
-            false => from,
-        };
-        let from = match starts {
-            // All rows at once: a lane has one of the first or one of the second ones.
-            &[first, ..] if rows > TILE_UNITS => {
-                let second = k.ge(row, TILE_UNITS);
-                let distance = k.selp(second, pairing.distance(), 0);
-                let start = starts.get(1).map_or(first, |&other| k.selp(second, other, first));
-                let row = k.add(unit_row, distance);
-                let from = k.ptr_index(start, row, row_bytes);
-                vec![piece(k, from)]
-            }
-            starts => starts
-                .iter()
-                .map(|&start| {
-                    let from = k.ptr_index(start, unit_row, row_bytes);
-                    piece(k, from)
-                })
-                .collect(),
-        };
-        Self { from, within: (!begins_whole).then_some(at), to, has }
-    }
-
-    /// Emits the copies of a plane's part of a turn into `slot`, where `exists` holds: `from` is where the lane's pieces of
-    /// the tile's first rows and second ones are, rows are `row_bytes` apart.
-    pub(super) fn copy(
-        &self,
-        k: &mut KernelBuilder,
-        plane: TilePlane,
-        (slot, exists): (Reg<U32>, Pred),
-        (from, row_bytes, pairing): (&[Addr<U64>], u32, Pairing),
-    ) {
-        let exists = self.has.map_or(exists, |has| k.and_pred(exists, has));
-        let to = k.add(slot, self.to);
-        for start in (0..TILE_ROWS).step_by((WARP / plane.pieces()) as usize) {
-            let (second, unit) = (start / TILE_UNITS, start % TILE_UNITS);
-            let rows = unit * pairing.step() + second * pairing.distance();
-            let from = from[(second as usize).min(from.len() - 1)] + (rows * row_bytes) as i32;
-            // The lane's row and `start` have no bits in common.
-            let to = match plane.exchanged_at(start) {
-                0 => to,
-                exchanged => k.xor(to, exchanged),
-            };
-            let to = to + (plane.at + start * plane.span) as i32;
-            k.guarded(exists, |k| match plane.piece {
-                16 => k.cp_async_cg(to, from),
-                bytes => k.cp_async_ca(to, from, bytes),
-            });
-        }
     }
 }

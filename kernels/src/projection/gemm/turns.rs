@@ -4,10 +4,9 @@ use ptx_builder::{KernelBuilder, MatrixDescriptor, Pred, Reg, Swizzle, U32, U64,
 
 use super::{GROUPS, Gemm, Shared, turn_cols};
 use crate::blocks::half::{self, STEP_COLS};
-use crate::blocks::partition::Partition;
-use crate::blocks::tile::{TilePlane, TurnWeights, Within};
+use crate::blocks::tile::{TurnWeights, Within};
 use crate::projection::Segment;
-use crate::projection::tiles::Source;
+use crate::projection::planes::{Planes, Source};
 
 /// Bytes of a row of activations in a tile of shared memory, whose chunks of 16 bytes are swizzled.
 const LINE: u32 = 128;
@@ -119,9 +118,7 @@ impl Rows {
 /// A warp's weights: a tile.
 pub(super) struct Weights<'a> {
     segment: &'a Segment,
-    planes: Vec<TilePlane>,
-    partition: Partition,
-    cols: u32,
+    planes: Planes,
     slot_bytes: u32,
     /// Of the block.
     warps: u32,
@@ -145,12 +142,10 @@ impl<'a> Weights<'a> {
         unit: Reg<U32>,
         (warp, lane, shared): (Reg<U32>, Reg<U32>, Shared),
     ) -> Self {
-        let (cols, slot_bytes) = (kernel.cols, kernel.slot_bytes());
+        let slot_bytes = kernel.slot_bytes();
         let mut weights = Self {
             segment,
-            planes: segment.format.tile_planes(),
-            partition: segment.format.partition(cols),
-            cols,
+            planes: Planes::new(segment, kernel.cols, 1),
             slot_bytes,
             warps: kernel.warps,
             unit,
@@ -160,38 +155,16 @@ impl<'a> Weights<'a> {
             sources: Vec::new(),
             next: Vec::new(),
         };
-        let blocks = u64::from(segment.matrix_rows()) * u64::from(cols / weights.partition.block_cols);
         let first_row = segment.pairing.first_row(k, unit);
-        let mut before = 0;
-        for (index, &bytes) in weights.partition.planes.iter().enumerate() {
-            let starts: Vec<_> = matrices
-                .iter()
-                .map(|&matrix| if before == 0 { matrix } else { k.add(matrix, before) })
-                .collect();
-            before += u64::from(bytes) * blocks;
-            let row_bytes = weights.row_bytes(index);
-            let plane = (weights.planes[index], weights.begins_whole(index));
-            let source = Source::new(k, (plane, lane), (&starts, row_bytes), segment.pairing);
+        weights.sources = weights.planes.sources(k, segment, matrices, lane);
+        for (index, source) in weights.sources.iter().enumerate() {
             let next = source.from.iter().map(|&from| {
-                let from = k.ptr_index(from, first_row, row_bytes);
+                let from = k.ptr_index(from, first_row, weights.planes.row_bytes(index));
                 k.named_var::<U64>("next", from)
             });
             weights.next.push(next.collect());
-            weights.sources.push(source);
         }
         weights
-    }
-
-    /// Bytes of a row in a plane.
-    fn row_bytes(&self, plane: usize) -> u32 {
-        self.partition.planes[plane] * (self.cols / self.partition.block_cols)
-    }
-
-    /// Whether each turn of a plane begins with a whole span.
-    fn begins_whole(&self, index: usize) -> bool {
-        let (plane, row_bytes) = (self.planes[index], self.row_bytes(index));
-        plane.bytes == plane.span
-            || row_bytes.is_multiple_of(plane.span) && plane.bytes.is_multiple_of(plane.span)
     }
 
     fn stage_slot(&self, k: &mut KernelBuilder, stage: Reg<U32>) -> Reg<U32> {
@@ -202,7 +175,7 @@ impl<'a> Weights<'a> {
     pub(super) fn fetch(&self, k: &mut KernelBuilder, stage: Reg<U32>, exists: Pred) {
         let slot = self.stage_slot(k, stage);
         for (index, source) in self.sources.iter().enumerate() {
-            let (plane, row_bytes) = (self.planes[index], self.row_bytes(index));
+            let (plane, row_bytes) = (self.planes.of[index], self.planes.row_bytes(index));
             let from = self.next[index].iter().map(|&next| match source.within {
                 None => k.get(next) + 0,
                 Some(within) => {
@@ -223,14 +196,14 @@ impl<'a> Weights<'a> {
     pub(super) fn turn(&self, k: &mut KernelBuilder, turn: Reg<U32>, stage: Reg<U32>) -> TurnWeights {
         let (g, t) = (k.shr(self.lane, 2), k.and(self.lane, 3));
         let slot = self.stage_slot(k, stage);
-        let within = (0..self.planes.len()).map(|plane| self.within(k, plane, turn, g)).collect();
+        let within = (0..self.planes.of.len()).map(|plane| self.within(k, plane, turn, g)).collect();
         TurnWeights { g, t, slot, within, room: k.mad(g, 16, self.room) }
     }
 
     /// Where in their span a plane's rows begin.
     fn within(&self, k: &mut KernelBuilder, index: usize, turn: Reg<U32>, g: Reg<U32>) -> [Within; 2] {
-        let (plane, row_bytes) = (self.planes[index], self.row_bytes(index));
-        if self.begins_whole(index) {
+        let (plane, row_bytes) = (self.planes.of[index], self.planes.row_bytes(index));
+        if self.planes.begins_whole(index) {
             return [Within::Known(0); 2];
         }
         let at = k.mul(turn, plane.bytes);
