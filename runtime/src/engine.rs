@@ -134,7 +134,7 @@ impl EngineOptions {
             return Err(OptionError::TooLarge { option, value, limit: positions }.into());
         }
         let rows = self.first_steps.iter().map(|&(rows, _)| rows);
-        let limit = self.max_rows.max(self.prompt_rows);
+        let limit = self.max_rows.max(self.prompt_rows.min(positions));
         if let Some(value) = rows.clone().max().filter(|&rows| rows > limit) {
             let option = "rows of the first steps";
             return Err(OptionError::TooLarge { option, value, limit }.into());

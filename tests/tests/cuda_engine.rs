@@ -188,6 +188,27 @@ fn a_step_uploads_its_state_once_and_downloads_four_bytes_a_row() {
 }
 
 #[test]
+fn first_steps_of_a_prompt_are_those_that_it_takes() {
+    on_driver(|_, context| {
+        let plans = |first_steps: &[(usize, Output)], prompt_rows| {
+            let change = |options: &mut EngineOptions| {
+                (options.first_steps, options.prompt_rows) = (first_steps.to_vec(), prompt_rows);
+            };
+            decoder(context, change).stats().plans
+        };
+        // Eight rows, then four; all together; all together, and the rest.
+        assert_eq!(plans(&[(20, Output::LastArgmax)], 512), 2);
+        assert_eq!(plans(&[(64, Output::LastArgmax)], 512), 1);
+        assert_eq!(plans(&[(64, Output::Cache), (3, Output::LastArgmax)], 64), 2);
+        let model = model();
+        let first_steps = vec![(513, Output::Cache)];
+        let options = EngineOptions { first_steps, prompt_rows: 1024, ..gpu::options(&model, 2, 8) };
+        let refused = CudaDecoder::with_context(&model, &options, context).unwrap_err();
+        assert!(refused.to_string().contains("513") && refused.to_string().contains("512"), "{refused}");
+    });
+}
+
+#[test]
 fn every_step_finds_its_own_state_whatever_the_way() {
     on_driver(|driver, context| {
         let mut decoder = decoder(context, |_| {});
