@@ -247,6 +247,25 @@ fn cost(params: &[Param], segments: &[Segment], (batch, cols): (u32, u32)) -> Co
     }
 }
 
+/// Deals the grid's blocks to segments, each of which gets as many as `blocks` says, in order: `emit` is called with each
+/// one's index and its first block.
+fn deal(k: &mut KernelBuilder, blocks: &[u32], emit: &dyn Fn(&mut KernelBuilder, usize, u32)) {
+    fn from(
+        k: &mut KernelBuilder,
+        blocks: &[u32],
+        (index, first): (usize, u32),
+        emit: &dyn Fn(&mut KernelBuilder, usize, u32),
+    ) {
+        if index + 1 == blocks.len() {
+            return emit(k, index, first);
+        }
+        let (block, end) = (k.ctaid_x(), first + blocks[index]);
+        let own = k.lt(block, end);
+        k.if_else(own, |k| emit(k, index, first), |k| from(k, blocks, (index + 1, end), emit));
+    }
+    from(k, blocks, (0, 0), emit);
+}
+
 /// The first target that rounds to what the caches of these segments hold, if there are any.
 fn rounds_from(segments: &[Segment]) -> Option<Target> {
     let caches = segments.iter().filter_map(|segment| match segment.destination {
@@ -378,37 +397,17 @@ impl Projection {
                 rooms: k.add(sums, self.sums_bytes()),
                 peers,
             };
-            self.segments_from(k, 0, shared, &pointer);
+            deal(k, &self.spread.blocks, &|k, index, first| {
+                self.segment(k, (index, first), shared, &pointer)
+            });
         })
     }
 
-    /// Emits the segments from `index` on, each for its own blocks.
-    fn segments_from(
-        &self,
-        k: &mut KernelBuilder,
-        index: usize,
-        shared: Shared,
-        pointer: &dyn Fn(&str) -> Option<Reg<U64>>,
-    ) {
-        let first: u32 = self.spread.blocks[..index].iter().sum();
-        if index + 1 == self.segments.len() {
-            return self.segment(k, index, first, shared, pointer);
-        }
-        let block = k.ctaid_x();
-        let own = k.lt(block, first + self.spread.blocks[index]);
-        k.if_else(
-            own,
-            |k| self.segment(k, index, first, shared, pointer),
-            |k| self.segments_from(k, index + 1, shared, pointer),
-        );
-    }
-
-    /// Emits the blocks from `first` on, which do one segment.
+    /// Emits the blocks from `first` on, which do segment `index`.
     fn segment(
         &self,
         k: &mut KernelBuilder,
-        index: usize,
-        first: u32,
+        (index, first): (usize, u32),
         shared: Shared,
         pointer: &dyn Fn(&str) -> Option<Reg<U64>>,
     ) {

@@ -20,7 +20,7 @@ use super::epilogue::{Belongs, Fetched, Finisher, Pointers};
 use super::geometry::PROCESSORS;
 use super::shape::{self, AttentionInputShape, MOST_COLS, MULTIPLE_OF_GEMM};
 use super::tiles::{self, TILE_UNITS};
-use super::{Segment, cost, params};
+use super::{Segment, cost, deal, params};
 use crate::blocks::half::{self, STEP_COLS};
 use crate::blocks::tile::{SLOT_ALIGN, TILE_BATCH, TILE_ROWS, TURN_PARTS};
 use crate::emit;
@@ -154,8 +154,7 @@ impl Gemm {
     /// What a turn of all blocks takes on an H200, about: the more warps a block has, the fewer turns begin, and the fewer blocks
     /// there are to keep all processors at work.
     fn turn_cycles(&self) -> u32 {
-        let blocks: u32 = self.segments.iter().map(|segment| self.tile_blocks(segment)).sum();
-        let rounds = (blocks * self.row_blocks()).div_ceil(PROCESSORS);
+        let rounds = self.blocks().iter().sum::<u32>().div_ceil(PROCESSORS);
         rounds * (TURN_CYCLES + self.warps * (ROW_CYCLES * self.block_rows()).max(TILE_CYCLES))
     }
 
@@ -188,6 +187,11 @@ impl Gemm {
         (segment.units / TILE_UNITS).div_ceil(self.warps)
     }
 
+    /// Blocks of each segment.
+    fn blocks(&self) -> Vec<u32> {
+        self.segments.iter().map(|segment| self.tile_blocks(segment) * self.row_blocks()).collect()
+    }
+
     /// Bytes of a turn's activations.
     fn rows_bytes(&self) -> u32 {
         let cols = self.segments.iter().map(|segment| turn_cols(segment, self.cols));
@@ -210,27 +214,6 @@ impl Gemm {
         TILE_ROWS * self.block_rows() * 4
     }
 
-    fn segments_from(
-        &self,
-        k: &mut KernelBuilder,
-        index: usize,
-        shared: Shared,
-        pointer: &dyn Fn(&str) -> Option<Reg<U64>>,
-    ) {
-        let blocks = |segment: &Segment| self.tile_blocks(segment) * self.row_blocks();
-        let first: u32 = self.segments[..index].iter().map(blocks).sum();
-        if index + 1 == self.segments.len() {
-            return self.segment(k, (index, first), shared, pointer);
-        }
-        let block = k.ctaid_x();
-        let own = k.lt(block, first + blocks(&self.segments[index]));
-        k.if_else(
-            own,
-            |k| self.segment(k, (index, first), shared, pointer),
-            |k| self.segments_from(k, index + 1, shared, pointer),
-        );
-    }
-
     /// Emits the blocks from `first` on, which do segment `index`.
     fn segment(
         &self,
@@ -243,7 +226,7 @@ impl Gemm {
         let block = k.ctaid_x();
         let block = if first == 0 { block } else { k.sub(block, first) };
         // Blocks of the same weights follow each other.
-        let all = u64::from(self.tile_blocks(segment) * self.row_blocks());
+        let all = u64::from(self.blocks()[index]);
         let (of_weights, of_rows) = emit::split(k, block, all, self.row_blocks());
         let first_row = k.mul(of_rows, self.block_rows());
         let (warp, lane) = emit::warp_and_lane(k);
@@ -427,9 +410,8 @@ impl Kernel for Gemm {
     }
 
     fn geometry(&self) -> LaunchGeometry {
-        let blocks: u32 = self.segments.iter().map(|segment| self.tile_blocks(segment)).sum();
         LaunchGeometry {
-            grid: [blocks * self.row_blocks(), 1, 1],
+            grid: [self.blocks().iter().sum(), 1, 1],
             block: [self.threads(), 1, 1],
             dynamic_shared: self.shared_bytes(),
         }
@@ -460,7 +442,8 @@ impl Kernel for Gemm {
             let rows = k.dynamic_shared(LINES);
             let slots = k.add(rows, STAGES * self.rows_bytes());
             let rooms = k.add(slots, STAGES * self.warps * self.slot_bytes());
-            self.segments_from(k, 0, Shared { rows, slots, rooms }, &pointer);
+            let shared = Shared { rows, slots, rooms };
+            deal(k, &self.blocks(), &|k, index, first| self.segment(k, (index, first), shared, &pointer));
         })
     }
 }
