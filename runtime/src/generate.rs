@@ -170,12 +170,12 @@ impl<'a> Generator<'a> {
 
     /// Decodes what is pending and chooses the next token.
     fn step(&mut self) -> Result<u32, Error> {
-        let max_rows = self.decoder.prompt_rows().max(1);
+        let chunk = self.decoder.prompt_rows().max(1);
         let mut done = 0;
-        while self.pending.len() - done > max_rows {
-            let rows = self.rows(done, max_rows);
+        while self.pending.len() - done > chunk {
+            let rows = self.rows(done, chunk);
             self.decoder.step(&rows, Output::Cache)?;
-            done += max_rows;
+            done += chunk;
         }
         let rows = self.rows(done, self.pending.len() - done);
         let position = self.position + self.pending.len() - 1;

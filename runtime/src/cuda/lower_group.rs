@@ -92,11 +92,6 @@ fn halves(
     Ok(vec![with(Ok(rows), read)?, with(kernel, multiplied)?])
 }
 
-/// Whether `machine` multiplies rows like these as halves.
-fn as_halves(rows: &TensorView, machine: Machine) -> bool {
-    machine.halves && rows.shape.rows() > Machine::FEW_ROWS
-}
-
 pub(crate) fn attention_input(a: &AttentionInput, machine: Machine) -> Result<Vec<Lowered>, CudaError> {
     quantised(a.q8)?;
     if a.n_rot != a.head_dim {
@@ -136,7 +131,7 @@ pub(crate) fn attention_input(a: &AttentionInput, machine: Machine) -> Result<Ve
         operands.extend([rows_of(&a.output, rows)?, a.keys, a.values]);
         Ok::<_, CudaError>(operands)
     };
-    if as_halves(&a.input, machine) {
+    if machine.multiplies_halves(a.input.shape.rows()) {
         let rows = 0..a.input.shape.rows();
         let shape = projection::AttentionInputShape { batch: rows.len(), ..shape };
         let kernel = projection::Gemm::attention_input(shape);
@@ -161,7 +156,7 @@ pub(crate) fn residual_projection(
     let weight = a.projection.weight;
     let shape = (weight.shape.rows(), weight.shape.cols());
     let bias = a.projection.bias.is_some();
-    if as_halves(&a.input, machine) {
+    if machine.multiplies_halves(a.input.shape.rows()) {
         let kernel = projection::Gemm::residual_projection(weight.dtype, shape, a.input.shape.rows(), bias);
         let mut operands = vec![weight];
         operands.extend(a.projection.bias);
@@ -211,7 +206,7 @@ pub(crate) fn gated_projection(a: &GatedProjection, machine: Machine) -> Result<
         return Err(KernelError::Unsupported { kernel: "gated_projection", reason }.into());
     }
     let shape = (a.gate.shape.rows(), a.gate.shape.cols());
-    if as_halves(&a.input, machine) {
+    if machine.multiplies_halves(a.input.shape.rows()) {
         let kernel = projection::Gemm::gated_projection(a.gate.dtype, shape, a.input.shape.rows());
         return halves(a.input, Some((a.norm, a.eps)), kernel, &[a.gate, a.up, a.output]);
     }

@@ -18,6 +18,8 @@ impl Machine {
     /// An H200.
     pub const H200: Self = Self { target: Target::SM_90A, processors: projection::PROCESSORS, halves: false };
 
-    /// Rows of a group that are few: they are multiplied as bytes.
-    pub const FEW_ROWS: usize = projection::MAX_BATCH;
+    /// Whether groups of so many rows are multiplied as halves. Few are multiplied as bytes.
+    pub const fn multiplies_halves(self, rows: usize) -> bool {
+        self.halves && rows > projection::MAX_BATCH
+    }
 }
