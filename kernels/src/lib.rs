@@ -53,6 +53,7 @@ mod dequant;
 pub mod elementwise;
 pub mod embed;
 mod emit;
+mod factor;
 pub mod gemv;
 mod kernel;
 pub mod kv_scatter;

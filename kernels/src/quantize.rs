@@ -144,15 +144,17 @@ impl QuantizedGroup {
 }
 
 /// The bits of `value`, or of a NaN.
-fn or_nan(k: &mut KernelBuilder, value: Reg<F32>, broken: Pred) -> Reg<B32> {
+pub(crate) fn or_nan(k: &mut KernelBuilder, value: Reg<F32>, broken: Pred) -> Reg<B32> {
     let bits = k.f32_to_bits(value);
     k.selp::<B32>(broken, 0x7fc0_0000u32, bits)
 }
 
-/// Quantises the group whose values this lane and its neighbours hold, `N` each: a multiple of 4 that divides 32. Lane 0
-/// of a warp begins a group.
-pub(crate) fn quantize_group<const N: usize>(k: &mut KernelBuilder, values: [Reg<F32>; N]) -> QuantizedGroup {
-    let sharers = GROUP / N as u32;
+/// The bits of the largest magnitude of the group whose values this lane and its neighbours hold, and whether it is no finite
+/// number.
+pub(crate) fn largest_of_group<const N: usize>(
+    k: &mut KernelBuilder,
+    values: [Reg<F32>; N],
+) -> (Reg<U32>, Pred) {
     k.comment(
         "the largest magnitude of the group, compared as bits: infinities and NaNs are above all numbers",
     );
@@ -166,9 +168,16 @@ pub(crate) fn quantize_group<const N: usize>(k: &mut KernelBuilder, values: [Reg
     while magnitudes.len() > 1 {
         magnitudes = magnitudes.chunks(2).map(|pair| k.max::<U32>(pair[0], pair[pair.len() - 1])).collect();
     }
-    let largest = over_group(k, magnitudes[0], sharers, |k, a, b| k.max::<U32>(a, b));
+    let largest = over_group(k, magnitudes[0], GROUP / N as u32, |k, a, b| k.max::<U32>(a, b));
     let broken = k.ge::<U32>(largest, f32::INFINITY.to_bits());
+    (largest, broken)
+}
 
+/// Quantises the group whose values this lane and its neighbours hold, `N` each: a multiple of 4 that divides 32. Lane 0
+/// of a warp begins a group.
+pub(crate) fn quantize_group<const N: usize>(k: &mut KernelBuilder, values: [Reg<F32>; N]) -> QuantizedGroup {
+    let sharers = GROUP / N as u32;
+    let (largest, broken) = largest_of_group(k, values);
     let largest = k.bits_to_f32(largest);
     let scale = divide_by_127(k, largest);
     k.comment("subnormal scales flush to zero, and so does the group");

@@ -5,7 +5,7 @@ use kernels::catalogue;
 use ptx_builder::Target;
 
 /// One small shape of each variant of the kernels that are not matrix-vector products.
-const NAMES: [&str; 51] = [
+const NAMES: [&str; 54] = [
     "add_f32_n64_b1",
     "add_f32_n77_b2",
     "add_row_f32_n64_b1",
@@ -31,6 +31,8 @@ const NAMES: [&str; 51] = [
     "embed_rows_q4_k_v10_n256_b2",
     "embed_rows_q6_k_v10_n256_b2",
     "embed_rows_q8_0_v10_n256_b2",
+    "gated_projection_f16_64x512_eps3727c5ac_b1",
+    "gemm_gated_projection_bf16_64x512_b160_w4",
     "gemm_gated_projection_q6_k_64x512_b160_w4",
     "gemm_residual_projection_q4_k_144x512_bias_b24_w4",
     "half_rows_n4096_eps3727c5ac_b16",
@@ -41,6 +43,7 @@ const NAMES: [&str; 51] = [
     "kv_scatter_f32_s2_kv2_m16_d64_b2",
     "loop_condition_8",
     "mul_f32_n77_b2",
+    "residual_projection_bf16_64x512_b8",
     "rms_norm_f32_n40000_b1_eps3727c5ac",
     "rms_norm_f32_n64_b1_eps3727c5ac",
     "rms_norm_f32_n77_b2_eps3727c5ac",

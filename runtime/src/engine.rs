@@ -12,7 +12,8 @@ use crate::model::ModelConfig;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Activations {
     /// Quantised once per activation to signed bytes, 32 to a scale, for weights that are themselves quantised.
-    /// Weights in F32, F16 and BF16 still read f32.
+    /// On CUDA those that meet weights in F16 and BF16 are rounded to these types, 32 to a scale, and so are those of
+    /// [many rows](EngineOptions::prompt_rows). Else they are f32.
     #[default]
     Q8,
     /// Always f32: slower, and the yardstick for the other.
@@ -29,7 +30,7 @@ pub struct EngineOptions {
     /// Most rows of one step: the chunk in which prompts are processed, and the limit of a batch. The CPU is faster with
     /// [`CPU_ROWS`](Self::CPU_ROWS).
     pub max_rows: usize,
-    /// CUDA, compute capability 9.0, quantised weights: most rows of a step that is part of a prompt. Where these are some more
+    /// CUDA, compute capability 9.0, all weights but those in F32: most rows of a step that is part of a prompt. Where these are some more
     /// than eight, and more than [`max_rows`](Self::max_rows), they are multiplied as halves on tensor cores, many times as
     /// fast; results differ from those of other steps by rounding. With no more than `max_rows` prompts are multiplied as
     /// everything else is.

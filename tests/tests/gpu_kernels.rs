@@ -62,7 +62,7 @@ fn matrix_vector_products() {
 #[test]
 #[ignore = "needs a CUDA device"]
 fn fused_projections() {
-    check(&["residual_projection", "gated_projection", "head_q", "greedy_head"]);
+    check(&["residual_projection", "gated_projection", "head_", "greedy_head"]);
 }
 
 #[test]
@@ -155,7 +155,7 @@ fn every_case_belongs_to_a_test() {
         "gemv",
         "residual_projection",
         "gated_projection",
-        "head_q",
+        "head_",
         "greedy_head",
         "gemm",
         "half_rows",

@@ -1,4 +1,5 @@
-//! What activations of 8 bits cost on a GPU: the distance from the same engine with activations and caches in f32.
+//! What activations of 8 bits, or of 16 beside such weights, cost on a GPU: the distance from the same engine with activations
+//! and caches in f32.
 
 #![allow(clippy::print_stdout)] // The distances, for whoever reads the test's output.
 
@@ -9,11 +10,13 @@ use tensor_formats::ElementType;
 use tests::golden::Golden;
 use tests::{data, gpu, quality};
 
+const FILES: [&str; 3] = ["tiny-q4_k_m.gguf", "tiny-q8_0.gguf", "tiny-f16.gguf"];
+
 #[test]
 #[ignore = "needs a CUDA device"]
 fn the_trained_model() {
     let golden = Golden::load();
-    for file in ["tiny-q4_k_m.gguf", "tiny-q8_0.gguf"] {
+    for file in FILES {
         let model = data::model(file);
         let mut texts = quality::golden_texts(&golden, file);
         if gpu::is_simulated() {
@@ -28,12 +31,12 @@ fn the_trained_model() {
     }
 }
 
-/// Prompts, whose rows are multiplied as halves: no further from the exact path than steps of few rows, which multiply bytes.
+/// Prompts, whose rows are multiplied as halves.
 #[test]
 #[ignore = "needs a CUDA device"]
 fn prompts() {
     let golden = Golden::load();
-    for file in ["tiny-q4_k_m.gguf", "tiny-q8_0.gguf"] {
+    for file in FILES {
         let model = data::model(file);
         let mut texts = quality::golden_texts(&golden, file);
         // Rows that are worth it.
@@ -99,10 +102,13 @@ fn prompts_in_other_steps() {
 #[test]
 #[ignore = "needs a CUDA device"]
 fn random_weights_in_the_shapes_of_known_models() {
-    let small = [(Preset::Tiny, Quant::Q4KM), (Preset::TinyQwen2, Quant::Q8_0)];
+    let small =
+        [(Preset::Tiny, Quant::Q4KM), (Preset::TinyQwen2, Quant::Q8_0), (Preset::TinyQwen2, Quant::BF16)];
     let large = [
         (Preset::Llama32_1B, Quant::Q4KM),
         (Preset::Llama32_1B, Quant::Q8_0),
+        (Preset::Llama32_1B, Quant::F16),
+        (Preset::Qwen25_1_5B, Quant::BF16),
         (Preset::Qwen25_1_5B, Quant::Q4KM),
         (Preset::Llama31_8B, Quant::Q4KM),
     ];

@@ -2,7 +2,7 @@
 
 use super::lanes::plan::LanePlan;
 use super::matrix::MatrixPlan;
-use super::matrix::operands::Factor;
+use crate::factor::Factor;
 use crate::stored::Stored;
 use crate::support::WARP;
 

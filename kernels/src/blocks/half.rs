@@ -4,10 +4,11 @@
 //! columns `4 t` to `4 t + 3` of the step: the bytes of one word of quants. As a fragment of a product its columns are
 //! `2 t`, `2 t + 1`, `2 t + 8` and `2 t + 9`; so activations lie in another order ([`place`]), the even ones first.
 //!
-//! A weight is rounded to a half once, and so are its scale and its offset. All are [`SCALE`] times what they stand for:
-//! scales of small weights are then no subnormal halves.
+//! A quantised weight is rounded to a half once, and so are its scale and its offset. All are [`scale`](WeightFormat::scale)
+//! times what they stand for: scales of small weights are then no subnormal halves. Weights that are halves, or bfloat16, are
+//! multiplied as they are.
 
-use ptx_builder::{B32, F16x2, F32, KernelBuilder, Reg, U32};
+use ptx_builder::{B32, F16x2, F32, KernelBuilder, Pred, Reg, U32};
 
 use super::tile::{self, TilePlane, TurnWeights};
 use super::{WeightFormat, q4_k, q6_k};
@@ -16,8 +17,8 @@ use crate::support::ALL_LANES;
 /// Columns of a step.
 pub(crate) const STEP_COLS: u32 = 16;
 
-/// How many times the weights halves are.
-pub(crate) const SCALE: f32 = 64.0;
+/// How many times quantised weights halves are.
+const SCALE: f32 = 64.0;
 
 /// Bytes of shared memory in which the four lanes that meet the same rows leave what they decode for each other.
 pub(crate) const ROOM: u32 = 4 * ROOM_LANE;
@@ -30,6 +31,37 @@ pub(crate) const fn place(col: u32) -> u32 {
     col / 2 + col % 2 * (STEP_COLS / 2)
 }
 
+/// The largest magnitude of what shares a scale becomes a half from 256 on and below 512: far from the largest half, and from
+/// the smallest.
+const LARGEST: u32 = 8;
+
+/// The exponent bits of 1.
+const ONE: u32 = 127;
+
+/// By what activations are multiplied whose largest magnitude is `largest`, and the reciprocal: powers of two, and 1 for what
+/// is no finite number.
+pub(crate) const fn range_of(largest: f32) -> [f32; 2] {
+    let exponent = largest.to_bits() >> 23;
+    let exponent = match exponent {
+        255 => ONE + LARGEST,
+        0..LARGEST => LARGEST,
+        exponent => exponent,
+    };
+    [f32::from_bits((2 * ONE + LARGEST - exponent) << 23), f32::from_bits((exponent - LARGEST) << 23)]
+}
+
+/// Emits [`range_of`] the magnitude that has the bits `largest`, which is `broken` if it is no finite number.
+pub(crate) fn range(k: &mut KernelBuilder, largest: Reg<U32>, broken: Pred) -> [Reg<F32>; 2] {
+    let exponent = k.shr::<B32>(largest.cast::<B32>(), 23u32).cast::<U32>();
+    let exponent = k.max::<U32>(exponent, LARGEST);
+    let exponent = k.selp::<U32>(broken, ONE + LARGEST, exponent);
+    let up = k.sub::<U32>(2 * ONE + LARGEST, exponent);
+    [up, k.sub::<U32>(exponent, LARGEST)].map(|exponent| {
+        let bits = k.shl::<U32>(exponent, 23u32);
+        k.bits_to_f32(bits.cast::<B32>())
+    })
+}
+
 /// A lane's part of a step: halves of row `g`, of row `g + 8`, and two more of each, as `mma.m16n8k16` has them.
 pub(crate) type Step = [Reg<B32>; 4];
 
@@ -40,10 +72,15 @@ const MASKED: u8 = 0xea;
 const EXACT: u32 = 0x6400_6400;
 
 impl WeightFormat {
+    /// How many times the weights their halves are.
+    pub(crate) const fn scale(self) -> f32 {
+        if self.factor().is_some() { 1.0 } else { SCALE }
+    }
+
     /// Emits the steps of a turn, each with its number to `visit`. No lane has left the turn before.
     ///
     /// # Panics
-    /// If not [`has_bytes`](Self::has_bytes).
+    /// For F32 weights.
     pub(crate) fn half_steps(
         self,
         k: &mut KernelBuilder,
@@ -57,7 +94,8 @@ impl WeightFormat {
             Self::Q4K => with_sub_blocks(k, (turn, &planes), None, visit),
             Self::Q5K => with_sub_blocks(k, (turn, &planes), Some(1), visit),
             Self::Q6K => with_many_scales(k, (turn, &planes), visit),
-            Self::F32 | Self::F16 | Self::Bf16 => panic!("{self:?} weights are no bytes to multiply"),
+            Self::F16 | Self::Bf16 => as_they_are(k, (turn, planes[0]), visit),
+            Self::F32 => panic!("tensor cores do not multiply F32 weights"),
         }
     }
 }
@@ -251,6 +289,25 @@ fn simple(
                 [0, 1].map(|row: usize| rows[row].map(|quants| k.mul::<F16x2>(quants, scales[row])));
             visit(k, 2 * part + run, step(weights));
         }
+    }
+}
+
+/// F16 and BF16.
+fn as_they_are(
+    k: &mut KernelBuilder,
+    (turn, plane): (&TurnWeights, TilePlane),
+    visit: &mut dyn FnMut(&mut KernelBuilder, u32, Step),
+) {
+    let own = k.shl::<U32>(turn.t, 3u32);
+    let weights = turn.pieces(k, plane, own);
+    for number in 0..plane.bytes / (2 * STEP_COLS) {
+        let at = tile::piece(k, weights, 2 * number);
+        let rows = [0, plane.second()].map(|row| {
+            let [first, second] = k.ld_shared_v2::<B32>(at + row);
+            // The even columns, and the odd ones.
+            [0x5410u32, 0x7632].map(|selector| k.prmt::<B32>(first, second, selector).cast::<F16x2>())
+        });
+        visit(k, number, step(rows));
     }
 }
 

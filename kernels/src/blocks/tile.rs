@@ -6,7 +6,7 @@
 //! instead of two. What is multiplied may be in any order that both factors have: it is chosen so that a lane's bytes lie
 //! together.
 //!
-//! The dots of quants are exact integers. They are combined by the same operations in the same order as in
+//! The dots of quants are exact integers. (Those of halves are sums of f32, in the order that the device has.) They are combined by the same operations in the same order as in
 //! [`dot_q8`](super::Decoder::dot_q8), and parts are added as a tree, neighbours first.
 
 use std::ops::Deref;
@@ -14,7 +14,8 @@ use std::ops::Deref;
 use ptx_builder::{Addr, B32, F16, F32, KernelBuilder, MmaShape, Reg, S32, U32};
 
 use super::scale::{Group, as_float, zero_dot};
-use super::{WeightFormat, q4_0, q4_k, q6_k, q8_0};
+use super::{WeightFormat, q4_0, q4_k, q6_k, q8_0, scalar};
+use crate::factor::Factor;
 use crate::support::ALL_LANES;
 
 /// Rows of a tile.
@@ -106,7 +107,7 @@ pub(crate) struct TilePlane {
     exchange: Exchange,
 }
 
-/// Piece `i` of row `r` is at `i ^ (((r / rows) % of) * by)`.
+/// Piece `i` of row `r` is at `i ^ ((((r / rows) % of) * by) % PIECES)`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Exchange {
     rows: u32,
@@ -125,6 +126,12 @@ impl Exchange {
 
     /// Four rows that each read the same two neighbours, rows of 128 bytes.
     const PAIRS: Self = Self { rows: 1, of: 4, by: 2 };
+
+    /// The same, and two rows that each read the same four neighbours, rows of 256 bytes: by 0, 6, 4 and 2.
+    const CROSSED: Self = Self { rows: 1, of: 4, by: 6 };
+
+    /// Pieces are exchanged within a line of shared memory.
+    const PIECES: u32 = 8;
 }
 
 impl TilePlane {
@@ -136,7 +143,7 @@ impl TilePlane {
     /// What the bytes of a piece's place in row `row` are exchanged with, a multiple of a piece.
     pub(crate) const fn exchanged_at(self, row: u32) -> u32 {
         let Exchange { rows, of, by } = self.exchange;
-        row / rows % of * by * self.piece
+        row / rows % of * by % Exchange::PIECES * self.piece
     }
 
     /// The same for a row that is not known.
@@ -145,7 +152,9 @@ impl TilePlane {
         (of > 1).then(|| {
             let row = if rows == 1 { row } else { k.shr(row, rows.ilog2()) };
             let row = k.and(row, of - 1);
-            k.mul(row, by * self.piece)
+            let exchanged = k.mul(row, by * self.piece);
+            let wraps = (of - 1) * by >= Exchange::PIECES;
+            if wraps { k.and(exchanged, Exchange::PIECES * self.piece - 1) } else { exchanged }
         })
     }
 
@@ -156,7 +165,7 @@ impl TilePlane {
 }
 
 impl WeightFormat {
-    /// How the planes of a turn lie in shared memory; none for weights that are no bytes.
+    /// How the planes of a turn lie in shared memory; none for weights that tensor cores do not multiply.
     pub(crate) fn tile_planes(self) -> Vec<TilePlane> {
         let exchanges: &[Exchange] = match self {
             Self::Q4_0 => &[Exchange::SHORT, Exchange::NONE],
@@ -164,9 +173,10 @@ impl WeightFormat {
             Self::Q4K => &[Exchange::EACH, Exchange::NONE],
             Self::Q5K => &[Exchange::EACH, Exchange::NONE, Exchange::NONE],
             Self::Q6K => &[Exchange::EACH, Exchange::SHORT, Exchange::NONE, Exchange::NONE],
-            Self::F32 | Self::F16 | Self::Bf16 => return Vec::new(),
+            Self::F16 | Self::Bf16 => &[Exchange::CROSSED],
+            Self::F32 => return Vec::new(),
         };
-        let partition = self.partition(256);
+        let partition = self.tile_partition(256);
         let mut at = 0;
         let planes = partition.planes.iter().zip(exchanges).map(|(bytes, &exchange)| {
             let bytes = bytes * TURN_PARTS / partition.parts;
@@ -197,7 +207,7 @@ impl WeightFormat {
     /// Emits the products of a turn, over its parts. No lane has left the turn before.
     ///
     /// # Panics
-    /// If not [`has_bytes`](Self::has_bytes).
+    /// For F32 weights.
     pub(crate) fn turn_products(self, k: &mut KernelBuilder, turn: &Turn) -> Products {
         let planes = self.tile_planes();
         let parts = match self {
@@ -206,7 +216,9 @@ impl WeightFormat {
             Self::Q4K => q4_k::tile(k, turn, &planes, q4_k::Fifth::Absent),
             Self::Q5K => q4_k::tile(k, turn, &planes, q4_k::Fifth::InPlane(1)),
             Self::Q6K => q6_k::tile(k, turn, &planes),
-            Self::F32 | Self::F16 | Self::Bf16 => panic!("{self:?} weights are no bytes to multiply"),
+            Self::F16 => scalar::tile(k, turn, (planes[0], Factor::F16)),
+            Self::Bf16 => scalar::tile(k, turn, (planes[0], Factor::Bf16)),
+            Self::F32 => panic!("tensor cores do not multiply F32 weights"),
         };
         tree(k, parts)
     }
@@ -343,7 +355,9 @@ pub(super) fn add_group(
 
 /// Piece `index` of the row whose first piece is at `row`.
 pub(super) fn piece(k: &mut KernelBuilder, row: Reg<U32>, index: u32) -> Reg<U32> {
-    if index == 0 { row } else { k.xor(row, 16 * index) }
+    let (line, index) = (index / Exchange::PIECES, index % Exchange::PIECES);
+    let at = if index == 0 { row } else { k.xor(row, 16 * index) };
+    if line == 0 { at } else { k.add(at, line * SLOT_ALIGN) }
 }
 
 /// The four f16 of a plane in rows `g` and `g + 8`, one a part.

@@ -6,6 +6,7 @@ use tensor_formats::ElementType;
 use super::partition::Partition;
 use super::scale::{Group, as_float, zero_dot};
 use super::{q4_0, q4_k, q5_k, q6_k, q8_0, scalar};
+use crate::factor::Factor;
 
 /// A format that weights come in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,6 +96,15 @@ impl WeightFormat {
         !matches!(self, Self::F32 | Self::F16 | Self::Bf16)
     }
 
+    /// What tensor cores multiply such weights by, if these are factors as they are.
+    pub(crate) const fn factor(self) -> Option<Factor> {
+        match self {
+            Self::F16 => Some(Factor::F16),
+            Self::Bf16 => Some(Factor::Bf16),
+            Self::F32 | Self::Q4_0 | Self::Q8_0 | Self::Q4K | Self::Q5K | Self::Q6K => None,
+        }
+    }
+
     /// How rows of `cols` columns are divided.
     pub(crate) fn partition(self, cols: u32) -> Partition {
         match self {
@@ -106,6 +116,11 @@ impl WeightFormat {
             Self::Q5K => q5_k::partition(),
             Self::Q6K => q6_k::partition(),
         }
+    }
+
+    /// The same where tensor cores multiply them: no part has fewer columns than share a scale of activations.
+    pub(crate) fn tile_partition(self, cols: u32) -> Partition {
+        if self.factor().is_some() { scalar::groups() } else { self.partition(cols) }
     }
 
     /// Emits what depends on the part's number alone.

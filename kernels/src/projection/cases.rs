@@ -28,6 +28,9 @@ pub(super) const EPS: f32 = 1e-5;
 pub(super) const QUANTISED: [ElementType; 5] =
     [ElementType::Q4_0, ElementType::Q8_0, ElementType::Q4_K, ElementType::Q5_K, ElementType::Q6_K];
 
+/// What tensor cores multiply as it is.
+pub(super) const HALVES: [ElementType; 2] = [ElementType::F16, ElementType::BF16];
+
 const Q4: ElementType = ElementType::Q4_K;
 const Q6: ElementType = ElementType::Q6_K;
 const Q8: ElementType = ElementType::Q8_0;
@@ -35,7 +38,7 @@ const Q8: ElementType = ElementType::Q8_0;
 /// The kernels of this family that tools iterate over: small ones, and those of real models.
 pub(crate) fn catalogue() -> Vec<Box<dyn Kernel>> {
     let mut kernels: Vec<Box<dyn Kernel>> = Vec::new();
-    for element in QUANTISED {
+    for element in QUANTISED.into_iter().chain(HALVES) {
         for batch in [1, 3, 8] {
             kernels.push(boxed(ResidualProjection::new(element, (64, 512), batch, false)));
             kernels.push(boxed(GatedProjection::new(element, (64, 512), batch, EPS)));
@@ -86,8 +89,17 @@ pub(crate) fn catalogue() -> Vec<Box<dyn Kernel>> {
         kernels.push(boxed(Head::new(Q6, (128_256, 4096), batch, EPS)));
         kernels.push(boxed(GreedyHead::new(Q6, (128_256, 4096), batch, EPS)));
     }
+    for (batch, [f16, _]) in [1, 4, 8].map(|batch| (batch, HALVES)) {
+        let model =
+            AttentionInputShape { elements: [f16; 3], ..model(32, 8, 64, RopeStyle::Interleaved, false) };
+        kernels.push(boxed(AttentionInput::new(AttentionInputShape { batch, ..model })));
+        kernels.push(boxed(ResidualProjection::of_attention(f16, (2048, 2048), batch, false)));
+        kernels.push(boxed(GatedProjection::new(f16, (14336, 4096), batch, EPS)));
+        kernels.push(boxed(ResidualProjection::new(f16, (2048, 8192), batch, false)));
+        kernels.push(boxed(GreedyHead::new(f16, (128_256, 2048), batch, EPS)));
+    }
     // Many rows: few of them, and as many as a block has and more.
-    for element in QUANTISED {
+    for element in QUANTISED.into_iter().chain(HALVES) {
         kernels.push(boxed(Gemm::residual_projection(element, (144, 512), 24, true)));
         kernels.push(boxed(Gemm::gated_projection(element, (64, 512), 160)));
     }
@@ -102,7 +114,9 @@ pub(crate) fn catalogue() -> Vec<Box<dyn Kernel>> {
         kernels.push(boxed(Gemm::gated_projection(Q4, (14336, 4096), batch)));
         kernels.push(boxed(HalfRows::new(batch, 4096, Some(EPS))));
         kernels.push(boxed(HalfRows::new(batch, 14336, None)));
+        kernels.push(boxed(Gemm::gated_projection(ElementType::F16, (8192, 2048), batch)));
     }
+    kernels.push(boxed(HalfRows::new(24, 2048, Some(EPS)).map(|rows| rows.of_weights(ElementType::BF16))));
     kernels.push(boxed(HalfRows::new(3, 18_944, Some(EPS))));
     // Qwen2.5 7B, whose columns the blocks of a cluster do not share evenly, and are as many warps' as two slots have.
     kernels.push(boxed(ResidualProjection::of_q8(Q4, (3584, 18_944), 1, false)));
@@ -203,6 +217,23 @@ pub(crate) fn cases() -> Vec<Case> {
             }
         }
     }
+    let of_few_rows = [
+        (16, 256, 1, PROCESSORS),
+        (48, 768, 2, PROCESSORS),
+        (272, 2048, 1, PROCESSORS),
+        (1120, 512, 1, 2),
+        (64, 3584, 3, PROCESSORS),
+        (64, 384, 2, PROCESSORS),
+    ];
+    for (seed, (rows, cols, batch, processors)) in (50..).zip(on_tensor_cores.into_iter().chain(of_few_rows))
+    {
+        let element = HALVES[seed as usize % 2];
+        let data = Data { processors, ..Data::new(element, rows, cols, batch, seed) }.with_specials();
+        cases.push(data.head(0..batch));
+        cases.push(data.greedy_head(0..batch));
+        cases.push(data.gated(0..batch));
+        cases.push(data.residual_with(ResidualProjection::of_attention, batch % 2 == 1, 0..batch));
+    }
     for (rows, cols, batch) in [(6, 14_336, 2), (80, 4096, 8)] {
         cases.push(Data::new(Q4, rows, cols, batch, 12).residual_q8(0..batch));
     }
@@ -247,6 +278,18 @@ pub(crate) fn cases() -> Vec<Case> {
             let shape = AttentionInputShape { batch, elements, ..shape };
             cases.push(attention(shape, 4, &[8, 2, 9, 0, 1][..batch], &[0; 5][..batch], 0..batch));
         }
+        for (batch, [f16, bf16]) in [(1, HALVES), (5, HALVES)] {
+            for elements in [[f16; 3], [bf16; 3]] {
+                let shape = AttentionInputShape { batch, elements, ..shape };
+                cases.push(attention(
+                    shape,
+                    PROCESSORS,
+                    &[8, 2, 9, 0, 1][..batch],
+                    &[0; 5][..batch],
+                    0..batch,
+                ));
+            }
+        }
         cases.push(attention(shape, PROCESSORS, &[8, 9], &[0, 0], 0..2));
         cases.push(attention(AttentionInputShape { batch: 1, ..shape }, PROCESSORS, &[3], &[1], 0..1));
         for element in [ElementType::F16, ElementType::BF16, ElementType::F8E4M3] {
@@ -260,6 +303,7 @@ pub(crate) fn cases() -> Vec<Case> {
 /// Batches against their first and last rows alone, and many processors against few.
 pub(crate) fn invariances() -> Vec<Invariance> {
     let mut invariances = Vec::new();
+    let halves = HALVES.map(|element| Data::new(element, 80, 1536, 8, 4));
     let mut add = |features: usize, batch: usize, row: usize, param, left: Case, right: Case| {
         let name = format!("{}/row{row}_of_{batch}_alone", left.kernel.name());
         let left_bytes = row * features * 4..(row + 1) * features * 4;
@@ -292,6 +336,18 @@ pub(crate) fn invariances() -> Vec<Invariance> {
             add(32, batch, row, "y", long.residual_q8(0..batch), alone);
         }
     }
+    for data in &halves {
+        for (batch, row) in [(2, 1), (4, 3), (5, 0), (8, 7)] {
+            let one = row..row + 1;
+            add(80, batch, row, "y", data.residual(true, 0..batch), data.residual(true, one.clone()));
+            add(80, batch, row, "y", data.gated(0..batch), data.gated(one.clone()));
+            add(1, batch, row, "y", data.greedy_head(0..batch), data.greedy_head(one));
+        }
+        for batch in [1, 8] {
+            let on = |processors| Data { processors, ..data.clone() }.gated(0..batch);
+            add(80, batch, 0, "y", on(PROCESSORS), on(3));
+        }
+    }
     // More than sixteen warps a row.
     let longer = Data::new(Q8, 32, 18_944, 8, 6);
     for (batch, row) in [(2, 1), (4, 0), (8, 6)] {
@@ -308,7 +364,7 @@ pub(crate) fn invariances() -> Vec<Invariance> {
     invariances
 }
 
-/// Random bytes that are valid blocks in GGUF's layout: the f16 scales are finite, below 2, and not tiny.
+/// Random bytes that are valid blocks in GGUF's layout: the f16 scales, or weights, are finite, below 2, and not tiny.
 pub(super) fn weights(element: ElementType, rows: usize, cols: usize, random: &mut Random) -> Vec<u8> {
     let bytes = known(element.matrix_bytes(rows, cols).map_err(KernelError::from));
     let mut weights = random.bytes(bytes);
@@ -317,8 +373,9 @@ pub(super) fn weights(element: ElementType, rows: usize, cols: usize, random: &m
         ElementType::Q6_K => &[208],
         _ => &[0],
     };
+    let exponent = if element == ElementType::BF16 { 0x3c } else { 0x1c };
     for block in weights.chunks_mut(element.block_bytes()) {
-        halves.iter().for_each(|half| block[half + 1] = 0x1c | block[half + 1] & 0x83);
+        halves.iter().for_each(|half| block[half + 1] = exponent | block[half + 1] & 0x83);
     }
     weights
 }

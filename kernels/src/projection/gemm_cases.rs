@@ -2,7 +2,7 @@
 
 use tensor_formats::ElementType;
 
-use super::cases::{Data, EPS, QUANTISED, expect_cached, small_attention, weights, with_weights};
+use super::cases::{Data, EPS, HALVES, QUANTISED, expect_cached, small_attention, weights, with_weights};
 use super::{AttentionInputShape, Gemm, HalfRows, Met};
 use crate::CacheShape;
 use crate::cases::{Case, Expect, F32_BOUND};
@@ -18,9 +18,13 @@ const WEIGHT_BOUND: f64 = 2e-3;
 pub(crate) fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     // A row for each thread's step; two steps for some; more than are held.
-    for (seed, (rows, cols, normed)) in
-        (0..).zip([(3, 128, true), (17, 384, false), (9, 4224, true), (130, 256, false), (2, 16_512, true)])
-    {
+    for (seed, (rows, cols, normed)) in (0u64..).zip([
+        (3, 128, true),
+        (17, 384, false),
+        (9, 4224, true),
+        (130, 256, false),
+        (2, 16_512, true),
+    ]) {
         let mut random = Random::new(seed + 700);
         let (mut x, norm) = (random.f32s(rows * cols), random.f32s(cols));
         // Rows of large and of small values, of nothing, and of what is no number.
@@ -35,7 +39,8 @@ pub(crate) fn cases() -> Vec<Case> {
                 _ => {}
             }
         }
-        let kernel = known(HalfRows::new(rows, cols, normed.then_some(EPS)));
+        let element = HALVES[usize::from(cols == 384 || cols == 128)];
+        let kernel = known(HalfRows::new(rows, cols, normed.then_some(EPS))).of_weights(element);
         let norm = normed.then_some(norm);
         let (halves, factors) = known(kernel.reference(&x, norm.as_deref()));
         let case = Case::new(kernel, "").with_f32("x", &x);
@@ -46,7 +51,7 @@ pub(crate) fn cases() -> Vec<Case> {
         let halves = halves.into_iter().map(f64::from).collect();
         let near = |element, values, cols, bound| Expect::Near { element, values, cols, bound };
         // Halves are exact, if there are no NaNs, and those have many bits to choose.
-        let case = case.expect("y", 0, near(ElementType::F16, halves, cols, 0.0));
+        let case = case.expect("y", 0, near(element, halves, cols, 0.0));
         cases.push(case.expect("factors", 0, near(ElementType::F32, factors, 1, F32_BOUND)));
     }
     // Rows, columns, batch, warps: blocks of one tile and of several; batches of a block and of two; turns that begin in the
@@ -61,7 +66,7 @@ pub(crate) fn cases() -> Vec<Case> {
         (80, 512, 150, 4),
     ];
     for (seed, (rows, cols, batch, warps)) in (0..).zip(shapes) {
-        for element in QUANTISED {
+        for element in QUANTISED.into_iter().chain(HALVES) {
             let data = Data::new(element, rows, cols, batch, seed + 40);
             cases.push(data.gemm_residual(batch % 2 == 1, warps));
             cases.push(data.gemm_gated(warps));
@@ -71,6 +76,10 @@ pub(crate) fn cases() -> Vec<Case> {
     for style in [RopeStyle::Interleaved, RopeStyle::NeoX] {
         for (bias, batch) in [(true, 9), (false, 140)] {
             cases.push(gemm_attention(small_attention(style, bias, batch)));
+        }
+        for element in HALVES {
+            let shape = small_attention(style, true, 21);
+            cases.push(gemm_attention(AttentionInputShape { elements: [element; 3], ..shape }));
         }
         let shape = small_attention(style, true, 12);
         for element in [ElementType::F16, ElementType::BF16, ElementType::F8E4M3] {
@@ -86,7 +95,7 @@ impl Data {
         let batch = self.x.len() / self.cols;
         let kernel = Gemm::residual_projection(self.element, (self.rows, self.cols), batch, bias);
         let kernel = known(kernel.and_then(|kernel| kernel.with_warps(warps)));
-        let (x, bytes, factors, rounded) = halves(&self.x, self.cols, None);
+        let (x, bytes, factors, rounded) = halves(self.element, &self.x, self.cols, None);
         let biases: &[&[f32]] = if bias { &[&self.bias] } else { &[] };
         let met = Met { matrices: &[&self.w[0]], biases, residual: &self.residual, ..Met::default() };
         let y = known(kernel.reference(&x, &factors, &met)).swap_remove(0);
@@ -102,7 +111,7 @@ impl Data {
         let kernel = known(kernel.and_then(|kernel| kernel.with_warps(warps)));
         // Of large gates nothing is left but the sign.
         let norm: Vec<f32> = self.norm.iter().map(|norm| norm / 1024.0).collect();
-        let (x, bytes, factors, rounded) = halves(&self.x, self.cols, Some(&norm));
+        let (x, bytes, factors, rounded) = halves(self.element, &self.x, self.cols, Some(&norm));
         let met = Met { matrices: &[&self.w[0], &self.w[1]], ..Met::default() };
         let y = known(kernel.reference(&x, &factors, &met)).swap_remove(0);
         Case::new(kernel, "")
@@ -114,12 +123,19 @@ impl Data {
     }
 }
 
-/// Activations as halves with their factors: their values, their bytes, and the factors in f64 and as they are.
-fn halves(x: &[f32], cols: usize, norm: Option<&[f32]>) -> (Vec<f32>, Vec<u8>, Vec<f64>, Vec<f32>) {
-    let kernel = known(HalfRows::new(x.len() / cols, cols, norm.map(|_| EPS)));
+/// Activations as halves for weights of type `element`, with their factors: their values, their bytes, and the factors in f64 and
+/// as they are.
+fn halves(
+    element: ElementType,
+    x: &[f32],
+    cols: usize,
+    norm: Option<&[f32]>,
+) -> (Vec<f32>, Vec<u8>, Vec<f64>, Vec<f32>) {
+    let kernel = known(HalfRows::new(x.len() / cols, cols, norm.map(|_| EPS))).of_weights(element);
     let (halves, factors) = known(kernel.reference(x, norm));
     let rounded: Vec<f32> = factors.iter().map(|&factor| factor as f32).collect();
-    (halves.clone(), Stored::F16.encode(&halves), factors, rounded)
+    let bytes = known(Stored::new("half_rows", kernel.element())).encode(&halves);
+    (halves, bytes, factors, rounded)
 }
 
 /// A case of many rows, at positions of all sequences, and outside of them.
@@ -145,7 +161,7 @@ fn gemm_attention(shape: AttentionInputShape) -> Case {
         row => (row as u32, cache.n_sequences as u32),
     };
     let (positions, sequences): (Vec<u32>, Vec<u32>) = (0..batch).map(place).unzip();
-    let (halves, bytes, factors, rounded) = halves(&x, cols, Some(&norm));
+    let (halves, bytes, factors, rounded) = halves(elements[0], &x, cols, Some(&norm));
     let matrices = [0, 1, 2].map(|i| gguf[i].as_slice());
     let given: Vec<&[f32]> = if bias { biases.iter().map(Vec::as_slice).collect() } else { Vec::new() };
     let met =

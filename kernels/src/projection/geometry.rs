@@ -51,8 +51,9 @@ const MOST_STEPS: u32 = 8;
 /// Bytes of shared memory for the sums of a block's units.
 const SUMS: u32 = 8 << 10;
 
-/// The same for those of tiles.
+/// The same for those of tiles, and of tiles of weights of 16 bits, whose rings and activations are larger.
 const TILE_SUMS: u32 = 144 << 10;
+const TILE_SUMS_OF_HALVES: u32 = 96 << 10;
 
 /// Turns of an item.
 const ITEM_TURNS: [u32; 3] = [2, 4, 8];
@@ -97,6 +98,8 @@ pub(super) struct Room {
     most_blocks: u32,
     /// Turns of an item at least: the more they are, the fewer sums there are.
     least_turns: u32,
+    /// Bytes of sums at most, if there are as many blocks as it takes.
+    sums: u32,
 }
 
 impl Room {
@@ -106,7 +109,14 @@ impl Room {
         let small = bytes_each(segments, processors) < tuning.clusters_of_four_below;
         let [least, more, _] = ITEM_TURNS;
         [(if small { largest } else { smaller }, least), (largest, least), (largest, more)]
-            .map(|(most_blocks, least_turns)| Self { most_blocks, least_turns })
+            .map(|(most_blocks, least_turns)| Self { most_blocks, least_turns, sums: TILE_SUMS })
+    }
+
+    /// The ways for weights of 16 bits, of which the best is found by trying.
+    pub(super) fn of_halves() -> impl Iterator<Item = Self> {
+        CLUSTERS.into_iter().flat_map(|most_blocks| {
+            ITEM_TURNS.map(|least_turns| Self { most_blocks, least_turns, sums: TILE_SUMS_OF_HALVES })
+        })
     }
 }
 
@@ -210,7 +220,7 @@ impl Spread {
                 let Some(items) = Items::new(segments, cols, (turns, cluster)) else { continue };
                 let of_row = |segment: &Segment| items.of_row(row_turns(segment, cols));
                 let tile_sums = TILE_UNITS * stage.item_sums_bytes() * segments.iter().map(of_row).max()?;
-                let fitting = (TILE_SUMS / tile_sums).max(1) * cluster;
+                let fitting = (room.sums / tile_sums).max(1) * cluster;
                 let clusters = blocks(segments, (TILE_UNITS, cluster), (resident, fitting));
                 let few = clusters.iter().sum::<u32>() <= resident;
                 let blocks = clusters.iter().map(|clusters| clusters * cluster).collect();
@@ -258,6 +268,14 @@ impl Spread {
         self.items.map_or(1, |items| items.cluster)
     }
 
+    /// Turns that a warp takes at most where tensor cores multiply.
+    pub(super) fn turns_of_warp(&self, segment: &Segment, index: usize, cols: u32) -> u32 {
+        self.items.map_or(0, |items| {
+            let of_tile = items.of_block(row_turns(segment, cols));
+            (self.share(segment, index).shares() * of_tile).div_ceil(self.warps) * items.turns
+        })
+    }
+
     /// The units of a block of segment `index`, or of a cluster.
     pub(super) fn share(&self, segment: &Segment, index: usize) -> Share {
         let together = if self.items.is_some() { TILE_UNITS } else { self.bundle };
@@ -276,7 +294,7 @@ const fn clusters_at_once(processors: u32, cluster: u32) -> u32 {
 
 /// The most parts of a row.
 fn most_parts(segments: &[Segment], cols: u32) -> Option<u32> {
-    segments.iter().map(|segment| segment.format.partition(cols).parts_of_row(cols)).max()
+    segments.iter().map(|segment| segment.format.tile_partition(cols).parts_of_row(cols)).max()
 }
 
 /// As few as it takes for each lane to have as few parts as possible.
@@ -322,7 +340,7 @@ const fn bytes(segment: &Segment) -> u64 {
 
 /// Turns of a row.
 fn row_turns(segment: &Segment, cols: u32) -> u32 {
-    segment.format.partition(cols).parts_of_row(cols).div_ceil(TURN_PARTS)
+    segment.format.tile_partition(cols).parts_of_row(cols).div_ceil(TURN_PARTS)
 }
 
 /// The blocks of each segment, or its clusters, of which `resident` are at work at once. Units are dealt out `together`, to
@@ -353,9 +371,19 @@ fn blocks(segments: &[Segment], (together, least): (u32, u32), (resident, fittin
 }
 
 impl Share {
+    /// Bytes of weights that a block reads at most, about.
+    pub(super) fn most_bytes(self, segment: &Segment) -> u64 {
+        bytes(segment) * u64::from(self.shares() * self.together) / u64::from(segment.units * self.cluster)
+    }
+
+    /// Units that a block or a cluster has at most, in what is dealt out together.
+    const fn shares(self) -> u32 {
+        self.least + (self.longer > 0) as u32
+    }
+
     /// The most units that a block finishes.
     pub(super) const fn most(self) -> u32 {
-        (self.least + (self.longer > 0) as u32).div_ceil(self.cluster) * self.together
+        self.shares().div_ceil(self.cluster) * self.together
     }
 }
 
@@ -363,7 +391,7 @@ impl Share {
 mod tests {
     use tensor_formats::ElementType;
 
-    use super::super::{GatedProjection, ResidualProjection};
+    use super::super::{GatedProjection, GreedyHead, ResidualProjection};
 
     #[test]
     fn units_are_bundled_where_lanes_would_have_nothing_to_do() {
@@ -408,6 +436,30 @@ mod tests {
             ((19, false), (19, true), (20, true))
         );
         assert_eq!((spread(25_600, 1), spread(28_672, 4)), ((13, false), (14, false)));
+    }
+
+    #[test]
+    fn weights_of_16_bits_are_copied_while_others_are_multiplied() {
+        let spread = |projection: super::super::Projection| {
+            let items = projection.spread.items.expect("tensor cores");
+            assert!(projection.ring_bytes >= 2 * 4096, "{}: one slot", projection.name);
+            (items.cluster, items.turns, projection.spread.warps, projection.spread.blocks)
+        };
+        let f16 = ElementType::F16;
+        let residual = |shape, batch| ResidualProjection::new(f16, shape, batch, false).expect("a kernel").0;
+        let gated = |shape, batch| GatedProjection::new(f16, shape, batch, 1e-6).expect("a kernel").0;
+        let head = |shape, batch| GreedyHead::new(f16, shape, batch, 1e-6).expect("a kernel").0;
+        // Each block has as many tiles as others, or nearly.
+        assert_eq!(spread(residual((2048, 2048), 1)), (1, 2, 16, vec![128]));
+        assert_eq!(spread(gated((8192, 2048), 1)), (1, 2, 16, vec![132]));
+        // Three tiles for two blocks: four clusters have one each.
+        assert_eq!(spread(residual((3072, 2048), 1)), (2, 2, 16, vec![132]));
+        // Long rows of many activations, which clusters share; many tiles, of which larger items leave fewer sums, and twice as
+        // many blocks.
+        assert_eq!(spread(residual((4096, 14_336), 8)), (2, 4, 8, vec![132]));
+        assert_eq!(spread(head((128_256, 2048), 1)), (1, 4, 16, vec![132]));
+        assert_eq!(spread(head((128_256, 4096), 8)), (1, 8, 8, vec![264]));
+        assert_eq!(spread(head((152_064, 3584), 8)), (1, 8, 8, vec![264]));
     }
 
     #[test]

@@ -1,12 +1,14 @@
-//! Rows of activations as halves, for [`Gemm`](super::Gemm).
+//! Rows of activations as halves, or as bfloat16, for [`Gemm`](super::Gemm).
 
 use ptx_builder::{B32, F32, KernelBuilder, Module, Reg, Target, U32, U64};
 use tensor_formats::ElementType;
 
 use super::gemm::padded;
 use super::shape::{MOST_COLS, MULTIPLE_OF_GEMM};
-use crate::blocks::half::{SCALE, STEP_COLS, place};
+use crate::blocks::WeightFormat;
+use crate::blocks::half::{self, STEP_COLS, place};
 use crate::emit::{self, Block};
+use crate::factor::Factor;
 use crate::support::{WARP, dim, dim_up_to, extent, f32_param, refuse};
 use crate::{Access, Cost, Kernel, KernelError, LaunchGeometry, Param};
 
@@ -18,25 +20,20 @@ const THREADS: u32 = 256;
 /// Steps of a thread that it holds in registers.
 const HELD: u32 = 4;
 
-/// The largest magnitude of a row becomes a half from 256 on and below 512: far from the largest half, and from the smallest.
-const LARGEST: u32 = 8;
-
-/// The exponent bits of 1.
-const ONE: u32 = 127;
-
 /// Rows of activations as halves, each row times a power of two, and what that has to be undone with.
 ///
-/// `factors[r] * y[r]` is `x[r]` or, with a norm, `x[r] * norm / sqrt(mean(x[r]^2) + eps)`; `factors` also undo the scale of
-/// the weights of [`Gemm`](super::Gemm). Of every sixteen columns the even ones come first, and then the odd ones. Rows
-/// behind the last one, up to a multiple of what a block of [`Gemm`](super::Gemm) takes, are zeros.
+/// `factors[r] * y[r]` is `x[r]` or, with a norm, `x[r] * norm / sqrt(mean(x[r]^2) + eps)`. Of every
+/// sixteen columns the even ones come first, and then the odd ones. Rows behind the last one, up to a multiple of what a block
+/// of [`Gemm`](super::Gemm) takes, are zeros.
 ///
-/// Parameters: `x` `[rows, cols]` f32, `norm` `[cols]` f32 if there is one, `y` `[padded rows, cols]` f16, `factors`
-/// `[padded rows]` f32.
+/// Parameters: `x` `[rows, cols]` f32, `norm` `[cols]` f32 if there is one, `y` `[padded rows, cols]` f16 or bf16,
+/// `factors` `[padded rows]` f32.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct HalfRows {
     rows: u32,
     cols: u32,
     eps: Option<f32>,
+    factor: Factor,
 }
 
 impl HalfRows {
@@ -55,7 +52,23 @@ impl HalfRows {
             return Err(refuse(FAMILY, "eps is negative or not finite".into()));
         }
         extent(FAMILY, "x", &[padded(rows), cols])?;
-        Ok(Self { rows, cols, eps })
+        Ok(Self { rows, cols, eps, factor: Factor::F16 })
+    }
+
+    /// The same for a [`Gemm`](super::Gemm) with weights of type `element`: bfloat16 where these are bfloat16.
+    #[must_use]
+    pub fn of_weights(self, element: ElementType) -> Self {
+        let factor = WeightFormat::of(element).and_then(WeightFormat::factor).unwrap_or(Factor::F16);
+        Self { factor, ..self }
+    }
+
+    /// What `y` holds: F16 or BF16.
+    pub const fn element(&self) -> ElementType {
+        self.factor.element()
+    }
+
+    pub(super) fn round(&self, value: f32) -> f32 {
+        self.factor.round(value)
     }
 
     /// The tensors that a [`Gemm`](super::Gemm) of these rows reads: bytes of `y`, and of `factors`.
@@ -67,18 +80,6 @@ impl HalfRows {
     /// Rows, columns, and what is added to the mean square of a norm.
     pub(super) const fn size(&self) -> (usize, usize, Option<f32>) {
         (self.rows as usize, self.cols as usize, self.eps)
-    }
-
-    /// By what a row is multiplied whose largest magnitude is `largest`, and the reciprocal; 0 for that of a row of zeros.
-    pub(super) const fn scale_of(largest: f32) -> (f32, f32) {
-        let exponent = largest.to_bits() >> 23;
-        let exponent = match exponent {
-            255 => ONE + LARGEST,
-            0..LARGEST => LARGEST,
-            exponent => exponent,
-        };
-        let [up, down] = [2 * ONE + LARGEST - exponent, exponent - LARGEST];
-        (f32::from_bits(up << 23), f32::from_bits(down << 23))
     }
 
     /// Sixteen columns each.
@@ -186,19 +187,10 @@ impl HalfRows {
             let sum = emit::block_reduce(k, squares, block, |k, a, b| k.add::<F32>(a, b));
             k.fma::<F32>(sum, (self.cols as f32).recip(), eps)
         });
-        // 2^(8 - exponent), and back; 1 where a value is no number.
-        let exponent = k.f32_to_bits(largest);
-        let exponent = k.shr::<B32>(exponent, 23u32).cast::<U32>();
-        let broken = k.eq::<U32>(exponent, 255u32);
-        let exponent = k.max::<U32>(exponent, LARGEST);
-        let exponent = k.selp::<U32>(broken, ONE + LARGEST, exponent);
-        let up = k.sub::<U32>(2 * ONE + LARGEST, exponent);
-        let [up, down] = [up, k.sub::<U32>(exponent, LARGEST)].map(|exponent| {
-            let bits = k.shl::<U32>(exponent, 23u32);
-            k.bits_to_f32(bits.cast::<B32>())
-        });
+        let largest = k.f32_to_bits(largest).cast::<U32>();
+        let broken = k.ge::<U32>(largest, f32::INFINITY.to_bits());
+        let [up, down] = half::range(k, largest, broken);
         k.guarded(is_first, |k| {
-            let down = k.mul::<F32>(down, SCALE.recip());
             let total = match mean {
                 Some(mean) => {
                     let root = k.rsqrt_approx(mean);
@@ -213,12 +205,8 @@ impl HalfRows {
             for (col, &value) in (0..STEP_COLS).zip(&values) {
                 ordered[place(col) as usize] = k.mul::<F32>(value, up);
             }
-            let words: Vec<Reg<B32>> = ordered
-                .as_chunks::<2>()
-                .0
-                .iter()
-                .map(|[low, high]| k.cvt_f16x2(*low, *high).cast())
-                .collect();
+            let words: Vec<Reg<B32>> =
+                ordered.as_chunks::<2>().0.iter().map(|&pair| self.factor.word(k, pair)).collect();
             let at = k.ptr_index(y, step, STEP_COLS * 2);
             for (half, words) in [0, 16].into_iter().zip(words.as_chunks::<4>().0) {
                 k.st_global_v4::<B32>(at + half, *words);
@@ -243,13 +231,17 @@ impl HalfRows {
 impl Kernel for HalfRows {
     fn name(&self) -> String {
         let eps = self.eps.map_or_else(String::new, |eps| format!("_eps{:08x}", eps.to_bits()));
-        format!("{FAMILY}_n{}{eps}_b{}", self.cols, self.rows)
+        let of = match self.factor {
+            Factor::F16 => "",
+            Factor::Bf16 => "_bf16",
+        };
+        format!("{FAMILY}{of}_n{}{eps}_b{}", self.cols, self.rows)
     }
 
     fn params(&self) -> Vec<Param> {
         let (rows, cols) = (u64::from(self.rows), u64::from(self.cols));
         let [y, factors] = self.bytes();
-        let (access, element) = (Access::Write, ElementType::F16);
+        let (access, element) = (Access::Write, self.factor.element());
         let norm = self.eps.map(|_| f32_param("norm", Access::Read, cols, 16));
         let mut params = vec![f32_param("x", Access::Read, rows * cols, 16)];
         params.extend(norm);

@@ -20,7 +20,7 @@ pub(super) struct Planes {
 impl Planes {
     /// Those of matrices of so many columns, `turns` of which are taken together if a row has so many.
     pub(super) fn new(segment: &Segment, cols: u32, turns: u32) -> Self {
-        let partition = segment.format.partition(cols);
+        let partition = segment.format.tile_partition(cols);
         let planes = Self { of: segment.format.tile_planes(), partition, cols, turns };
         Self { turns: turns.min(planes.row_turns()), ..planes }
     }

@@ -11,7 +11,7 @@ use super::{
 use crate::KernelError;
 use crate::argmax::first_largest;
 use crate::blocks::half;
-use crate::stored::Stored;
+use crate::factor::Factor;
 
 /// What [`AttentionInput::reference`] reads: the kernel's parameters, weights in GGUF's layout.
 #[derive(Debug, Clone, Copy)]
@@ -125,8 +125,13 @@ impl Projection {
                 factor = (squares / cols as f64 + f64::from(eps)).sqrt().recip();
                 weighted.iter_mut().zip(norm).for_each(|(v, &w)| *v *= w);
             }
-            quantize_row(ElementType::Q8Act, &weighted, &mut row_bytes)?;
-            dequantize_row_f64(ElementType::Q8Act, &row_bytes, staged)?;
+            match self.stage.factor {
+                Some(rounded) => round_groups(rounded, &weighted, staged),
+                None => {
+                    quantize_row(ElementType::Q8Act, &weighted, &mut row_bytes)?;
+                    dequantize_row_f64(ElementType::Q8Act, &row_bytes, staged)?;
+                }
+            }
             staged.iter_mut().for_each(|v| *v *= factor);
         }
         Ok(staged)
@@ -134,6 +139,18 @@ impl Projection {
 
     fn results(&self, staged: &[f64], met: &Met<'_>) -> Result<Vec<Vec<f64>>, KernelError> {
         results(&self.segments, (self.stage.batch as usize, self.stage.cols as usize), staged, met)
+    }
+}
+
+/// Groups of values as floats of 16 bits with a scale; a group in which one is no finite number has none.
+fn round_groups(factor: Factor, values: &[f32], rounded: &mut [f64]) {
+    let group = ElementType::Q8Act.block_elements();
+    for (values, rounded) in values.chunks(group).zip(rounded.chunks_mut(group)) {
+        let largest = values.iter().map(|v| v.to_bits() & 0x7fff_ffff).fold(0, u32::max);
+        let largest = f32::from_bits(largest);
+        let [up, down] = half::range_of(largest);
+        let down = if largest.is_finite() { f64::from(down) } else { f64::NAN };
+        rounded.iter_mut().zip(values).for_each(|(to, v)| *to = f64::from(factor.round(v * up)) * down);
     }
 }
 
@@ -154,7 +171,7 @@ impl Gemm {
                     .flat_map(|step| {
                         (0..half::STEP_COLS).map(|col| f64::from(step[half::place(col) as usize]))
                     })
-                    .map(|value| value * factor * f64::from(half::SCALE))
+                    .map(|value| value * factor)
                     .collect::<Vec<_>>()
             })
             .collect();
@@ -183,12 +200,12 @@ impl HalfRows {
                 weighted.iter_mut().zip(norm).for_each(|(v, &w)| *v *= w);
             }
             let largest = weighted.iter().map(|v| v.to_bits() & 0x7fff_ffff).fold(0, u32::max);
-            let (up, down) = Self::scale_of(f32::from_bits(largest));
-            *factor = root * f64::from(down) / f64::from(half::SCALE);
+            let [up, down] = half::range_of(f32::from_bits(largest));
+            *factor = root * f64::from(down);
             for (col, value) in (0u32..).zip(&weighted) {
                 let (step, of_step) = (col / half::STEP_COLS, col % half::STEP_COLS);
                 let at = step * half::STEP_COLS + half::place(of_step);
-                halves[at as usize] = Stored::F16.round(value * up);
+                halves[at as usize] = self.round(value * up);
             }
         }
         Ok((halves, factors))

@@ -30,6 +30,9 @@ const MOST_SLOTS: u32 = 3;
 /// The same where tensor cores multiply: two know where they are in every turn of an item, which has an even number.
 const MOST_SLOTS_OF_TILES: u32 = 2;
 
+/// What another block of a cluster costs in bytes that one could read instead, about.
+const BLOCK_OF_CLUSTER: u32 = 32 << 10;
+
 /// Offsets from a thread's pointers are immediates of 31 bits.
 pub(super) const MOST_ROWS: usize = 1 << 26;
 pub(super) const MOST_COLS: usize = 1 << 17;
@@ -342,7 +345,7 @@ fn segment(
     destination: Destination,
 ) -> Result<Segment, KernelError> {
     let matrix_bytes = element.matrix_bytes(rows, cols)? as u64;
-    let format = WeightFormat::of(element).filter(|format| format.has_bytes());
+    let format = WeightFormat::of(element).filter(|format| !format.tile_planes().is_empty());
     let Some(format) = format else { return Err(refuse(family, format!("weights of type {element}"))) };
     let rows = dim_up_to(family, "rows", rows, MOST_ROWS)?;
     let units = match pairing {
@@ -389,6 +392,11 @@ impl Projection {
         let quantised = input == Input::Q8;
         let early = if input == Input::Attended { EARLY_OF_ATTENTION } else { EARLY };
         let group_sums = segments.iter().any(|segment| segment.format.has_offset());
+        let factor = segments[0].format.factor();
+        if segments.iter().any(|segment| segment.format.factor() != factor) || quantised && factor.is_some() {
+            let types = segments.iter().map(|segment| segment.element.to_string()).collect::<Vec<_>>();
+            return Err(refuse(family, format!("weights of types {} beside Q8", types.join(", "))));
+        }
         let stage = Stage {
             cols,
             batch,
@@ -397,6 +405,7 @@ impl Projection {
             tiles: false,
             quantised,
             group_sums,
+            factor,
             cluster: 1,
             block_cols: cols,
         };
@@ -426,18 +435,27 @@ impl Projection {
             Self { family, name, processors, target, stage, segments, spread, ring_bytes: 0 }
         };
         let tiled = segments.iter().all(|segment| tiles::copies(segment, cols));
+        let of_tiles = |(room, warps): (Room, u32)| {
+            let spread = Spread::of_tiles(&segments, stage, (processors, warps), room)?;
+            let Items { cluster, cols: block_cols, .. } = spread.items?;
+            let stage = Stage { tiles: true, cluster, block_cols, ..stage };
+            let slot_bytes = segments.iter().map(|segment| segment.format.slot_bytes()).max()?;
+            with(stage, spread).with_ring(slot_bytes, shared)
+        };
+        if stage.factor.is_some() {
+            let ways = Room::of_halves().flat_map(|room| TILE_WARPS.map(|warps| (room, warps)));
+            let kernels = ways.filter_map(of_tiles).filter(|kernel| kernel.min_target() <= target);
+            let reason = || {
+                let tiles = if tiled { "" } else { " that are not whole tiles" };
+                format!("{batch} rows of {cols} columns, and weights of 16 bits{tiles}, on {target}")
+            };
+            return kernels.min_by_key(Self::slowness).ok_or_else(|| refuse(family, reason()));
+        }
         let mut needs = None;
         if batch >= tuning.first_tile_batch && tiled {
             let rooms = Room::ways(&segments, processors, tuning);
             let ways = rooms.into_iter().flat_map(|room| TILE_WARPS.map(|warps| (room, warps)));
-            let of_tiles = { ways }.find_map(|(room, warps)| {
-                let spread = Spread::of_tiles(&segments, stage, (processors, warps), room)?;
-                let Items { cluster, cols: block_cols, .. } = spread.items?;
-                let stage = Stage { tiles: true, cluster, block_cols, ..stage };
-                let slot_bytes = segments.iter().map(|segment| segment.format.slot_bytes()).max()?;
-                with(stage, spread).with_ring(slot_bytes, shared)
-            });
-            match of_tiles {
+            match { ways }.find_map(of_tiles) {
                 Some(of_tiles) if of_tiles.min_target() <= target => return Ok(of_tiles),
                 of_tiles => needs = of_tiles.map(|of_tiles| of_tiles.min_target()),
             }
@@ -469,6 +487,23 @@ impl Projection {
         with(stage, spread)
             .with_ring(slot_bytes, if few { LEAST_SHARED } else { shared })
             .ok_or_else(|| refuse(family, format!("{batch} rows of {cols} columns exceed the shared memory")))
+    }
+
+    /// What the best of several ways to multiply weights of 16 bits has the least of: a warp copies while it multiplies, no block
+    /// has much to read, of weights or of activations, or waits for others, no warp has much more to do than others.
+    fn slowness(&self) -> impl Ord + use<> {
+        let slot = self.segments.iter().map(|segment| segment.format.slot_bytes()).fold(0, u32::max);
+        let most = |of: &dyn Fn(usize, &Segment) -> u64| {
+            self.segments.iter().enumerate().map(|(index, segment)| of(index, segment)).fold(0, u64::max)
+        };
+        let weights = most(&|index, segment| self.spread.share(segment, index).most_bytes(segment));
+        let activations = self.stage.batch * self.stage.block_cols * 4;
+        (
+            self.ring_bytes < MOST_SLOTS_OF_TILES * slot,
+            weights + u64::from(activations + (self.spread.cluster() - 1) * BLOCK_OF_CLUSTER),
+            self.spread.cluster(),
+            most(&|index, segment| self.spread.turns_of_warp(segment, index, self.stage.cols).into()),
+        )
     }
 
     /// Bytes of shared memory that a warp's lanes need to decode for each other.

@@ -1,4 +1,5 @@
-//! What every block does first: the activations, weighted by a norm if asked for, to Q8 in shared memory.
+//! What every block does first: the activations, weighted by a norm if asked for, to Q8 in shared memory, or, for weights of
+//! 16 bits, to floats of their type.
 //!
 //! Items of 256 columns are dealt out to the warps; a lane holds eight columns, four lanes a group of 32. A norm's
 //! `1 / sqrt(mean of squares)` is one factor for a whole row: the quants do not depend on it, so nobody waits for it, and
@@ -7,15 +8,19 @@
 //! Activations that come as Q8 are copied. In a cluster each block takes its part of the columns, and tells the others
 //! its sums of squares.
 //!
+//! Floats of 16 bits have a scale for each group, too, a power of two: so no activation is too large, or too small, for one.
+//!
 //! Quants lie in their order but for [`swizzled`] pieces of 16 bytes. Where tensor cores read them, eight rows at once,
 //! they are in order, and rows are so far apart that eight of them use all banks.
 
 use ptx_builder::{ArrayRef, B32, F32, KernelBuilder, Load, Pred, Reg, Space, U32, U64};
 
 use super::{Peers, Shared};
+use crate::blocks::half;
 use crate::blocks::tile::{self, TILE_BATCH};
 use crate::emit;
-use crate::quantize::quantize_group;
+use crate::factor::Factor;
+use crate::quantize::{largest_of_group, or_nan, quantize_group};
 use crate::support::WARP;
 
 /// Columns of a lane.
@@ -45,6 +50,8 @@ pub(super) struct Stage {
     pub(super) quantised: bool,
     /// Whether a product meets the groups' sums.
     pub(super) group_sums: bool,
+    /// What they become, if not Q8.
+    pub(super) factor: Option<Factor>,
     /// Blocks that share the columns.
     pub(super) cluster: u32,
     /// Columns of a block. If several share them, these are whole items; the last block has what the others leave.
@@ -54,9 +61,9 @@ pub(super) struct Stage {
 /// Where the activations are in shared memory.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Staged {
-    /// Row 0's quants; rows follow each other.
+    /// Row 0's quants, or floats of 16 bits; rows follow each other.
     pub(super) quants: Reg<U32>,
-    /// Row 0's pairs `(d, d * sum)`; rows follow each other.
+    /// Row 0's pairs `(d, d * sum)`, or `(d, 0)`; rows follow each other.
     pub(super) groups: Reg<U32>,
 }
 
@@ -119,8 +126,14 @@ impl Stage {
         self.block_cols * self.cluster != self.cols
     }
 
+    /// Bytes of a value.
+    pub(super) const fn value_bytes(&self) -> u32 {
+        if self.factor.is_some() { 2 } else { 1 }
+    }
+
+    /// Bytes from one row's values to the next. Four lanes of tensor cores read as many bytes as rows are shifted by.
     pub(super) const fn quant_row_bytes(&self) -> u32 {
-        self.block_cols + if self.tiles { 32 } else { 0 }
+        self.value_bytes() * (self.block_cols + if self.tiles { 32 } else { 0 })
     }
 
     pub(super) const fn group_row_bytes(&self) -> u32 {
@@ -383,29 +396,58 @@ impl Stage {
         Some(k.rsqrt_approx(mean))
     }
 
-    /// Quantises a lane's values and stores them.
+    /// Quantises a lane's values, or rounds them, and stores them.
     fn store(&self, k: &mut KernelBuilder, staged: Staged, place: Place, lane: Reg<U32>, values: Values) {
+        let store = |k: &mut KernelBuilder, store: &dyn Fn(&mut KernelBuilder)| match place.exists {
+            Some(exists) => k.guarded(exists, store),
+            None => store(k),
+        };
+        if let Some(factor) = self.factor {
+            let (words, scale) = rounded_group(k, factor, values);
+            let row = k.mad(place.row, self.quant_row_bytes(), staged.quants);
+            let at = k.mad(place.col, self.value_bytes(), row);
+            store(k, &|k| k.st_shared_v4::<B32>(at, words));
+            let none = k.imm::<B32>(0);
+            return self.store_pair(k, staged, (place, lane), [scale, none]);
+        }
         let group = quantize_group(k, values);
         let row = k.mad(place.row, self.quant_row_bytes(), staged.quants);
         let at = if self.tiles { place.col } else { swizzled(k, place.col) };
         let at = k.add(row, at);
         let quants = [group.quants[0], group.quants[1]];
-        let store = |k: &mut KernelBuilder| k.st_shared_v2::<B32>(at, quants);
-        match place.exists {
-            Some(exists) => k.guarded(exists, store),
-            None => store(k),
-        }
+        store(k, &|k| k.st_shared_v2::<B32>(at, quants));
+        let scaled_sum = match self.group_sums {
+            true => group.scaled_sum(k),
+            false => k.imm::<B32>(0),
+        };
+        self.store_pair(k, staged, (place, lane), [group.scale, scaled_sum]);
+    }
+
+    /// Stores what belongs to the group of a lane's values.
+    fn store_pair(
+        &self,
+        k: &mut KernelBuilder,
+        staged: Staged,
+        (place, lane): (Place, Reg<U32>),
+        pair: [Reg<B32>; 2],
+    ) {
         let sharer = k.and(lane, 3);
         let first = k.eq(sharer, 0);
         let writes = place.exists.map_or(first, |exists| k.and_pred(exists, first));
         let row = k.mad(place.row, self.group_row_bytes(), staged.groups);
         // A pair of eight bytes for every 32 columns.
-        let pair = k.shr(place.col, 2);
-        let at = k.add(row, pair);
-        let scaled_sum = match self.group_sums {
-            true => group.scaled_sum(k),
-            false => k.imm::<B32>(0),
-        };
-        k.guarded(writes, |k| k.st_shared_v2::<B32>(at, [group.scale, scaled_sum]));
+        let of_group = k.shr(place.col, 2);
+        let at = k.add(row, of_group);
+        k.guarded(writes, |k| k.st_shared_v2::<B32>(at, pair));
     }
+}
+
+/// The group of 32 values of which a lane holds eight: the lane's as floats of 16 bits, times a power of two, and what that
+/// has to be undone with, which is no number if one of them is none.
+fn rounded_group(k: &mut KernelBuilder, factor: Factor, values: Values) -> ([Reg<B32>; 4], Reg<B32>) {
+    let (largest, broken) = largest_of_group(k, values);
+    let [up, down] = half::range(k, largest, broken);
+    let values = values.map(|value| k.mul::<F32>(value, up));
+    let words = std::array::from_fn(|i| factor.word(k, [values[2 * i], values[2 * i + 1]]));
+    (words, or_nan(k, down, broken))
 }

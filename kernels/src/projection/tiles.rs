@@ -90,7 +90,7 @@ pub(super) fn copies(segment: &Segment, cols: u32) -> bool {
     if !even || !segment.units.is_multiple_of(TILE_UNITS) {
         return false;
     }
-    let partition = segment.format.partition(cols);
+    let partition = segment.format.tile_partition(cols);
     let (blocks, rows) = (cols / partition.block_cols, segment.matrix_rows());
     let planes = segment.format.tile_planes();
     // A plane that is copied by spans longer than its turns has to end with a whole one.
@@ -200,7 +200,7 @@ impl<'a> Tiles<'a> {
             let item = self.item(k, index);
             let turn_cols = self.planes.turn_cols();
             let item_cols = self.item_turns() * turn_cols;
-            let x = k.mad(item.piece.own, item_cols, x);
+            let x = k.mad(item.piece.own, item_cols * self.stage.value_bytes(), x);
             let groups: Vec<_> = groups.iter().map(|&at| k.mad(item.piece.own, item_cols / 4, at)).collect();
             let mut turns = Vec::new();
             for turn in 0..self.item_turns() {
@@ -215,7 +215,7 @@ impl<'a> Tiles<'a> {
                 let within = (0..self.planes.of.len()).map(|plane| self.within(k, plane, (item, turn), g));
                 let within = within.collect();
                 let view = Turn {
-                    x: k.add(x, turn * turn_cols),
+                    x: k.add(x, turn * turn_cols * self.stage.value_bytes()),
                     groups: groups.iter().map(|&at| k.add(at, turn * turn_cols / 4)).collect(),
                     weights: TurnWeights { g, t, slot, within, room },
                 };

@@ -44,7 +44,7 @@ pub struct EngineArguments {
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum ActivationsArgument {
-    /// Quantised to 8 bits for quantised weights.
+    /// Quantised to 8 bits for quantised weights, on CUDA rounded to 16 bits for those of 16 bits.
     Q8,
     /// Always f32: slower and more exact.
     F32,
@@ -129,7 +129,7 @@ pub struct ModelArguments {
     /// Random weights of a known model's shapes: tiny, tiny-qwen2, llama-3.2-1b, llama-3.1-8b, llama-3.1-70b, qwen2.5-1.5b or qwen2.5-7b.
     #[arg(long, value_name = "PRESET")]
     synthetic: Option<Preset>,
-    /// The weights' types: q4_k_m, q4_k, q5_k, q4_0, q8_0, f16 or f32.
+    /// The weights' types: q4_k_m, q4_k, q5_k, q4_0, q8_0, f16, bf16 or f32.
     #[arg(long, default_value = "q4_k_m", value_name = "QUANT", requires = "synthetic")]
     quant: Quant,
 }

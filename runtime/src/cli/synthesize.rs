@@ -18,7 +18,7 @@ pub struct SynthesizeArguments {
     /// The file to write. It must not exist.
     #[arg(value_name = "FILE")]
     file: PathBuf,
-    /// The weights' types: q4_k_m, q4_k, q5_k, q4_0, q8_0, f16 or f32.
+    /// The weights' types: q4_k_m, q4_k, q5_k, q4_0, q8_0, f16, bf16 or f32.
     #[arg(long, default_value = "q4_k_m", value_name = "QUANT")]
     quant: Quant,
 }

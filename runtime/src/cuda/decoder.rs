@@ -9,7 +9,7 @@ use super::ahead::{Queue, TOGETHER};
 use super::engine_layout::{EngineLayout, StepTensors, padded_rows};
 use super::error::CudaError;
 use super::loaded::LoadedPlan;
-use super::machine::Machine;
+use super::machine::{Machine, Rounds};
 use super::memory::DeviceMemory;
 use super::memory_map::RegionKind;
 use super::module_cache::{CacheStats, ModuleCache};
@@ -146,7 +146,8 @@ impl CudaDecoder {
         options.check(model.config())?;
         let config = model.config().clone();
         let cache = ModuleCache::new(context).map_err(failed("preparing the device"))?;
-        let layout = phase!("layout").in_scope(|| EngineLayout::new(&config, options, cache.machine()))?;
+        let machine = cache.machine().for_activations(options.activations);
+        let layout = phase!("layout").in_scope(|| EngineLayout::new(&config, options, machine))?;
         let stream = Stream::new(context).map_err(driver_failed("making the stream"))?;
         let (memory, regions) = phase!("memory").in_scope(|| allocate(options, &layout, &stream))?;
         let weights = Weights::new(model, options, &layout, (memory.clone(), regions.weights))?;
@@ -266,8 +267,13 @@ impl CudaDecoder {
         };
         let phase = phase!("plan").entered();
         phase.record("detail", format!("{rows} rows, {purpose:?}").as_str());
-        let halves = matches!(purpose, Purpose::Step(output) if self.layout.halves(rows, output));
-        let machine = Machine { halves, ..self.cache.machine() };
+        let machine = self.cache.machine().for_activations(self.options.activations);
+        let machine = match purpose {
+            Purpose::Step(output) if self.layout.halves(rows, output) => {
+                Machine { rounds: Rounds::ManyRows, ..machine }
+            }
+            _ => machine,
+        };
         let mut tensors = StepTensors::new(&self.config, &self.options, (rows, output), machine)?;
         if let (Purpose::Ahead(Choice::Sample), Some(sampling)) = (purpose, &self.layout.sampling) {
             tensors.work_in_also(sampling)?;

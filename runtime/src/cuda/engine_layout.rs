@@ -8,7 +8,7 @@ use kernels::projection::Gemm;
 
 use super::layout::{ALIGNMENT, Layout, MemoryNeed};
 use super::lower_group::is_fused;
-use super::machine::Machine;
+use super::machine::{Machine, Rounds};
 use super::sampling::SamplingLayout;
 use super::working_memory::WorkingMemory;
 use crate::decoder::Output;
@@ -182,10 +182,10 @@ fn prompts(
 ) -> Result<Option<(PromptRows, StepTensors)>, Error> {
     let positions = options.max_seq.saturating_mul(options.n_sequences);
     let (above, most) = (options.max_rows.max(FEW_PROMPT_ROWS), options.prompt_rows.min(positions));
-    if options.activations != Activations::Q8 || machine.target != Gemm::TARGET || most <= above {
+    if machine.rounds == Rounds::Nothing || machine.target != Gemm::TARGET || most <= above {
         return Ok(None);
     }
-    let machine = Machine { halves: true, ..machine };
+    let machine = Machine { rounds: Rounds::ManyRows, ..machine };
     let step = StepTensors::new(config, options, (padded_rows(most), Output::LastLogits), machine)?;
     // All but the head, which has one row.
     let alone = |call: &PlannedCall| match call {

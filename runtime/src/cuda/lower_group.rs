@@ -10,7 +10,7 @@ use tensor_formats::ElementType;
 use super::error::CudaError;
 use super::layout::ALIGNMENT;
 use super::lower::{Lowered, Operand, lower, one, rows_of, with};
-use super::machine::Machine;
+use super::machine::{Machine, Rounds};
 use super::row_chunks::row_chunks;
 
 /// The launches that compute `group` on `machine`, in order: a fused kernel for each chunk of rows.
@@ -65,14 +65,20 @@ fn constant_weights(call: &GroupCall) -> Result<(), KernelError> {
     Err(KernelError::Unsupported { kernel: "projection", reason })
 }
 
-/// The fused kernels quantise.
-fn quantised(q8: bool) -> Result<(), KernelError> {
-    let reason = || "activations that are not quantised".to_owned();
-    if q8 { Ok(()) } else { Err(KernelError::Unsupported { kernel: "projection", reason: reason() }) }
+/// The fused kernels quantise, or round what meets `weights` of 16 bits.
+fn rounded(q8: bool, weights: &[TensorView], machine: Machine) -> Result<(), KernelError> {
+    let halves = |weight: &TensorView| matches!(weight.dtype, ElementType::F16 | ElementType::BF16);
+    let rounds = machine.rounds != Rounds::Nothing && weights.iter().all(halves);
+    let reason = || "activations that are neither quantised nor may be rounded".to_owned();
+    if q8 || rounds {
+        Ok(())
+    } else {
+        Err(KernelError::Unsupported { kernel: "projection", reason: reason() })
+    }
 }
 
 /// The launches of a group of many rows: one that makes halves of them, with the weights and the `eps` of a norm if there is
-/// one, and one that multiplies these with the `operands` of `kernel`.
+/// one, and one that multiplies these with the `operands` of `kernel`, weights first.
 fn halves(
     input: TensorView,
     norm: Option<(TensorView, f32)>,
@@ -80,9 +86,10 @@ fn halves(
     operands: &[TensorView],
 ) -> Result<Vec<Lowered>, CudaError> {
     let rows = projection::HalfRows::new(input.shape.rows(), input.shape.cols(), norm.map(|(_, eps)| eps))?;
+    let rows = rows.of_weights(operands[0].dtype);
     let [halves, factors] = rows.bytes();
     let at = halves.next_multiple_of(ALIGNMENT);
-    let halves = Operand::Handed { offset: 0, bytes: halves, element: ElementType::F16 };
+    let halves = Operand::Handed { offset: 0, bytes: halves, element: rows.element() };
     let factors = Operand::Handed { offset: at, bytes: factors, element: ElementType::F32 };
     let mut read = vec![Operand::Tensor(input)];
     read.extend(norm.map(|(weight, _)| Operand::Tensor(weight)));
@@ -93,7 +100,7 @@ fn halves(
 }
 
 pub(crate) fn attention_input(a: &AttentionInput, machine: Machine) -> Result<Vec<Lowered>, CudaError> {
-    quantised(a.q8)?;
+    rounded(a.q8, &[a.query.weight, a.key.weight, a.value.weight], machine)?;
     if a.n_rot != a.head_dim {
         let reason = format!("{} of {} features rotated", a.n_rot, a.head_dim);
         return Err(KernelError::Unsupported { kernel: "attention_input", reason }.into());
@@ -152,8 +159,8 @@ pub(crate) fn residual_projection(
     parts: &[OpCall],
     machine: Machine,
 ) -> Result<Vec<Lowered>, CudaError> {
-    quantised(a.q8)?;
     let weight = a.projection.weight;
+    rounded(a.q8, &[weight], machine)?;
     let shape = (weight.shape.rows(), weight.shape.cols());
     let bias = a.projection.bias.is_some();
     if machine.multiplies_halves(a.input.shape.rows()) {
@@ -200,7 +207,7 @@ type New =
     fn(ElementType, (usize, usize), usize, bool) -> Result<projection::ResidualProjection, KernelError>;
 
 pub(crate) fn gated_projection(a: &GatedProjection, machine: Machine) -> Result<Vec<Lowered>, CudaError> {
-    quantised(a.q8)?;
+    rounded(a.q8, &[a.gate, a.up], machine)?;
     if a.gate.dtype != a.up.dtype {
         let reason = format!("a gate of type {} beside {}", a.gate.dtype, a.up.dtype);
         return Err(KernelError::Unsupported { kernel: "gated_projection", reason }.into());
@@ -220,7 +227,7 @@ pub(crate) fn gated_projection(a: &GatedProjection, machine: Machine) -> Result<
 
 /// Where logits are wanted as well, the largest is found in a second launch.
 pub(crate) fn head(a: &Head, parts: &[OpCall], machine: Machine) -> Result<Vec<Lowered>, CudaError> {
-    quantised(a.q8)?;
+    rounded(a.q8, &[a.weight], machine)?;
     let shape = (a.weight.shape.rows(), a.weight.shape.cols());
     let on = (machine.processors, machine.target);
     let operands = |rows: &Range<usize>, output| {
@@ -331,7 +338,7 @@ mod tests {
 
     #[test]
     fn kernels_are_spread_over_the_processors_of_the_device() {
-        let machine = Machine { target: Target::SM_89, processors: 58, halves: false };
+        let machine = Machine { target: Target::SM_89, processors: 58, rounds: Rounds::Nothing };
         assert_eq!(kernels_on((1, 4096), machine), ["residual_projection_q4_k_64x4096_b1_sm89_p58"]);
     }
 

@@ -3,6 +3,8 @@
 use kernels::projection;
 use ptx_builder::Target;
 
+use crate::engine::Activations;
+
 /// What the choice of kernels depends on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Machine {
@@ -10,16 +12,38 @@ pub struct Machine {
     pub target: Target,
     /// Multiprocessors that they are spread over.
     pub processors: u32,
-    /// Whether groups of many rows are multiplied as halves, see [`Gemm`](projection::Gemm).
-    pub halves: bool,
+    /// What they may round.
+    pub rounds: Rounds,
+}
+
+/// Which activations the kernel of a group may round to floats of 16 bits, each more than the one before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rounds {
+    /// None: a group gives what its parts give.
+    Nothing,
+    /// Those that meet weights in F16 and BF16.
+    BesideHalves,
+    /// Those of groups of many rows, too, whatever their weights are: see [`Gemm`](projection::Gemm).
+    ManyRows,
 }
 
 impl Machine {
-    /// An H200.
-    pub const H200: Self = Self { target: Target::SM_90A, processors: projection::PROCESSORS, halves: false };
+    /// An H200, whose kernels may do what [`Activations::Q8`] lets them do.
+    pub const H200: Self =
+        Self { target: Target::SM_90A, processors: projection::PROCESSORS, rounds: Rounds::BesideHalves };
 
-    /// Whether groups of so many rows are multiplied as halves. Few are multiplied as bytes.
-    pub const fn multiplies_halves(self, rows: usize) -> bool {
-        self.halves && rows > projection::MAX_BATCH
+    /// The same with kernels that round as `activations` says, but for those of many rows.
+    #[must_use]
+    pub const fn for_activations(self, activations: Activations) -> Self {
+        let rounds = match activations {
+            Activations::Q8 => Rounds::BesideHalves,
+            Activations::F32 => Rounds::Nothing,
+        };
+        Self { rounds, ..self }
+    }
+
+    /// Whether groups of so many rows are multiplied as halves. Few are multiplied as bytes, if their weights are quantised.
+    pub fn multiplies_halves(self, rows: usize) -> bool {
+        self.rounds == Rounds::ManyRows && rows > projection::MAX_BATCH
     }
 }

@@ -114,7 +114,7 @@ pub use edges::{Accesses, Edge, dependencies};
 pub use error::CudaError;
 pub use executor::{Bindings, CudaExecutor};
 pub use loaded::LoadedPlan;
-pub use machine::Machine;
+pub use machine::{Machine, Rounds};
 pub use memory::DeviceMemory;
 pub use memory_map::{MemoryMap, Region, RegionId, RegionKind, Span};
 pub use module_cache::{CacheStats, ModuleCache};

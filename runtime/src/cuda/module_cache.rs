@@ -13,7 +13,7 @@ use ptx_builder::Target;
 use rayon::prelude::*;
 
 use super::error::CudaError;
-use super::machine::Machine;
+use super::machine::{Machine, Rounds};
 
 /// The compiled kernels of one context, by name.
 ///
@@ -76,7 +76,8 @@ impl ModuleCache {
                 context.device().name().map_err(CudaError::driver("asking for the device's name"))?;
             return Err(CudaError::OldDevice { device, capability: capability.to_string() });
         };
-        let machine = Machine { target, processors: context.limits().multiprocessors, halves: false };
+        let processors = context.limits().multiprocessors;
+        let machine = Machine { target, processors, rounds: Rounds::Nothing };
         Ok(Self {
             context: context.clone(),
             machine,
@@ -98,7 +99,7 @@ impl ModuleCache {
         self.machine.target
     }
 
-    /// What kernels are chosen for.
+    /// What kernels are chosen for, as long as they may round nothing.
     pub fn machine(&self) -> Machine {
         self.machine
     }

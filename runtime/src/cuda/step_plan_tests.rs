@@ -9,7 +9,7 @@ use tensor_formats::ElementType;
 
 use super::engine_layout::{EngineLayout, StepTensors, padded_rows};
 use super::layout::ALIGNMENT;
-use super::machine::Machine;
+use super::machine::{Machine, Rounds};
 use super::memory_map::{MemoryMap, Region, RegionKind};
 use super::plan::{LaunchPlan, Step};
 use super::step_plan::{EngineRegions, StepPlan, advancing_plan, loop_end_plan, step_plan};
@@ -21,6 +21,10 @@ use crate::synthetic::{Preset, Quant, synthesize};
 
 const OUTPUTS: [Output; 5] =
     [Output::Cache, Output::LastArgmax, Output::LastLogits, Output::AllArgmax, Output::AllLogits];
+
+fn machine(options: &EngineOptions) -> Machine {
+    Machine::H200.for_activations(options.activations)
+}
 
 struct Engine {
     config: ModelConfig,
@@ -43,7 +47,7 @@ fn engine_of(model: &Model, max_rows: usize, change: impl FnOnce(&mut EngineOpti
     let mut options =
         EngineOptions { max_seq: 64, n_sequences: 2, max_rows, ..EngineOptions::for_model(&config) };
     change(&mut options);
-    let layout = EngineLayout::new(&config, &options, Machine::H200).unwrap();
+    let layout = EngineLayout::new(&config, &options, machine(&options)).unwrap();
     let mut map = MemoryMap::new();
     let mut add = |name: &str, kind, bytes| {
         let base = 0x10_0000_0000 * (map.iter().count() as u64 + 1);
@@ -66,16 +70,18 @@ fn engine_of(model: &Model, max_rows: usize, change: impl FnOnce(&mut EngineOpti
 
 impl Engine {
     fn plan(&self, rows: usize, output: Output) -> StepPlan {
-        let tensors = StepTensors::new(&self.config, &self.options, (rows, output), Machine::H200).unwrap();
-        step_plan(&tensors, &self.layout, &self.regions, &self.map, Machine::H200).unwrap()
+        let machine = machine(&self.options);
+        let tensors = StepTensors::new(&self.config, &self.options, (rows, output), machine).unwrap();
+        step_plan(&tensors, &self.layout, &self.regions, &self.map, machine).unwrap()
     }
 
     fn advancing_plan(&self, rows: usize, output: Output) -> Result<LaunchPlan, Error> {
-        let mut tensors = StepTensors::new(&self.config, &self.options, (rows, output), Machine::H200)?;
+        let machine = machine(&self.options);
+        let mut tensors = StepTensors::new(&self.config, &self.options, (rows, output), machine)?;
         if output.is_logits() {
             tensors.work_in_also(&self.layout.sampling.expect("a layout of a small model"))?;
         }
-        advancing_plan(&tensors, &self.layout, &self.regions, &self.map, Machine::H200)
+        advancing_plan(&tensors, &self.layout, &self.regions, &self.map, machine)
     }
 }
 
@@ -256,6 +262,25 @@ fn f32_activations_are_not_quantised() {
 }
 
 #[test]
+fn weights_of_16_bits_are_fused_like_others_unless_activations_are_f32() {
+    for quant in [Quant::F16, Quant::BF16] {
+        let model = synthesize(Preset::TinyQwen2, quant, 1).unwrap();
+        let launches = |rows: usize, activations: Activations| {
+            let engine = engine_of(&model, 8, |options| options.activations = activations);
+            let plan = engine.plan(rows, Output::LastArgmax).plan;
+            (plan.n_launches(), count(&plan, "gemv"), engine.config.n_layers)
+        };
+        for rows in [1, 8] {
+            let (launched, gemv, layers) = launches(rows, Activations::Q8);
+            // Five a layer, the embedding, and the head.
+            assert_eq!((launched, gemv), (5 * layers + 2, 0), "{quant}, {rows} rows");
+            let (_, gemv, layers) = launches(rows, Activations::F32);
+            assert_eq!(gemv, 7 * layers + 1, "{quant}, {rows} rows");
+        }
+    }
+}
+
+#[test]
 fn chunks_of_a_prompt_fill_the_cache_without_a_head() {
     let engine = engine(Activations::Q8, 12);
     let (full, cache) = (engine.plan(12, Output::LastArgmax).plan, engine.plan(12, Output::Cache).plan);
@@ -358,7 +383,10 @@ fn long_prompts_are_multiplied_as_halves() {
     assert_eq!(rows(|options| options.max_rows = 128), None);
     assert_eq!(rows(|options| options.activations = Activations::F32), None);
     let halves = synthesize(Preset::Tiny, Quant::F16, 1).unwrap();
-    assert_eq!(engine_of(&halves, 8, |_| ()).layout.prompt_rows, None);
+    let rows = engine_of(&halves, 8, |_| ()).layout.prompt_rows;
+    assert_eq!(rows.map(|rows| (rows.above, rows.most)), Some((20, 128)));
+    let floats = synthesize(Preset::Tiny, Quant::F32, 1).unwrap();
+    assert_eq!(engine_of(&floats, 8, |_| ()).layout.prompt_rows, None);
     let other = Machine { target: Target::SM_90, ..Machine::H200 };
     let Engine { config, options, .. } = engine_with(8, |_| ());
     assert_eq!(EngineLayout::new(&config, &options, other).unwrap().prompt_rows, None);
@@ -374,7 +402,7 @@ fn kernels_for_prompts_are_made_for_few_numbers_of_rows() {
 #[test]
 fn a_prompts_layer_is_nine_launches() {
     let engine = engine_with(8, |options| options.kv = ElementType::F16);
-    let machine = Machine { halves: true, ..Machine::H200 };
+    let machine = Machine { rounds: Rounds::ManyRows, ..Machine::H200 };
     let shape = (padded_rows(64), Output::LastArgmax);
     let tensors = StepTensors::new(&engine.config, &engine.options, shape, machine).unwrap();
     assert!(tensors.workspace_bytes() <= engine.layout.workspace_bytes);

@@ -42,6 +42,8 @@ pub enum Quant {
     Q8_0,
     /// F16 throughout.
     F16,
+    /// BF16 throughout.
+    BF16,
     /// F32 throughout.
     F32,
 }
@@ -74,8 +76,8 @@ impl Preset {
 
 impl Quant {
     /// Every mix.
-    pub const ALL: [Self; 7] =
-        [Self::Q4KM, Self::Q4K, Self::Q5K, Self::Q4_0, Self::Q8_0, Self::F16, Self::F32];
+    pub const ALL: [Self; 8] =
+        [Self::Q4KM, Self::Q4K, Self::Q5K, Self::Q4_0, Self::Q8_0, Self::F16, Self::BF16, Self::F32];
 
     /// The name on the command line.
     pub const fn name(self) -> &'static str {
@@ -86,6 +88,7 @@ impl Quant {
             Self::Q4_0 => "q4_0",
             Self::Q8_0 => "q8_0",
             Self::F16 => "f16",
+            Self::BF16 => "bf16",
             Self::F32 => "f32",
         }
     }
@@ -97,6 +100,7 @@ impl Quant {
             Self::Q4_0 => ElementType::Q4_0,
             Self::Q8_0 => ElementType::Q8_0,
             Self::F16 => ElementType::F16,
+            Self::BF16 => ElementType::BF16,
             Self::F32 => ElementType::F32,
         }
     }

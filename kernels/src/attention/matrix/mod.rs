@@ -18,7 +18,7 @@ mod rows;
 use ptx_builder::{B32, F32, KernelBuilder, Pred, Reg, U32, U64};
 
 use self::heads::Heads;
-use self::operands::{Factor, Features, Fragment, Queries};
+use self::operands::{Features, Fragment, Queries};
 use self::ring::Ring;
 use self::rows::Rows;
 use super::Attention;
@@ -26,6 +26,7 @@ use super::emit::Sources;
 use super::results::Results;
 use super::splits::Positions;
 use crate::emit::{self, LOG2_E};
+use crate::factor::Factor;
 use crate::support::WARP;
 
 /// How heads and features are spread over the lanes of a warp.

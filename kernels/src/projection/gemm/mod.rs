@@ -1,7 +1,7 @@
 //! Projections of many activation rows, on the tensor cores of Hopper.
 //!
-//! Activations are halves ([`HalfRows`](super::HalfRows)), and so are weights once they are multiplied: a warp makes them of
-//! the quants of a tile of sixteen rows, in registers, and `wgmma` multiplies four warps' tiles with the activations of up to
+//! Activations are halves ([`HalfRows`](super::HalfRows)), and so are weights once they are multiplied, or both are bfloat16: a
+//! warp makes them of the quants of a tile of sixteen rows, in registers, and `wgmma` multiplies four warps' tiles with the activations of up to
 //! 128 rows in shared memory, with sums in f32. A block has two such warpgroups, which meet the same activations. While they
 //! multiply the columns of one turn, the next turn's weights and activations are on their way.
 //!
@@ -10,9 +10,7 @@
 
 mod turns;
 
-use ptx_builder::{
-    F32, KernelBuilder, MatrixElement, Module, Reg, Target, Ty, U32, U64, Var, Wgmma, WgmmaA, WgmmaOperands,
-};
+use ptx_builder::{F32, KernelBuilder, Module, Reg, Target, Ty, U32, U64, Var, Wgmma, WgmmaA, WgmmaOperands};
 use tensor_formats::ElementType;
 
 use self::turns::{LINES, Rows, Weights};
@@ -24,6 +22,7 @@ use super::{Segment, cost, deal, params};
 use crate::blocks::half::{self, STEP_COLS};
 use crate::blocks::tile::{SLOT_ALIGN, TILE_BATCH, TILE_ROWS, TURN_PARTS};
 use crate::emit;
+use crate::factor::Factor;
 use crate::kernel::shared_memory;
 use crate::support::{ALL_LANES, WARP, dim, dim_up_to, extent, f32_param, refuse};
 use crate::{Access, Cost, Kernel, KernelError, LaunchGeometry, Param};
@@ -57,7 +56,7 @@ pub(super) const fn padded(rows: u32) -> u32 {
     rows.next_multiple_of(if rows < BLOCK_ROWS { TILE_BATCH } else { BLOCK_ROWS })
 }
 
-/// A projection of many activation rows that are halves.
+/// A projection of many activation rows that are halves; beside weights in BF16 they are bfloat16, too.
 ///
 /// Results are those of the kernel of its name but for rounding: of activations and weights to halves instead of
 /// activations to bytes.
@@ -70,6 +69,8 @@ pub struct Gemm {
     cols: u32,
     batch: u32,
     segments: Vec<Segment>,
+    /// The type of the activations.
+    factor: Factor,
     /// Of a block.
     warps: u32,
 }
@@ -130,9 +131,14 @@ impl Gemm {
         if !segments.iter().all(|segment| tiles::copies(segment, cols)) {
             return Err(refuse(family, format!("weights that are not whole tiles of {TILE_ROWS} rows")));
         }
+        let mut factors = segments.iter().map(|segment| segment.format.factor().unwrap_or(Factor::F16));
+        let factor = factors.next().unwrap_or(Factor::F16);
+        if factors.any(|other| other != factor) {
+            return Err(refuse(family, "weights that are bfloat16 beside others".into()));
+        }
         extent(family, "x", &[padded(batch), cols])?;
         let name = format!("{family}_{name}_b{batch}");
-        let kernel = Self { name, cols, batch, segments, warps: 0 };
+        let kernel = Self { name, cols, batch, segments, factor, warps: 0 };
         let kernels = WARPS.into_iter().filter_map(|warps| kernel.with_warps(warps).ok());
         kernels.min_by_key(Self::turn_cycles).ok_or_else(|| refuse(family, "no room in shared memory".into()))
     }
@@ -250,7 +256,7 @@ impl Gemm {
         k.cp_async_commit();
 
         let sums: Vec<Var<F32>> = (0..self.block_rows() / 2).map(|_| k.var::<F32>(0.0)).collect();
-        let turns = segment.format.partition(self.cols).parts_of_row(self.cols) / TURN_PARTS;
+        let turns = segment.format.tile_partition(self.cols).parts_of_row(self.cols) / TURN_PARTS;
         let steps = (turn_cols(segment, self.cols) / STEP_COLS) as usize;
         let stage = k.named_var::<U32>("stage", 0);
         k.for_range(0u32, turns, 1u32, |k, turn| {
@@ -268,8 +274,8 @@ impl Gemm {
                 n: self.block_rows() as u16,
                 satfinite: false,
                 d: Ty::F32,
-                a: MatrixElement::F16,
-                b: MatrixElement::F16,
+                a: self.factor.of_matrix(),
+                b: self.factor.of_matrix(),
                 registers: true,
             };
             segment.format.half_steps(k, &view, &mut |k, step, a| {
@@ -355,12 +361,17 @@ impl Gemm {
                     let row = k.min(row, self.batch - 1);
                     let belongs = Belongs::load(k, segment, &pointers, row);
                     let factor = k.ptr_index(factors, row, 4);
-                    (stores, row, belongs, k.ld_global::<F32>(factor))
+                    let factor = k.ld_global::<F32>(factor);
+                    (stores, row, belongs, factor)
                 })
                 .collect();
             let rows: Vec<_> = rows
                 .into_iter()
                 .map(|(stores, row, belongs, factor)| {
+                    let factor = match segment.format.scale() {
+                        1.0 => factor,
+                        scale => k.mul::<F32>(factor, scale.recip()),
+                    };
                     let finisher = Finisher::new(k, segment, pointers, (row, belongs));
                     let fetched =
                         if segment.fetches() { finisher.fetch(k, unit) } else { Fetched::default() };
@@ -381,7 +392,7 @@ impl Gemm {
 
 /// Columns of a turn of a segment.
 fn turn_cols(segment: &Segment, cols: u32) -> u32 {
-    let partition = segment.format.partition(cols);
+    let partition = segment.format.tile_partition(cols);
     partition.block_cols / partition.parts * TURN_PARTS
 }
 
@@ -403,7 +414,7 @@ impl Kernel for Gemm {
 
     fn params(&self) -> Vec<Param> {
         let (rows, cols) = (u64::from(padded(self.batch)), u64::from(self.cols));
-        let (access, element) = (Access::Read, ElementType::F16);
+        let (access, element) = (Access::Read, self.factor.element());
         let x = Param { name: "x", access, element, bytes: rows * cols * 2, align: 16 };
         let factors = f32_param("factors", access, rows, 4);
         params(vec![x, factors], (&self.segments, SLOT_ALIGN), self.batch.into())
