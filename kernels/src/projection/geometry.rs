@@ -16,7 +16,6 @@
 
 use super::stage::{ITEM, Stage};
 use super::tiles::TILE_UNITS;
-use super::tuning::Tuning;
 use super::{Pairing, Segment};
 use crate::blocks::tile::TURN_PARTS;
 use crate::support::WARP;
@@ -103,20 +102,22 @@ pub(super) struct Room {
 }
 
 impl Room {
-    /// The best way for these segments on so many processors, and others that need less.
-    pub(super) fn ways(segments: &[Segment], processors: u32, tuning: Tuning) -> [Self; 3] {
-        let [largest, smaller, _] = CLUSTERS;
-        let small = bytes_each(segments, processors) < tuning.clusters_of_four_below;
-        let [least, more, _] = ITEM_TURNS;
-        [(if small { largest } else { smaller }, least), (largest, least), (largest, more)]
-            .map(|(most_blocks, least_turns)| Self { most_blocks, least_turns, sums: TILE_SUMS })
+    /// The ways of which the best is found by trying.
+    pub(super) const WAYS: [Self; 2] =
+        [Self::of(CLUSTERS[0], ITEM_TURNS[0]), Self::of(CLUSTERS[1], ITEM_TURNS[0])];
+
+    /// The one that needs the least, where there is no room for another.
+    pub(super) const LAST: Self = Self::of(CLUSTERS[0], ITEM_TURNS[1]);
+
+    const fn of(most_blocks: u32, least_turns: u32) -> Self {
+        Self { most_blocks, least_turns, sums: TILE_SUMS }
     }
 
-    /// The ways for weights of 16 bits, of which the best is found by trying.
+    /// The ways for weights of 16 bits.
     pub(super) fn of_halves() -> impl Iterator<Item = Self> {
-        CLUSTERS.into_iter().flat_map(|most_blocks| {
-            ITEM_TURNS.map(|least_turns| Self { most_blocks, least_turns, sums: TILE_SUMS_OF_HALVES })
-        })
+        let sums = TILE_SUMS_OF_HALVES;
+        let of = move |most_blocks| ITEM_TURNS.map(|least_turns| Self { most_blocks, least_turns, sums });
+        CLUSTERS.into_iter().flat_map(of)
     }
 }
 
@@ -439,6 +440,21 @@ mod tests {
     }
 
     #[test]
+    fn clusters_are_as_large_as_takes_the_least_time() {
+        let q4 = ElementType::Q4_K;
+        let cluster = |projection: super::super::Projection| projection.spread.cluster();
+        let gated = |shape, batch| cluster(GatedProjection::new(q4, shape, batch, 1e-6).expect("a kernel").0);
+        let residual =
+            |shape, batch| cluster(ResidualProjection::new(q4, shape, batch, false).expect("a kernel").0);
+        // 60 tiles for each of 30 clusters, or 28 for each of 66; 35 tiles or 16.
+        assert_eq!((gated((14_336, 4096), 4), gated((14_336, 4096), 8)), (2, 4));
+        assert_eq!((gated((8192, 2048), 4), gated((8192, 2048), 8)), (2, 4));
+        // Little to read beside what is prepared.
+        assert_eq!((residual((4096, 4096), 4), residual((2048, 2048), 8)), (4, 4));
+        assert_eq!((residual((4096, 14_336), 4), residual((2048, 8192), 4)), (4, 4));
+    }
+
+    #[test]
     fn weights_of_16_bits_are_copied_while_others_are_multiplied() {
         let spread = |projection: super::super::Projection| {
             let items = projection.spread.items.expect("tensor cores");
@@ -452,11 +468,11 @@ mod tests {
         // Each block has as many tiles as others, or nearly.
         assert_eq!(spread(residual((2048, 2048), 1)), (1, 2, 16, vec![128]));
         assert_eq!(spread(gated((8192, 2048), 1)), (1, 2, 16, vec![132]));
-        // Three tiles for two blocks: four clusters have one each.
-        assert_eq!(spread(residual((3072, 2048), 1)), (2, 2, 16, vec![132]));
+        // Three tiles for two blocks.
+        assert_eq!(spread(residual((3072, 2048), 1)), (1, 2, 16, vec![132]));
         // Long rows of many activations, which clusters share; many tiles, of which larger items leave fewer sums, and twice as
         // many blocks.
-        assert_eq!(spread(residual((4096, 14_336), 8)), (2, 4, 8, vec![132]));
+        assert_eq!(spread(residual((4096, 14_336), 8)), (4, 8, 16, vec![120]));
         assert_eq!(spread(head((128_256, 2048), 1)), (1, 4, 16, vec![132]));
         assert_eq!(spread(head((128_256, 4096), 8)), (1, 8, 8, vec![264]));
         assert_eq!(spread(head((152_064, 3584), 8)), (1, 8, 8, vec![264]));
@@ -480,6 +496,6 @@ mod tests {
         // What has room in large clusters only, and with few sums.
         assert_eq!(q4(5120, 27_648), (2, 4, 7168));
         assert_eq!(items(ElementType::Q6_K, (8192, 28_672), 8), (4, 4, 7168));
-        assert_eq!(items(ElementType::Q6_K, (8192, 28_672), 4), (2, 2, 14_336));
+        assert_eq!(items(ElementType::Q6_K, (8192, 28_672), 4), (2, 4, 7168));
     }
 }

@@ -9,14 +9,15 @@
 //! | [`GreedyHead`] | the same, then the index of the largest of each row |
 //! | [`Gemm`] | the first three for many rows, of which [`HalfRows`] makes halves |
 //!
-//! All but the last take one to [`MAX_BATCH`] activation rows in f32 and quantised weights in the device's layout
-//! ([`tensor_formats::planes`]). A block first brings the activations to Q8 in shared memory, as
-//! [`QuantizeQ8`](crate::quantize::QuantizeQ8) does; then its warps multiply. Of a norm the weights come before that, and
-//! the factor that is the same for a whole row after it. On devices that can start a kernel before its predecessor has ended, a block loads its first
-//! weights before it waits: weights are the one thing that no kernel writes.
+//! All but the last take one to [`MAX_BATCH`] activation rows in f32 and weights in the device's layout
+//! ([`tensor_formats::planes`]), quantised or of 16 bits. A block first brings the activations to Q8 in shared memory, as
+//! [`QuantizeQ8`](crate::quantize::QuantizeQ8) does, or rounds them to the type of the weights; then its warps multiply. Of a
+//! norm the weights come before that, and the factor that is the same for a whole row after it. On devices that can start a
+//! kernel before its predecessor has ended, a block loads its first weights before it waits: weights are the one thing that no
+//! kernel writes.
 //!
-//! An activation row gives the same bits whatever shares its batch, on every device that has these kernels. A [`Gemm`]'s are
-//! others, and the same for all that it has.
+//! An activation row gives the same bits whatever shares its batch; beside quantised weights on every device that has these
+//! kernels, as dots of bytes are exact. A [`Gemm`]'s are others, and the same for all that it has.
 //!
 //! | file | what |
 //! |---|---|
@@ -25,7 +26,7 @@
 //! | `stage` | norm and quantisation |
 //! | `ring` | weights on their way |
 //! | `product` | weights times activations, lane by lane |
-//! | `tiles` | the same for several activation rows, on tensor cores |
+//! | `tiles` | the same for several activation rows, and for weights of 16 bits, on tensor cores |
 //! | `planes` | where these find their weights |
 //! | `sums` | the sums of a block's units |
 //! | `epilogue` | what becomes of them |

@@ -30,9 +30,6 @@ const MOST_SLOTS: u32 = 3;
 /// The same where tensor cores multiply: two know where they are in every turn of an item, which has an even number.
 const MOST_SLOTS_OF_TILES: u32 = 2;
 
-/// What another block of a cluster costs in bytes that one could read instead, about.
-const BLOCK_OF_CLUSTER: u32 = 32 << 10;
-
 /// Offsets from a thread's pointers are immediates of 31 bits.
 pub(super) const MOST_ROWS: usize = 1 << 26;
 pub(super) const MOST_COLS: usize = 1 << 17;
@@ -104,9 +101,10 @@ impl AttentionInput {
     /// The kernel for a shape.
     ///
     /// # Errors
-    /// [`KernelError::Format`] if a row is not whole blocks; [`KernelError::Unsupported`] for weights that are not
-    /// quantised, columns that are not a multiple of 128, an odd `head_dim`, heads that do not share key heads
-    /// evenly, sizes out of range, or more activation rows than these weights [take](super::MAX_BATCH).
+    /// [`KernelError::Format`] if a row is not whole blocks; [`KernelError::Unsupported`] for weights in F32, of 16 bits in
+    /// other than whole tiles of sixteen rows, or of types that meet different activations, columns that are not a multiple
+    /// of 128, an odd `head_dim`, heads that do not share key heads evenly, sizes out of range, or more activation rows than
+    /// these weights [take](super::MAX_BATCH).
     pub fn new(shape: AttentionInputShape) -> Result<Self, KernelError> {
         const FAMILY: &str = "attention_input";
         let (name, segments) = attention_input(FAMILY, shape)?;
@@ -164,9 +162,9 @@ impl ResidualProjection {
     /// The kernel for a matrix `[rows, cols]` of type `element` and `batch` activation rows.
     ///
     /// # Errors
-    /// [`KernelError::Format`] if a row is not whole blocks; [`KernelError::Unsupported`] for weights that are not
-    /// quantised, columns that are not a multiple of 128, an odd number of rows, sizes out of range, or more activation
-    /// rows than these weights [take](super::MAX_BATCH).
+    /// [`KernelError::Format`] if a row is not whole blocks; [`KernelError::Unsupported`] for weights in F32, or of 16 bits
+    /// in other than whole tiles of sixteen rows, columns that are not a multiple of 128, an odd number of rows, sizes out of
+    /// range, or more activation rows than these weights [take](super::MAX_BATCH).
     pub fn new(
         element: ElementType,
         (rows, cols): (usize, usize),
@@ -453,9 +451,9 @@ impl Projection {
         }
         let mut needs = None;
         if batch >= tuning.first_tile_batch && tiled {
-            let rooms = Room::ways(&segments, processors, tuning);
-            let ways = rooms.into_iter().flat_map(|room| TILE_WARPS.map(|warps| (room, warps)));
-            match { ways }.find_map(of_tiles) {
+            let first = |room| TILE_WARPS.iter().find_map(|&warps| of_tiles((room, warps)));
+            let best = Room::WAYS.into_iter().filter_map(first).min_by_key(Self::slowness);
+            match best.or_else(|| first(Room::LAST)) {
                 Some(of_tiles) if of_tiles.min_target() <= target => return Ok(of_tiles),
                 of_tiles => needs = of_tiles.map(|of_tiles| of_tiles.min_target()),
             }
@@ -489,20 +487,25 @@ impl Projection {
             .ok_or_else(|| refuse(family, format!("{batch} rows of {cols} columns exceed the shared memory")))
     }
 
-    /// What the best of several ways to multiply weights of 16 bits has the least of: a warp copies while it multiplies, no block
-    /// has much to read, of weights or of activations, or waits for others, no warp has much more to do than others.
+    /// What the best of several ways to multiply tiles has the least of: whether a warp has one slot, and does not copy while it
+    /// multiplies; how long the block takes that has the most to do, about; and, among equals, blocks that wait for each other,
+    /// and turns of a warp.
     fn slowness(&self) -> impl Ord + use<> {
         let slot = self.segments.iter().map(|segment| segment.format.slot_bytes()).fold(0, u32::max);
-        let most = |of: &dyn Fn(usize, &Segment) -> u64| {
-            self.segments.iter().enumerate().map(|(index, segment)| of(index, segment)).fold(0, u64::max)
-        };
-        let weights = most(&|index, segment| self.spread.share(segment, index).most_bytes(segment));
-        let activations = self.stage.batch * self.stage.block_cols * 4;
+        let (segments, spread, stage) = (self.segments.iter().enumerate(), &self.spread, &self.stage);
+        let weights = segments.clone().map(|(i, segment)| spread.share(segment, i).most_bytes(segment));
+        let turns = segments.map(|(i, segment)| spread.turns_of_warp(segment, i, stage.cols));
+        let weights = weights.fold(0, u64::max);
+        let activations = u64::from(stage.batch * stage.block_cols * 4);
+        let others = u64::from(spread.cluster() - 1);
+        let rounds = u64::from(stage.rounds(spread.warps()));
+        let tuning = Tuning::of(self.target);
+        let costs = if stage.factor.is_some() { tuning.halves } else { tuning.quantised };
         (
             self.ring_bytes < MOST_SLOTS_OF_TILES * slot,
-            weights + u64::from(activations + (self.spread.cluster() - 1) * BLOCK_OF_CLUSTER),
-            self.spread.cluster(),
-            most(&|index, segment| self.spread.turns_of_warp(segment, index, self.stage.cols).into()),
+            costs.of_block(weights, activations, others, rounds),
+            spread.cluster(),
+            turns.fold(0, u32::max),
         )
     }
 

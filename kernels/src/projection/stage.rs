@@ -160,6 +160,11 @@ impl Stage {
         self.batch * self.row_sums()
     }
 
+    /// Rounds in which a warp loads its items.
+    pub(super) fn rounds(&self, warps: u32) -> u32 {
+        self.items().div_ceil(warps).div_ceil(TOGETHER)
+    }
+
     /// The items of a warp, if there are few enough to load all together.
     fn few(&self, warps: u32) -> Option<u32> {
         let items = self.items().div_ceil(warps);
