@@ -1,7 +1,9 @@
 //! Floats of 16 bits that tensor cores multiply.
 
 use ptx_builder::{B32, CvtRound, F16, F32, KernelBuilder, MatrixElement, MmaShape, Reg, Target};
-use tensor_formats::{ElementType, bf16, f16};
+use tensor_formats::ElementType;
+
+use crate::stored::Stored;
 
 /// The type of a product's factors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,11 +21,15 @@ impl Factor {
         }
     }
 
-    pub(crate) const fn element(self) -> ElementType {
+    const fn stored(self) -> Stored {
         match self {
-            Self::F16 => ElementType::F16,
-            Self::Bf16 => ElementType::BF16,
+            Self::F16 => Stored::F16,
+            Self::Bf16 => Stored::Bf16,
         }
+    }
+
+    pub(crate) const fn element(self) -> ElementType {
+        self.stored().element()
     }
 
     /// The same for `wgmma`.
@@ -36,10 +42,7 @@ impl Factor {
 
     /// The value that is left of `value`.
     pub(crate) fn round(self, value: f32) -> f32 {
-        match self {
-            Self::F16 => f16::to_f32(f16::from_f32(value)),
-            Self::Bf16 => bf16::to_f32(bf16::from_f32(value)),
-        }
+        self.stored().round(value)
     }
 
     /// Two values, the first one in the lower half.

@@ -6,8 +6,9 @@
 //! instead of two. What is multiplied may be in any order that both factors have: it is chosen so that a lane's bytes lie
 //! together.
 //!
-//! The dots of quants are exact integers. (Those of halves are sums of f32, in the order that the device has.) They are combined by the same operations in the same order as in
-//! [`dot_q8`](super::Decoder::dot_q8), and parts are added as a tree, neighbours first.
+//! The dots of quants are exact integers. They are combined by the same operations in the same order as in
+//! [`dot_q8`](super::Decoder::dot_q8), and parts are added as a tree, neighbours first. Dots of 16-bit floats are sums of f32,
+//! in an order of the device's own.
 
 use std::ops::Deref;
 
