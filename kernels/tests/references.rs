@@ -6,7 +6,7 @@ use kernels::elementwise::{Elementwise, ElementwiseOp};
 use kernels::embed::EmbedRows;
 use kernels::gemv::GemvQ8;
 use kernels::kv_scatter::KvScatter;
-use kernels::projection::{self, AttentionInput, AttentionInputShape, ResidualProjection};
+use kernels::projection::{self, AttentionInput, AttentionInputShape, Gemm, ResidualProjection};
 use kernels::random::Random;
 use kernels::rms_norm::RmsNorm;
 use kernels::rope::{Rope, RopeShape, RopeStyle};
@@ -283,4 +283,37 @@ fn several_activation_rows_are_refused_with_what_they_need() {
         "residual_projection: 8 activation rows: more than 4 are multiplied on tensor cores, which with 256 columns and \
          40 processors needs sm_80, not sm_75"
     );
+}
+
+#[test]
+fn weights_of_16_bits_are_refused_where_they_meet_others_or_are_no_whole_tiles() {
+    use ElementType::{BF16, F16, Q4_K};
+    assert_eq!(
+        message(ResidualProjection::of_q8(F16, (16, 256), 1, false)),
+        "residual_projection: quantised activations and weights of type F16"
+    );
+    assert_eq!(
+        message(ResidualProjection::new(BF16, (10, 256), 1, false)),
+        "residual_projection: 1 rows of 256 columns, and weights of 16 bits that are not whole tiles, on sm_90"
+    );
+    let cache = CacheShape { n_sequences: 1, n_kv_heads: 1, max_seq: 4, head_dim: 32, element: F16 };
+    let input = |elements| AttentionInputShape {
+        batch: 1,
+        cols: 256,
+        eps: 0.0,
+        elements,
+        n_heads: 1,
+        bias: false,
+        style: RopeStyle::Interleaved,
+        table_positions: 4,
+        cache,
+    };
+    let mixed =
+        |types| format!("attention_input: weights of types {types}, which meet different activations");
+    assert_eq!(message(AttentionInput::new(input([F16, BF16, F16]))), mixed("F16, BF16, F16"));
+    assert_eq!(message(AttentionInput::new(input([Q4_K, Q4_K, F16]))), mixed("Q4_K, Q4_K, F16"));
+    // Halves and what becomes halves are multiplied alike.
+    assert!(Gemm::attention_input(input([Q4_K, Q4_K, F16])).is_ok());
+    let kernel = Gemm::attention_input(input([Q4_K, BF16, F16]));
+    assert_eq!(message(kernel), "gemm_attention_input: weights that are bfloat16 beside others");
 }

@@ -391,9 +391,14 @@ impl Projection {
         let early = if input == Input::Attended { EARLY_OF_ATTENTION } else { EARLY };
         let group_sums = segments.iter().any(|segment| segment.format.has_offset());
         let factor = segments[0].format.factor();
-        if segments.iter().any(|segment| segment.format.factor() != factor) || quantised && factor.is_some() {
-            let types = segments.iter().map(|segment| segment.element.to_string()).collect::<Vec<_>>();
-            return Err(refuse(family, format!("weights of types {} beside Q8", types.join(", "))));
+        if segments.iter().any(|segment| segment.format.factor() != factor) {
+            let types: Vec<_> = segments.iter().map(|segment| segment.element.to_string()).collect();
+            let reason = format!("weights of types {}, which meet different activations", types.join(", "));
+            return Err(refuse(family, reason));
+        }
+        if quantised && factor.is_some() {
+            let reason = format!("quantised activations and weights of type {}", segments[0].element);
+            return Err(refuse(family, reason));
         }
         let stage = Stage {
             cols,
@@ -442,6 +447,7 @@ impl Projection {
         };
         if stage.factor.is_some() {
             let ways = Room::of_halves().flat_map(|room| TILE_WARPS.map(|warps| (room, warps)));
+            let ways = ways.filter(|_| tiled);
             let kernels = ways.filter_map(of_tiles).filter(|kernel| kernel.min_target() <= target);
             let reason = || {
                 let tiles = if tiled { "" } else { " that are not whole tiles" };
