@@ -1,9 +1,40 @@
-//! Floats of 16 bits that tensor cores multiply.
+//! Floats of 16 bits that tensor cores multiply, and how activations come into their range.
 
-use ptx_builder::{B32, CvtRound, F16, F32, KernelBuilder, MatrixElement, MmaShape, Reg, Target};
+use ptx_builder::{B32, CvtRound, F16, F32, KernelBuilder, MatrixElement, MmaShape, Pred, Reg, Target, U32};
 use tensor_formats::ElementType;
 
 use crate::stored::Stored;
+
+/// The largest magnitude of what shares a scale becomes a half from 256 on and below 512: far from the largest half, and from
+/// the smallest.
+const LARGEST: u32 = 8;
+
+/// The exponent bits of 1.
+const ONE: u32 = 127;
+
+/// By what activations are multiplied whose largest magnitude is `largest`, and the reciprocal: powers of two, and 1 for what
+/// is no finite number.
+pub(crate) const fn range_of(largest: f32) -> [f32; 2] {
+    let exponent = largest.to_bits() >> 23;
+    let exponent = match exponent {
+        255 => ONE + LARGEST,
+        0..LARGEST => LARGEST,
+        exponent => exponent,
+    };
+    [f32::from_bits((2 * ONE + LARGEST - exponent) << 23), f32::from_bits((exponent - LARGEST) << 23)]
+}
+
+/// Emits [`range_of`] the magnitude that has the bits `largest`, which is `broken` if it is no finite number.
+pub(crate) fn range(k: &mut KernelBuilder, largest: Reg<U32>, broken: Pred) -> [Reg<F32>; 2] {
+    let exponent = k.shr::<B32>(largest.cast::<B32>(), 23u32).cast::<U32>();
+    let exponent = k.max::<U32>(exponent, LARGEST);
+    let exponent = k.selp::<U32>(broken, ONE + LARGEST, exponent);
+    let up = k.sub::<U32>(2 * ONE + LARGEST, exponent);
+    [up, k.sub::<U32>(exponent, LARGEST)].map(|exponent| {
+        let bits = k.shl::<U32>(exponent, 23u32);
+        k.bits_to_f32(bits.cast::<B32>())
+    })
+}
 
 /// The type of a product's factors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -30,9 +30,9 @@ pub struct EngineOptions {
     /// Most rows of one step: the chunk in which prompts are processed, and the limit of a batch. The CPU is faster with
     /// [`CPU_ROWS`](Self::CPU_ROWS).
     pub max_rows: usize,
-    /// CUDA, compute capability 9.0, all weights but those in F32: most rows of a step that is part of a prompt. Where these are some more
-    /// than eight, and more than [`max_rows`](Self::max_rows), they are multiplied as halves on tensor cores, many times as
-    /// fast; results differ from those of other steps by rounding. With no more than `max_rows` prompts are multiplied as
+    /// CUDA, compute capability 9.0, all weights but those in F32: most rows of a step that is part of a prompt. Where these
+    /// are more than 20, and more than [`max_rows`](Self::max_rows), they are multiplied as halves on tensor cores, many times
+    /// as fast; results differ from those of other steps by rounding. With no more than `max_rows` prompts are multiplied as
     /// everything else is.
     pub prompt_rows: usize,
     /// How matrix products read their activations.

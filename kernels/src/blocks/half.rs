@@ -4,11 +4,11 @@
 //! columns `4 t` to `4 t + 3` of the step: the bytes of one word of quants. As a fragment of a product its columns are
 //! `2 t`, `2 t + 1`, `2 t + 8` and `2 t + 9`; so activations lie in another order ([`place`]), the even ones first.
 //!
-//! A quantised weight is rounded to a half once, and so are its scale and its offset. All are [`scale`](WeightFormat::scale)
-//! times what they stand for: scales of small weights are then no subnormal halves. Weights that are halves, or bfloat16, are
+//! A quantised weight is rounded to a half once, and so are its scale and its offset. All are
+//! [`half_scale`](WeightFormat::half_scale) times what they stand for: scales of small weights are then no subnormal halves. Weights that are halves, or bfloat16, are
 //! multiplied as they are.
 
-use ptx_builder::{B32, F16x2, F32, KernelBuilder, Pred, Reg, U32};
+use ptx_builder::{B32, F16x2, F32, KernelBuilder, Reg, U32};
 
 use super::tile::{self, TilePlane, TurnWeights};
 use super::{WeightFormat, q4_k, q6_k};
@@ -31,37 +31,6 @@ pub(crate) const fn place(col: u32) -> u32 {
     col / 2 + col % 2 * (STEP_COLS / 2)
 }
 
-/// The largest magnitude of what shares a scale becomes a half from 256 on and below 512: far from the largest half, and from
-/// the smallest.
-const LARGEST: u32 = 8;
-
-/// The exponent bits of 1.
-const ONE: u32 = 127;
-
-/// By what activations are multiplied whose largest magnitude is `largest`, and the reciprocal: powers of two, and 1 for what
-/// is no finite number.
-pub(crate) const fn range_of(largest: f32) -> [f32; 2] {
-    let exponent = largest.to_bits() >> 23;
-    let exponent = match exponent {
-        255 => ONE + LARGEST,
-        0..LARGEST => LARGEST,
-        exponent => exponent,
-    };
-    [f32::from_bits((2 * ONE + LARGEST - exponent) << 23), f32::from_bits((exponent - LARGEST) << 23)]
-}
-
-/// Emits [`range_of`] the magnitude that has the bits `largest`, which is `broken` if it is no finite number.
-pub(crate) fn range(k: &mut KernelBuilder, largest: Reg<U32>, broken: Pred) -> [Reg<F32>; 2] {
-    let exponent = k.shr::<B32>(largest.cast::<B32>(), 23u32).cast::<U32>();
-    let exponent = k.max::<U32>(exponent, LARGEST);
-    let exponent = k.selp::<U32>(broken, ONE + LARGEST, exponent);
-    let up = k.sub::<U32>(2 * ONE + LARGEST, exponent);
-    [up, k.sub::<U32>(exponent, LARGEST)].map(|exponent| {
-        let bits = k.shl::<U32>(exponent, 23u32);
-        k.bits_to_f32(bits.cast::<B32>())
-    })
-}
-
 /// A lane's part of a step: halves of row `g`, of row `g + 8`, and two more of each, as `mma.m16n8k16` has them.
 pub(crate) type Step = [Reg<B32>; 4];
 
@@ -73,7 +42,7 @@ const EXACT: u32 = 0x6400_6400;
 
 impl WeightFormat {
     /// How many times the weights their halves are.
-    pub(crate) const fn scale(self) -> f32 {
+    pub(crate) const fn half_scale(self) -> f32 {
         if self.factor().is_some() { 1.0 } else { SCALE }
     }
 

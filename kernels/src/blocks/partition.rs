@@ -176,9 +176,12 @@ mod tests {
     fn partitions() -> impl Iterator<Item = (ElementType, u32, Partition)> {
         let shapes =
             ElementType::WEIGHTS.into_iter().flat_map(|ty| [256, 1536, 260, 258, 257].map(|cols| (ty, cols)));
-        shapes
+        let partitions = shapes
             .filter(|&(ty, cols)| ty.row_bytes(cols as usize).is_ok())
-            .map(|(ty, cols)| (ty, cols, partition(ty, cols)))
+            .map(|(ty, cols)| (ty, cols, partition(ty, cols)));
+        let tiles = [ElementType::F16, ElementType::BF16]
+            .map(|ty| (ty, 1536, WeightFormat::of(ty).expect("a weight type").tile_partition(1536)));
+        partitions.chain(tiles)
     }
 
     /// The bytes that a load of a part covers in the block's bytes of its plane.

@@ -1,4 +1,5 @@
-//! F32, F16 and BF16 weights: vectors as wide as the rows' alignment allows.
+//! F32, F16 and BF16 weights: vectors as wide as the rows' alignment allows; where tensor cores multiply the last two, groups
+//! of 32.
 
 use ptx_builder::{B32, BF16, F16, F32, KernelBuilder, Reg};
 

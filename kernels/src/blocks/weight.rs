@@ -105,6 +105,11 @@ impl WeightFormat {
         }
     }
 
+    /// What many activation rows become that meet such weights: quantised ones become halves, too.
+    pub(crate) fn factor_of_many_rows(self) -> Factor {
+        self.factor().unwrap_or(Factor::F16)
+    }
+
     /// How rows of `cols` columns are divided.
     pub(crate) fn partition(self, cols: u32) -> Partition {
         match self {

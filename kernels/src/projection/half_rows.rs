@@ -6,9 +6,9 @@ use tensor_formats::ElementType;
 use super::gemm::padded;
 use super::shape::{MOST_COLS, MULTIPLE_OF_GEMM};
 use crate::blocks::WeightFormat;
-use crate::blocks::half::{self, STEP_COLS, place};
+use crate::blocks::half::{STEP_COLS, place};
 use crate::emit::{self, Block};
-use crate::factor::Factor;
+use crate::factor::{self, Factor};
 use crate::support::{WARP, dim, dim_up_to, extent, f32_param, refuse};
 use crate::{Access, Cost, Kernel, KernelError, LaunchGeometry, Param};
 
@@ -58,7 +58,7 @@ impl HalfRows {
     /// The same for a [`Gemm`](super::Gemm) with weights of type `element`: bfloat16 where these are bfloat16.
     #[must_use]
     pub fn of_weights(self, element: ElementType) -> Self {
-        let factor = WeightFormat::of(element).and_then(WeightFormat::factor).unwrap_or(Factor::F16);
+        let factor = WeightFormat::of(element).map_or(Factor::F16, WeightFormat::factor_of_many_rows);
         Self { factor, ..self }
     }
 
@@ -189,7 +189,7 @@ impl HalfRows {
         });
         let largest = k.f32_to_bits(largest).cast::<U32>();
         let broken = k.ge::<U32>(largest, f32::INFINITY.to_bits());
-        let [up, down] = half::range(k, largest, broken);
+        let [up, down] = factor::range(k, largest, broken);
         k.guarded(is_first, |k| {
             let total = match mean {
                 Some(mean) => {

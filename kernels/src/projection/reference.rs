@@ -11,7 +11,7 @@ use super::{
 use crate::KernelError;
 use crate::argmax::first_largest;
 use crate::blocks::half;
-use crate::factor::Factor;
+use crate::factor::{self, Factor};
 
 /// What [`AttentionInput::reference`] reads: the kernel's parameters, weights in GGUF's layout.
 #[derive(Debug, Clone, Copy)]
@@ -117,14 +117,7 @@ impl Projection {
         let mut row_bytes = vec![0; ElementType::Q8Act.row_bytes(cols)?];
         let mut staged = vec![0.0; x.len()];
         for (x, staged) in x.chunks(cols).zip(staged.chunks_mut(cols)) {
-            let mut weighted = x.to_vec();
-            let mut factor = 1.0;
-            if let (Some(norm), Some(eps)) = (norm, self.stage.eps) {
-                check("values of norm", cols, norm.len())?;
-                let squares: f64 = x.iter().map(|&v| f64::from(v).powi(2)).sum();
-                factor = (squares / cols as f64 + f64::from(eps)).sqrt().recip();
-                weighted.iter_mut().zip(norm).for_each(|(v, &w)| *v *= w);
-            }
+            let (weighted, factor) = weighted(x, norm.zip(self.stage.eps))?;
             match self.stage.factor {
                 Some(rounded) => round_groups(rounded, &weighted, staged),
                 None => {
@@ -142,15 +135,28 @@ impl Projection {
     }
 }
 
+/// A row times the weights of a norm, if there is one, and the factor that is the same for all of it.
+fn weighted(x: &[f32], norm: Option<(&[f32], f32)>) -> Result<(Vec<f32>, f64), FormatError> {
+    let Some((norm, eps)) = norm else { return Ok((x.to_vec(), 1.0)) };
+    check("values of norm", x.len(), norm.len())?;
+    let squares: f64 = x.iter().map(|&v| f64::from(v).powi(2)).sum();
+    let factor = (squares / x.len() as f64 + f64::from(eps)).sqrt().recip();
+    Ok((x.iter().zip(norm).map(|(v, w)| v * w).collect(), factor))
+}
+
+/// The largest magnitude; what is no number is larger than all.
+fn largest(values: &[f32]) -> f32 {
+    f32::from_bits(values.iter().map(|v| v.to_bits() & 0x7fff_ffff).fold(0, u32::max))
+}
+
 /// Groups of values as floats of 16 bits with a scale; a group in which one is no finite number has none.
-fn round_groups(factor: Factor, values: &[f32], rounded: &mut [f64]) {
+fn round_groups(to: Factor, values: &[f32], rounded: &mut [f64]) {
     let group = ElementType::Q8Act.block_elements();
     for (values, rounded) in values.chunks(group).zip(rounded.chunks_mut(group)) {
-        let largest = values.iter().map(|v| v.to_bits() & 0x7fff_ffff).fold(0, u32::max);
-        let largest = f32::from_bits(largest);
-        let [up, down] = half::range_of(largest);
+        let largest = largest(values);
+        let [up, down] = factor::range_of(largest);
         let down = if largest.is_finite() { f64::from(down) } else { f64::NAN };
-        rounded.iter_mut().zip(values).for_each(|(to, v)| *to = f64::from(factor.round(v * up)) * down);
+        rounded.iter_mut().zip(values).for_each(|(r, v)| *r = f64::from(to.round(v * up)) * down);
     }
 }
 
@@ -192,15 +198,8 @@ impl HalfRows {
         let (mut halves, mut factors) = (vec![0.0; bytes as usize / 2], vec![0.0; bytes as usize / 2 / cols]);
         let filled = halves.chunks_mut(cols).zip(&mut factors);
         for (x, (halves, factor)) in x.chunks(cols).zip(filled) {
-            let mut weighted = x.to_vec();
-            let mut root = 1.0;
-            if let (Some(norm), Some(eps)) = (norm, eps) {
-                let squares: f64 = x.iter().map(|&v| f64::from(v).powi(2)).sum();
-                root = (squares / cols as f64 + f64::from(eps)).sqrt().recip();
-                weighted.iter_mut().zip(norm).for_each(|(v, &w)| *v *= w);
-            }
-            let largest = weighted.iter().map(|v| v.to_bits() & 0x7fff_ffff).fold(0, u32::max);
-            let [up, down] = half::range_of(f32::from_bits(largest));
+            let (weighted, root) = weighted(x, norm.zip(eps))?;
+            let [up, down] = factor::range_of(largest(&weighted));
             *factor = root * f64::from(down);
             for (col, value) in (0u32..).zip(&weighted) {
                 let (step, of_step) = (col / half::STEP_COLS, col % half::STEP_COLS);

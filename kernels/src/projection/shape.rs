@@ -343,7 +343,7 @@ fn segment(
     destination: Destination,
 ) -> Result<Segment, KernelError> {
     let matrix_bytes = element.matrix_bytes(rows, cols)? as u64;
-    let format = WeightFormat::of(element).filter(|format| !format.tile_planes().is_empty());
+    let format = WeightFormat::of(element).filter(|format| *format != WeightFormat::F32);
     let Some(format) = format else { return Err(refuse(family, format!("weights of type {element}"))) };
     let rows = dim_up_to(family, "rows", rows, MOST_ROWS)?;
     let units = match pairing {

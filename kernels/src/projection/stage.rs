@@ -16,10 +16,9 @@
 use ptx_builder::{ArrayRef, B32, F32, KernelBuilder, Load, Pred, Reg, Space, U32, U64};
 
 use super::{Peers, Shared};
-use crate::blocks::half;
 use crate::blocks::tile::{self, TILE_BATCH};
 use crate::emit;
-use crate::factor::Factor;
+use crate::factor::{self, Factor};
 use crate::quantize::{largest_of_group, or_nan, quantize_group};
 use crate::support::WARP;
 
@@ -449,10 +448,10 @@ impl Stage {
 
 /// The group of 32 values of which a lane holds eight: the lane's as floats of 16 bits, times a power of two, and what that
 /// has to be undone with, which is no number if one of them is none.
-fn rounded_group(k: &mut KernelBuilder, factor: Factor, values: Values) -> ([Reg<B32>; 4], Reg<B32>) {
+fn rounded_group(k: &mut KernelBuilder, to: Factor, values: Values) -> ([Reg<B32>; 4], Reg<B32>) {
     let (largest, broken) = largest_of_group(k, values);
-    let [up, down] = half::range(k, largest, broken);
+    let [up, down] = factor::range(k, largest, broken);
     let values = values.map(|value| k.mul::<F32>(value, up));
-    let words = std::array::from_fn(|i| factor.word(k, [values[2 * i], values[2 * i + 1]]));
+    let words = std::array::from_fn(|i| to.word(k, [values[2 * i], values[2 * i + 1]]));
     (words, or_nan(k, down, broken))
 }

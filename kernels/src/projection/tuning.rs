@@ -45,7 +45,7 @@ impl BlockCosts {
 
 /// By compute capability.
 const MEASURED: [(u32, Tuning); 1] = [(
-    // An H200: docs/measurements/2026-11-22-decode.md.
+    // An H200: docs/measurements/2026-11-22-decode.md and 2026-11-23-weights-of-16-bits.md.
     90,
     Tuning {
         first_tile_batch: 3,

@@ -174,7 +174,8 @@ pub const fn padded_rows(rows: usize) -> usize {
     if rows < least { least } else { rows.next_power_of_two() }
 }
 
-/// The rows of a prompt's step that are multiplied as halves, and the largest such step; `None` if there are none: where the options or the device ask for others, and where a layer's weights have no such kernel.
+/// The rows of a prompt's step that are multiplied as halves, and the largest such step; `None` if there are none: where the
+/// options or the device ask for others, and where a layer's weights have no such kernel.
 fn prompts(
     config: &ModelConfig,
     options: &EngineOptions,

@@ -131,7 +131,7 @@ impl Gemm {
         if !segments.iter().all(|segment| tiles::copies(segment, cols)) {
             return Err(refuse(family, format!("weights that are not whole tiles of {TILE_ROWS} rows")));
         }
-        let mut factors = segments.iter().map(|segment| segment.format.factor().unwrap_or(Factor::F16));
+        let mut factors = segments.iter().map(|segment| segment.format.factor_of_many_rows());
         let factor = factors.next().unwrap_or(Factor::F16);
         if factors.any(|other| other != factor) {
             return Err(refuse(family, "weights that are bfloat16 beside others".into()));
@@ -368,7 +368,7 @@ impl Gemm {
             let rows: Vec<_> = rows
                 .into_iter()
                 .map(|(stores, row, belongs, factor)| {
-                    let factor = match segment.format.scale() {
+                    let factor = match segment.format.half_scale() {
                         1.0 => factor,
                         scale => k.mul::<F32>(factor, scale.recip()),
                     };
