@@ -127,7 +127,8 @@ fn a_row_does_not_depend_on_its_batch() {
     let failures: Vec<String> = pairs
         .par_iter()
         .filter_map(|pair| {
-            let target = Target::SM_80.max(pair.left.kernel.min_target());
+            let targets = [&pair.left, &pair.right].map(|case| case.kernel.min_target());
+            let target = targets.into_iter().fold(Target::SM_80, Target::max);
             let failure = pair.run(&mut Interpreter::new(target)).err()?;
             Some(format!("{}: {failure}", pair.name))
         })

@@ -46,23 +46,24 @@ impl WeightFormat {
         if self.factor().is_some() { 1.0 } else { SCALE }
     }
 
-    /// Emits the steps of a turn, each with its number to `visit`. No lane has left the turn before.
+    /// Emits the steps of a turn, each with its number to `visit`. No lane has left the turn before. `room` is the warp's of
+    /// [`ROOM`] bytes, at `16 * g`.
     ///
     /// # Panics
     /// For F32 weights.
     pub(crate) fn half_steps(
         self,
         k: &mut KernelBuilder,
-        turn: &TurnWeights,
+        (turn, room): (&TurnWeights, Reg<U32>),
         visit: &mut dyn FnMut(&mut KernelBuilder, u32, Step),
     ) {
         let planes = self.tile_planes();
         match self {
             Self::Q4_0 => simple(k, (turn, &planes), true, visit),
             Self::Q8_0 => simple(k, (turn, &planes), false, visit),
-            Self::Q4K => with_sub_blocks(k, (turn, &planes), None, visit),
-            Self::Q5K => with_sub_blocks(k, (turn, &planes), Some(1), visit),
-            Self::Q6K => with_many_scales(k, (turn, &planes), visit),
+            Self::Q4K => with_sub_blocks(k, (turn, room, &planes), None, visit),
+            Self::Q5K => with_sub_blocks(k, (turn, room, &planes), Some(1), visit),
+            Self::Q6K => with_many_scales(k, (turn, room, &planes), visit),
             Self::F16 | Self::Bf16 => as_they_are(k, (turn, planes[0]), visit),
             Self::F32 => panic!("tensor cores do not multiply F32 weights"),
         }
@@ -128,17 +129,21 @@ fn step(rows: [[Reg<F16x2>; 2]; 2]) -> Step {
 
 /// Leaves four words for the lanes that meet the same rows, and gives what all of them left: that of the lanes `t` from 0 to
 /// 3, two for row `g`, then two for row `g + 8`.
-fn exchanged(k: &mut KernelBuilder, turn: &TurnWeights, words: [Reg<B32>; 4]) -> [[Reg<B32>; 4]; 4] {
-    let own = k.mad(turn.t, ROOM_LANE, turn.room);
+fn exchanged(
+    k: &mut KernelBuilder,
+    (t, room): (Reg<U32>, Reg<U32>),
+    words: [Reg<B32>; 4],
+) -> [[Reg<B32>; 4]; 4] {
+    let own = k.mad(t, ROOM_LANE, room);
     k.st_shared_v4::<B32>(own, words);
     k.warp_sync(ALL_LANES);
-    [0, 1, 2, 3].map(|t| k.ld_shared_v4::<B32>(turn.room + t * ROOM_LANE as i32))
+    [0, 1, 2, 3].map(|t| k.ld_shared_v4::<B32>(room + t * ROOM_LANE as i32))
 }
 
 /// Q4_K and Q5_K: a scale and an offset for every 32 columns.
 fn with_sub_blocks(
     k: &mut KernelBuilder,
-    (turn, planes): (&TurnWeights, &[TilePlane]),
+    (turn, room, planes): (&TurnWeights, Reg<U32>, &[TilePlane]),
     fifth: Option<usize>,
     visit: &mut dyn FnMut(&mut KernelBuilder, u32, Step),
 ) {
@@ -149,7 +154,7 @@ fn with_sub_blocks(
     };
     let words = own.map(|[a, b, c, d]| [word([a, b]), word([c, d])]);
     let [[a, b], [c, d]] = words;
-    let factors = exchanged(k, turn, [a, b, c, d]);
+    let factors = exchanged(k, (turn.t, room), [a, b, c, d]);
     let four = k.shl::<U32>(turn.t, 2u32);
     let quants = turn.pieces(k, planes[0], four);
     let fifths = fifth.map(|plane| (turn.pieces(k, planes[plane], four), planes[plane]));
@@ -192,13 +197,13 @@ fn with_sub_blocks(
 /// Q6_K: a scale for every 16 columns.
 fn with_many_scales(
     k: &mut KernelBuilder,
-    (turn, planes): (&TurnWeights, &[TilePlane]),
+    (turn, room, planes): (&TurnWeights, Reg<U32>, &[TilePlane]),
     visit: &mut dyn FnMut(&mut KernelBuilder, u32, Step),
 ) {
     let [even, odd] = q6_k::own_factors(k, turn, planes, SCALE);
     // Of each run that of the even part, then that of the odd one.
     let words = [0, 1, 2, 3].map(|run: usize| k.cvt_f16x2(even[run], odd[run]).cast::<B32>());
-    let factors = exchanged(k, turn, words);
+    let factors = exchanged(k, (turn.t, room), words);
     let four = k.shl::<U32>(turn.t, 2u32);
     let [low, high] = [0, 1].map(|plane: usize| turn.pieces(k, planes[plane], four));
     for part in 0..4u32 {

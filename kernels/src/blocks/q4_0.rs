@@ -51,14 +51,12 @@ pub(super) fn q8_part(k: &mut KernelBuilder, raw: &Raw) -> Q8Part {
 /// The products of each part. A word's low nibbles are four columns, the high ones the columns 16 on.
 pub(super) fn tile(k: &mut KernelBuilder, turn: &Turn, planes: &[TilePlane]) -> Vec<Products> {
     let at = k.mul(turn.t, 4);
-    let (quants, x) = (turn.pieces(k, planes[0], at), k.add(turn.x, at));
-    let operands = |k: &mut KernelBuilder, part: u32| {
+    let quants = turn.pieces(k, planes[0], at);
+    let rows = |k: &mut KernelBuilder, part: u32| {
         let at = tile::piece(k, quants, part);
-        let rows = [0, planes[0].second()].map(|row| {
-            let word = k.ld_shared::<B32>(at + row);
-            [0, 1].map(|run| super::nibbles(k, word, run))
-        });
-        (rows, [0, 16].map(|col| k.ld_shared::<B32>(x + (32 * part + col) as i32)))
+        let words = [0, planes[0].second()].map(|row| k.ld_shared::<B32>(at + row));
+        let [[a, b], [c, d]] = [0, 1].map(|run| words.map(|word| super::nibbles(k, word, run)));
+        [a, b, c, d]
     };
-    tile::scaled_parts(k, (turn, planes), operands, Some(OFFSET))
+    tile::scaled_parts(k, (turn, planes), rows, Some(OFFSET))
 }

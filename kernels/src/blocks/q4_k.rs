@@ -3,7 +3,7 @@
 //!
 //! The nibbles are four groups of 32 bytes: the low ones of group `g` are sub-block `2g`, the high ones `2g + 1`.
 
-use ptx_builder::{B32, F16, F32, KernelBuilder, MmaShape, Pred, Reg, U32};
+use ptx_builder::{Addr, B32, F16, F32, KernelBuilder, MmaShape, Pred, Reg, U32};
 
 use super::partition::{BitFields, Partition, Run, field, own, shared, stream};
 use super::scale::{ByteFactor, Group, biased_byte};
@@ -222,42 +222,63 @@ pub(super) fn own_factors(
     [0, 2].map(|at| scales.times(k, (four, at), (mins, at)))
 }
 
-/// The products of each part, of one block. A lane's words are eight columns of both sub-blocks.
+/// A header, as far as it is decoded once for all parts.
+#[derive(Clone, Copy)]
+struct RowFactors {
+    scales: Scales,
+    /// The scales of sub-blocks 0 to 3 and 4 to 7, a byte each.
+    four: [Reg<B32>; 2],
+    /// Their minima.
+    mins: [Reg<B32>; 2],
+}
+
+impl RowFactors {
+    /// Of the header at `at`, and quants of which those of second sub-blocks are `second` times what they stand for.
+    fn load(k: &mut KernelBuilder, at: Addr<U32>, second: f32) -> Self {
+        let words = k.ld_shared_v4::<B32>(at);
+        let scales = Scales::new(k, &words, second);
+        let (four, mins) = (eight(k, words[1], words[3], 0), eight(k, words[2], words[3], 4));
+        Self { scales, four, mins }
+    }
+
+    /// The [`factors`] of a part.
+    fn of_part(self, k: &mut KernelBuilder, part: u32) -> [Reg<F32>; 4] {
+        let (word, byte) = (part as usize / 2, part % 2 * 2);
+        self.scales.times(k, (self.four[word], byte), (self.mins[word], byte))
+    }
+}
+
+/// The products of each part, of one block. A lane's words are columns `4 t..4 t + 4` of both sub-blocks, and 16 further.
 pub(super) fn tile(k: &mut KernelBuilder, turn: &Turn, planes: &[TilePlane], fifth: Fifth) -> Vec<Products> {
-    let factors = own_factors(k, turn, planes, fifth.second());
-    turn.share(k, factors);
+    let header = planes.len() - 1;
+    let rows = turn.rows(k, (header, planes[header])).map(|at| RowFactors::load(k, at, fifth.second()));
     // The first 16 columns of each sub-block are in the first half of the block's quants, the others in the second.
-    let (half, odd) = (k.shr::<U32>(turn.t, 1u32), k.and::<U32>(turn.t, 1u32));
-    let (half, odd) = (k.shl::<U32>(half, 6u32), k.shl::<U32>(odd, 3u32));
-    let within = k.add::<U32>(half, odd);
-    let quants = turn.pieces(k, planes[0], within);
-    let x = k.mad::<U32>(turn.t, 8, turn.x);
+    let quants = turn.matrices(k, planes[0], 4);
+    let columns = turn.halves_of_groups(k);
     let high = match fifth {
         Fifth::Absent => None,
         Fifth::InPlane(plane) => {
-            let eight = k.shl::<U32>(turn.t, 3u32);
-            let at = turn.pieces(k, planes[plane], eight);
-            Some([0, planes[plane].second()].map(|row| k.ld_shared_v2::<B32>(at + row)))
+            let high = turn.matrices(k, planes[plane], 1);
+            Some(k.ldmatrix::<4>(high, false))
         }
     };
     let mut parts = Vec::new();
-    for part in 0..tile::TURN_PARTS as usize {
-        let factors = turn.shared(k, part as u32);
-        let at = tile::piece(k, quants, part as u32);
-        let words = [0, planes[0].second()].map(|row| k.ld_shared_v2::<B32>(at + row));
-        let pairs = tile::two_pairs(k, turn, 2 * part as u32);
+    for part in 0..tile::TURN_PARTS {
+        let factors = rows.map(|row| row.of_part(k, part));
+        let at = tile::piece(k, quants, part);
+        let words = k.ldmatrix::<4>(at, false);
+        let pairs = tile::two_pairs(k, turn, 2 * part);
+        let columns = Turn::two_groups(k, columns, 2 * part);
         let mut sums = tile::no_products(k, turn);
-        for (run, pairs) in pairs.iter().enumerate() {
-            let x = k.ld_shared_v2::<B32>(x + (64 * part + 32 * run) as i32);
-            let quant = |which: usize, word: usize| match &high {
-                None => k.and::<B32>(words[which][word], if run == 0 { LOW_NIBBLES } else { !LOW_NIBBLES }),
+        for (run, (x, pairs)) in columns.into_iter().zip(&pairs).enumerate() {
+            let rows = std::array::from_fn(|i| match high {
+                None => k.and::<B32>(words[i], if run == 0 { LOW_NIBBLES } else { !LOW_NIBBLES }),
                 Some(high) => {
-                    let low = super::nibbles(k, words[which][word], run);
-                    let bit = fifth_bit(k, high[which][word], 2 * part + run);
+                    let low = super::nibbles(k, words[i], run);
+                    let bit = fifth_bit(k, high[i], 2 * part as usize + run);
                     k.or::<B32>(low, bit)
                 }
-            };
-            let rows = rows(quant);
+            });
             let dots = turn.product(k, MmaShape::M16N8K32U8S8, rows, x);
             let groups = factors.map(|factors| Group::new(k, factors[2 * run], Some(factors[2 * run + 1])));
             sums = tile::add_group(k, &sums, &dots, (groups, pairs));
@@ -265,11 +286,6 @@ pub(super) fn tile(k: &mut KernelBuilder, turn: &Turn, planes: &[TilePlane], fif
         parts.push(sums);
     }
     parts
-}
-
-/// Two words of rows `g` and `g + 8`.
-fn rows(mut word: impl FnMut(usize, usize) -> Reg<B32>) -> [[Reg<B32>; 2]; 2] {
-    [[word(0, 0), word(0, 1)], [word(1, 0), word(1, 1)]]
 }
 
 /// Bit `sub_block` of each byte, where the fifth bit of a quant belongs.

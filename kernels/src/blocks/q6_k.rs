@@ -3,7 +3,7 @@
 //!
 //! Byte `l < 32` of a half's `qh` and bytes `l` and `l + 32` of its `ql` hold columns `l`, `l + 32`, `l + 64`, `l + 96`.
 
-use ptx_builder::{B32, F16, F32, KernelBuilder, MmaShape, Reg, U16, U32};
+use ptx_builder::{Addr, B32, F16, F32, KernelBuilder, MmaShape, Reg, U16, U32};
 
 use super::partition::{BitFields, Partition, Run, field, own, shared, stream};
 use super::scale::{ByteFactor, Group, biased_byte, zero_dot};
@@ -111,32 +111,45 @@ pub(super) fn own_factors(
     let d = k.f16_to_f32(d.cast::<F16>());
     let d = if scale == 1.0 { d } else { k.mul::<F32>(d, scale) };
     let d = ByteFactor::new(k, d, 128);
-    // Signed bytes plus 128. The scales of a part are every other one of eight.
-    let words = k.ld_shared_v2::<B32>(scales).map(|word| k.xor::<B32>(word, 0x8080_8080u32));
-    [0, 1]
-        .map(|odd: u32| [0, 1, 2, 3].map(|run: u32| d.times(k, words[run as usize / 2], 2 * (run % 2) + odd)))
+    let scales = biased_scales(k, scales);
+    [0, 1].map(|odd| part_factors(k, d, scales, odd))
+}
+
+/// The scales of two parts, signed bytes plus 128.
+fn biased_scales(k: &mut KernelBuilder, at: Addr<U32>) -> [Reg<B32>; 2] {
+    k.ld_shared_v2::<B32>(at).map(|word| k.xor::<B32>(word, 0x8080_8080u32))
+}
+
+/// The factors of one of the two, one a run: its scales are every other one of eight.
+fn part_factors(k: &mut KernelBuilder, d: ByteFactor, scales: [Reg<B32>; 2], odd: u32) -> [Reg<F32>; 4] {
+    [0, 1, 2, 3].map(|run: u32| d.times(k, scales[run as usize / 2], 2 * (run % 2) + odd))
 }
 
 /// The products of each part, of one block. A lane's words are four columns of each run.
 pub(super) fn tile(k: &mut KernelBuilder, turn: &Turn, planes: &[TilePlane]) -> Vec<Products> {
-    let factors = own_factors(k, turn, planes, 1.0);
-    turn.share(k, factors);
+    let d = turn.rows(k, (3, planes[3])).map(|at| {
+        let d = k.ld_shared::<U16>(at);
+        let d = k.f16_to_f32(d.cast::<F16>());
+        ByteFactor::new(k, d, 128)
+    });
+    let scales = turn.rows(k, (2, planes[2]));
     let four = k.shl::<U32>(turn.t, 2u32);
     let [low, high] = [0, 1].map(|plane: usize| turn.pieces(k, planes[plane], four));
-    let x = k.add::<U32>(turn.x, four);
+    let columns = turn.four_groups(k);
     let minus_bias = [k.imm::<B32>(MINUS_BIAS); 2];
     let mut parts = Vec::new();
     for half in [0, 1u32] {
+        let scales = scales.map(|at| biased_scales(k, at + 8 * half as i32));
         let pairs = [0, 2].map(|group| tile::two_pairs(k, turn, 4 * half + group)).concat();
         for odd in [0, 1u32] {
             let part = 2 * half + odd;
-            let factors = turn.shared(k, part);
+            let factors = [0, 1].map(|row| part_factors(k, d[row], scales[row], odd));
             let at = [(low, part, 0), (low, part + 4, 0), (high, part, 1)]
                 .map(|(row, piece, plane)| (tile::piece(k, row, piece), planes[plane].second()));
             let words = [0, 1].map(|which| at.map(|(at, second)| k.ld_shared::<B32>(at + which * second)));
+            let columns: [_; 4] = k.ldmatrix(columns + (128 * half + 16 * odd) as i32, false);
             let mut sums = tile::no_products(k, turn);
-            for run in 0..4 {
-                let x = k.ld_shared::<B32>(x + (128 * half + 16 * odd) as i32 + 32 * run as i32);
+            for (run, x) in columns.into_iter().enumerate() {
                 let start = [zero_dot(k); 4];
                 let start = k.mma_s32(MmaShape::M16N8K16S8, minus_bias, [x], start);
                 let quants = words

@@ -37,14 +37,12 @@ pub(super) fn q8_part(k: &mut KernelBuilder, raw: &Raw) -> Q8Part {
     Q8Part { words: raw.words.clone(), groups: vec![Group::new(k, d, None)] }
 }
 
-/// The products of each part. A lane's words are eight columns.
+/// The products of each part. A lane's words are columns `4 t..4 t + 4`, and 16 further.
 pub(super) fn tile(k: &mut KernelBuilder, turn: &Turn, planes: &[TilePlane]) -> Vec<Products> {
-    let at = k.mul(turn.t, 8);
-    let (quants, x) = (turn.pieces(k, planes[0], at), k.add(turn.x, at));
-    let operands = |k: &mut KernelBuilder, part: u32| {
+    let quants = turn.matrices(k, planes[0], 1);
+    let rows = |k: &mut KernelBuilder, part: u32| {
         let at = tile::piece(k, quants, 2 * part);
-        let rows = [0, planes[0].second()].map(|row| k.ld_shared_v2::<B32>(at + row));
-        (rows, k.ld_shared_v2::<B32>(x + (32 * part) as i32))
+        k.ldmatrix(at, false)
     };
-    tile::scaled_parts(k, (turn, planes), operands, None)
+    tile::scaled_parts(k, (turn, planes), rows, None)
 }

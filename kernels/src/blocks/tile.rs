@@ -6,6 +6,10 @@
 //! instead of two. What is multiplied may be in any order that both factors have: it is chosen so that a lane's bytes lie
 //! together.
 //!
+//! What lanes load from shared memory decides how fast this is, in bytes that arrive in registers, however many lanes get the
+//! same ones. So scales are loaded as they are and every lane decodes those of its rows, and words that are multiplied come as
+//! matrices (`ldmatrix`), in the registers in which `mma` wants them.
+//!
 //! The dots of quants are exact integers. They are combined by the same operations in the same order as in
 //! [`dot_q8`](super::Decoder::dot_q8), and parts are added as a tree, neighbours first. Dots of 16-bit floats are sums of f32,
 //! in an order of the device's own.
@@ -17,7 +21,6 @@ use ptx_builder::{Addr, B32, F16, F32, KernelBuilder, MmaShape, Reg, S32, U32};
 use super::scale::{Group, as_float, zero_dot};
 use super::{WeightFormat, q4_0, q4_k, q6_k, q8_0, scalar};
 use crate::factor::Factor;
-use crate::support::ALL_LANES;
 
 /// Rows of a tile.
 pub(crate) const TILE_ROWS: u32 = 16;
@@ -27,13 +30,6 @@ pub(crate) const TURN_PARTS: u32 = 4;
 
 /// Activation rows that are multiplied at once.
 pub(crate) const TILE_BATCH: u32 = 8;
-
-/// Bytes from what the lanes `4 g + t` of one `t` share to that of the next: 16 for each part of each `g`, and so many more
-/// that neither the stores of eight lanes nor the loads meet in a bank.
-const SHARED_LANE: u32 = 2 * SHARED_PART + 32;
-
-/// From what a lane shares of its first part to that of its second one.
-const SHARED_PART: u32 = 8 * 16;
 
 /// A lane's products: row `g` with its activation rows, then row `g + 8` with them.
 pub(crate) type Products = Vec<Reg<F32>>;
@@ -50,15 +46,15 @@ pub(crate) struct TurnWeights {
     pub(crate) slot: Reg<U32>,
     /// For each plane where in their span rows `g` and `g + 8` begin.
     pub(crate) within: Vec<[Within; 2]>,
-    /// The warp's room for [`shared_bytes`](WeightFormat::shared_bytes), at `16 * g`.
-    pub(crate) room: Reg<U32>,
 }
 
 /// The same with activations.
 #[derive(Debug, Clone)]
 pub(crate) struct Turn {
     pub(crate) weights: TurnWeights,
-    /// The activation row of column `g`: the turn's quants.
+    /// This lane's number, `4 g + t`.
+    pub(crate) lane: Reg<U32>,
+    /// The turn's quants of the activation row of a column: of `lane % 8`, or for floats of 16 bits of `g`.
     pub(crate) x: Reg<U32>,
     /// The lane's activation rows, [`lane_rows`] of them: the turn's pairs `(d, d * sum)`.
     pub(crate) groups: Vec<Reg<U32>>,
@@ -76,6 +72,9 @@ impl Deref for Turn {
 pub(crate) const fn lane_rows(batch: u32) -> u32 {
     batch.div_ceil(TILE_BATCH / 2)
 }
+
+/// Columns that share a scale of the activations.
+pub(crate) const GROUP: u32 = 32;
 
 /// A number of bytes.
 #[derive(Debug, Clone, Copy)]
@@ -125,10 +124,8 @@ impl Exchange {
     /// The same for rows of 64 bytes.
     const SHORT: Self = Self { rows: 2, of: 4, by: 1 };
 
-    /// Four rows that each read the same two neighbours, rows of 128 bytes.
-    const PAIRS: Self = Self { rows: 1, of: 4, by: 2 };
-
-    /// The same, and two rows that each read the same four neighbours, rows of 256 bytes: by 0, 6, 4 and 2.
+    /// Four rows that each read the same two neighbours, rows of 128 bytes, and two rows that each read the same four
+    /// neighbours, rows of 256 bytes: by 0, 6, 4 and 2.
     const CROSSED: Self = Self { rows: 1, of: 4, by: 6 };
 
     /// Pieces are exchanged within a line of shared memory.
@@ -170,7 +167,7 @@ impl WeightFormat {
     pub(crate) fn tile_planes(self) -> Vec<TilePlane> {
         let exchanges: &[Exchange] = match self {
             Self::Q4_0 => &[Exchange::SHORT, Exchange::NONE],
-            Self::Q8_0 => &[Exchange::PAIRS, Exchange::NONE],
+            Self::Q8_0 => &[Exchange::EACH, Exchange::NONE],
             Self::Q4K => &[Exchange::EACH, Exchange::NONE],
             Self::Q5K => &[Exchange::EACH, Exchange::NONE, Exchange::NONE],
             Self::Q6K => &[Exchange::EACH, Exchange::SHORT, Exchange::NONE, Exchange::NONE],
@@ -194,15 +191,6 @@ impl WeightFormat {
     pub(crate) fn slot_bytes(self) -> u32 {
         let end = self.tile_planes().last().map_or(0, |plane| plane.at + TILE_ROWS * plane.span);
         end.next_multiple_of(SLOT_ALIGN)
-    }
-
-    /// Bytes of shared memory for what the four lanes that meet the same rows decode for each other: each of them two
-    /// parts of a row.
-    pub(crate) const fn shared_bytes(self) -> u32 {
-        match self {
-            Self::Q4K | Self::Q5K | Self::Q6K => 4 * SHARED_LANE,
-            Self::F32 | Self::F16 | Self::Bf16 | Self::Q4_0 | Self::Q8_0 => 0,
-        }
     }
 
     /// Emits the products of a turn, over its parts. No lane has left the turn before.
@@ -229,10 +217,15 @@ impl TurnWeights {
     /// Where a plane's row `g` is whose pieces are exchanged, at byte `at` of its first piece: byte `16 * i` further,
     /// [`piece`] `i`.
     pub(super) fn pieces(&self, k: &mut KernelBuilder, plane: TilePlane, at: Reg<U32>) -> Reg<U32> {
-        let row = k.mad(self.g, plane.span, self.slot);
+        self.pieces_of(k, plane, self.g, at)
+    }
+
+    /// The same of row `number`.
+    fn pieces_of(&self, k: &mut KernelBuilder, plane: TilePlane, number: Reg<U32>, at: Reg<U32>) -> Reg<U32> {
+        let row = k.mad(number, plane.span, self.slot);
         let row = k.add(row, at);
         let row = if plane.at == 0 { row } else { k.add(row, plane.at) };
-        match plane.exchanged(k, self.g) {
+        match plane.exchanged(k, number) {
             Some(exchanged) => k.xor(row, exchanged),
             None => row,
         }
@@ -278,43 +271,53 @@ impl TurnWeights {
             [Within::Known(bytes), _] | [_, Within::Known(bytes)] => row + (plane.at + bytes) as i32,
         }
     }
-
-    /// Shares what this lane makes of its two parts with the whole warp.
-    pub(super) fn share(&self, k: &mut KernelBuilder, values: [[Reg<F32>; 4]; 2]) {
-        let at = k.mad(self.t, SHARED_LANE, self.room);
-        for (values, part) in values.into_iter().zip(0i32..) {
-            k.st_shared_v4::<F32>(at + part * SHARED_PART as i32, values);
-        }
-        k.warp_sync(ALL_LANES);
-    }
-
-    /// What was shared of a part of rows `g` and `g + 8`.
-    pub(super) fn shared(&self, k: &mut KernelBuilder, part: u32) -> [[Reg<F32>; 4]; 2] {
-        [0, 2].map(|lane| {
-            let at = (lane + part / 2) * SHARED_LANE + part % 2 * SHARED_PART;
-            k.ld_shared_v4::<F32>(self.room + at as i32)
-        })
-    }
 }
 
 impl Turn {
+    /// Where this lane's row is of the activations that [`two_groups`](Self::two_groups) loads.
+    pub(super) fn halves_of_groups(&self, k: &mut KernelBuilder) -> Reg<U32> {
+        let matrix = k.shr(self.lane, 3);
+        k.mad(matrix, 16, self.x)
+    }
+
+    /// The words of groups `group` and `group + 1`: of each those of columns `4 t..4 t + 4`, and 16 further. `row` is
+    /// [`halves_of_groups`](Self::halves_of_groups).
+    pub(super) fn two_groups(k: &mut KernelBuilder, row: Reg<U32>, group: u32) -> [[Reg<B32>; 2]; 2] {
+        let [a, b, c, d] = k.ldmatrix(row + (GROUP * group) as i32, false);
+        [[a, b], [c, d]]
+    }
+
+    /// Where this lane's row is of matrices that have columns of a part of four groups: those of the first, then of the others.
+    pub(super) fn four_groups(&self, k: &mut KernelBuilder) -> Reg<U32> {
+        let matrix = k.shr(self.lane, 3);
+        k.mad(matrix, GROUP, self.x)
+    }
+
+    /// Where this lane's row of matrices is whose rows are pieces of a plane: of those of rows 0 to 7 and 8 to 15, then of
+    /// those that are `apart` pieces further. They are piece 0 and piece `apart`; [`piece`] finds others.
+    pub(super) fn matrices(&self, k: &mut KernelBuilder, plane: TilePlane, apart: u32) -> Reg<U32> {
+        let (row, further) = (k.and(self.lane, TILE_ROWS - 1), k.shr(self.lane, TILE_ROWS.ilog2()));
+        let at = k.mul(further, 16 * apart);
+        self.weights.pieces_of(k, plane, row, at)
+    }
+
     /// What a lane wants of the results of a multiplication whose sums began as [`zero_dot`].
     pub(super) fn dots(&self, k: &mut KernelBuilder, sums: [Reg<S32>; 4]) -> Products {
         let columns = self.groups.len();
         sums.chunks(2).flat_map(|row| &row[..columns]).map(|&sum| as_float(k, sum)).collect()
     }
 
-    /// The dots of 32 columns: a lane's words of rows `g` and `g + 8`, and of its activation row.
+    /// The dots of 32 columns: a lane's words of rows `g` and `g + 8`, of the first 16 columns and then of the others, and of
+    /// its activation row.
     pub(super) fn product(
         &self,
         k: &mut KernelBuilder,
         shape: MmaShape,
-        rows: [[Reg<B32>; 2]; 2],
+        rows: [Reg<B32>; 4],
         x: [Reg<B32>; 2],
     ) -> Products {
         let zero = [zero_dot(k); 4];
-        let [[a, c], [b, d]] = rows;
-        let sums = k.mma_s32(shape, [a, b, c, d], x, zero);
+        let sums = k.mma_s32(shape, rows, x, zero);
         self.dots(k, sums)
     }
 }
@@ -383,20 +386,22 @@ pub(super) fn two_pairs(k: &mut KernelBuilder, turn: &Turn, group: u32) -> [Pair
     loaded.unzip::<_, _, Vec<_>, Vec<_>>().into()
 }
 
-/// The products of each part of formats whose blocks are a part with an f16 scale in the second plane. `operands` gives a
-/// part's words of rows `g` and `g + 8`, and of the activation row; a weight is its scale times `q + offset`.
+/// The products of each part of formats whose blocks are a part with an f16 scale in the second plane. `rows` gives a
+/// part's words as [`Turn::product`] takes them; a weight is its scale times `q + offset`.
 pub(super) fn scaled_parts(
     k: &mut KernelBuilder,
     (turn, planes): (&Turn, &[TilePlane]),
-    operands: impl Fn(&mut KernelBuilder, u32) -> ([[Reg<B32>; 2]; 2], [Reg<B32>; 2]),
+    rows: impl Fn(&mut KernelBuilder, u32) -> [Reg<B32>; 4],
     offset: Option<f32>,
 ) -> Vec<Products> {
     let scales = four_halves(k, turn, (1, planes[1]));
+    let columns = turn.halves_of_groups(k);
     let mut parts = Vec::new();
     for pair in (0..TURN_PARTS).step_by(2) {
         let pairs = two_pairs(k, turn, pair);
-        for (part, pairs) in (pair..).zip(&pairs) {
-            let (rows, x) = operands(k, part);
+        let columns = Turn::two_groups(k, columns, pair);
+        for ((part, pairs), x) in (pair..).zip(&pairs).zip(columns) {
+            let rows = rows(k, part);
             let dots = turn.product(k, MmaShape::M16N8K32S8, rows, x);
             let groups = scales.map(|scales| {
                 let scale = scales[part as usize];

@@ -293,8 +293,6 @@ struct Shared {
     quants: Reg<U32>,
     /// The sums `[unit, warp, row of the unit, activation row]` of the block's units, activation rows a power of two.
     sums: Reg<U32>,
-    /// Each warp's room for what its lanes decode for each other.
-    rooms: Reg<U32>,
     /// The blocks of its cluster, if there is one.
     peers: Option<Peers>,
 }
@@ -349,9 +347,7 @@ impl Projection {
         LaunchGeometry {
             grid: [self.spread.blocks.iter().sum(), 1, 1],
             block: [self.spread.threads(), 1, 1],
-            dynamic_shared: self.spread.warps() * (self.ring_bytes + self.room_bytes())
-                + self.stage.bytes()
-                + self.sums_bytes(),
+            dynamic_shared: self.spread.warps() * self.ring_bytes + self.stage.bytes() + self.sums_bytes(),
         }
     }
 
@@ -361,7 +357,8 @@ impl Projection {
 
     fn min_target(&self) -> Target {
         // What one block has of shared memory, and clusters.
-        let roomy = self.geometry().dynamic_shared > LEAST_SHARED || self.spread.cluster() > 1;
+        let shared = self.static_shared() + self.geometry().dynamic_shared;
+        let roomy = shared > LEAST_SHARED || self.spread.cluster() > 1;
         let shared = if roomy { Target::SM_90 } else { ring::MIN_TARGET };
         rounds_from(&self.segments).map_or(shared, |caches| caches.max(shared))
     }
@@ -395,7 +392,6 @@ impl Projection {
                 rings,
                 quants,
                 sums,
-                rooms: k.add(sums, self.sums_bytes()),
                 peers,
             };
             deal(k, &self.spread.blocks, &|k, index, first| {
@@ -459,8 +455,7 @@ impl Projection {
             }
             Some(items) => {
                 let how = (stage, items, spread.warps(), self.ring_bytes);
-                let room = k.mad(warp, self.room_bytes(), shared.rooms);
-                let lane = Lane { warp, lane: lane_in_warp, ring, room, peers: shared.peers };
+                let lane = Lane { warp, lane: lane_in_warp, ring, peers: shared.peers };
                 let tiles = Tiles::new(k, segment, how, (&matrices, BlockUnits { start, count }), lane);
                 Multiply::Tiles(Box::new(tiles))
             }

@@ -515,20 +515,17 @@ impl Projection {
         )
     }
 
-    /// Bytes of shared memory that a warp's lanes need to decode for each other.
-    pub(super) fn room_bytes(&self) -> u32 {
-        let shared = self.segments.iter().map(|segment| segment.format.shared_bytes());
-        if self.stage.tiles { shared.fold(0, u32::max) } else { 0 }
+    /// Bytes of shared memory before the rings: sums of squares, what warps offer, and a barrier object. Rings begin on a
+    /// multiple after them.
+    pub(super) fn static_shared(&self) -> u32 {
+        let largest = self.segments.iter().any(|segment| segment.destination == Destination::Largest);
+        let offers = if largest { Largest::bytes(self.sum_rows(), self.spread.warps()) } else { 0 };
+        ((self.stage.sums() * 4).next_multiple_of(16) + offers + 8).next_multiple_of(SLOT_ALIGN)
     }
 
     /// The same with rings of as many slots as `most` bytes of shared memory have room for; `None` for none.
     fn with_ring(self, slot_bytes: u32, most: u32) -> Option<Self> {
-        let rooms = self.spread.warps() * self.room_bytes();
-        let largest = self.segments.iter().any(|segment| segment.destination == Destination::Largest);
-        let offers = if largest { Largest::bytes(self.sum_rows(), self.spread.warps()) } else { 0 };
-        // Sums of squares, what warps offer, and a barrier object; rings begin on a multiple after them.
-        let fixed = (self.stage.sums() * 4).next_multiple_of(16) + offers + 8;
-        let others = fixed.next_multiple_of(SLOT_ALIGN) + self.stage.bytes() + self.sums_bytes() + rooms;
+        let others = self.static_shared() + self.stage.bytes() + self.sums_bytes();
         let slots = most.saturating_sub(others) / (self.spread.warps() * slot_bytes).max(1);
         let slots = slots.min(if self.stage.tiles { MOST_SLOTS_OF_TILES } else { MOST_SLOTS });
         (slots > 0).then_some(Self { ring_bytes: slots * slot_bytes, ..self })

@@ -130,9 +130,15 @@ impl Stage {
         if self.factor.is_some() { 2 } else { 1 }
     }
 
-    /// Bytes from one row's values to the next. Four lanes of tensor cores read as many bytes as rows are shifted by.
+    /// Bytes from one row's values to the next. Where tensor cores read several rows together, these are as far apart in a line
+    /// of shared memory as what is read of each is long: a row of a matrix, or halves of four lanes.
     pub(super) const fn quant_row_bytes(&self) -> u32 {
-        self.value_bytes() * (self.block_cols + if self.tiles { 32 } else { 0 })
+        let apart = match self.factor {
+            _ if !self.tiles => 0,
+            Some(_) => 64,
+            None => 16,
+        };
+        self.value_bytes() * self.block_cols + apart
     }
 
     pub(super) const fn group_row_bytes(&self) -> u32 {

@@ -50,8 +50,6 @@ pub(super) struct Lane {
     pub(super) lane: Reg<U32>,
     /// Its warp's ring.
     pub(super) ring: Reg<U32>,
-    /// Its warp's room for what its lanes decode for each other.
-    pub(super) room: Reg<U32>,
     /// The blocks of the cluster, if there is one.
     pub(super) peers: Option<Peers>,
 }
@@ -183,7 +181,8 @@ impl<'a> Tiles<'a> {
         let (g, t) = (k.shr(self.lane.lane, 2), k.and(self.lane.lane, 3));
         // Rows beyond the batch repeat the last one, and so do odd columns where only the even ones are needed.
         let (lane_rows, rows) = (self.stage.lane_rows(), self.stage.tile_rows());
-        let x_row = if lane_rows == 1 { k.shr(g, 1) } else { g };
+        let column = if self.stage.factor.is_some() { g } else { k.and(self.lane.lane, 7) };
+        let x_row = if lane_rows == 1 { k.shr(column, 1) } else { column };
         let x_row = self.stage.activation_row(k, x_row, rows);
         let x = k.mad(x_row, self.stage.quant_row_bytes(), staged.quants);
         let groups: Vec<Reg<U32>> = (0..lane_rows)
@@ -193,7 +192,6 @@ impl<'a> Tiles<'a> {
                 k.mad(row, self.stage.group_row_bytes(), staged.groups)
             })
             .collect();
-        let room = k.mad(g, 16, self.lane.room);
         let sums = k.mad(g, unit_bytes, sums);
         let sums = k.mad(t, lane_rows * 4, sums);
         k.for_range(self.lane.warp, self.n_items, self.warps, |k, index| {
@@ -215,9 +213,10 @@ impl<'a> Tiles<'a> {
                 let within = (0..self.planes.of.len()).map(|plane| self.within(k, plane, (item, turn), g));
                 let within = within.collect();
                 let view = Turn {
+                    lane: self.lane.lane,
                     x: k.add(x, turn * turn_cols * self.stage.value_bytes()),
                     groups: groups.iter().map(|&at| k.add(at, turn * turn_cols / 4)).collect(),
-                    weights: TurnWeights { g, t, slot, within, room },
+                    weights: TurnWeights { g, t, slot, within },
                 };
                 turns.push(match self.has(k, index, turn) {
                     None => self.segment.format.turn_products(k, &view),

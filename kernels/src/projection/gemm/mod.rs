@@ -268,7 +268,7 @@ impl Gemm {
             let next = k.sub(STAGES - 1, current);
             let further = k.lt(turn, turns - 1);
             let b = rows.descriptor(k, current);
-            let view = weights.turn(k, turn, current);
+            let (view, room) = weights.turn(k, turn, current);
             let (mut group, mut groups) = (Vec::new(), 0);
             let shape = Wgmma {
                 n: self.block_rows() as u16,
@@ -278,7 +278,7 @@ impl Gemm {
                 b: self.factor.of_matrix(),
                 registers: true,
             };
-            segment.format.half_steps(k, &view, &mut |k, step, a| {
+            segment.format.half_steps(k, (&view, room), &mut |k, step, a| {
                 group.push((step, a));
                 if group.len() < steps / GROUPS as usize {
                     return;

@@ -192,12 +192,17 @@ impl<'a> Weights<'a> {
         }
     }
 
-    /// Where a stage has turn `turn`.
-    pub(super) fn turn(&self, k: &mut KernelBuilder, turn: Reg<U32>, stage: Reg<U32>) -> TurnWeights {
+    /// Where a stage has turn `turn`, and the warp's room at the lane's row.
+    pub(super) fn turn(
+        &self,
+        k: &mut KernelBuilder,
+        turn: Reg<U32>,
+        stage: Reg<U32>,
+    ) -> (TurnWeights, Reg<U32>) {
         let (g, t) = (k.shr(self.lane, 2), k.and(self.lane, 3));
         let slot = self.stage_slot(k, stage);
         let within = (0..self.planes.of.len()).map(|plane| self.within(k, plane, turn, g)).collect();
-        TurnWeights { g, t, slot, within, room: k.mad(g, 16, self.room) }
+        (TurnWeights { g, t, slot, within }, k.mad(g, 16, self.room))
     }
 
     /// Where in their span a plane's rows begin.
