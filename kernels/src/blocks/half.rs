@@ -147,7 +147,7 @@ fn with_sub_blocks(
     fifth: Option<usize>,
     visit: &mut dyn FnMut(&mut KernelBuilder, u32, Step),
 ) {
-    let own = q4_k::own_factors(k, turn, planes, 1.0);
+    let own = q4_k::own_factors(k, turn, planes);
     let mut word = |[scale, offset]: [Reg<F32>; 2]| {
         let [scale, offset] = [scale, offset].map(|factor| k.mul::<F32>(factor, SCALE));
         k.cvt_f16x2(scale, offset).cast::<B32>()

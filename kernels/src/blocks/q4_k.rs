@@ -204,20 +204,18 @@ impl Fifth {
     }
 }
 
-/// The [`factors`] of the two parts that a lane decodes for others, of quants of which those of second sub-blocks are
-/// `second` times what they stand for.
+/// The [`factors`] of the two parts that a lane decodes for others.
 pub(super) fn own_factors(
     k: &mut KernelBuilder,
     turn: &TurnWeights,
     planes: &[TilePlane],
-    second: f32,
 ) -> [[Reg<F32>; 4]; 2] {
     let header = planes.len() - 1;
     let words = turn.own_row(k, (header, planes[header]), None);
     let words = k.ld_shared_v4::<B32>(words);
     let own_half = turn.own_half(k);
     let upper = k.eq::<U32>(own_half, 1u32);
-    let scales = Scales::new(k, &words, second);
+    let scales = Scales::new(k, &words, 1.0);
     let [four, mins] = four_bytes(k, upper, &words);
     [0, 2].map(|at| scales.times(k, (four, at), (mins, at)))
 }

@@ -68,6 +68,25 @@ pub(super) fn merged(k: &mut KernelBuilder, low: Reg<B32>, high: Reg<B32>, run: 
     k.lop3::<B32>(0x0f0f_0f0fu32, low, high, SELECT)
 }
 
+/// How many times what they stand for [`signed`] quants are.
+const SIGNED: f32 = 4.0;
+
+/// The quants of a run from words of `ql` and `qh`, less their bias, times [`SIGNED`]: in the upper six bits of a byte the
+/// highest one is the sign, if it is inverted.
+fn signed(k: &mut KernelBuilder, low: Reg<B32>, high: Reg<B32>, run: usize) -> Reg<B32> {
+    // (mask & low) | (!mask & high)
+    const SELECT: u8 = 0xca;
+    // (high & pairs) ^ signs
+    const INVERT: u8 = (0xf0 & 0xcc) ^ 0xaa;
+    let low = if run < 2 { k.shl::<B32>(low, 2u32) } else { k.shr::<B32>(low, 2u32) };
+    // Every other pair, the same for two runs: in the last two bits of the bytes there are then zeros.
+    let (pairs, signs) =
+        if run.is_multiple_of(2) { (0x3333_3333u32, 0x2222_2222u32) } else { (0xcccc_cccc, 0x8888_8888) };
+    let high = k.lop3::<B32>(high, pairs, signs, INVERT);
+    let high = if run == 3 { high } else { k.shl::<B32>(high, 6 - 2 * run as u32) };
+    k.lop3::<B32>(0x3c3c_3c3cu32, low, high, SELECT)
+}
+
 /// The weights, exact.
 pub(super) fn values(
     k: &mut KernelBuilder,
@@ -109,10 +128,13 @@ pub(super) fn own_factors(
     let d = turn.own_row(k, (3, planes[3]), None);
     let d = k.ld_shared::<U16>(d);
     let d = k.f16_to_f32(d.cast::<F16>());
-    let d = if scale == 1.0 { d } else { k.mul::<F32>(d, scale) };
+    let d = k.mul::<F32>(d, scale);
     let d = ByteFactor::new(k, d, 128);
     let scales = biased_scales(k, scales);
-    [0, 1].map(|odd| part_factors(k, d, scales, odd))
+    [0, 1].map(|odd| {
+        let [[a, b], [c, d]] = scales.map(|scales| two_factors(k, d, scales, odd));
+        [a, b, c, d]
+    })
 }
 
 /// The scales of two parts, signed bytes plus 128.
@@ -120,9 +142,9 @@ fn biased_scales(k: &mut KernelBuilder, at: Addr<U32>) -> [Reg<B32>; 2] {
     k.ld_shared_v2::<B32>(at).map(|word| k.xor::<B32>(word, 0x8080_8080u32))
 }
 
-/// The factors of one of the two, one a run: its scales are every other one of eight.
-fn part_factors(k: &mut KernelBuilder, d: ByteFactor, scales: [Reg<B32>; 2], odd: u32) -> [Reg<F32>; 4] {
-    [0, 1, 2, 3].map(|run: u32| d.times(k, scales[run as usize / 2], 2 * (run % 2) + odd))
+/// The factors of two runs of one of the two, from their word of scales: a part's are every other one.
+fn two_factors(k: &mut KernelBuilder, d: ByteFactor, scales: Reg<B32>, odd: u32) -> [Reg<F32>; 2] {
+    [odd, odd + 2].map(|scale| d.times(k, scales, scale))
 }
 
 /// The products of each part, of one block. A lane's words are four columns of each run.
@@ -130,34 +152,36 @@ pub(super) fn tile(k: &mut KernelBuilder, turn: &Turn, planes: &[TilePlane]) -> 
     let d = turn.rows(k, (3, planes[3])).map(|at| {
         let d = k.ld_shared::<U16>(at);
         let d = k.f16_to_f32(d.cast::<F16>());
+        let d = k.mul::<F32>(d, SIGNED.recip());
         ByteFactor::new(k, d, 128)
     });
     let scales = turn.rows(k, (2, planes[2]));
     let four = k.shl::<U32>(turn.t, 2u32);
     let [low, high] = [0, 1].map(|plane: usize| turn.pieces(k, planes[plane], four));
     let columns = turn.four_groups(k);
-    let minus_bias = [k.imm::<B32>(MINUS_BIAS); 2];
     let mut parts = Vec::new();
     for half in [0, 1u32] {
-        let scales = scales.map(|at| biased_scales(k, at + 8 * half as i32));
         let pairs = [0, 2].map(|group| tile::two_pairs(k, turn, 4 * half + group)).concat();
         for odd in [0, 1u32] {
             let part = 2 * half + odd;
-            let factors = [0, 1].map(|row| part_factors(k, d[row], scales[row], odd));
             let at = [(low, part, 0), (low, part + 4, 0), (high, part, 1)]
                 .map(|(row, piece, plane)| (tile::piece(k, row, piece), planes[plane].second()));
             let words = [0, 1].map(|which| at.map(|(at, second)| k.ld_shared::<B32>(at + which * second)));
+            let scales = scales.map(|at| biased_scales(k, at + 8 * half as i32));
             let columns: [_; 4] = k.ldmatrix(columns + (128 * half + 16 * odd) as i32, false);
             let mut sums = tile::no_products(k, turn);
-            for (run, x) in columns.into_iter().enumerate() {
-                let start = [zero_dot(k); 4];
-                let start = k.mma_s32(MmaShape::M16N8K16S8, minus_bias, [x], start);
-                let quants = words
-                    .map(|[even, odd, high]| merged(k, if run % 2 == 0 { even } else { odd }, high, run));
-                let dots = k.mma_s32(MmaShape::M16N8K16S8, quants, [x], start);
-                let dots = turn.dots(k, dots);
-                let groups = factors.map(|factors| Group::new(k, factors[run], None));
-                sums = tile::add_group(k, &sums, &dots, (groups, &pairs[run]));
+            for (two, columns) in columns.as_chunks::<2>().0.iter().enumerate() {
+                // Not of all four, whose registers others need.
+                let factors = [0, 1].map(|row: usize| two_factors(k, d[row], scales[row][two], odd));
+                for (of_two, &x) in columns.iter().enumerate() {
+                    let run = 2 * two + of_two;
+                    let quants = words.map(|[even, odd, high]| signed(k, [even, odd][of_two], high, run));
+                    let zero = [zero_dot(k); 4];
+                    let dots = k.mma_s32(MmaShape::M16N8K16S8, quants, [x], zero);
+                    let dots = turn.dots(k, dots);
+                    let groups = factors.map(|factors| Group::new(k, factors[of_two], None));
+                    sums = tile::add_group(k, &sums, &dots, (groups, &pairs[run]));
+                }
             }
             parts.push(sums);
         }
