@@ -11,7 +11,7 @@ use crate::{Access, Cost, Kernel, KernelError, LaunchGeometry, Param};
 const FAMILY: &str = "quantize_q8";
 
 /// Values that share a scale.
-const GROUP: u32 = 32;
+pub(crate) const GROUP: u32 = 32;
 /// Values of a thread: 16 bytes.
 const VALUES: u32 = 4;
 /// Threads that share a group.

@@ -52,10 +52,11 @@ fn biased_quants(k: &mut KernelBuilder, raw: &Raw, run: usize, quad: usize) -> R
     merged(k, raw.words[4 * (run % 2) + quad], raw.words[8 + quad], run)
 }
 
+/// `(a & b) | (!a & c)`.
+const SELECT: u8 = 0xca;
+
 /// The quants of a run from words of `ql` and `qh`.
 pub(super) fn merged(k: &mut KernelBuilder, low: Reg<B32>, high: Reg<B32>, run: usize) -> Reg<B32> {
-    // (mask & low) | (!mask & high)
-    const SELECT: u8 = 0xca;
     let low = if run < 2 { low } else { k.shr::<B32>(low, 4u32) };
     // Every other pair, the same for two runs: above the run's own there are then zeros.
     let high = k.and::<B32>(high, if run.is_multiple_of(2) { 0x3333_3333u32 } else { 0xcccc_ccccu32 });
@@ -74,8 +75,6 @@ const SIGNED: f32 = 4.0;
 /// The quants of a run from words of `ql` and `qh`, less their bias, times [`SIGNED`]: in the upper six bits of a byte the
 /// highest one is the sign, if it is inverted.
 fn signed(k: &mut KernelBuilder, low: Reg<B32>, high: Reg<B32>, run: usize) -> Reg<B32> {
-    // (mask & low) | (!mask & high)
-    const SELECT: u8 = 0xca;
     // (high & pairs) ^ signs
     const INVERT: u8 = (0xf0 & 0xcc) ^ 0xaa;
     let low = if run < 2 { k.shl::<B32>(low, 2u32) } else { k.shr::<B32>(low, 2u32) };
@@ -126,15 +125,20 @@ pub(super) fn own_factors(
     let eight = k.shl::<U32>(own_half, 3u32);
     let scales = turn.own_row(k, (2, planes[2]), Some(eight));
     let d = turn.own_row(k, (3, planes[3]), None);
-    let d = k.ld_shared::<U16>(d);
-    let d = k.f16_to_f32(d.cast::<F16>());
-    let d = k.mul::<F32>(d, scale);
-    let d = ByteFactor::new(k, d, 128);
+    let d = scale_factor(k, d, scale);
     let scales = biased_scales(k, scales);
     [0, 1].map(|odd| {
         let [[a, b], [c, d]] = scales.map(|scales| two_factors(k, d, scales, odd));
         [a, b, c, d]
     })
+}
+
+/// What [`biased_scales`] are multiplied with: `scale` times the `d` at `at`.
+fn scale_factor(k: &mut KernelBuilder, at: Addr<U32>, scale: f32) -> ByteFactor {
+    let d = k.ld_shared::<U16>(at);
+    let d = k.f16_to_f32(d.cast::<F16>());
+    let d = k.mul::<F32>(d, scale);
+    ByteFactor::new(k, d, 128)
 }
 
 /// The scales of two parts, signed bytes plus 128.
@@ -149,12 +153,7 @@ fn two_factors(k: &mut KernelBuilder, d: ByteFactor, scales: Reg<B32>, odd: u32)
 
 /// The products of each part, of one block. A lane's words are four columns of each run.
 pub(super) fn tile(k: &mut KernelBuilder, turn: &Turn, planes: &[TilePlane]) -> Vec<Products> {
-    let d = turn.rows(k, (3, planes[3])).map(|at| {
-        let d = k.ld_shared::<U16>(at);
-        let d = k.f16_to_f32(d.cast::<F16>());
-        let d = k.mul::<F32>(d, SIGNED.recip());
-        ByteFactor::new(k, d, 128)
-    });
+    let d = turn.rows(k, (3, planes[3])).map(|at| scale_factor(k, at, SIGNED.recip()));
     let scales = turn.rows(k, (2, planes[2]));
     let four = k.shl::<U32>(turn.t, 2u32);
     let [low, high] = [0, 1].map(|plane: usize| turn.pieces(k, planes[plane], four));

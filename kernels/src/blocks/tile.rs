@@ -21,6 +21,7 @@ use ptx_builder::{Addr, B32, F16, F32, KernelBuilder, MmaShape, Reg, S32, U32};
 use super::scale::{Group, as_float, zero_dot};
 use super::{WeightFormat, q4_0, q4_k, q6_k, q8_0, scalar};
 use crate::factor::Factor;
+use crate::quantize::GROUP;
 
 /// Rows of a tile.
 pub(crate) const TILE_ROWS: u32 = 16;
@@ -72,9 +73,6 @@ impl Deref for Turn {
 pub(crate) const fn lane_rows(batch: u32) -> u32 {
     batch.div_ceil(TILE_BATCH / 2)
 }
-
-/// Columns that share a scale of the activations.
-pub(crate) const GROUP: u32 = 32;
 
 /// A number of bytes.
 #[derive(Debug, Clone, Copy)]
