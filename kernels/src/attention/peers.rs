@@ -1,7 +1,7 @@
 //! How the parts of a row become one in a cluster: each of its blocks puts together an equal share of the features, which the
 //! others send to its shared memory.
 
-use ptx_builder::{F32, KernelBuilder, Reg, U32, U64};
+use ptx_builder::{F32, KernelBuilder, Reg, Scope, U32, U64};
 
 use super::Attention;
 use super::results::{Combined, Features, Outlet};
@@ -162,7 +162,7 @@ impl Peers {
         let head = k.sub(head, first_head);
         k.comment("all parts of the block's share have come");
         let [values, stats, arrivals] = [self.values(k), self.stats(k), self.arrivals(k)];
-        k.mbarrier_wait(arrivals, 0);
+        k.mbarrier_wait(arrivals, 0, Scope::Cluster);
         let values = k.mad(thread, VALUES, values);
         let stats = k.mad(head, STATS, stats);
         let combined = Combined::new(k);

@@ -288,7 +288,7 @@ impl Spread {
 /// For how many clusters `processors` have room, one block a processor. A cluster stays within a group of processors, and
 /// these are not all multiples of four: the 132 of an H200 take 30 clusters of four (`cuOccupancyMaxActiveClusters`). Of
 /// other devices the same share is assumed.
-const fn clusters_at_once(processors: u32, cluster: u32) -> u32 {
+pub(super) const fn clusters_at_once(processors: u32, cluster: u32) -> u32 {
     let clusters = if cluster == 4 { processors * 30 / PROCESSORS } else { processors / cluster };
     if clusters == 0 { 1 } else { clusters }
 }

@@ -53,7 +53,7 @@ mod tuning;
 
 use std::ops::Range;
 
-use ptx_builder::{ArrayRef, F32, KernelBuilder, Module, Reg, Target, U32, U64};
+use ptx_builder::{ArrayRef, F32, KernelBuilder, Module, Reg, Scope, Target, U32, U64};
 use tensor_formats::ElementType;
 
 use crate::argmax::SHARED_BYTES;
@@ -519,7 +519,7 @@ impl Projection {
                 k.if_(first, |k| {
                     let bytes = k.mad(finished.count, of_unit, squares);
                     k.mbarrier_arrive_expect(peers.arrivals, bytes);
-                    k.mbarrier_wait(peers.arrivals, 0);
+                    k.mbarrier_wait(peers.arrivals, 0, Scope::Cluster);
                 });
                 // What is written now may be what others have read ahead.
                 k.barrier();

@@ -308,6 +308,12 @@ impl KernelBuilder {
         self.store_many::<M, 4>(Space::Shared, Store::WEAK, addr.shared_address(), values.map(Val::operand));
     }
 
+    /// One element of the shared memory of any block of the cluster: see [`cluster_address`](Self::cluster_address). Needs
+    /// sm_90.
+    pub fn ld_cluster<M: MemTy>(&mut self, addr: impl SharedAddr) -> Reg<M::Reg> {
+        self.load_one::<M>(Space::SharedCluster, Load::WEAK, addr.shared_address())
+    }
+
     /// Stores one element to the shared memory of any block of the cluster: see
     /// [`cluster_address`](Self::cluster_address). Needs sm_90.
     pub fn st_cluster<M: MemTy>(&mut self, addr: impl SharedAddr, value: impl Val<M::Reg>) {

@@ -104,6 +104,14 @@ impl KernelBuilder {
         self.effect(Op::FenceMbarrierInit, []);
     }
 
+    /// Arrives at a barrier object of this block once: what this thread did before is seen by those who wait for the phase.
+    /// Needs sm_80.
+    pub fn mbarrier_arrive(&mut self, object: impl SharedAddr) {
+        let kind = Mbarrier { op: MbarrierOp::Arrive, space: Space::Shared, order: None, count: false };
+        let state = self.fresh::<B64>().operand();
+        self.push(Kind::Mbarrier(kind), vec![state, Operand::Addr(object.shared_address())]);
+    }
+
     /// Arrives at a barrier object of this block once, and makes its phase wait for `bytes` more. Needs sm_90.
     pub fn mbarrier_arrive_expect(&mut self, object: impl SharedAddr, bytes: impl Val<U32>) {
         let op = MbarrierOp::ArriveExpectTx;
@@ -114,9 +122,9 @@ impl KernelBuilder {
     }
 
     /// Waits until the phase of that parity (0 for the first) of a barrier object of this block is complete; sees what
-    /// its bytes and arrivals from the cluster brought. Needs sm_90.
-    pub fn mbarrier_wait(&mut self, object: impl SharedAddr, parity: impl Val<U32>) {
-        let order = Some((AtomOrder::Acquire, Scope::Cluster));
+    /// its bytes and arrivals from `scope` brought. Needs sm_90.
+    pub fn mbarrier_wait(&mut self, object: impl SharedAddr, parity: impl Val<U32>, scope: Scope) {
+        let order = Some((AtomOrder::Acquire, scope));
         let kind = Mbarrier { op: MbarrierOp::TryWaitParity, space: Space::Shared, order, count: false };
         let (object, parity) = (Operand::Addr(object.shared_address()), parity.operand());
         self.do_while(|k| {

@@ -9,7 +9,6 @@ use super::ahead::{Queue, TOGETHER};
 use super::engine_layout::{EngineLayout, StepTensors, padded_rows};
 use super::error::CudaError;
 use super::loaded::LoadedPlan;
-use super::machine::{Machine, Rounds};
 use super::memory::DeviceMemory;
 use super::memory_map::RegionKind;
 use super::module_cache::{CacheStats, ModuleCache};
@@ -159,7 +158,7 @@ impl CudaDecoder {
             .map_err(driver_failed("asking for the time limit of kernels"))?;
         let mut decoder = Self {
             guard: StepGuard::new(&config, options)
-                .with_prompt_rows(layout.prompt_rows.map_or(0, |rows| rows.most)),
+                .with_prompt_rows(layout.many_rows.unwrap_or(0)),
             device: format!("{name}, compute capability {}", context.limits().compute_capability),
             eager: options.eager.then(|| "as asked for".to_owned()),
             options: options.clone(),
@@ -244,15 +243,15 @@ impl CudaDecoder {
     /// The steps that so many rows take here, which the options may have foreseen in a larger one.
     fn steps_of(&self, (rows, output): (usize, Output)) -> Vec<(usize, Output)> {
         let most = self.options.max_rows;
-        if self.layout.halves(rows, output) || rows <= most {
+        if self.layout.halves(rows) || rows <= most {
             return vec![(self.rows_of_plan(rows, output), output)];
         }
         vec![(most, Output::Cache), ((rows - 1) % most + 1, output)]
     }
 
-    /// The rows of the plan for so many.
+    /// The rows of the plan for so many: of a prompt there are few numbers.
     pub(super) fn rows_of_plan(&self, rows: usize, output: Output) -> usize {
-        if self.layout.halves(rows, output) { padded_rows(rows) } else { rows }
+        if output.is_of_last_row() && self.layout.halves(rows) { padded_rows(rows) } else { rows }
     }
 
     /// Makes the plan and the graph for a kind of step, unless they are there.
@@ -268,12 +267,7 @@ impl CudaDecoder {
         let phase = phase!("plan").entered();
         phase.record("detail", format!("{rows} rows, {purpose:?}").as_str());
         let machine = self.cache.machine().for_activations(self.options.activations);
-        let machine = match purpose {
-            Purpose::Step(output) if self.layout.halves(rows, output) => {
-                Machine { rounds: Rounds::ManyRows, ..machine }
-            }
-            _ => machine,
-        };
+        let machine = self.layout.step_machine(machine, rows, output);
         let mut tensors = StepTensors::new(&self.config, &self.options, (rows, output), machine)?;
         if let (Purpose::Ahead(Choice::Sample), Some(sampling)) = (purpose, &self.layout.sampling) {
             tensors.work_in_also(sampling)?;
@@ -424,13 +418,13 @@ impl Decoder for CudaDecoder {
     }
 
     fn prompt_rows(&self) -> usize {
-        self.layout.prompt_rows.map_or(self.options.max_rows, |rows| rows.most)
+        self.layout.many_rows.unwrap_or(self.options.max_rows)
     }
 
     fn step(&mut self, rows: &[Row], output: Output) -> Result<StepOutput<'_>, Error> {
         self.guard.check(rows, output)?;
         let most = self.options.max_rows;
-        if rows.len() > most && !self.layout.halves(rows.len(), output) {
+        if rows.len() > most && !self.layout.halves(rows.len()) {
             let (before, last) = rows.split_at((rows.len() - 1) / most * most);
             before.chunks(most).try_for_each(|rows| self.step(rows, Output::Cache).map(drop))?;
             return self.step(last, output);

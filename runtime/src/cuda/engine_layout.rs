@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use graph::passes::{self, Rewrite};
 use graph::{GraphError, MemoryPlan, OpCall, PlannedCall, TensorId};
-use kernels::projection::Gemm;
+use kernels::projection::{Gemm, MAX_BATCH};
 
 use super::layout::{ALIGNMENT, Layout, MemoryNeed};
 use super::lower_group::is_fused;
@@ -25,15 +25,6 @@ pub struct Place {
     pub bytes: u64,
 }
 
-/// How many rows of a prompt are multiplied as halves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PromptRows {
-    /// More than so many.
-    pub above: usize,
-    /// At most.
-    pub most: usize,
-}
-
 /// The layout of an engine's allocations.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EngineLayout {
@@ -47,8 +38,8 @@ pub struct EngineLayout {
     pub caches: Vec<(Place, Place)>,
     /// Bytes of the caches' allocation.
     pub cache_bytes: u64,
-    /// The rows of steps that have them multiplied as halves, if there are such steps: see [`halves`](Self::halves).
-    pub prompt_rows: Option<PromptRows>,
+    /// The most rows of a step that has them multiplied as halves, if there are such steps: see [`halves`](Self::halves).
+    pub many_rows: Option<usize>,
     /// Tokens, positions, sequences and counts of steps: four vectors of a word for each row, this many bytes apart.
     pub state_stride: u64,
     /// Steps of the ring of tokens, a power of two.
@@ -69,7 +60,10 @@ impl EngineLayout {
     /// # Errors
     /// If a step's graph cannot be built, or sizes overflow.
     pub fn new(config: &ModelConfig, options: &EngineOptions, machine: Machine) -> Result<Self, Error> {
-        let tensors = |output| StepTensors::new(config, options, (options.max_rows, output), machine);
+        let many_rows = many_rows(config, options, machine)?;
+        let on = |rows, output| step_machine(machine, many_rows, (rows, output));
+        let step = |rows, output| StepTensors::new(config, options, (rows, output), on(rows, output));
+        let tensors = |output| step(options.max_rows, output);
         let largest = tensors(Output::AllLogits)?;
         let overflow = |what: &str| {
             let what = what.to_owned();
@@ -92,9 +86,7 @@ impl EngineLayout {
             let keys = place(&mut cache_arena, *keys, "the KV cache")?;
             caches.push((keys, place(&mut cache_arena, *values, "the KV cache")?));
         }
-        let prompts = prompts(config, options, machine)?;
-        let prompt_rows = prompts.as_ref().map(|(rows, _)| *rows);
-        let state_rows = options.max_rows.max(prompt_rows.map_or(0, |rows| padded_rows(rows.most)));
+        let state_rows = options.max_rows.max(many_rows.map_or(0, padded_rows));
         let state_stride = (state_rows as u64 * 4).next_multiple_of(ALIGNMENT);
         let (mut workspace_bytes, mut counter_bytes) = (largest.workspace_bytes(), largest.working.counters);
         for output in [Output::LastArgmax, Output::LastLogits, Output::AllArgmax] {
@@ -102,16 +94,17 @@ impl EngineLayout {
             workspace_bytes = workspace_bytes.max(step.workspace_bytes());
             counter_bytes = counter_bytes.max(step.working.counters);
         }
-        if let Some((_, step)) = prompts {
-            workspace_bytes = workspace_bytes.max(step.workspace_bytes());
-            counter_bytes = counter_bytes.max(step.working.counters);
+        if let Some(rows) = many_rows {
+            let prompt = step(padded_rows(rows), Output::LastLogits)?;
+            workspace_bytes = workspace_bytes.max(prompt.workspace_bytes());
+            counter_bytes = counter_bytes.max(prompt.working.counters);
         }
         // Queued rows are of different sequences.
         let sampled = options.max_rows.min(options.n_sequences);
         let history = [options.n_sequences, options.max_seq];
         let sampling = SamplingLayout::new(sampled, config.n_vocab, history);
         if let Some(sampling) = &sampling {
-            let mut step = StepTensors::new(config, options, (sampled, Output::AllLogits), machine)?;
+            let mut step = step(sampled, Output::AllLogits)?;
             step.work_in_also(sampling)?;
             workspace_bytes = workspace_bytes.max(step.workspace_bytes());
             counter_bytes = counter_bytes.max(step.working.counters);
@@ -120,7 +113,7 @@ impl EngineLayout {
         let ring_slots = (options.ahead + 1).next_power_of_two();
         let ring_bytes = (ring_slots as u64).saturating_mul(options.max_rows as u64 * 8);
         Ok(Self {
-            prompt_rows,
+            many_rows,
             ring_slots,
             ring_bytes,
             weights,
@@ -135,9 +128,14 @@ impl EngineLayout {
         })
     }
 
-    /// Whether a step of so many rows has them multiplied as halves: it is part of a prompt, and has more than other steps.
-    pub fn halves(&self, rows: usize, output: Output) -> bool {
-        output.is_of_last_row() && self.prompt_rows.is_some_and(|prompt| rows > prompt.above)
+    /// Whether a step of so many rows has them multiplied as halves.
+    pub fn halves(&self, rows: usize) -> bool {
+        self.many_rows.is_some() && rows > MAX_BATCH
+    }
+
+    /// What the kernels of a step of so many rows on `machine` are made for.
+    pub fn step_machine(&self, machine: Machine, rows: usize, output: Output) -> Machine {
+        step_machine(machine, self.many_rows, (rows, output))
     }
 
     /// Bytes of the region for sampling, which is never empty.
@@ -164,37 +162,43 @@ impl EngineLayout {
     }
 }
 
-/// Rows of a prompt that are multiplied as bytes, eight at a time, in less time than as halves (measured on an H200).
-const FEW_PROMPT_ROWS: usize = 20;
-
 /// The rows for which the kernels of a prompt's step are made that has so many: these numbers are few, so that few kernels are
 /// compiled.
 pub const fn padded_rows(rows: usize) -> usize {
-    let least = FEW_PROMPT_ROWS.next_power_of_two();
+    let least = 2 * MAX_BATCH;
     if rows < least { least } else { rows.next_power_of_two() }
 }
 
-/// The rows of a prompt's step that are multiplied as halves, and the largest such step; `None` if there are none: where the
-/// options or the device ask for others, and where a layer's weights have no such kernel.
-fn prompts(
+/// See [`EngineLayout::step_machine`].
+fn step_machine(machine: Machine, many_rows: Option<usize>, (rows, output): (usize, Output)) -> Machine {
+    if many_rows.is_none() || rows <= MAX_BATCH {
+        return machine;
+    }
+    Machine { rounds: Rounds::ManyRows, prompt: output.is_of_last_row(), ..machine }
+}
+
+/// The most rows of a step that has them multiplied as halves; `None` if there are no such steps: where the options or the
+/// device ask for others, and where a layer's weights have no such kernel.
+fn many_rows(
     config: &ModelConfig,
     options: &EngineOptions,
     machine: Machine,
-) -> Result<Option<(PromptRows, StepTensors)>, Error> {
+) -> Result<Option<usize>, Error> {
     let positions = options.max_seq.saturating_mul(options.n_sequences);
-    let (above, most) = (options.max_rows.max(FEW_PROMPT_ROWS), options.prompt_rows.min(positions));
-    if machine.rounds == Rounds::Nothing || machine.target != Gemm::TARGET || most <= above {
+    let most = options.prompt_rows.min(positions).max(options.max_rows);
+    let wanted = options.prompt_rows > MAX_BATCH && most > MAX_BATCH;
+    if machine.rounds == Rounds::Nothing || machine.target != Gemm::TARGET || !wanted {
         return Ok(None);
     }
-    let machine = Machine { rounds: Rounds::ManyRows, ..machine };
-    let step = StepTensors::new(config, options, (padded_rows(most), Output::LastLogits), machine)?;
+    let shape = (padded_rows(most), Output::LastLogits);
+    let step = StepTensors::new(config, options, shape, step_machine(machine, Some(most), shape))?;
     // All but the head, which has one row.
     let alone = |call: &PlannedCall| match call {
         PlannedCall::Op(_, call) => matches!(**call, OpCall::MulMat(a) if a.input.shape.rows() > 1),
         PlannedCall::Group(_) => false,
     };
     let all = !step.memory.calls().iter().any(alone);
-    Ok(all.then_some((PromptRows { above, most }, step)))
+    Ok(all.then_some(most))
 }
 
 /// A step's graph after all passes, with the tensors that an engine binds or reads.

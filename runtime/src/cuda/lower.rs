@@ -103,7 +103,7 @@ pub(crate) fn lower(call: &OpCall, machine: Machine) -> Result<Vec<Lowered>, Cud
             let cache = CacheShape { n_sequences, n_kv_heads, max_seq, head_dim, element: a.keys.dtype };
             let rows = a.query.shape.rows();
             let operands = [a.query, a.keys, a.values, a.positions, a.sequences, a.output];
-            let many = machine.multiplies_halves(rows);
+            let many = machine.prompt && machine.multiplies_halves(rows);
             // Caches and heads that it has no kernel for are left to the other one.
             if many && let Ok(kernel) = PromptAttention::new(cache, rows, a.n_heads, a.scale) {
                 return Ok(vec![one(Ok(kernel), &operands)?]);

@@ -225,10 +225,27 @@ pub(crate) fn gated_projection(a: &GatedProjection, machine: Machine) -> Result<
     chunks(&a.input, machine, launch)
 }
 
-/// Where logits are wanted as well, the largest is found in a second launch.
+/// Where logits are wanted as well, or are those of many rows, the largest is found in a launch of its own.
 pub(crate) fn head(a: &Head, parts: &[OpCall], machine: Machine) -> Result<Vec<Lowered>, CudaError> {
     rounded(a.q8, &[a.weight], machine)?;
     let shape = (a.weight.shape.rows(), a.weight.shape.cols());
+    let rows = a.input.shape.rows();
+    let largest = |mut launches: Vec<Lowered>| {
+        for part in parts.iter().filter(|part| matches!(part, OpCall::Argmax(_))) {
+            launches.extend(lower(part, machine)?);
+        }
+        Ok(launches)
+    };
+    let product = parts.iter().find_map(|part| match part {
+        OpCall::MulMat(product) => Some(product.output),
+        _ => None,
+    });
+    if machine.multiplies_halves(rows)
+        && let Some(logits) = product
+        && let Ok(kernel) = projection::Gemm::head(a.weight.dtype, shape, rows)
+    {
+        return largest(halves(a.input, Some((a.norm, a.eps)), Ok(kernel), &[a.weight, logits])?);
+    }
     let on = (machine.processors, machine.target);
     let operands = |rows: &Range<usize>, output| {
         Ok::<_, CudaError>([rows_of(&a.input, rows)?, a.norm, a.weight, output])
@@ -247,15 +264,11 @@ pub(crate) fn head(a: &Head, parts: &[OpCall], machine: Machine) -> Result<Vec<L
             return Err(KernelError::Unsupported { kernel: "head", reason }.into());
         }
     };
-    let mut launches = chunks(&a.input, machine, |rows| {
+    largest(chunks(&a.input, machine, |rows| {
         let operands = operands(&rows, rows_of(&logits, &rows)?)?;
         let kernel = projection::Head::new(a.weight.dtype, shape, rows.len(), a.eps);
         one(kernel.and_then(|kernel| kernel.on(on.0, on.1)), &operands)
-    })?;
-    for part in parts.iter().filter(|part| matches!(part, OpCall::Argmax(_))) {
-        launches.extend(lower(part, machine)?);
-    }
-    Ok(launches)
+    })?)
 }
 
 /// The elements `rows` of a vector.
@@ -338,7 +351,7 @@ mod tests {
 
     #[test]
     fn kernels_are_spread_over_the_processors_of_the_device() {
-        let machine = Machine { target: Target::SM_89, processors: 58, rounds: Rounds::Nothing };
+        let machine = Machine { target: Target::SM_89, processors: 58, rounds: Rounds::Nothing, prompt: false };
         assert_eq!(kernels_on((1, 4096), machine), ["residual_projection_q4_k_64x4096_b1_sm89_p58"]);
     }
 

@@ -14,6 +14,9 @@ pub struct Machine {
     pub processors: u32,
     /// What they may round.
     pub rounds: Rounds,
+    /// Whether the rows of a step are of one sequence or of few, as those of a prompt are, so that attention had better take
+    /// them together.
+    pub prompt: bool,
 }
 
 /// Which activations the kernel of a group may round to floats of 16 bits, each more than the one before.
@@ -29,8 +32,12 @@ pub enum Rounds {
 
 impl Machine {
     /// An H200, whose kernels may do what [`Activations::Q8`] lets them do.
-    pub const H200: Self =
-        Self { target: Target::SM_90A, processors: projection::PROCESSORS, rounds: Rounds::BesideHalves };
+    pub const H200: Self = Self {
+        target: Target::SM_90A,
+        processors: projection::PROCESSORS,
+        rounds: Rounds::BesideHalves,
+        prompt: false,
+    };
 
     /// The same with kernels that round as `activations` says, but for those of many rows.
     #[must_use]

@@ -77,7 +77,7 @@ impl ModuleCache {
             return Err(CudaError::OldDevice { device, capability: capability.to_string() });
         };
         let processors = context.limits().multiprocessors;
-        let machine = Machine { target, processors, rounds: Rounds::Nothing };
+        let machine = Machine { target, processors, rounds: Rounds::Nothing, prompt: false };
         Ok(Self {
             context: context.clone(),
             machine,

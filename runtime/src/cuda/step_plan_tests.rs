@@ -370,40 +370,34 @@ fn kernels_of_known_models_can_be_emitted() {
 }
 
 #[test]
-fn long_prompts_are_multiplied_as_halves() {
-    let rows = |change: fn(&mut EngineOptions)| {
-        engine_with(8, change).layout.prompt_rows.map(|rows| (rows.above, rows.most))
-    };
+fn many_rows_are_multiplied_as_halves() {
+    let rows = |change: fn(&mut EngineOptions)| engine_with(8, change).layout.many_rows;
     // Of 128 positions; of as many as the options have.
-    assert_eq!(rows(|_| ()), Some((20, 128)));
-    assert_eq!(rows(|options| options.prompt_rows = 40), Some((20, 40)));
-    assert_eq!(rows(|options| options.max_rows = 60), Some((60, 128)));
+    assert_eq!(rows(|_| ()), Some(128));
+    assert_eq!(rows(|options| options.prompt_rows = 40), Some(40));
+    assert_eq!(rows(|options| (options.prompt_rows, options.max_rows) = (40, 60)), Some(60));
     // Where others are asked for, or cannot be.
-    assert_eq!(rows(|options| options.prompt_rows = 20), None);
-    assert_eq!(rows(|options| options.max_rows = 128), None);
+    assert_eq!(rows(|options| (options.prompt_rows, options.max_rows) = (8, 60)), None);
     assert_eq!(rows(|options| options.activations = Activations::F32), None);
-    let halves = synthesize(Preset::Tiny, Quant::F16, 1).unwrap();
-    let rows = engine_of(&halves, 8, |_| ()).layout.prompt_rows;
-    assert_eq!(rows.map(|rows| (rows.above, rows.most)), Some((20, 128)));
-    let floats = synthesize(Preset::Tiny, Quant::F32, 1).unwrap();
-    assert_eq!(engine_of(&floats, 8, |_| ()).layout.prompt_rows, None);
+    let of = |quant| engine_of(&synthesize(Preset::Tiny, quant, 1).unwrap(), 8, |_| ()).layout.many_rows;
+    assert_eq!((of(Quant::F16), of(Quant::F32)), (Some(128), None));
     let other = Machine { target: Target::SM_90, ..Machine::H200 };
     let Engine { config, options, .. } = engine_with(8, |_| ());
-    assert_eq!(EngineLayout::new(&config, &options, other).unwrap().prompt_rows, None);
+    assert_eq!(EngineLayout::new(&config, &options, other).unwrap().many_rows, None);
 }
 
 #[test]
 fn kernels_for_prompts_are_made_for_few_numbers_of_rows() {
-    let rows = [21, 32, 33, 64, 65, 512].map(padded_rows);
-    assert_eq!(rows, [32, 32, 64, 64, 128, 512]);
+    let rows = [9, 16, 17, 64, 65, 512].map(padded_rows);
+    assert_eq!(rows, [16, 16, 32, 64, 128, 512]);
 }
 
 /// Each of four products of a layer is a launch that makes halves of its rows and one that multiplies them, attention one.
 #[test]
 fn a_prompts_layer_is_nine_launches() {
     let engine = engine_with(8, |options| options.kv = ElementType::F16);
-    let machine = Machine { rounds: Rounds::ManyRows, ..Machine::H200 };
     let shape = (padded_rows(64), Output::LastArgmax);
+    let machine = engine.layout.step_machine(Machine::H200, shape.0, shape.1);
     let tensors = StepTensors::new(&engine.config, &engine.options, shape, machine).unwrap();
     assert!(tensors.workspace_bytes() <= engine.layout.workspace_bytes);
     let plan = step_plan(&tensors, &engine.layout, &engine.regions, &engine.map, machine).unwrap().plan;

@@ -3,7 +3,7 @@
 //! Activations are halves ([`HalfRows`](super::HalfRows)), and so are weights once they are multiplied, or both are bfloat16: a
 //! warp makes them of the quants of a tile of sixteen rows, in registers, and `wgmma` multiplies four warps' tiles with the activations of up to
 //! 128 rows in shared memory, with sums in f32. A block has two such warpgroups, which meet the same activations. While they
-//! multiply the columns of one turn, the next turn's weights and activations are on their way.
+//! multiply the columns of one turn, weights and activations of the next ones are on their way.
 //!
 //! The columns of a row are added in an order of their own, so results are not those of the kernels for few rows to the bit;
 //! but neither do they depend on what other rows there are.
@@ -13,12 +13,12 @@ mod turns;
 use ptx_builder::{F32, KernelBuilder, Module, Reg, Target, Ty, U32, U64, Var, Wgmma, WgmmaA, WgmmaOperands};
 use tensor_formats::ElementType;
 
-use self::turns::{LINES, Rows, Weights};
+use self::turns::{LINES, Rows, Stages, Turns, Weights};
 use super::epilogue::{Belongs, Fetched, Finisher, Pointers};
-use super::geometry::PROCESSORS;
+use super::geometry::{PROCESSORS, clusters_at_once};
 use super::shape::{self, AttentionInputShape, MOST_COLS, MULTIPLE_OF_GEMM};
 use super::tiles::{self, TILE_UNITS};
-use super::{Segment, cost, deal, params};
+use super::{Destination, Segment, cost, deal, params};
 use crate::blocks::half::{self, STEP_COLS};
 use crate::blocks::tile::{SLOT_ALIGN, TILE_BATCH, TILE_ROWS, TURN_PARTS};
 use crate::emit;
@@ -33,17 +33,20 @@ const BLOCK_ROWS: u32 = 128;
 /// Warps of a block, each with a tile of weights: whole warpgroups. With sixteen a thread has registers for few activation rows.
 const WARPS: [u32; 4] = [4, 8, 12, 16];
 
+/// Blocks that share the columns of their weights.
+const SHARERS: [u32; 3] = [1, 2, 4];
+
 /// Activation rows up to which sixteen warps have registers enough.
 const ROWS_OF_SIXTEEN: u32 = 32;
 
-/// What [`Gemm::turn_cycles`] is made of, fitted to an H200: what a turn takes whatever its warps do, and what each warp adds,
+/// What [`Gemm::cycles`] is made of, fitted to an H200: what a turn takes whatever its warps do, and what each warp adds,
 /// for each activation row, and at least.
 const TURN_CYCLES: u32 = 1700;
 const ROW_CYCLES: u32 = 2;
 const TILE_CYCLES: u32 = 90;
 
-/// Turns that are in shared memory at a time: one that is multiplied, and one on its way.
-const STAGES: u32 = 2;
+/// Turns that are in shared memory at a time at most: one that is multiplied, and the others on their way. Two at least.
+const MOST_STAGES: u32 = 4;
 
 /// Groups of a turn's products, each of as many steps, between which the next turn is asked for.
 const GROUPS: u32 = 4;
@@ -73,6 +76,8 @@ pub struct Gemm {
     factor: Factor,
     /// Of a block.
     warps: u32,
+    /// Blocks of a cluster, which share the columns of their tiles.
+    sharers: u32,
 }
 
 impl Gemm {
@@ -117,6 +122,16 @@ impl Gemm {
         Self::new(FAMILY, shape::gated_projection(FAMILY, element, shape)?, (batch, shape.1))
     }
 
+    /// [`Head`](super::Head) of `batch` rows.
+    ///
+    /// # Errors
+    /// As [`residual_projection`](Self::residual_projection).
+    pub fn head(element: ElementType, shape: (usize, usize), batch: usize) -> Result<Self, KernelError> {
+        const FAMILY: &str = "gemm_head";
+        let segments = shape::head_segments(FAMILY, element, shape, Destination::Rows)?;
+        Self::new(FAMILY, segments, (batch, shape.1))
+    }
+
     fn new(
         family: &'static str,
         (name, segments): (String, Vec<Segment>),
@@ -138,30 +153,36 @@ impl Gemm {
         }
         extent(family, "x", &[padded(batch), cols])?;
         let name = format!("{family}_{name}_b{batch}");
-        let kernel = Self { name, cols, batch, segments, factor, warps: 0 };
-        let kernels = WARPS.into_iter().filter_map(|warps| kernel.with_warps(warps).ok());
-        kernels.min_by_key(Self::turn_cycles).ok_or_else(|| refuse(family, "no room in shared memory".into()))
+        let kernel = Self { name, cols, batch, segments, factor, warps: 0, sharers: 0 };
+        let ways = SHARERS.into_iter().flat_map(|sharers| WARPS.map(|warps| (warps, sharers)));
+        let kernels = ways.filter_map(|(warps, sharers)| kernel.with(warps, sharers).ok());
+        kernels.min_by_key(Self::cycles).ok_or_else(|| refuse(family, "no room in shared memory".into()))
     }
 
-    /// The same with blocks of so many warps instead of those that are expected to be fastest, with the same results.
+    /// The same with blocks of `warps` warps, of which `sharers` share the columns of their weights, instead of what is
+    /// expected to be fastest. Results depend on the sharers alone.
     ///
     /// # Errors
-    /// [`KernelError::Unsupported`] for another number than 4, 8, 12 and 16, and where a block has no room, or its threads too
-    /// few registers.
-    pub fn with_warps(&self, warps: u32) -> Result<Self, KernelError> {
-        let kernel = Self { warps, ..self.clone() };
+    /// [`KernelError::Unsupported`] for other warps than 4, 8, 12 and 16, or other sharers than 1, 2 and 4, of which some would
+    /// have no columns; where a block has no room, or its threads too few registers.
+    pub fn with(&self, warps: u32, sharers: u32) -> Result<Self, KernelError> {
+        let kernel = Self { warps, sharers, ..self.clone() };
         let registers = warps < 16 || kernel.block_rows() <= ROWS_OF_SIXTEEN;
-        if WARPS.contains(&warps) && registers && kernel.shared_bytes() <= shared_memory(Self::TARGET) {
+        let turns = self.segments.iter().all(|segment| self.turns(segment) >= sharers);
+        let ways = WARPS.contains(&warps) && SHARERS.contains(&sharers);
+        if ways && registers && turns && kernel.shared_bytes() <= shared_memory(Self::TARGET) {
             return Ok(kernel);
         }
-        Err(refuse("gemm", format!("{warps} warps for {} rows", self.batch)))
+        Err(refuse("gemm", format!("{sharers} blocks of {warps} warps for {} rows", self.batch)))
     }
 
-    /// What a turn of all blocks takes on an H200, about: the more warps a block has, the fewer turns begin, and the fewer blocks
-    /// there are to keep all processors at work.
-    fn turn_cycles(&self) -> u32 {
-        let rounds = self.blocks().iter().sum::<u32>().div_ceil(PROCESSORS);
-        rounds * (TURN_CYCLES + self.warps * (ROW_CYCLES * self.block_rows()).max(TILE_CYCLES))
+    /// What all blocks take on an H200, about: the more warps a block has, the fewer turns begin, and the fewer blocks there are
+    /// to keep all processors at work.
+    fn cycles(&self) -> u32 {
+        let rounds = self.blocks().iter().sum::<u32>().div_ceil(clusters_at_once(PROCESSORS, self.sharers));
+        let turns = self.segments.iter().map(|segment| self.turns(segment).div_ceil(self.sharers));
+        let turn = TURN_CYCLES + self.warps * (ROW_CYCLES * self.block_rows()).max(TILE_CYCLES);
+        rounds * turns.fold(0, u32::max) * turn
     }
 
     const fn threads(&self) -> u32 {
@@ -193,7 +214,12 @@ impl Gemm {
         (segment.units / TILE_UNITS).div_ceil(self.warps)
     }
 
-    /// Blocks of each segment.
+    /// Turns of a row of a segment.
+    fn turns(&self, segment: &Segment) -> u32 {
+        segment.format.tile_partition(self.cols).parts_of_row(self.cols) / TURN_PARTS
+    }
+
+    /// Blocks of each segment, or clusters.
     fn blocks(&self) -> Vec<u32> {
         self.segments.iter().map(|segment| self.tile_blocks(segment) * self.row_blocks()).collect()
     }
@@ -209,8 +235,24 @@ impl Gemm {
         self.segments.iter().map(|segment| segment.format.slot_bytes()).fold(0, u32::max)
     }
 
+    /// Bytes of what all turns need.
+    const fn rooms_bytes(&self) -> u32 {
+        self.warps * half::ROOM
+    }
+
+    /// Bytes of a turn that is in shared memory.
+    fn stage_bytes(&self) -> u32 {
+        self.rows_bytes() + self.warps * self.slot_bytes()
+    }
+
+    /// Turns that are in shared memory at a time.
+    fn stages(&self) -> u32 {
+        let room = shared_memory(Self::TARGET).saturating_sub(self.rooms_bytes() + Turns::bytes(MOST_STAGES));
+        (room / self.stage_bytes()).clamp(2, MOST_STAGES)
+    }
+
     fn shared_bytes(&self) -> u32 {
-        let staged = STAGES * (self.rows_bytes() + self.warps * self.slot_bytes()) + self.warps * half::ROOM;
+        let staged = self.stages() * self.stage_bytes() + self.rooms_bytes() + Turns::bytes(self.stages());
         // When all is multiplied, the results are there.
         staged.max(self.warps * self.results_bytes())
     }
@@ -228,11 +270,18 @@ impl Gemm {
         shared: Shared,
         pointer: &dyn Fn(&str) -> Option<Reg<U64>>,
     ) {
-        let segment = &self.segments[index];
+        let (segment, stages) = (&self.segments[index], self.stages());
         let block = k.ctaid_x();
         let block = if first == 0 { block } else { k.sub(block, first) };
-        // Blocks of the same weights follow each other.
         let all = u64::from(self.blocks()[index]);
+        let (block, rank) = match self.sharers {
+            1 => (block, None),
+            sharers => {
+                let (block, rank) = emit::split(k, block, all * u64::from(sharers), sharers);
+                (block, Some(rank))
+            }
+        };
+        // Blocks of the same weights follow each other.
         let (of_weights, of_rows) = emit::split(k, block, all, self.row_blocks());
         let first_row = k.mul(of_rows, self.block_rows());
         let (warp, lane) = emit::warp_and_lane(k);
@@ -245,28 +294,32 @@ impl Gemm {
         let matrices: Vec<_> = segment.names.matrices.iter().filter_map(|name| pointer(name)).collect();
         let Some((x, factors)) = pointer("x").zip(pointer("factors")) else { return };
         let pointers = Pointers::of(segment, pointer);
-        let weights = Weights::new(k, (self, segment), &matrices, unit, (warp, lane, shared));
-        let rows = Rows::new(k, (self, segment), (x, first_row), shared);
-        k.comment("the first weights do not wait for anything");
-        let start = k.imm::<U32>(0);
-        let always = k.ge(start, 0u32);
-        weights.fetch(k, start, always);
-        emit::wait(k);
-        (0..GROUPS).for_each(|group| rows.fetch(k, start, always, group));
-        k.cp_async_commit();
+        let (first_turn, end) = self.own_turns(k, segment, rank);
+        let weights = Weights::new(k, (self, segment), &matrices, (unit, first_turn), (warp, lane, shared));
+        let rows = Rows::new(k, (self, segment), (x, first_row, first_turn), shared);
+        for ahead in 0..stages - 1 {
+            let stage = k.imm::<U32>(ahead);
+            let turn = k.add(first_turn, ahead);
+            let exists = k.lt(turn, end);
+            weights.fetch(k, stage, exists);
+            if ahead == 0 {
+                k.comment("the first weights do not wait for anything");
+                emit::wait(k);
+            }
+            (0..GROUPS).for_each(|group| rows.fetch(k, stage, exists, group));
+            k.cp_async_commit();
+        }
+        let turns = Turns::new(k, stages, shared.turns, lane);
+        let begun = k.imm::<U32>(0);
+        k.cp_async_wait(stages - 2);
+        turns.has_come(k, begun);
 
         let sums: Vec<Var<F32>> = (0..self.block_rows() / 2).map(|_| k.var::<F32>(0.0)).collect();
-        let turns = segment.format.tile_partition(self.cols).parts_of_row(self.cols) / TURN_PARTS;
         let steps = (turn_cols(segment, self.cols) / STEP_COLS) as usize;
-        let stage = k.named_var::<U32>("stage", 0);
-        k.for_range(0u32, turns, 1u32, |k, turn| {
-            k.comment("this turn has come, and nobody reads the one before it any more");
-            k.cp_async_wait(0);
-            k.fence_proxy_async_shared();
-            k.barrier();
-            let current = k.get(stage);
-            let next = k.sub(STAGES - 1, current);
-            let further = k.lt(turn, turns - 1);
+        k.for_range(first_turn, end, 1u32, |k, turn| {
+            let Stages { current, following, freed } = turns.begin(k);
+            let ahead = k.add(turn, stages - 1);
+            let further = k.lt(ahead, end);
             let b = rows.descriptor(k, current);
             let (view, room) = weights.turn(k, turn, current);
             let (mut group, mut groups) = (Vec::new(), 0);
@@ -294,14 +347,23 @@ impl Gemm {
                 k.wgmma_commit();
                 // While they multiply: copies take turns with what is read to make the next halves.
                 if groups == 0 {
-                    weights.fetch(k, next, further);
+                    weights.fetch(k, freed, further);
+                    turns.is_free(k, freed);
                 }
-                rows.fetch(k, next, further, groups);
+                rows.fetch(k, freed, further, groups);
+                if groups == 1 && stages > 2 {
+                    k.cp_async_wait(stages - 3);
+                    turns.has_come(k, following);
+                }
                 groups += 1;
             });
             k.cp_async_commit();
+            if stages == 2 {
+                k.cp_async_wait(0);
+                turns.has_come(k, following);
+            }
             k.wgmma_wait(0);
-            k.set(stage, next);
+            turns.end(k, current, following);
         });
         k.comment("results of a tile, where weights and activations were");
         k.barrier();
@@ -316,18 +378,43 @@ impl Gemm {
                 k.st_shared::<F32>(own + (row * (TILE_UNITS * 4) as i32 + index / 2 * second), sum);
             }
         }
-        k.warp_sync(ALL_LANES);
+        match rank {
+            None => k.warp_sync(ALL_LANES),
+            Some(_) => {
+                k.cluster_arrive();
+                k.cluster_wait();
+            }
+        }
         emit::where_(k, exists, |k| {
-            self.finish(k, segment, (results, lane), (first_row, unit), (factors, pointers));
+            self.finish(k, segment, (results, lane, rank), (first_row, unit), (factors, pointers));
         });
+        if rank.is_some() {
+            k.comment("what others still read stays");
+            k.cluster_arrive_relaxed();
+            k.cluster_wait();
+        }
     }
 
-    /// Emits the ends of a warp's results: a lane has one unit, and every fourth activation row.
+    /// The first of this block's turns and the end of them: equal shares, or one more for the first blocks.
+    fn own_turns(&self, k: &mut KernelBuilder, segment: &Segment, rank: Option<Reg<U32>>) -> (Reg<U32>, Reg<U32>) {
+        let turns = self.turns(segment);
+        let Some(rank) = rank else { return (k.imm(0), k.imm(turns)) };
+        let (least, more) = (turns / self.sharers, turns % self.sharers);
+        let start = |k: &mut KernelBuilder, rank: Reg<U32>| {
+            let before = k.min(rank, more);
+            k.mad(rank, least, before)
+        };
+        let next = k.add(rank, 1);
+        (start(k, rank), start(k, next))
+    }
+
+    /// Emits the ends of a warp's results: a lane has one unit, and every fourth activation row. Blocks that share columns take
+    /// rows in turn, and add what all of them have, always in the same order.
     fn finish(
         &self,
         k: &mut KernelBuilder,
         segment: &Segment,
-        (results, lane): (Reg<U32>, Reg<U32>),
+        (results, lane, rank): (Reg<U32>, Reg<U32>, Option<Reg<U32>>),
         (first_row, unit): (Reg<U32>, Reg<U32>),
         (factors, pointers): (Reg<U64>, Pointers),
     ) {
@@ -338,7 +425,7 @@ impl Gemm {
         let at = k.mad(lane, 4, results);
         let second = (TILE_UNITS * self.block_rows() * 4) as i32;
         let rounds = self.block_rows() / rows_at_once;
-        let most = rounds.min(FINISHED / rows_at_once);
+        let most = rounds.div_ceil(self.sharers).min(FINISHED / rows_at_once);
         let together = (1..=most).rev().find(|&together| rounds.is_multiple_of(together)).unwrap_or(1);
         // Of the last block, whose rows may not be all there.
         let end = match self.batch % self.block_rows() {
@@ -349,9 +436,17 @@ impl Gemm {
                 k.min(left, rounds)
             }
         };
-        k.for_range(0u32, end, together, |k, round| {
+        let first = match rank {
+            None => k.imm(0),
+            Some(rank) => k.mul(rank, together),
+        };
+        k.for_range(first, end, together * self.sharers, |k, round| {
             let row = k.mad(round, rows_at_once, row);
             let at = k.mad(round, WARP * 4, at);
+            let places: Vec<_> = match self.sharers {
+                1 => Vec::new(),
+                sharers => (0..sharers).map(|rank| k.cluster_address(at, rank)).collect(),
+            };
             let rows: Vec<_> = (0..together)
                 .map(|i| {
                     let own = if i == 0 { row } else { k.add(row, i * rows_at_once) };
@@ -379,9 +474,11 @@ impl Gemm {
                 })
                 .collect();
             for (i, (stores, factor, finisher, fetched)) in (0i32..).zip(rows) {
-                let at = at + i * (WARP * 4) as i32;
                 let totals = [0, second].map(|second| {
-                    let total = k.ld_shared::<F32>(at + second);
+                    let further = i * (WARP * 4) as i32 + second;
+                    let parts: Vec<_> = places.iter().map(|&place| k.ld_cluster::<F32>(place + further)).collect();
+                    let total = parts.into_iter().reduce(|total, part| k.add::<F32>(total, part));
+                    let total = total.unwrap_or_else(|| k.ld_shared::<F32>(at + further));
                     k.mul::<F32>(total, factor)
                 });
                 finisher.finish(k, unit, totals, &fetched, stores);
@@ -405,11 +502,14 @@ struct Shared {
     slots: Reg<U32>,
     /// Each warp's room for what its lanes decode for each other.
     rooms: Reg<U32>,
+    /// The barrier objects of [`Turns`].
+    turns: Reg<U32>,
 }
 
 impl Kernel for Gemm {
     fn name(&self) -> String {
-        format!("{}_w{}", self.name, self.warps)
+        let shared = if self.sharers > 1 { format!("_c{}", self.sharers) } else { String::new() };
+        format!("{}_w{}{shared}", self.name, self.warps)
     }
 
     fn params(&self) -> Vec<Param> {
@@ -422,7 +522,7 @@ impl Kernel for Gemm {
 
     fn geometry(&self) -> LaunchGeometry {
         LaunchGeometry {
-            grid: [self.blocks().iter().sum(), 1, 1],
+            grid: [self.blocks().iter().sum::<u32>() * self.sharers, 1, 1],
             block: [self.threads(), 1, 1],
             dynamic_shared: self.shared_bytes(),
         }
@@ -451,10 +551,17 @@ impl Kernel for Gemm {
                 |name: &str| params.iter().position(|param| param.name == name).map(|i| pointers[i]);
             k.minnctapersm(1);
             let rows = k.dynamic_shared(LINES);
-            let slots = k.add(rows, STAGES * self.rows_bytes());
-            let rooms = k.add(slots, STAGES * self.warps * self.slot_bytes());
-            let shared = Shared { rows, slots, rooms };
-            deal(k, &self.blocks(), &|k, index, first| self.segment(k, (index, first), shared, &pointer));
+            let slots = k.add(rows, self.stages() * self.rows_bytes());
+            let rooms = k.add(slots, self.stages() * self.warps * self.slot_bytes());
+            let turns = k.add(rooms, self.rooms_bytes());
+            let shared = Shared { rows, slots, rooms, turns };
+            Turns::init(k, self.stages(), turns, self.warps);
+            k.barrier();
+            if self.sharers > 1 {
+                k.reqnctapercluster(self.sharers, 1, 1);
+            }
+            let blocks: Vec<_> = self.blocks().iter().map(|blocks| blocks * self.sharers).collect();
+            deal(k, &blocks, &|k, index, first| self.segment(k, (index, first), shared, &pointer));
         })
     }
 }

@@ -1,18 +1,123 @@
 //! Turns on their way into shared memory: activations of a block, and weights of each warp.
 
-use ptx_builder::{KernelBuilder, MatrixDescriptor, Pred, Reg, Swizzle, U32, U64, Var};
+use ptx_builder::{KernelBuilder, MatrixDescriptor, Pred, Reg, Scope, Swizzle, U32, U64, Var};
 
 use super::{GROUPS, Gemm, Shared, turn_cols};
 use crate::blocks::half::{self, STEP_COLS};
 use crate::blocks::tile::{TurnWeights, Within};
 use crate::projection::Segment;
 use crate::projection::planes::{Planes, Source};
+use crate::support::ALL_LANES;
 
 /// Bytes of a row of activations in a tile of shared memory, whose chunks of 16 bytes are swizzled.
 const LINE: u32 = 128;
 
+/// Bytes of a barrier object.
+const OBJECT: u32 = 8;
+
 /// Eight such rows, on a multiple of which tiles begin.
 pub(super) const LINES: u32 = 8 * LINE;
+
+/// The turns of a block in its stages. Warps meet twice a turn, and wait for nobody in between: when all copies of a turn
+/// have come, and when all have multiplied it, so that its stage may have another. For each stage there is a barrier object of
+/// each, at which warps arrive long before they wait.
+pub(super) struct Turns {
+    stages: u32,
+    /// That of the turn that is multiplied.
+    stage: Var<U32>,
+    /// The parity of the objects' phases that belong to it.
+    parity: Var<U32>,
+    /// The objects of what has come, and behind them those of what is multiplied.
+    objects: Reg<U32>,
+    /// The lane that arrives for its warp.
+    elected: Pred,
+}
+
+/// Stages of a turn: its own, that of the next turn, and that of the turn before, which is free for another.
+pub(super) struct Stages {
+    pub(super) current: Reg<U32>,
+    pub(super) following: Reg<U32>,
+    pub(super) freed: Reg<U32>,
+}
+
+impl Turns {
+    /// Bytes of the objects for so many stages.
+    pub(super) const fn bytes(stages: u32) -> u32 {
+        2 * stages * OBJECT
+    }
+
+    /// Emits the objects, for `warps` warps. They are there after a barrier.
+    pub(super) fn init(k: &mut KernelBuilder, stages: u32, objects: Reg<U32>, warps: u32) {
+        let tid = k.tid_x();
+        let is_object = k.lt(tid, 2 * stages);
+        k.if_(is_object, |k| {
+            let object = k.mad(tid, OBJECT, objects);
+            k.mbarrier_init(object, warps);
+        });
+    }
+
+    pub(super) fn new(k: &mut KernelBuilder, stages: u32, objects: Reg<U32>, lane: Reg<U32>) -> Self {
+        Self {
+            stages,
+            stage: k.named_var::<U32>("stage", 0),
+            parity: k.named_var::<U32>("parity", 0),
+            objects,
+            elected: k.eq(lane, 0),
+        }
+    }
+
+    fn arrive(&self, k: &mut KernelBuilder, stage: Reg<U32>, behind: u32) {
+        let object = k.mad(stage, OBJECT, self.objects);
+        k.warp_sync(ALL_LANES);
+        k.guarded(self.elected, |k| k.mbarrier_arrive(object + (behind * OBJECT) as i32));
+    }
+
+    /// This thread's copies to `stage` have come.
+    pub(super) fn has_come(&self, k: &mut KernelBuilder, stage: Reg<U32>) {
+        k.fence_proxy_async_shared();
+        self.arrive(k, stage, 0);
+    }
+
+    /// Waits for the copies of all to this turn's stage.
+    pub(super) fn begin(&self, k: &mut KernelBuilder) -> Stages {
+        let current = k.get(self.stage);
+        let (last, behind) = (k.eq(current, self.stages - 1), k.add(current, 1));
+        let following = k.selp(last, 0, behind);
+        let freed = match self.stages {
+            // That behind the next one is that before this one.
+            2 => following,
+            stages => {
+                let (first, before) = (k.eq(current, 0), k.sub(current, 1));
+                k.selp(first, stages - 1, before)
+            }
+        };
+        let object = k.mad(current, OBJECT, self.objects);
+        let parity = k.get(self.parity);
+        k.mbarrier_wait(object + 0, parity, Scope::Cta);
+        Stages { current, following, freed }
+    }
+
+    /// Waits until all have multiplied the turn before this one, which was in stage `freed`.
+    pub(super) fn is_free(&self, k: &mut KernelBuilder, freed: Reg<U32>) {
+        let (stage, parity) = (k.get(self.stage), k.get(self.parity));
+        let first = k.eq(stage, 0);
+        let other = k.xor(parity, 1);
+        let parity = k.selp(first, other, parity);
+        let object = k.mad(freed, OBJECT, self.objects);
+        k.mbarrier_wait(object + (self.stages * OBJECT) as i32, parity, Scope::Cta);
+    }
+
+    /// This warp has multiplied the turn.
+    pub(super) fn end(&self, k: &mut KernelBuilder, current: Reg<U32>, following: Reg<U32>) {
+        self.arrive(k, current, self.stages);
+        let first = k.eq(following, 0);
+        let parity = k.get(self.parity);
+        let other = k.xor(parity, 1);
+        let parity = k.selp(first, other, parity);
+        k.set(self.parity, parity);
+        k.set(self.stage, following);
+    }
+}
 
 /// The activations of a block.
 pub(super) struct Rows {
@@ -35,11 +140,11 @@ pub(super) struct Rows {
 }
 
 impl Rows {
-    /// Of the activations `x`, from row `first` on.
+    /// Of the activations `x`, from row `first` and turn `first_turn` on.
     pub(super) fn new(
         k: &mut KernelBuilder,
         (kernel, segment): (&Gemm, &Segment),
-        (x, first): (Reg<U64>, Reg<U32>),
+        (x, first, first_turn): (Reg<U64>, Reg<U32>, Reg<U32>),
         shared: Shared,
     ) -> Self {
         let (block_rows, turn_cols) = (kernel.block_rows(), turn_cols(segment, kernel.cols));
@@ -51,6 +156,7 @@ impl Rows {
         let from = k.add(first, row);
         let from = k.ptr_index(x, from, kernel.cols * 2);
         let from = k.ptr_index(from, chunk, 16);
+        let from = k.ptr_index(from, first_turn, turn_cols * 2);
         let tile = k.shr(chunk, 3);
         let of_line = k.and(chunk, 7);
         let swizzled = k.and(row, 7);
@@ -134,12 +240,12 @@ pub(super) struct Weights<'a> {
 }
 
 impl<'a> Weights<'a> {
-    /// The weights of the tile that begins with unit `unit`.
+    /// The weights of the tile that begins with unit `unit`, from turn `first_turn` on.
     pub(super) fn new(
         k: &mut KernelBuilder,
         (kernel, segment): (&Gemm, &'a Segment),
         matrices: &[Reg<U64>],
-        unit: Reg<U32>,
+        (unit, first_turn): (Reg<U32>, Reg<U32>),
         (warp, lane, shared): (Reg<U32>, Reg<U32>, Shared),
     ) -> Self {
         let slot_bytes = kernel.slot_bytes();
@@ -160,6 +266,7 @@ impl<'a> Weights<'a> {
         for (index, source) in weights.sources.iter().enumerate() {
             let next = source.from.iter().map(|&from| {
                 let from = k.ptr_index(from, first_row, weights.planes.row_bytes(index));
+                let from = k.ptr_index(from, first_turn, weights.planes.of[index].bytes);
                 k.named_var::<U64>("next", from)
             });
             weights.next.push(next.collect());
