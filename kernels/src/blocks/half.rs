@@ -8,7 +8,7 @@
 //! [`half_scale`](WeightFormat::half_scale) times what they stand for: scales of small weights are then no subnormal halves. Weights that are halves, or bfloat16, are
 //! multiplied as they are.
 
-use ptx_builder::{B32, F16x2, F32, KernelBuilder, Reg, U32};
+use ptx_builder::{B32, F16, F16x2, F32, KernelBuilder, Reg, U32};
 
 use super::tile::{self, TilePlane, TurnWeights};
 use super::{WeightFormat, q4_k, q6_k};
@@ -117,8 +117,9 @@ fn nibbles(k: &mut KernelBuilder, word: Reg<B32>) -> [[Reg<F16x2>; 2]; 2] {
 
 /// The lower half of a word twice, or the upper one.
 fn twice(k: &mut KernelBuilder, word: Reg<B32>, upper: bool) -> Reg<F16x2> {
-    let selector = if upper { 0x3232u32 } else { 0x1010 };
-    k.prmt::<B32>(word, 0u32, selector).cast()
+    // Not a permutation of bytes: `ptxas` makes these two moves part of the instruction that uses them.
+    let half = k.unpack32::<F16>(word)[usize::from(upper)];
+    k.pack32::<F16x2, F16>(half, half)
 }
 
 /// A lane's halves of rows `g` and `g + 8` in the order of a step.
@@ -155,9 +156,12 @@ fn with_sub_blocks(
     let words = own.map(|[a, b, c, d]| [word([a, b]), word([c, d])]);
     let [[a, b], [c, d]] = words;
     let factors = exchanged(k, (turn.t, room), [a, b, c, d]);
-    let four = k.shl::<U32>(turn.t, 2u32);
-    let quants = turn.pieces(k, planes[0], four);
-    let fifths = fifth.map(|plane| (turn.pieces(k, planes[plane], four), planes[plane]));
+    // Of rows `g` and `g + 8` of the first half of the block's quants, then of the second.
+    let quants = turn.matrices(k, planes[0], 4);
+    let fifths = fifth.map(|plane| {
+        let high = turn.matrices(k, planes[plane], 1);
+        k.ldmatrix::<4>(high, false)
+    });
     for part in 0..4u32 {
         // Of rows `g` and `g + 8`, of the two sub-blocks.
         let factors = [0, 2].map(|row: usize| {
@@ -166,18 +170,16 @@ fn with_sub_blocks(
                 [twice(k, word, false), twice(k, word, true)]
             })
         });
-        for half in 0..2u32 {
-            let at = tile::piece(k, quants, part + 4 * half);
-            let words = [0, planes[0].second()].map(|row| k.ld_shared::<B32>(at + row));
+        let at = tile::piece(k, quants, part);
+        let words = k.ldmatrix::<4>(at, false);
+        for (half, words) in (0u32..).zip(words.as_chunks::<2>().0) {
             // Of each row, of each sub-block.
             let rows = match fifths {
                 None => words.map(|word| nibbles(k, word)),
-                Some((at, plane)) => [0, 1].map(|row: usize| {
-                    let second = if row == 0 { 0 } else { plane.second() };
-                    let high = k.ld_shared::<B32>(at + (16 * half as i32 + second));
+                Some(high) => [0, 1].map(|row: usize| {
                     [0, 1].map(|run: usize| {
                         let low = super::nibbles(k, words[row], run);
-                        let bit = q4_k::fifth_bit(k, high, 2 * part as usize + run);
+                        let bit = q4_k::fifth_bit(k, high[2 * half as usize + row], 2 * part as usize + run);
                         let quants = k.or::<B32>(low, bit);
                         bytes(k, quants, 0)
                     })
@@ -204,13 +206,19 @@ fn with_many_scales(
     // Of each run that of the even part, then that of the odd one.
     let words = [0, 1, 2, 3].map(|run: usize| k.cvt_f16x2(even[run], odd[run]).cast::<B32>());
     let factors = exchanged(k, (turn.t, room), words);
-    let four = k.shl::<U32>(turn.t, 2u32);
-    let [low, high] = [0, 1].map(|plane: usize| turn.pieces(k, planes[plane], four));
+    let [low, high] = [(0, 4), (1, 1)].map(|(plane, apart): (usize, _)| turn.matrices(k, planes[plane], apart));
+    let mut highs = Vec::new();
     for part in 0..4u32 {
         let (half, odd) = (part / 2, part % 2);
-        let at = [(low, part, 0), (low, part + 4, 0), (high, part, 1)]
-            .map(|(row, piece, plane)| (tile::piece(k, row, piece), planes[plane].second()));
-        let words = [0, 1].map(|which| at.map(|(at, second)| k.ld_shared::<B32>(at + which * second)));
+        if odd == 0 {
+            // Of this part and the next one.
+            let at = tile::piece(k, high, part);
+            highs = k.ldmatrix::<4>(at, false).to_vec();
+        }
+        let at = tile::piece(k, low, part);
+        let [first, first_below, other, other_below] = k.ldmatrix::<4>(at, false);
+        let high = |row: usize| highs[2 * odd as usize + row];
+        let words = [[first, other, high(0)], [first_below, other_below, high(1)]];
         let factors = [0, 2].map(|row: usize| factors[row + half as usize]);
         for run in 0..4u32 {
             let weights = [0, 1].map(|row: usize| {
@@ -233,32 +241,34 @@ fn simple(
     visit: &mut dyn FnMut(&mut KernelBuilder, u32, Step),
 ) {
     let scales = tile::four_halves(k, turn, (1, planes[1]));
-    let four = k.shl::<U32>(turn.t, 2u32);
-    let quants = turn.pieces(k, planes[0], four);
+    let quants = turn.matrices(k, planes[0], 1);
+    let mut words = Vec::new();
     for part in 0..4u32 {
         let scales = scales.map(|scales| {
             let scale = k.mul::<F32>(scales[part as usize], SCALE);
             k.cvt_f16x2(scale, scale)
         });
-        let runs = |k: &mut KernelBuilder| -> [[[Reg<F16x2>; 2]; 2]; 2] {
-            let load = |k: &mut KernelBuilder, piece: u32| {
-                let at = tile::piece(k, quants, piece);
-                [0, planes[0].second()].map(|row| k.ld_shared::<B32>(at + row))
-            };
-            if of_nibbles {
-                let minus = both(k, -8);
-                let rows = load(k, part).map(|word| nibbles(k, word));
-                [0, 1].map(|run: usize| rows.map(|row| row[run].map(|quants| k.add::<F16x2>(quants, minus))))
-            } else {
-                [0, 1].map(|run| {
-                    load(k, 2 * part + run).map(|word| {
-                        let biased = k.xor::<B32>(word, 0x8080_8080u32);
-                        bytes(k, biased, 128)
-                    })
+        // A part's quants are one piece or two.
+        let (piece, first) = if of_nibbles { (part, part % 2 == 0) } else { (2 * part, true) };
+        if first {
+            let at = tile::piece(k, quants, piece);
+            words = k.ldmatrix::<4>(at, false).to_vec();
+        }
+        let two = |piece: usize| [words[2 * piece], words[2 * piece + 1]];
+        // Of each run, of each row.
+        let runs: [[[Reg<F16x2>; 2]; 2]; 2] = if of_nibbles {
+            let minus = both(k, -8);
+            let rows = two(part as usize % 2).map(|word| nibbles(k, word));
+            [0, 1].map(|run: usize| rows.map(|row| row[run].map(|quants| k.add::<F16x2>(quants, minus))))
+        } else {
+            [0, 1].map(|run| {
+                two(run).map(|word| {
+                    let biased = k.xor::<B32>(word, 0x8080_8080u32);
+                    bytes(k, biased, 128)
                 })
-            }
+            })
         };
-        for (run, rows) in (0..).zip(runs(k)) {
+        for (run, rows) in (0..).zip(runs) {
             let weights =
                 [0, 1].map(|row: usize| rows[row].map(|quants| k.mul::<F16x2>(quants, scales[row])));
             visit(k, 2 * part + run, step(weights));

@@ -41,6 +41,8 @@ type Pairs = Vec<[Reg<F32>; 2]>;
 /// Where a lane finds one turn of weights in shared memory.
 #[derive(Debug, Clone)]
 pub(crate) struct TurnWeights {
+    /// This lane's number, `4 g + t`.
+    pub(crate) lane: Reg<U32>,
     pub(crate) g: Reg<U32>,
     pub(crate) t: Reg<U32>,
     /// The turn's rows, as [`WeightFormat::tile_planes`] has them: on a multiple of [`SLOT_ALIGN`].
@@ -53,8 +55,6 @@ pub(crate) struct TurnWeights {
 #[derive(Debug, Clone)]
 pub(crate) struct Turn {
     pub(crate) weights: TurnWeights,
-    /// This lane's number, `4 g + t`.
-    pub(crate) lane: Reg<U32>,
     /// The turn's quants of the activation row of a column: of `lane % 8`, or for floats of 16 bits of `g`.
     pub(crate) x: Reg<U32>,
     /// The lane's activation rows, [`lane_rows`] of them: the turn's pairs `(d, d * sum)`.
@@ -229,6 +229,14 @@ impl TurnWeights {
         }
     }
 
+    /// Where this lane's row of matrices is whose rows are pieces of a plane: of those of rows 0 to 7 and 8 to 15, then of
+    /// those that are `apart` pieces further. They are piece 0 and piece `apart`; [`piece`] finds others.
+    pub(super) fn matrices(&self, k: &mut KernelBuilder, plane: TilePlane, apart: u32) -> Reg<U32> {
+        let (row, further) = (k.and(self.lane, TILE_ROWS - 1), k.shr(self.lane, TILE_ROWS.ilog2()));
+        let at = k.mul(further, 16 * apart);
+        self.pieces_of(k, plane, row, at)
+    }
+
     /// Where rows `g` and `g + 8` of a plane are whose pieces are in order.
     pub(super) fn rows(&self, k: &mut KernelBuilder, (index, plane): (usize, TilePlane)) -> [Addr<U32>; 2] {
         let row = k.mad(self.g, plane.span, self.slot);
@@ -289,14 +297,6 @@ impl Turn {
     pub(super) fn four_groups(&self, k: &mut KernelBuilder) -> Reg<U32> {
         let matrix = k.shr(self.lane, 3);
         k.mad(matrix, GROUP, self.x)
-    }
-
-    /// Where this lane's row of matrices is whose rows are pieces of a plane: of those of rows 0 to 7 and 8 to 15, then of
-    /// those that are `apart` pieces further. They are piece 0 and piece `apart`; [`piece`] finds others.
-    pub(super) fn matrices(&self, k: &mut KernelBuilder, plane: TilePlane, apart: u32) -> Reg<U32> {
-        let (row, further) = (k.and(self.lane, TILE_ROWS - 1), k.shr(self.lane, TILE_ROWS.ilog2()));
-        let at = k.mul(further, 16 * apart);
-        self.weights.pieces_of(k, plane, row, at)
     }
 
     /// What a lane wants of the results of a multiplication whose sums began as [`zero_dot`].

@@ -213,10 +213,9 @@ impl<'a> Tiles<'a> {
                 let within = (0..self.planes.of.len()).map(|plane| self.within(k, plane, (item, turn), g));
                 let within = within.collect();
                 let view = Turn {
-                    lane: self.lane.lane,
                     x: k.add(x, turn * turn_cols * self.stage.value_bytes()),
                     groups: groups.iter().map(|&at| k.add(at, turn * turn_cols / 4)).collect(),
-                    weights: TurnWeights { g, t, slot, within },
+                    weights: TurnWeights { lane: self.lane.lane, g, t, slot, within },
                 };
                 turns.push(match self.has(k, index, turn) {
                     None => self.segment.format.turn_products(k, &view),

@@ -309,7 +309,7 @@ impl<'a> Weights<'a> {
         let (g, t) = (k.shr(self.lane, 2), k.and(self.lane, 3));
         let slot = self.stage_slot(k, stage);
         let within = (0..self.planes.of.len()).map(|plane| self.within(k, plane, turn, g)).collect();
-        (TurnWeights { g, t, slot, within }, k.mad(g, 16, self.room))
+        (TurnWeights { lane: self.lane, g, t, slot, within }, k.mad(g, 16, self.room))
     }
 
     /// Where in their span a plane's rows begin.
