@@ -3,7 +3,7 @@
 use tensor_formats::ElementType;
 
 use super::cases::{Data, EPS, HALVES, QUANTISED, expect_cached, small_attention, weights, with_weights};
-use super::{AttentionInputShape, Gemm, HalfRows, Met};
+use super::{AttentionInputShape, Gemm, HalfRows, Met, Way};
 use crate::CacheShape;
 use crate::cases::{Case, Expect, F32_BOUND};
 use crate::random::Random;
@@ -54,25 +54,28 @@ pub(crate) fn cases() -> Vec<Case> {
         let case = case.expect("y", 0, near(element, halves, cols, 0.0));
         cases.push(case.expect("factors", 0, near(ElementType::F32, factors, 1, F32_BOUND)));
     }
-    // Rows, columns, batch, warps, and the blocks that share columns: blocks of one tile and of several; batches of a block and
-    // of two; turns that begin in the middle of what is copied; columns that are shared evenly and unevenly.
+    // Rows, columns, batch, warps, parts and blocks that share columns: blocks of one tile and of several; batches of a block
+    // and of two; turns that begin in the middle of what is copied; columns that are shared evenly and unevenly.
     let shapes = [
-        (16, 256, 9, (4, 1)),
-        (144, 768, 16, (16, 2)),
-        (48, 1024, 40, (8, 4)),
-        (272, 256, 129, (12, 1)),
-        (32, 3840, 17, (8, 4)),
-        (208, 512, 27, (12, 2)),
-        (80, 512, 150, (4, 1)),
+        (16, 256, 9, (4, 1, 1)),
+        (144, 768, 16, (16, 1, 2)),
+        (48, 1024, 40, (8, 1, 4)),
+        (272, 256, 129, (12, 1, 1)),
+        (32, 3840, 17, (8, 2, 4)),
+        (208, 512, 27, (12, 1, 2)),
+        (80, 512, 150, (4, 1, 1)),
+        (96, 768, 10, (12, 3, 1)),
+        (64, 2304, 24, (16, 4, 2)),
     ];
-    for (seed, (rows, cols, batch, way)) in (0..).zip(shapes) {
+    for (seed, (rows, cols, batch, (warps, parts, cluster))) in (0..).zip(shapes) {
+        let way = Way { warps, parts, cluster };
         for element in QUANTISED.into_iter().chain(HALVES) {
             let data = Data::new(element, rows, cols, batch, seed + 40);
             cases.push(data.gemm_residual(batch % 2 == 1, way));
             cases.push(data.gemm_gated(way));
         }
     }
-    cases.push(Data::new(ElementType::Q8_0, 32, 384, 10, 50).gemm_residual(true, (4, 1)));
+    cases.push(Data::new(ElementType::Q8_0, 32, 384, 10, 50).gemm_residual(true, Way { warps: 4, parts: 1, cluster: 1 }));
     for style in [RopeStyle::Interleaved, RopeStyle::NeoX] {
         for (bias, batch) in [(true, 9), (false, 140)] {
             cases.push(gemm_attention(small_attention(style, bias, batch)));
@@ -91,10 +94,10 @@ pub(crate) fn cases() -> Vec<Case> {
 }
 
 impl Data {
-    fn gemm_residual(&self, bias: bool, (warps, sharers): (u32, u32)) -> Case {
+    fn gemm_residual(&self, bias: bool, way: Way) -> Case {
         let batch = self.x.len() / self.cols;
         let kernel = Gemm::residual_projection(self.element, (self.rows, self.cols), batch, bias);
-        let kernel = known(kernel.and_then(|kernel| kernel.with(warps, sharers)));
+        let kernel = known(kernel.and_then(|kernel| kernel.with(way)));
         let (x, bytes, factors, rounded) = halves(self.element, &self.x, self.cols, None);
         let biases: &[&[f32]] = if bias { &[&self.bias] } else { &[] };
         let met = Met { matrices: &[&self.w[0]], biases, residual: &self.residual, ..Met::default() };
@@ -105,10 +108,10 @@ impl Data {
         case.expect_f32("y", y, self.rows, WEIGHT_BOUND)
     }
 
-    fn gemm_gated(&self, (warps, sharers): (u32, u32)) -> Case {
+    fn gemm_gated(&self, way: Way) -> Case {
         let batch = self.x.len() / self.cols;
         let kernel = Gemm::gated_projection(self.element, (self.rows, self.cols), batch);
-        let kernel = known(kernel.and_then(|kernel| kernel.with(warps, sharers)));
+        let kernel = known(kernel.and_then(|kernel| kernel.with(way)));
         // Of large gates nothing is left but the sign.
         let norm: Vec<f32> = self.norm.iter().map(|norm| norm / 1024.0).collect();
         let (x, bytes, factors, rounded) = halves(self.element, &self.x, self.cols, Some(&norm));

@@ -66,7 +66,7 @@ use crate::support::{ALL_LANES, WARP, f32_param, u32_param};
 use crate::{Access, Cost, Kernel, KernelError, LaunchGeometry, Param};
 pub(crate) use cases::{cases, catalogue, invariances};
 use epilogue::{Belongs, Fetched, Finisher, Pointers};
-pub use gemm::Gemm;
+pub use gemm::{Gemm, Way};
 pub(crate) use gemm_cases::cases as gemm_cases;
 pub use geometry::PROCESSORS;
 use geometry::Spread;

@@ -30,11 +30,8 @@ use crate::{Access, Cost, Kernel, KernelError, LaunchGeometry, Param};
 /// Activation rows of a block at most.
 const BLOCK_ROWS: u32 = 128;
 
-/// Warps of a block, each with a tile of weights: whole warpgroups. With sixteen a thread has registers for few activation rows.
-const WARPS: [u32; 4] = [4, 8, 12, 16];
-
-/// Blocks that share the columns of their weights.
-const SHARERS: [u32; 3] = [1, 2, 4];
+/// Warps that multiply together, each with a tile of weights.
+const WARPGROUP: u32 = 4;
 
 /// Activation rows up to which sixteen warps have registers enough.
 const ROWS_OF_SIXTEEN: u32 = 32;
@@ -74,10 +71,36 @@ pub struct Gemm {
     segments: Vec<Segment>,
     /// The type of the activations.
     factor: Factor,
-    /// Of a block.
-    warps: u32,
-    /// Blocks of a cluster, which share the columns of their tiles.
-    sharers: u32,
+    way: Way,
+}
+
+/// Who multiplies what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Way {
+    /// Warps of a block: 4, 8, 12 or 16.
+    pub warps: u32,
+    /// Parts that these are divided into, whole warpgroups, which share the columns of their weights: 1, 2, 3 or 4.
+    pub parts: u32,
+    /// Blocks of a cluster, whose parts all share these columns: 1, 2 or 4.
+    pub cluster: u32,
+}
+
+impl Way {
+    /// Parts that share columns. On their number depends how a row is summed.
+    pub const fn sharers(self) -> u32 {
+        self.parts * self.cluster
+    }
+
+    fn all() -> impl Iterator<Item = Self> {
+        let of = |warps| [1, 2, 3, 4].into_iter().filter(move |parts| (warps / WARPGROUP) % parts == 0).map(move |parts| (warps, parts));
+        let blocks = [4, 8, 12, 16].into_iter().flat_map(of);
+        blocks.flat_map(|(warps, parts)| [1, 2, 4].map(|cluster| Self { warps, parts, cluster }))
+    }
+
+    /// Warps that have different weights.
+    const fn part_warps(self) -> u32 {
+        self.warps / self.parts
+    }
 }
 
 impl Gemm {
@@ -153,40 +176,40 @@ impl Gemm {
         }
         extent(family, "x", &[padded(batch), cols])?;
         let name = format!("{family}_{name}_b{batch}");
-        let kernel = Self { name, cols, batch, segments, factor, warps: 0, sharers: 0 };
-        let ways = SHARERS.into_iter().flat_map(|sharers| WARPS.map(|warps| (warps, sharers)));
-        let kernels = ways.filter_map(|(warps, sharers)| kernel.with(warps, sharers).ok());
+        let way = Way { warps: WARPGROUP, parts: 1, cluster: 1 };
+        let kernel = Self { name, cols, batch, segments, factor, way };
+        let kernels = Way::all().filter_map(|way| kernel.with(way).ok());
         kernels.min_by_key(Self::cycles).ok_or_else(|| refuse(family, "no room in shared memory".into()))
     }
 
-    /// The same with blocks of `warps` warps, of which `sharers` share the columns of their weights, instead of what is
-    /// expected to be fastest. Results depend on the sharers alone.
+    /// The same in another way than that which is expected to be fastest.
     ///
     /// # Errors
-    /// [`KernelError::Unsupported`] for other warps than 4, 8, 12 and 16, or other sharers than 1, 2 and 4, of which some would
-    /// have no columns; where a block has no room, or its threads too few registers.
-    pub fn with(&self, warps: u32, sharers: u32) -> Result<Self, KernelError> {
-        let kernel = Self { warps, sharers, ..self.clone() };
-        let registers = warps < 16 || kernel.block_rows() <= ROWS_OF_SIXTEEN;
-        let turns = self.segments.iter().all(|segment| self.turns(segment) >= sharers);
-        let ways = WARPS.contains(&warps) && SHARERS.contains(&sharers);
-        if ways && registers && turns && kernel.shared_bytes() <= shared_memory(Self::TARGET) {
+    /// [`KernelError::Unsupported`] for a way that there is not, some of whose parts would have no columns, where a block has no
+    /// room, or its threads too few registers.
+    pub fn with(&self, way: Way) -> Result<Self, KernelError> {
+        let kernel = Self { way, ..self.clone() };
+        let registers = way.warps < 16 || kernel.block_rows() <= ROWS_OF_SIXTEEN;
+        let turns = self.segments.iter().all(|segment| self.turns(segment) >= way.sharers());
+        let exists = Way::all().any(|other| other == way);
+        if exists && registers && turns && kernel.shared_bytes() <= shared_memory(Self::TARGET) {
             return Ok(kernel);
         }
-        Err(refuse("gemm", format!("{sharers} blocks of {warps} warps for {} rows", self.batch)))
+        Err(refuse("gemm", format!("{way:?} for {} rows", self.batch)))
     }
 
     /// What all blocks take on an H200, about: the more warps a block has, the fewer turns begin, and the fewer blocks there are
     /// to keep all processors at work.
     fn cycles(&self) -> u32 {
-        let rounds = self.blocks().iter().sum::<u32>().div_ceil(clusters_at_once(PROCESSORS, self.sharers));
-        let turns = self.segments.iter().map(|segment| self.turns(segment).div_ceil(self.sharers));
-        let turn = TURN_CYCLES + self.warps * (ROW_CYCLES * self.block_rows()).max(TILE_CYCLES);
+        let Way { warps, cluster, .. } = self.way;
+        let rounds = self.blocks().iter().sum::<u32>().div_ceil(clusters_at_once(PROCESSORS, cluster));
+        let turns = self.segments.iter().map(|segment| self.turns(segment).div_ceil(self.way.sharers()));
+        let turn = TURN_CYCLES + warps * (ROW_CYCLES * self.block_rows()).max(TILE_CYCLES);
         rounds * turns.fold(0, u32::max) * turn
     }
 
     const fn threads(&self) -> u32 {
-        self.warps * WARP
+        self.way.warps * WARP
     }
 
     /// Activation rows, and columns.
@@ -211,7 +234,7 @@ impl Gemm {
 
     /// Blocks that have different weights of a segment.
     const fn tile_blocks(&self, segment: &Segment) -> u32 {
-        (segment.units / TILE_UNITS).div_ceil(self.warps)
+        (segment.units / TILE_UNITS).div_ceil(self.way.part_warps())
     }
 
     /// Turns of a row of a segment.
@@ -224,7 +247,7 @@ impl Gemm {
         self.segments.iter().map(|segment| self.tile_blocks(segment) * self.row_blocks()).collect()
     }
 
-    /// Bytes of a turn's activations.
+    /// Bytes of a turn's activations of a part.
     fn rows_bytes(&self) -> u32 {
         let cols = self.segments.iter().map(|segment| turn_cols(segment, self.cols));
         cols.fold(0, u32::max) * self.block_rows() * 2
@@ -237,24 +260,25 @@ impl Gemm {
 
     /// Bytes of what all turns need.
     const fn rooms_bytes(&self) -> u32 {
-        self.warps * half::ROOM
+        self.way.warps * half::ROOM
     }
 
     /// Bytes of a turn that is in shared memory.
     fn stage_bytes(&self) -> u32 {
-        self.rows_bytes() + self.warps * self.slot_bytes()
+        self.way.parts * self.rows_bytes() + self.way.warps * self.slot_bytes()
     }
 
     /// Turns that are in shared memory at a time.
     fn stages(&self) -> u32 {
-        let room = shared_memory(Self::TARGET).saturating_sub(self.rooms_bytes() + Turns::bytes(MOST_STAGES));
+        let room = shared_memory(Self::TARGET).saturating_sub(self.rooms_bytes() + self.way.parts * Turns::bytes(MOST_STAGES));
         (room / self.stage_bytes()).clamp(2, MOST_STAGES)
     }
 
     fn shared_bytes(&self) -> u32 {
-        let staged = self.stages() * self.stage_bytes() + self.rooms_bytes() + Turns::bytes(self.stages());
+        let turns = self.way.parts * Turns::bytes(self.stages());
+        let staged = self.stages() * self.stage_bytes() + self.rooms_bytes() + turns;
         // When all is multiplied, the results are there.
-        staged.max(self.warps * self.results_bytes())
+        staged.max(self.way.warps * self.results_bytes())
     }
 
     /// Of a warp: its tile's, of all activation rows of the block.
@@ -274,29 +298,26 @@ impl Gemm {
         let block = k.ctaid_x();
         let block = if first == 0 { block } else { k.sub(block, first) };
         let all = u64::from(self.blocks()[index]);
-        let (block, rank) = match self.sharers {
-            1 => (block, None),
-            sharers => {
-                let (block, rank) = emit::split(k, block, all * u64::from(sharers), sharers);
-                (block, Some(rank))
-            }
-        };
+        let Way { warps, parts, cluster } = self.way;
+        let (block, rank) = emit::split(k, block, all * u64::from(cluster), cluster);
         // Blocks of the same weights follow each other.
         let (of_weights, of_rows) = emit::split(k, block, all, self.row_blocks());
         let first_row = k.mul(of_rows, self.block_rows());
         let (warp, lane) = emit::warp_and_lane(k);
+        let (part, of_part) = emit::split(k, warp, warps.into(), self.way.part_warps());
+        let place = Place { warp, lane, part, of_part, sharer: k.mad(rank, parts, part) };
         let tiles = segment.units / TILE_UNITS;
-        let tile = k.mad(of_weights, self.warps, warp);
-        let exists = (!tiles.is_multiple_of(self.warps)).then(|| k.lt(tile, tiles));
+        let tile = k.mad(of_weights, self.way.part_warps(), of_part);
+        let exists = (!tiles.is_multiple_of(self.way.part_warps())).then(|| k.lt(tile, tiles));
         let tile = if exists.is_some() { k.min(tile, tiles - 1) } else { tile };
         let unit = k.mul(tile, TILE_UNITS);
 
         let matrices: Vec<_> = segment.names.matrices.iter().filter_map(|name| pointer(name)).collect();
         let Some((x, factors)) = pointer("x").zip(pointer("factors")) else { return };
         let pointers = Pointers::of(segment, pointer);
-        let (first_turn, end) = self.own_turns(k, segment, rank);
-        let weights = Weights::new(k, (self, segment), &matrices, (unit, first_turn), (warp, lane, shared));
-        let rows = Rows::new(k, (self, segment), (x, first_row, first_turn), shared);
+        let (first_turn, end) = self.own_turns(k, segment, place.sharer);
+        let weights = Weights::new(k, (self, segment), &matrices, (unit, first_turn), (place, shared));
+        let rows = Rows::new(k, (self, segment), (x, first_row, first_turn), (place, shared));
         for ahead in 0..stages - 1 {
             let stage = k.imm::<U32>(ahead);
             let turn = k.add(first_turn, ahead);
@@ -309,7 +330,7 @@ impl Gemm {
             (0..GROUPS).for_each(|group| rows.fetch(k, stage, exists, group));
             k.cp_async_commit();
         }
-        let turns = Turns::new(k, stages, shared.turns, lane);
+        let turns = Turns::new(k, stages, (place, shared));
         let begun = k.imm::<U32>(0);
         k.cp_async_wait(stages - 2);
         turns.has_come(k, begun);
@@ -368,6 +389,7 @@ impl Gemm {
         k.comment("results of a tile, where weights and activations were");
         k.barrier();
         let results = k.mad(warp, self.results_bytes(), shared.rows);
+        let of_first_part = k.mad(of_part, self.results_bytes(), shared.rows);
         let (g, t) = (k.shr(lane, 2), k.and(lane, 3));
         let own = k.mad(t, 2 * TILE_UNITS, g);
         let own = k.mad(own, 4, results);
@@ -378,54 +400,64 @@ impl Gemm {
                 k.st_shared::<F32>(own + (row * (TILE_UNITS * 4) as i32 + index / 2 * second), sum);
             }
         }
-        match rank {
-            None => k.warp_sync(ALL_LANES),
-            Some(_) => {
+        match (parts, cluster) {
+            (1, 1) => k.warp_sync(ALL_LANES),
+            (_, 1) => k.barrier(),
+            _ => {
                 k.cluster_arrive();
                 k.cluster_wait();
             }
         }
         emit::where_(k, exists, |k| {
-            self.finish(k, segment, (results, lane, rank), (first_row, unit), (factors, pointers));
+            self.finish(k, segment, (of_first_part, place), (first_row, unit), (factors, pointers));
         });
-        if rank.is_some() {
+        if cluster > 1 {
             k.comment("what others still read stays");
             k.cluster_arrive_relaxed();
             k.cluster_wait();
         }
     }
 
-    /// The first of this block's turns and the end of them: equal shares, or one more for the first blocks.
-    fn own_turns(&self, k: &mut KernelBuilder, segment: &Segment, rank: Option<Reg<U32>>) -> (Reg<U32>, Reg<U32>) {
-        let turns = self.turns(segment);
-        let Some(rank) = rank else { return (k.imm(0), k.imm(turns)) };
-        let (least, more) = (turns / self.sharers, turns % self.sharers);
-        let start = |k: &mut KernelBuilder, rank: Reg<U32>| {
-            let before = k.min(rank, more);
-            k.mad(rank, least, before)
+    /// The first turn of a part and the end of its turns: equal shares, or one more for the first parts.
+    fn own_turns(
+        &self,
+        k: &mut KernelBuilder,
+        segment: &Segment,
+        sharer: Reg<U32>,
+    ) -> (Reg<U32>, Reg<U32>) {
+        let (turns, sharers) = (self.turns(segment), self.way.sharers());
+        if sharers == 1 {
+            return (k.imm(0), k.imm(turns));
+        }
+        let (least, more) = (turns / sharers, turns % sharers);
+        let start = |k: &mut KernelBuilder, sharer: Reg<U32>| {
+            let before = k.min(sharer, more);
+            k.mad(sharer, least, before)
         };
-        let next = k.add(rank, 1);
-        (start(k, rank), start(k, next))
+        let next = k.add(sharer, 1);
+        (start(k, sharer), start(k, next))
     }
 
-    /// Emits the ends of a warp's results: a lane has one unit, and every fourth activation row. Blocks that share columns take
+    /// Emits the ends of a tile's results: a lane has one unit, and every fourth activation row. Warps that share columns take
     /// rows in turn, and add what all of them have, always in the same order.
     fn finish(
         &self,
         k: &mut KernelBuilder,
         segment: &Segment,
-        (results, lane, rank): (Reg<U32>, Reg<U32>, Option<Reg<U32>>),
+        (of_first_part, place): (Reg<U32>, Place),
         (first_row, unit): (Reg<U32>, Reg<U32>),
         (factors, pointers): (Reg<U64>, Pointers),
     ) {
-        let of_tile = k.and(lane, TILE_UNITS - 1);
+        let of_tile = k.and(place.lane, TILE_UNITS - 1);
         let unit = k.add(unit, of_tile);
-        let row = k.shr(lane, TILE_UNITS.ilog2());
+        let row = k.shr(place.lane, TILE_UNITS.ilog2());
         let rows_at_once = WARP / TILE_UNITS;
-        let at = k.mad(lane, 4, results);
+        let at = k.mad(place.lane, 4, of_first_part);
         let second = (TILE_UNITS * self.block_rows() * 4) as i32;
         let rounds = self.block_rows() / rows_at_once;
-        let most = rounds.div_ceil(self.sharers).min(FINISHED / rows_at_once);
+        let Way { parts, cluster, .. } = self.way;
+        let part = (self.way.part_warps() * self.results_bytes()) as i32;
+        let most = rounds.div_ceil(self.way.sharers()).min(FINISHED / rows_at_once);
         let together = (1..=most).rev().find(|&together| rounds.is_multiple_of(together)).unwrap_or(1);
         // Of the last block, whose rows may not be all there.
         let end = match self.batch % self.block_rows() {
@@ -436,16 +468,13 @@ impl Gemm {
                 k.min(left, rounds)
             }
         };
-        let first = match rank {
-            None => k.imm(0),
-            Some(rank) => k.mul(rank, together),
-        };
-        k.for_range(first, end, together * self.sharers, |k, round| {
+        let first = k.mul(place.sharer, together);
+        k.for_range(first, end, together * self.way.sharers(), |k, round| {
             let row = k.mad(round, rows_at_once, row);
             let at = k.mad(round, WARP * 4, at);
-            let places: Vec<_> = match self.sharers {
-                1 => Vec::new(),
-                sharers => (0..sharers).map(|rank| k.cluster_address(at, rank)).collect(),
+            let blocks: Vec<_> = match cluster {
+                1 => vec![at],
+                _ => (0..cluster).map(|rank| k.cluster_address(at, rank)).collect(),
             };
             let rows: Vec<_> = (0..together)
                 .map(|i| {
@@ -475,11 +504,18 @@ impl Gemm {
                 .collect();
             for (i, (stores, factor, finisher, fetched)) in (0i32..).zip(rows) {
                 let totals = [0, second].map(|second| {
-                    let further = i * (WARP * 4) as i32 + second;
-                    let parts: Vec<_> = places.iter().map(|&place| k.ld_cluster::<F32>(place + further)).collect();
-                    let total = parts.into_iter().reduce(|total, part| k.add::<F32>(total, part));
-                    let total = total.unwrap_or_else(|| k.ld_shared::<F32>(at + further));
-                    k.mul::<F32>(total, factor)
+                    let mut totals = Vec::new();
+                    for &block in &blocks {
+                        for index in 0..parts as i32 {
+                            let at = block + (i * (WARP * 4) as i32 + second + index * part);
+                            totals.push(match cluster {
+                                1 => k.ld_shared::<F32>(at),
+                                _ => k.ld_cluster::<F32>(at),
+                            });
+                        }
+                    }
+                    let total = totals.into_iter().reduce(|total, part| k.add::<F32>(total, part));
+                    total.map_or(factor, |total| k.mul::<F32>(total, factor))
                 });
                 finisher.finish(k, unit, totals, &fetched, stores);
             }
@@ -496,20 +532,35 @@ fn turn_cols(segment: &Segment, cols: u32) -> u32 {
 /// What the segments of a kernel share: places in shared memory.
 #[derive(Debug, Clone, Copy)]
 struct Shared {
-    /// Activations of each stage.
+    /// Activations of each part, of each stage.
     rows: Reg<U32>,
     /// Weights of each warp, of each stage.
     slots: Reg<U32>,
     /// Each warp's room for what its lanes decode for each other.
     rooms: Reg<U32>,
-    /// The barrier objects of [`Turns`].
+    /// The barrier objects of [`Turns`], of each part.
     turns: Reg<U32>,
+}
+
+/// Where a warp is.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    /// In its block.
+    warp: Reg<U32>,
+    lane: Reg<U32>,
+    /// Its part of the block, and its place in there.
+    part: Reg<U32>,
+    of_part: Reg<U32>,
+    /// Its part among all that share columns.
+    sharer: Reg<U32>,
 }
 
 impl Kernel for Gemm {
     fn name(&self) -> String {
-        let shared = if self.sharers > 1 { format!("_c{}", self.sharers) } else { String::new() };
-        format!("{}_w{}{shared}", self.name, self.warps)
+        let Way { warps, parts, cluster } = self.way;
+        let more = [("p", parts), ("c", cluster)].into_iter().filter(|&(_, count)| count > 1);
+        let more: String = more.map(|(letter, count)| format!("_{letter}{count}")).collect();
+        format!("{}_w{warps}{more}", self.name)
     }
 
     fn params(&self) -> Vec<Param> {
@@ -522,7 +573,7 @@ impl Kernel for Gemm {
 
     fn geometry(&self) -> LaunchGeometry {
         LaunchGeometry {
-            grid: [self.blocks().iter().sum::<u32>() * self.sharers, 1, 1],
+            grid: [self.blocks().iter().sum::<u32>() * self.way.cluster, 1, 1],
             block: [self.threads(), 1, 1],
             dynamic_shared: self.shared_bytes(),
         }
@@ -551,16 +602,17 @@ impl Kernel for Gemm {
                 |name: &str| params.iter().position(|param| param.name == name).map(|i| pointers[i]);
             k.minnctapersm(1);
             let rows = k.dynamic_shared(LINES);
-            let slots = k.add(rows, self.stages() * self.rows_bytes());
-            let rooms = k.add(slots, self.stages() * self.warps * self.slot_bytes());
+            let Way { warps, parts, cluster } = self.way;
+            let slots = k.add(rows, self.stages() * parts * self.rows_bytes());
+            let rooms = k.add(slots, self.stages() * warps * self.slot_bytes());
             let turns = k.add(rooms, self.rooms_bytes());
             let shared = Shared { rows, slots, rooms, turns };
-            Turns::init(k, self.stages(), turns, self.warps);
+            Turns::init(k, (self.stages(), parts), turns, self.way.part_warps());
             k.barrier();
-            if self.sharers > 1 {
-                k.reqnctapercluster(self.sharers, 1, 1);
+            if cluster > 1 {
+                k.reqnctapercluster(cluster, 1, 1);
             }
-            let blocks: Vec<_> = self.blocks().iter().map(|blocks| blocks * self.sharers).collect();
+            let blocks: Vec<_> = self.blocks().iter().map(|blocks| blocks * cluster).collect();
             deal(k, &blocks, &|k, index, first| self.segment(k, (index, first), shared, &pointer));
         })
     }

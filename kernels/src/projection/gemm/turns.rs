@@ -2,12 +2,12 @@
 
 use ptx_builder::{KernelBuilder, MatrixDescriptor, Pred, Reg, Scope, Swizzle, U32, U64, Var};
 
-use super::{GROUPS, Gemm, Shared, turn_cols};
+use super::{GROUPS, Gemm, Place, Shared, turn_cols};
 use crate::blocks::half::{self, STEP_COLS};
 use crate::blocks::tile::{TurnWeights, Within};
 use crate::projection::Segment;
 use crate::projection::planes::{Planes, Source};
-use crate::support::ALL_LANES;
+use crate::support::{ALL_LANES, WARP};
 
 /// Bytes of a row of activations in a tile of shared memory, whose chunks of 16 bytes are swizzled.
 const LINE: u32 = 128;
@@ -18,7 +18,7 @@ const OBJECT: u32 = 8;
 /// Eight such rows, on a multiple of which tiles begin.
 pub(super) const LINES: u32 = 8 * LINE;
 
-/// The turns of a block in its stages. Warps meet twice a turn, and wait for nobody in between: when all copies of a turn
+/// The turns of a part in its stages. Warps meet twice a turn, and wait for nobody in between: when all copies of a turn
 /// have come, and when all have multiplied it, so that its stage may have another. For each stage there is a barrier object of
 /// each, at which warps arrive long before they wait.
 pub(super) struct Turns {
@@ -46,23 +46,28 @@ impl Turns {
         2 * stages * OBJECT
     }
 
-    /// Emits the objects, for `warps` warps. They are there after a barrier.
-    pub(super) fn init(k: &mut KernelBuilder, stages: u32, objects: Reg<U32>, warps: u32) {
+    /// Emits the objects of all parts, for `warps` warps each. They are there after a barrier.
+    pub(super) fn init(
+        k: &mut KernelBuilder,
+        (stages, parts): (u32, u32),
+        objects: Reg<U32>,
+        warps: u32,
+    ) {
         let tid = k.tid_x();
-        let is_object = k.lt(tid, 2 * stages);
+        let is_object = k.lt(tid, 2 * stages * parts);
         k.if_(is_object, |k| {
             let object = k.mad(tid, OBJECT, objects);
             k.mbarrier_init(object, warps);
         });
     }
 
-    pub(super) fn new(k: &mut KernelBuilder, stages: u32, objects: Reg<U32>, lane: Reg<U32>) -> Self {
+    pub(super) fn new(k: &mut KernelBuilder, stages: u32, (place, shared): (Place, Shared)) -> Self {
         Self {
             stages,
             stage: k.named_var::<U32>("stage", 0),
             parity: k.named_var::<U32>("parity", 0),
-            objects,
-            elected: k.eq(lane, 0),
+            objects: k.mad(place.part, Self::bytes(stages), shared.turns),
+            elected: k.eq(place.lane, 0),
         }
     }
 
@@ -119,7 +124,7 @@ impl Turns {
     }
 }
 
-/// The activations of a block.
+/// The activations of a part.
 pub(super) struct Rows {
     block_rows: u32,
     turn_cols: u32,
@@ -128,7 +133,7 @@ pub(super) struct Rows {
     bytes: u32,
     /// The first stage.
     shared: Reg<U32>,
-    /// What this thread copies next, and where in a stage.
+    /// What this thread of the part copies next, and where in a stage.
     from: Var<U64>,
     to: Reg<U32>,
     /// The same in every other round, if rounds are no whole tiles of eight rows but halves: these are swizzled otherwise.
@@ -145,12 +150,12 @@ impl Rows {
         k: &mut KernelBuilder,
         (kernel, segment): (&Gemm, &Segment),
         (x, first, first_turn): (Reg<U64>, Reg<U32>, Reg<U32>),
-        shared: Shared,
+        (place, shared): (Place, Shared),
     ) -> Self {
         let (block_rows, turn_cols) = (kernel.block_rows(), turn_cols(segment, kernel.cols));
         // Chunks of a row, a power of two; those of a round are whole rows.
         let of_row = turn_cols / 8;
-        let tid = k.tid_x();
+        let tid = k.mad(place.of_part, WARP, place.lane);
         let row = k.shr(tid, of_row.ilog2());
         let chunk = k.and(tid, of_row - 1);
         let from = k.add(first, row);
@@ -164,14 +169,14 @@ impl Rows {
         let to = k.mul(tile, block_rows * LINE);
         let to = k.mad(row, LINE, to);
         let to = k.mad(of_line, 16, to);
-        let threads = kernel.threads();
+        let threads = kernel.way.part_warps() * WARP;
         let other = (!(threads / of_row).is_multiple_of(8)).then(|| k.xor(to, 4 * 16));
         Self {
             block_rows,
             turn_cols,
             cols: kernel.cols,
-            bytes: kernel.rows_bytes(),
-            shared: shared.rows,
+            bytes: kernel.way.parts * kernel.rows_bytes(),
+            shared: k.mad(place.part, kernel.rows_bytes(), shared.rows),
             from: k.named_var::<U64>("next_rows", from),
             to,
             other,
@@ -246,23 +251,23 @@ impl<'a> Weights<'a> {
         (kernel, segment): (&Gemm, &'a Segment),
         matrices: &[Reg<U64>],
         (unit, first_turn): (Reg<U32>, Reg<U32>),
-        (warp, lane, shared): (Reg<U32>, Reg<U32>, Shared),
+        (place, shared): (Place, Shared),
     ) -> Self {
         let slot_bytes = kernel.slot_bytes();
         let mut weights = Self {
             segment,
             planes: Planes::new(segment, kernel.cols, 1),
             slot_bytes,
-            warps: kernel.warps,
+            warps: kernel.way.warps,
             unit,
-            lane,
-            slot: k.mad(warp, slot_bytes, shared.slots),
-            room: k.mad(warp, half::ROOM, shared.rooms),
+            lane: place.lane,
+            slot: k.mad(place.warp, slot_bytes, shared.slots),
+            room: k.mad(place.warp, half::ROOM, shared.rooms),
             sources: Vec::new(),
             next: Vec::new(),
         };
         let first_row = segment.pairing.first_row(k, unit);
-        weights.sources = weights.planes.sources(k, segment, matrices, lane);
+        weights.sources = weights.planes.sources(k, segment, matrices, place.lane);
         for (index, source) in weights.sources.iter().enumerate() {
             let next = source.from.iter().map(|&from| {
                 let from = k.ptr_index(from, first_row, weights.planes.row_bytes(index));
