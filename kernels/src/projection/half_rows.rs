@@ -6,7 +6,7 @@ use tensor_formats::ElementType;
 use super::gemm::padded;
 use super::shape::{MOST_COLS, MULTIPLE_OF_GEMM};
 use crate::blocks::WeightFormat;
-use crate::blocks::half::{STEP_COLS, place};
+use crate::blocks::half::STEP_COLS;
 use crate::emit::{self, Block};
 use crate::factor::{self, Factor};
 use crate::support::{WARP, dim, dim_up_to, extent, f32_param, refuse};
@@ -14,10 +14,13 @@ use crate::{Access, Cost, Kernel, KernelError, LaunchGeometry, Param};
 
 const FAMILY: &str = "half_rows";
 
-/// Threads of a block at most.
-const THREADS: u32 = 256;
+/// Threads of a block at most. Rows are few, and a processor has no room for many such blocks, so that each gets one.
+const THREADS: u32 = 1024;
 
-/// Steps of a thread that it holds in registers.
+/// Columns that a thread takes together: a word of the even ones, and one of the odd ones.
+const TOGETHER: u32 = 4;
+
+/// How often a thread takes so many and holds them in registers.
 const HELD: u32 = 4;
 
 /// Rows of activations as halves, each row times a power of two, and what that has to be undone with.
@@ -82,30 +85,14 @@ impl HalfRows {
         (self.rows as usize, self.cols as usize, self.eps)
     }
 
-    /// Sixteen columns each.
-    const fn steps(&self) -> u32 {
-        self.cols / STEP_COLS
+    /// What threads take of a row.
+    const fn quads(&self) -> u32 {
+        self.cols / TOGETHER
     }
 
     const fn threads(&self) -> u32 {
-        let threads = self.steps().next_multiple_of(WARP);
+        let threads = self.quads().next_multiple_of(WARP);
         if threads < THREADS { threads } else { THREADS }
-    }
-
-    /// Emits the loads of a thread's step, times the norm's weights where it has them.
-    fn load(&self, k: &mut KernelBuilder, row: Reg<U64>, step: Reg<U32>) -> Vec<Reg<F32>> {
-        let at = k.ptr_index(row, step, STEP_COLS * 4);
-        (0..STEP_COLS as i32 / 4).flat_map(|i| k.ld_global_v4::<F32>(at + 16 * i)).collect()
-    }
-
-    fn weighted(
-        &self,
-        k: &mut KernelBuilder,
-        (values, norm, step): (Vec<Reg<F32>>, Option<Reg<U64>>, Reg<U32>),
-    ) -> Vec<Reg<F32>> {
-        let Some(norm) = norm else { return values };
-        let weights = self.load(k, norm, step);
-        values.iter().zip(weights).map(|(&value, weight)| k.mul::<F32>(value, weight)).collect()
     }
 
     fn build(&self, k: &mut KernelBuilder, pointers: &[Reg<U64>]) {
@@ -121,12 +108,9 @@ impl HalfRows {
         if padded(self.rows) > self.rows {
             let beyond = k.ge(row, self.rows);
             k.if_(beyond, |k| {
-                k.for_range(tid, self.steps(), self.threads(), |k, step| {
-                    let at = k.ptr_index(y, step, STEP_COLS * 2);
+                k.for_range(tid, self.quads(), self.threads(), |k, quad| {
                     let zero = k.imm::<B32>(0);
-                    for half in [0, 16] {
-                        k.st_global_v4::<B32>(at + half, [zero; 4]);
-                    }
+                    store_words(k, (y, quad), [zero; 2]);
                 });
                 let zero = k.imm::<F32>(0.0);
                 k.guarded(is_first, |k| k.st_global::<F32>(factor, zero));
@@ -135,14 +119,14 @@ impl HalfRows {
         }
         let x = k.ptr_index(x, row, self.cols * 4);
         let (largest, squares) = (k.named_var::<U32>("largest", 0), k.named_var::<F32>("squares", 0.0));
-        let see = |k: &mut KernelBuilder, step: Reg<U32>| {
-            let values = self.load(k, x, step);
+        let see = |k: &mut KernelBuilder, quad: Reg<U32>| {
+            let values = load(k, x, quad);
             if self.eps.is_some() {
                 k.update(squares, |k, sum| {
                     values.iter().fold(sum, |sum, &value| k.fma::<F32>(value, value, sum))
                 });
             }
-            let weighted = self.weighted(k, (values, norm, step));
+            let weighted = weighted(k, values, (norm, quad));
             k.update(largest, |k, largest| {
                 weighted.iter().fold(largest, |largest, &value| {
                     let bits = k.f32_to_bits(value);
@@ -152,23 +136,23 @@ impl HalfRows {
             });
             weighted
         };
-        // Where a thread has few steps, it holds them.
+        // Where a thread has few of them, it holds them.
         let mut held = Vec::new();
-        if self.steps() <= HELD * self.threads() {
-            for round in 0..self.steps().div_ceil(self.threads()) {
-                let step = if round == 0 { tid } else { k.add(tid, round * self.threads()) };
-                let all = (round + 1) * self.threads() <= self.steps();
-                let has = (!all).then(|| k.lt(step, self.steps()));
-                let values: Vec<_> = (0..STEP_COLS).map(|_| k.var::<F32>(0.0)).collect();
+        if self.quads() <= HELD * self.threads() {
+            for round in 0..self.quads().div_ceil(self.threads()) {
+                let quad = if round == 0 { tid } else { k.add(tid, round * self.threads()) };
+                let all = (round + 1) * self.threads() <= self.quads();
+                let has = (!all).then(|| k.lt(quad, self.quads()));
+                let values = [0; 4].map(|_| k.var::<F32>(0.0));
                 emit::where_(k, has, |k| {
-                    let seen = see(k, step);
+                    let seen = see(k, quad);
                     values.iter().zip(seen).for_each(|(&var, value)| k.set(var, value));
                 });
-                held.push((step, has, values));
+                held.push((quad, has, values));
             }
         } else {
-            k.for_range(tid, self.steps(), self.threads(), |k, step| {
-                see(k, step);
+            k.for_range(tid, self.quads(), self.threads(), |k, quad| {
+                see(k, quad);
             });
         }
         k.comment("magnitudes compared as floats: what is no number is the largest");
@@ -200,32 +184,49 @@ impl HalfRows {
             };
             k.st_global::<F32>(factor, total);
         });
-        let store = |k: &mut KernelBuilder, step: Reg<U32>, values: Vec<Reg<F32>>| {
-            let mut ordered = values.clone();
-            for (col, &value) in (0..STEP_COLS).zip(&values) {
-                ordered[place(col) as usize] = k.mul::<F32>(value, up);
-            }
-            let words: Vec<Reg<B32>> =
-                ordered.as_chunks::<2>().0.iter().map(|&pair| self.factor.word(k, pair)).collect();
-            let at = k.ptr_index(y, step, STEP_COLS * 2);
-            for (half, words) in [0, 16].into_iter().zip(words.as_chunks::<4>().0) {
-                k.st_global_v4::<B32>(at + half, *words);
-            }
+        let store = |k: &mut KernelBuilder, quad: Reg<U32>, values: Quad| {
+            let [a, b, c, d] = values.map(|value| k.mul::<F32>(value, up));
+            let words = [[a, c], [b, d]].map(|pair| self.factor.word(k, pair));
+            store_words(k, (y, quad), words);
         };
         if held.is_empty() {
-            return k.for_range(tid, self.steps(), threads, |k, step| {
-                let values = self.load(k, x, step);
-                let values = self.weighted(k, (values, norm, step));
-                store(k, step, values);
+            return k.for_range(tid, self.quads(), threads, |k, quad| {
+                let values = load(k, x, quad);
+                let values = weighted(k, values, (norm, quad));
+                store(k, quad, values);
             });
         }
-        for (step, has, values) in held {
+        for (quad, has, values) in held {
             emit::where_(k, has, |k| {
-                let values = values.iter().map(|&value| k.get(value)).collect();
-                store(k, step, values);
+                let values = values.map(|value| k.get(value));
+                store(k, quad, values);
             });
         }
     }
+}
+
+/// Values of consecutive columns.
+type Quad = [Reg<F32>; TOGETHER as usize];
+
+fn load(k: &mut KernelBuilder, row: Reg<U64>, quad: Reg<U32>) -> Quad {
+    let at = k.ptr_index(row, quad, TOGETHER * 4);
+    k.ld_global_v4::<F32>(at)
+}
+
+/// The values times the norm's weights, if there is one.
+fn weighted(k: &mut KernelBuilder, values: Quad, (norm, quad): (Option<Reg<U64>>, Reg<U32>)) -> Quad {
+    let Some(norm) = norm else { return values };
+    let weights = load(k, norm, quad);
+    std::array::from_fn(|i| k.mul::<F32>(values[i], weights[i]))
+}
+
+/// Stores the word of the even columns of a row, and that of the odd ones, where [`place`](crate::blocks::half::place) says.
+fn store_words(k: &mut KernelBuilder, (row, quad): (Reg<U64>, Reg<U32>), words: [Reg<B32>; 2]) {
+    let (step, within) = (k.shr(quad, 2), k.and(quad, 3));
+    let at = k.ptr_index(row, step, STEP_COLS * 2);
+    let at = k.ptr_index(at, within, 4);
+    k.st_global::<B32>(at, words[0]);
+    k.st_global::<B32>(at + STEP_COLS as i32, words[1]);
 }
 
 impl Kernel for HalfRows {

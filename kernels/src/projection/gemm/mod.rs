@@ -10,6 +10,8 @@
 
 mod turns;
 
+use std::ops::RangeInclusive;
+
 use ptx_builder::{F32, KernelBuilder, Module, Reg, Target, Ty, U32, U64, Var, Wgmma, WgmmaA, WgmmaOperands};
 use tensor_formats::ElementType;
 
@@ -36,11 +38,14 @@ const WARPGROUP: u32 = 4;
 /// Activation rows up to which sixteen warps have registers enough.
 const ROWS_OF_SIXTEEN: u32 = 32;
 
-/// What [`Gemm::cycles`] is made of, fitted to an H200: what a turn takes whatever its warps do, and what each warp adds,
-/// for each activation row, and at least.
-const TURN_CYCLES: u32 = 1700;
-const ROW_CYCLES: u32 = 2;
-const TILE_CYCLES: u32 = 90;
+/// Rows up to which parts share columns. More have work for all processors as they are.
+const FEW_ROWS: u32 = 64;
+
+/// The rows for which it is decided how many parts that are.
+const USUAL_ROWS: u32 = 32;
+
+/// Parts that share columns at most.
+const MOST_SHARERS: u32 = 4;
 
 /// Turns that are in shared memory at a time at most: one that is multiplied, and the others on their way. Two at least.
 const MOST_STAGES: u32 = 4;
@@ -79,7 +84,7 @@ pub struct Gemm {
 pub struct Way {
     /// Warps of a block: 4, 8, 12 or 16.
     pub warps: u32,
-    /// Parts that these are divided into, whole warpgroups, which share the columns of their weights: 1, 2, 3 or 4.
+    /// Parts that these are divided into, whole warpgroups, which share the columns of their weights: 1, 2 or 4.
     pub parts: u32,
     /// Blocks of a cluster, whose parts all share these columns: 1, 2 or 4.
     pub cluster: u32,
@@ -92,9 +97,11 @@ impl Way {
     }
 
     fn all() -> impl Iterator<Item = Self> {
-        let of = |warps| [1, 2, 3, 4].into_iter().filter(move |parts| (warps / WARPGROUP) % parts == 0).map(move |parts| (warps, parts));
-        let blocks = [4, 8, 12, 16].into_iter().flat_map(of);
-        blocks.flat_map(|(warps, parts)| [1, 2, 4].map(|cluster| Self { warps, parts, cluster }))
+        let parts = [1, 2, 4].into_iter().flat_map(|parts| [1, 2, 4].map(|cluster| (parts, cluster)));
+        let ways = parts.flat_map(|(parts, cluster)| {
+            [4, 8, 12, 16].map(|warps| Self { warps, parts, cluster })
+        });
+        ways.filter(|way| way.warps.is_multiple_of(way.parts * WARPGROUP) && way.sharers() <= MOST_SHARERS)
     }
 
     /// Warps that have different weights.
@@ -178,8 +185,17 @@ impl Gemm {
         let name = format!("{family}_{name}_b{batch}");
         let way = Way { warps: WARPGROUP, parts: 1, cluster: 1 };
         let kernel = Self { name, cols, batch, segments, factor, way };
-        let kernels = Way::all().filter_map(|way| kernel.with(way).ok());
-        kernels.min_by_key(Self::cycles).ok_or_else(|| refuse(family, "no room in shared memory".into()))
+        let fastest = |kernel: &Self, sharers: RangeInclusive<u32>| {
+            let ways = Way::all().filter(|way| sharers.contains(&way.sharers()));
+            ways.filter_map(|way| kernel.with(way).ok()).min_by_key(Self::cycles)
+        };
+        // How a row is summed depends on the weights alone, among few rows and among many.
+        let sharers = match padded(batch) <= FEW_ROWS {
+            true => fastest(&Self { batch: USUAL_ROWS, ..kernel.clone() }, 1..=MOST_SHARERS),
+            false => None,
+        };
+        let sharers = sharers.map_or(1, |kernel| kernel.way.sharers());
+        fastest(&kernel, sharers..=sharers).ok_or_else(|| refuse(family, "no room in shared memory".into()))
     }
 
     /// The same in another way than that which is expected to be fastest.
@@ -198,14 +214,16 @@ impl Gemm {
         Err(refuse("gemm", format!("{way:?} for {} rows", self.batch)))
     }
 
-    /// What all blocks take on an H200, about: the more warps a block has, the fewer turns begin, and the fewer blocks there are
-    /// to keep all processors at work.
+    /// What all blocks take on an H200, about, fitted to what was measured of 16 to 128 rows: a turn takes so much whatever its
+    /// warps do, and more for each of them; longer if the next one cannot be on its way long before. Blocks begin and end.
     fn cycles(&self) -> u32 {
-        let Way { warps, cluster, .. } = self.way;
+        let (Way { warps, cluster, .. }, rows) = (self.way, self.block_rows());
         let rounds = self.blocks().iter().sum::<u32>().div_ceil(clusters_at_once(PROCESSORS, cluster));
         let turns = self.segments.iter().map(|segment| self.turns(segment).div_ceil(self.way.sharers()));
-        let turn = TURN_CYCLES + warps * (ROW_CYCLES * self.block_rows()).max(TILE_CYCLES);
-        rounds * turns.fold(0, u32::max) * turn
+        let turn = 800 + 5 * rows + warps * (80 + 4 * rows / 3);
+        let turn = if self.stages() == 2 { turn * 5 / 4 } else { turn };
+        let ends = if self.way.sharers() == 1 { 3000 } else { 3600 };
+        rounds * (turns.fold(0, u32::max) * turn + ends)
     }
 
     const fn threads(&self) -> u32 {
