@@ -16,6 +16,10 @@ pub enum Activations {
     /// [many rows](EngineOptions::prompt_rows). Else they are f32.
     #[default]
     Q8,
+    /// CUDA, compute capability 9.0: rounded to halves, and so are the weights that they meet, in every step, as Q8 has it in
+    /// long prompts. Ten sequences or more that decode together are faster so, up to
+    /// [`HALVES_ROWS`](EngineOptions::HALVES_ROWS); fewer are slower.
+    F16,
     /// Always f32: slower, and the yardstick for the other.
     F32,
 }
@@ -64,6 +68,10 @@ impl EngineOptions {
     /// Rows of a step that the CPU needs to process prompts at its best: each block of weights is decoded for all of them.
     pub const CPU_ROWS: usize = 64;
 
+    /// The most rows of a step with [`Activations::F16`], but for those of a prompt: among so many none depends on how many
+    /// there are.
+    pub const HALVES_ROWS: usize = 128;
+
     /// Rows of a prompt's step that keep an H200 busy.
     pub const PROMPT_ROWS: usize = 512;
 
@@ -96,15 +104,19 @@ impl EngineOptions {
     ///
     /// # Errors
     /// A count of zero, more steps ahead than [`MAX_AHEAD`](Self::MAX_AHEAD) or threads than
-    /// [`MAX_THREADS`](Self::MAX_THREADS), a cache longer than the model's context, more rows than the caches can take,
-    /// or counts whose product does not fit the 32 bits of a device index.
+    /// [`MAX_THREADS`](Self::MAX_THREADS), a cache longer than the model's context, more rows than the caches can take, or than
+    /// the activations allow, or counts whose product does not fit the 32 bits of a device index.
     pub fn check(&self, config: &ModelConfig) -> Result<(), Error> {
         const CONTEXT: &str = "the context (max_seq)";
         const INDEX: usize = u32::MAX as usize;
+        let rows = match self.activations {
+            Activations::F16 => Self::HALVES_ROWS,
+            Activations::Q8 | Activations::F32 => INDEX,
+        };
         let counts = [
             (CONTEXT, 1, self.max_seq, INDEX),
             ("n_sequences", 1, self.n_sequences, INDEX),
-            ("max_rows", 1, self.max_rows, INDEX),
+            ("max_rows", 1, self.max_rows, rows),
             ("prompt_rows", 1, self.prompt_rows, INDEX),
             ("threads", 1, self.threads.unwrap_or(1), Self::MAX_THREADS),
             ("ahead", 0, self.ahead, Self::MAX_AHEAD),

@@ -133,28 +133,46 @@ fn going_eager_on_the_way_changes_nothing() {
 #[ignore = "needs a CUDA device"]
 fn a_row_does_not_depend_on_what_else_is_in_the_batch() {
     for &file in gpu::some(&["synthetic/tiny-qwen2-q8_0.gguf", "tiny-q4_k_m.gguf", "tiny-f16.gguf"], 1) {
-        let model = data::model(file);
-        let n_vocab = model.config().n_vocab;
-        let text = |sequence: u32| gpu::tokens(sequence, 3 + 5 * sequence as usize % 17, n_vocab);
-        let mut alone = gpu::decoder(&model, &gpu::options(&model, 32, 32));
-        let expected: Vec<Vec<u32>> = (0..32)
-            .map(|sequence| {
-                let rows = gpu::rows(sequence, 0, &text(sequence));
-                gpu::logits(&mut alone, &rows, Output::LastLogits)
-            })
-            .collect();
-        for &batch in gpu::some(&[1, 9, 32, 2, 5, 8, 16], 3) {
-            let mut decoder = gpu::decoder(&model, &gpu::options(&model, 32, 32));
-            let mut last = Vec::new();
-            for sequence in 0..batch {
-                let mut rows = gpu::rows(sequence, 0, &text(sequence));
-                last.extend(rows.pop());
-                decoder.step(&rows, Output::Cache).unwrap();
-            }
-            let got = gpu::logits(&mut decoder, &last, Output::AllLogits);
-            for (sequence, got) in got.chunks(n_vocab).enumerate() {
-                assert!(got == expected[sequence], "{file}: sequence {sequence} in a batch of {batch}");
-            }
+        batches(file, Activations::Q8, gpu::some(&[1, 9, 32, 2, 5, 8, 16], 3));
+    }
+}
+
+/// The same of rows that are multiplied as halves.
+#[test]
+#[ignore = "needs a CUDA device"]
+fn a_row_of_halves_does_not_depend_on_what_else_is_in_the_batch() {
+    if !gpu::multiplies_halves() {
+        return;
+    }
+    for &file in gpu::some(&["tiny-q4_k_m.gguf", "synthetic/tiny-qwen2-q8_0.gguf", "tiny-f16.gguf"], 1) {
+        batches(file, Activations::F16, gpu::some(&[17, 1, 32, 2, 8, 9, 16], 2));
+    }
+}
+
+fn batches(file: &str, activations: Activations, batches: &[u32]) {
+    let model = data::model(file);
+    let n_vocab = model.config().n_vocab;
+    let text = |sequence: u32| gpu::tokens(sequence, 3 + 5 * sequence as usize % 17, n_vocab);
+    let options = EngineOptions { activations, ..gpu::options(&model, 32, 32) };
+    let mut alone = gpu::decoder(&model, &options);
+    let most = batches.iter().max().copied().unwrap_or(0);
+    let expected: Vec<Vec<u32>> = (0..most)
+        .map(|sequence| {
+            let rows = gpu::rows(sequence, 0, &text(sequence));
+            gpu::logits(&mut alone, &rows, Output::LastLogits)
+        })
+        .collect();
+    for &batch in batches {
+        let mut decoder = gpu::decoder(&model, &options);
+        let mut last = Vec::new();
+        for sequence in 0..batch {
+            let mut rows = gpu::rows(sequence, 0, &text(sequence));
+            last.extend(rows.pop());
+            decoder.step(&rows, Output::Cache).unwrap();
+        }
+        let got = gpu::logits(&mut decoder, &last, Output::AllLogits);
+        for (sequence, got) in got.chunks(n_vocab).enumerate() {
+            assert!(got == expected[sequence], "{file}: sequence {sequence} in a batch of {batch}");
         }
     }
 }

@@ -3,9 +3,9 @@
 
 #![allow(clippy::print_stdout)] // The distances, for whoever reads the test's output.
 
-use runtime::EngineOptions;
 use runtime::decoder::{Decoder, Output};
 use runtime::synthetic::{Preset, Quant, synthesize};
+use runtime::{Activations, EngineOptions};
 use tensor_formats::ElementType;
 use tests::golden::Golden;
 use tests::{data, gpu, quality};
@@ -15,6 +15,19 @@ const FILES: [&str; 3] = ["tiny-q4_k_m.gguf", "tiny-q8_0.gguf", "tiny-f16.gguf"]
 #[test]
 #[ignore = "needs a CUDA device"]
 fn the_trained_model() {
+    trained(Activations::Q8, 8);
+}
+
+/// In steps of many rows, all of whose results are wanted.
+#[test]
+#[ignore = "needs a CUDA device"]
+fn the_trained_model_with_activations_of_f16() {
+    if gpu::multiplies_halves() {
+        trained(Activations::F16, 16);
+    }
+}
+
+fn trained(activations: Activations, max_rows: usize) {
     let golden = Golden::load();
     for file in FILES {
         let model = data::model(file);
@@ -22,7 +35,8 @@ fn the_trained_model() {
         if gpu::is_simulated() {
             texts.retain(|text| text.len() <= 22);
         }
-        let options = EngineOptions { kv: ElementType::F16, ..EngineOptions::for_model(model.config()) };
+        let kv = ElementType::F16;
+        let options = EngineOptions { kv, activations, max_rows, ..EngineOptions::for_model(model.config()) };
         let mut decoder = gpu::decoder(&model, &options);
         let mut right = gpu::decoder(&model, &quality::right(&options));
         let distance = quality::compare(&mut decoder, &mut right, &texts);
@@ -58,15 +72,14 @@ fn prompts() {
     }
 }
 
-/// A row of a prompt gives the same bits whatever its step is: how many rows it has, and which of them it is.
+/// A row of a prompt gives the same bits whatever its step is: how many rows it has, up to 128 or more, and which of them it is.
 #[test]
 #[ignore = "needs a CUDA device"]
 fn prompts_in_other_steps() {
     let model = data::model("tiny-q4_k_m.gguf");
-    let n = if gpu::is_simulated() { 64 } else { 200 };
-    let text = gpu::tokens(3, n, model.config().n_vocab);
+    let text = gpu::tokens(3, 400, model.config().n_vocab);
     let options = EngineOptions { kv: ElementType::F16, ..EngineOptions::for_model(model.config()) };
-    let logits = |lengths: &[usize]| {
+    let logits = |n: usize, lengths: &[usize]| {
         let mut decoder = gpu::decoder(&model, &options);
         let mut position = 0;
         for &length in lengths {
@@ -91,9 +104,12 @@ fn prompts_in_other_steps() {
     few[..16].chunks(8).for_each(|chunk| gpu::step(&mut other, chunk, Output::Cache));
     assert!(got == gpu::logits(&mut other, &few[16..], Output::LastLogits));
     if gpu::multiplies_halves() {
-        let whole = logits(&[n]);
-        for first in [21, 32, n - 31] {
-            assert!(logits(&[first, n - first]) == whole, "{first} rows, then {}", n - first);
+        // One block of rows, and several.
+        for (n, firsts) in gpu::some(&[(64, [21, 32, 33]), (120, [21, 64, 88]), (400, [129, 200, 256])], 1) {
+            let whole = logits(*n, &[*n]);
+            for first in firsts {
+                assert!(logits(*n, &[*first, n - first]) == whole, "{first} of {n} rows, then the others");
+            }
         }
     }
 }

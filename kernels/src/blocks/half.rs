@@ -206,7 +206,8 @@ fn with_many_scales(
     // Of each run that of the even part, then that of the odd one.
     let words = [0, 1, 2, 3].map(|run: usize| k.cvt_f16x2(even[run], odd[run]).cast::<B32>());
     let factors = exchanged(k, (turn.t, room), words);
-    let [low, high] = [(0, 4), (1, 1)].map(|(plane, apart): (usize, _)| turn.matrices(k, planes[plane], apart));
+    let [low, high] =
+        [(0, 4), (1, 1)].map(|(plane, apart): (usize, _)| turn.matrices(k, planes[plane], apart));
     let mut highs = Vec::new();
     for part in 0..4u32 {
         let (half, odd) = (part / 2, part % 2);

@@ -58,6 +58,7 @@ pub(crate) fn cases() -> Vec<Case> {
     // and of two; turns that begin in the middle of what is copied; columns that are shared evenly and unevenly.
     let shapes = [
         (16, 256, 9, (4, 1, 1)),
+        (32, 512, 1, (8, 2, 1)),
         (144, 768, 16, (16, 1, 2)),
         (48, 1024, 40, (8, 1, 4)),
         (272, 256, 129, (12, 1, 1)),
@@ -75,7 +76,13 @@ pub(crate) fn cases() -> Vec<Case> {
             cases.push(data.gemm_gated(way));
         }
     }
-    cases.push(Data::new(ElementType::Q8_0, 32, 384, 10, 50).gemm_residual(true, Way { warps: 4, parts: 1, cluster: 1 }));
+    for element in [ElementType::Q6_K, ElementType::BF16] {
+        cases.push(Data::new(element, 80, 512, 11, 51).gemm_head());
+    }
+    cases.push(
+        Data::new(ElementType::Q8_0, 32, 384, 10, 50)
+            .gemm_residual(true, Way { warps: 4, parts: 1, cluster: 1 }),
+    );
     for style in [RopeStyle::Interleaved, RopeStyle::NeoX] {
         for (bias, batch) in [(true, 9), (false, 140)] {
             cases.push(gemm_attention(small_attention(style, bias, batch)));
@@ -106,6 +113,15 @@ impl Data {
         let case = case.with_bytes("w", &self.planes(0)).with_f32("residual", &self.residual);
         let case = if bias { case.with_f32("bias", &self.bias).with_alias("y", "residual") } else { case };
         case.expect_f32("y", y, self.rows, WEIGHT_BOUND)
+    }
+
+    fn gemm_head(&self) -> Case {
+        let kernel = known(Gemm::head(self.element, (self.rows, self.cols), self.x.len() / self.cols));
+        let (x, bytes, factors, rounded) = halves(self.element, &self.x, self.cols, Some(&self.norm));
+        let met = Met { matrices: &[&self.w[0]], ..Met::default() };
+        let y = known(kernel.reference(&x, &factors, &met)).swap_remove(0);
+        let case = Case::new(kernel, "").with_bytes("x", &bytes).with_f32("factors", &rounded);
+        case.with_bytes("w", &self.planes(0)).expect_f32("y", y, self.rows, WEIGHT_BOUND)
     }
 
     fn gemm_gated(&self, way: Way) -> Case {

@@ -10,7 +10,7 @@ use super::backend::{CpuBackend, Workers};
 use super::memory::{Binding, CpuMemory, zeros};
 use crate::decoder::{Decoder, Output, Row, StepGuard, StepOutput};
 use crate::engine::{Activations, EngineOptions};
-use crate::error::Error;
+use crate::error::{Error, OptionError};
 use crate::model::{Model, ModelConfig, StepShape, build_step};
 
 /// Tokens, positions and sequences: the first elements of [`CpuMemory::indices`].
@@ -59,6 +59,9 @@ impl CpuDecoder {
     pub fn new(model: &Model, options: &EngineOptions) -> Result<Self, Error> {
         let config = model.config();
         options.check(config)?;
+        if options.activations == Activations::F16 {
+            return Err(OptionError::NeedsCuda { option: "activations of F16" }.into());
+        }
         let mut memory = CpuMemory::default();
         // The order of `values`: each layer's keys and values, the RoPE table, the vectors. The caches are the largest
         // by far, and cost nothing until they are used: what does not fit is known before anything is computed.
@@ -203,6 +206,7 @@ impl Decoder for CpuDecoder {
         let threads = self.workers.threads();
         let activations = match self.options.activations {
             Activations::Q8 => "Q8",
+            Activations::F16 => "f16",
             Activations::F32 => "f32",
         };
         format!("CPU, {threads} threads, {}, {activations} activations", self.workers.simd())

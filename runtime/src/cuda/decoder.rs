@@ -158,7 +158,7 @@ impl CudaDecoder {
             .map_err(driver_failed("asking for the time limit of kernels"))?;
         let mut decoder = Self {
             guard: StepGuard::new(&config, options)
-                .with_prompt_rows(layout.many_rows.unwrap_or(0)),
+                .with_prompt_rows(layout.prompt_rows.map_or(0, |rows| rows.most)),
             device: format!("{name}, compute capability {}", context.limits().compute_capability),
             eager: options.eager.then(|| "as asked for".to_owned()),
             options: options.clone(),
@@ -243,15 +243,15 @@ impl CudaDecoder {
     /// The steps that so many rows take here, which the options may have foreseen in a larger one.
     fn steps_of(&self, (rows, output): (usize, Output)) -> Vec<(usize, Output)> {
         let most = self.options.max_rows;
-        if self.layout.halves(rows) || rows <= most {
+        if self.layout.halves(rows, output) || rows <= most {
             return vec![(self.rows_of_plan(rows, output), output)];
         }
         vec![(most, Output::Cache), ((rows - 1) % most + 1, output)]
     }
 
-    /// The rows of the plan for so many: of a prompt there are few numbers.
+    /// The rows of the plan for so many.
     pub(super) fn rows_of_plan(&self, rows: usize, output: Output) -> usize {
-        if output.is_of_last_row() && self.layout.halves(rows) { padded_rows(rows) } else { rows }
+        if self.layout.halves(rows, output) { padded_rows(rows) } else { rows }
     }
 
     /// Makes the plan and the graph for a kind of step, unless they are there.
@@ -418,13 +418,13 @@ impl Decoder for CudaDecoder {
     }
 
     fn prompt_rows(&self) -> usize {
-        self.layout.many_rows.unwrap_or(self.options.max_rows)
+        self.layout.prompt_rows.map_or(self.options.max_rows, |rows| rows.most)
     }
 
     fn step(&mut self, rows: &[Row], output: Output) -> Result<StepOutput<'_>, Error> {
         self.guard.check(rows, output)?;
         let most = self.options.max_rows;
-        if rows.len() > most && !self.layout.halves(rows.len()) {
+        if rows.len() > most && !self.layout.halves(rows.len(), output) {
             let (before, last) = rows.split_at((rows.len() - 1) / most * most);
             before.chunks(most).try_for_each(|rows| self.step(rows, Output::Cache).map(drop))?;
             return self.step(last, output);

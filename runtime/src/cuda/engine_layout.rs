@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 
 use graph::passes::{self, Rewrite};
 use graph::{GraphError, MemoryPlan, OpCall, PlannedCall, TensorId};
-use kernels::projection::{Gemm, MAX_BATCH};
+use kernels::KernelError;
+use kernels::projection::Gemm;
 
+use super::error::CudaError;
 use super::layout::{ALIGNMENT, Layout, MemoryNeed};
 use super::lower_group::is_fused;
 use super::machine::{Machine, Rounds};
@@ -25,6 +27,15 @@ pub struct Place {
     pub bytes: u64,
 }
 
+/// How many rows of a prompt are multiplied as halves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PromptRows {
+    /// More than so many.
+    pub above: usize,
+    /// At most.
+    pub most: usize,
+}
+
 /// The layout of an engine's allocations.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EngineLayout {
@@ -38,8 +49,8 @@ pub struct EngineLayout {
     pub caches: Vec<(Place, Place)>,
     /// Bytes of the caches' allocation.
     pub cache_bytes: u64,
-    /// The most rows of a step that has them multiplied as halves, if there are such steps: see [`halves`](Self::halves).
-    pub many_rows: Option<usize>,
+    /// The rows of steps that have them multiplied as halves, if there are such steps: see [`halves`](Self::halves).
+    pub prompt_rows: Option<PromptRows>,
     /// Tokens, positions, sequences and counts of steps: four vectors of a word for each row, this many bytes apart.
     pub state_stride: u64,
     /// Steps of the ring of tokens, a power of two.
@@ -60,14 +71,19 @@ impl EngineLayout {
     /// # Errors
     /// If a step's graph cannot be built, or sizes overflow.
     pub fn new(config: &ModelConfig, options: &EngineOptions, machine: Machine) -> Result<Self, Error> {
-        let many_rows = many_rows(config, options, machine)?;
-        let on = |rows, output| step_machine(machine, many_rows, (rows, output));
-        let step = |rows, output| StepTensors::new(config, options, (rows, output), on(rows, output));
-        let tensors = |output| step(options.max_rows, output);
+        let tensors = |output| StepTensors::new(config, options, (options.max_rows, output), machine);
         let largest = tensors(Output::AllLogits)?;
+        if machine.rounds == Rounds::AllRows
+            && (machine.target != Gemm::TARGET || largest.multiplies_alone(1))
+        {
+            let reason = "activations of F16 need a device of compute capability 9.0 (sm_90a), and weights in whole tiles of \
+                          sixteen rows that are not F32";
+            let error = KernelError::Unsupported { kernel: "gemm", reason: reason.to_owned() };
+            return Err(Error::device("cuda", "laying out memory", CudaError::from(error)));
+        }
         let overflow = |what: &str| {
             let what = what.to_owned();
-            Error::device("cuda", "laying out memory", super::error::CudaError::Overflow { what })
+            Error::device("cuda", "laying out memory", CudaError::Overflow { what })
         };
         let mut arena = Layout::default();
         let place = |arena: &mut Layout, id: TensorId, name: &str| {
@@ -86,7 +102,9 @@ impl EngineLayout {
             let keys = place(&mut cache_arena, *keys, "the KV cache")?;
             caches.push((keys, place(&mut cache_arena, *values, "the KV cache")?));
         }
-        let state_rows = options.max_rows.max(many_rows.map_or(0, padded_rows));
+        let prompts = prompts(config, options, machine)?;
+        let prompt_rows = prompts.as_ref().map(|(rows, _)| *rows);
+        let state_rows = options.max_rows.max(prompt_rows.map_or(0, |rows| padded_rows(rows.most)));
         let state_stride = (state_rows as u64 * 4).next_multiple_of(ALIGNMENT);
         let (mut workspace_bytes, mut counter_bytes) = (largest.workspace_bytes(), largest.working.counters);
         for output in [Output::LastArgmax, Output::LastLogits, Output::AllArgmax] {
@@ -94,17 +112,16 @@ impl EngineLayout {
             workspace_bytes = workspace_bytes.max(step.workspace_bytes());
             counter_bytes = counter_bytes.max(step.working.counters);
         }
-        if let Some(rows) = many_rows {
-            let prompt = step(padded_rows(rows), Output::LastLogits)?;
-            workspace_bytes = workspace_bytes.max(prompt.workspace_bytes());
-            counter_bytes = counter_bytes.max(prompt.working.counters);
+        if let Some((_, step)) = prompts {
+            workspace_bytes = workspace_bytes.max(step.workspace_bytes());
+            counter_bytes = counter_bytes.max(step.working.counters);
         }
         // Queued rows are of different sequences.
         let sampled = options.max_rows.min(options.n_sequences);
         let history = [options.n_sequences, options.max_seq];
         let sampling = SamplingLayout::new(sampled, config.n_vocab, history);
         if let Some(sampling) = &sampling {
-            let mut step = step(sampled, Output::AllLogits)?;
+            let mut step = StepTensors::new(config, options, (sampled, Output::AllLogits), machine)?;
             step.work_in_also(sampling)?;
             workspace_bytes = workspace_bytes.max(step.workspace_bytes());
             counter_bytes = counter_bytes.max(step.working.counters);
@@ -113,7 +130,7 @@ impl EngineLayout {
         let ring_slots = (options.ahead + 1).next_power_of_two();
         let ring_bytes = (ring_slots as u64).saturating_mul(options.max_rows as u64 * 8);
         Ok(Self {
-            many_rows,
+            prompt_rows,
             ring_slots,
             ring_bytes,
             weights,
@@ -128,14 +145,14 @@ impl EngineLayout {
         })
     }
 
-    /// Whether a step of so many rows has them multiplied as halves.
-    pub fn halves(&self, rows: usize) -> bool {
-        self.many_rows.is_some() && rows > MAX_BATCH
+    /// Whether a step of so many rows has them multiplied as halves: it is part of a prompt, and has more than other steps.
+    pub fn halves(&self, rows: usize, output: Output) -> bool {
+        output.is_of_last_row() && self.prompt_rows.is_some_and(|prompt| rows > prompt.above)
     }
 
     /// What the kernels of a step of so many rows on `machine` are made for.
     pub fn step_machine(&self, machine: Machine, rows: usize, output: Output) -> Machine {
-        step_machine(machine, self.many_rows, (rows, output))
+        if self.halves(rows, output) { prompt_machine(machine) } else { machine }
     }
 
     /// Bytes of the region for sampling, which is never empty.
@@ -162,43 +179,37 @@ impl EngineLayout {
     }
 }
 
+/// Rows of a prompt that are multiplied as bytes, eight at a time, in less time than as halves (measured on an H200).
+const FEW_PROMPT_ROWS: usize = 20;
+
 /// The rows for which the kernels of a prompt's step are made that has so many: these numbers are few, so that few kernels are
 /// compiled.
 pub const fn padded_rows(rows: usize) -> usize {
-    let least = 2 * MAX_BATCH;
+    let least = FEW_PROMPT_ROWS.next_power_of_two();
     if rows < least { least } else { rows.next_power_of_two() }
 }
 
-/// See [`EngineLayout::step_machine`].
-fn step_machine(machine: Machine, many_rows: Option<usize>, (rows, output): (usize, Output)) -> Machine {
-    if many_rows.is_none() || rows <= MAX_BATCH {
-        return machine;
-    }
-    Machine { rounds: Rounds::ManyRows, prompt: output.is_of_last_row(), ..machine }
-}
-
-/// The most rows of a step that has them multiplied as halves; `None` if there are no such steps: where the options or the
-/// device ask for others, and where a layer's weights have no such kernel.
-fn many_rows(
+/// The rows of a prompt's step that are multiplied as halves, and the largest such step; `None` if there are none: where the
+/// options or the device ask for others, and where a layer's weights have no such kernel.
+fn prompts(
     config: &ModelConfig,
     options: &EngineOptions,
     machine: Machine,
-) -> Result<Option<usize>, Error> {
+) -> Result<Option<(PromptRows, StepTensors)>, Error> {
     let positions = options.max_seq.saturating_mul(options.n_sequences);
-    let most = options.prompt_rows.min(positions).max(options.max_rows);
-    let wanted = options.prompt_rows > MAX_BATCH && most > MAX_BATCH;
-    if machine.rounds == Rounds::Nothing || machine.target != Gemm::TARGET || !wanted {
+    let (above, most) = (options.max_rows.max(FEW_PROMPT_ROWS), options.prompt_rows.min(positions));
+    if machine.rounds == Rounds::Nothing || machine.target != Gemm::TARGET || most <= above {
         return Ok(None);
     }
     let shape = (padded_rows(most), Output::LastLogits);
-    let step = StepTensors::new(config, options, shape, step_machine(machine, Some(most), shape))?;
+    let step = StepTensors::new(config, options, shape, prompt_machine(machine))?;
     // All but the head, which has one row.
-    let alone = |call: &PlannedCall| match call {
-        PlannedCall::Op(_, call) => matches!(**call, OpCall::MulMat(a) if a.input.shape.rows() > 1),
-        PlannedCall::Group(_) => false,
-    };
-    let all = !step.memory.calls().iter().any(alone);
-    Ok(all.then_some(most))
+    Ok((!step.multiplies_alone(2)).then_some((PromptRows { above, most }, step)))
+}
+
+/// What the kernels of a prompt's step of many rows are made for.
+fn prompt_machine(machine: Machine) -> Machine {
+    Machine { rounds: machine.rounds.max(Rounds::ManyRows), prompt: true, ..machine }
 }
 
 /// A step's graph after all passes, with the tensors that an engine binds or reads.
@@ -276,6 +287,14 @@ impl StepTensors {
         })
     }
 
+    /// Whether products of so many activation rows, or more, are in no group.
+    fn multiplies_alone(&self, rows: usize) -> bool {
+        self.memory.calls().iter().any(|call| match call {
+            PlannedCall::Op(_, call) => matches!(**call, OpCall::MulMat(a) if a.input.shape.rows() >= rows),
+            PlannedCall::Group(_) => false,
+        })
+    }
+
     /// Makes room for what the kernels that sample the rows of the result work in.
     pub(super) fn work_in_also(&mut self, sampling: &SamplingLayout) -> Result<(), Error> {
         let rows = self.result.and_then(|id| self.memory.view(id)).map_or(1, |view| view.shape.rows());
@@ -300,6 +319,6 @@ fn rewritten(step: &StepGraph, activations: Activations) -> Result<Rewrite, Grap
     let rewrite = passes::fuse_swiglu(&step.graph)?;
     match activations {
         Activations::Q8 => rewrite.then(passes::share_q8_activations),
-        Activations::F32 => Ok(rewrite),
+        Activations::F16 | Activations::F32 => Ok(rewrite),
     }
 }

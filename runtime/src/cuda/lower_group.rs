@@ -65,10 +65,14 @@ fn constant_weights(call: &GroupCall) -> Result<(), KernelError> {
     Err(KernelError::Unsupported { kernel: "projection", reason })
 }
 
-/// The fused kernels quantise, or round what meets `weights` of 16 bits.
+/// The fused kernels quantise, or round what meets `weights`.
 fn rounded(q8: bool, weights: &[TensorView], machine: Machine) -> Result<(), KernelError> {
     let halves = |weight: &TensorView| matches!(weight.dtype, ElementType::F16 | ElementType::BF16);
-    let rounds = machine.rounds != Rounds::Nothing && weights.iter().all(halves);
+    let rounds = match machine.rounds {
+        Rounds::Nothing => false,
+        Rounds::BesideHalves | Rounds::ManyRows => weights.iter().all(halves),
+        Rounds::AllRows => true,
+    };
     let reason = || "activations that are neither quantised nor may be rounded".to_owned();
     if q8 || rounds {
         Ok(())
@@ -351,7 +355,8 @@ mod tests {
 
     #[test]
     fn kernels_are_spread_over_the_processors_of_the_device() {
-        let machine = Machine { target: Target::SM_89, processors: 58, rounds: Rounds::Nothing, prompt: false };
+        let machine =
+            Machine { target: Target::SM_89, processors: 58, rounds: Rounds::Nothing, prompt: false };
         assert_eq!(kernels_on((1, 4096), machine), ["residual_projection_q4_k_64x4096_b1_sm89_p58"]);
     }
 

@@ -20,7 +20,7 @@ pub struct Machine {
 }
 
 /// Which activations the kernel of a group may round to floats of 16 bits, each more than the one before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Rounds {
     /// None: a group gives what its parts give.
     Nothing,
@@ -28,6 +28,8 @@ pub enum Rounds {
     BesideHalves,
     /// Those of groups of many rows, too, whatever their weights are: see [`Gemm`](projection::Gemm).
     ManyRows,
+    /// Those of all groups.
+    AllRows,
 }
 
 impl Machine {
@@ -39,18 +41,23 @@ impl Machine {
         prompt: false,
     };
 
-    /// The same with kernels that round as `activations` says, but for those of many rows.
+    /// The same with kernels that round as `activations` says, of few rows.
     #[must_use]
     pub const fn for_activations(self, activations: Activations) -> Self {
         let rounds = match activations {
             Activations::Q8 => Rounds::BesideHalves,
+            Activations::F16 => Rounds::AllRows,
             Activations::F32 => Rounds::Nothing,
         };
         Self { rounds, ..self }
     }
 
-    /// Whether groups of so many rows are multiplied as halves. Few are multiplied as bytes, if their weights are quantised.
+    /// Whether groups of so many rows are multiplied as halves.
     pub fn multiplies_halves(self, rows: usize) -> bool {
-        self.rounds == Rounds::ManyRows && rows > projection::MAX_BATCH
+        match self.rounds {
+            Rounds::Nothing | Rounds::BesideHalves => false,
+            Rounds::ManyRows => rows > projection::MAX_BATCH,
+            Rounds::AllRows => true,
+        }
     }
 }

@@ -9,7 +9,7 @@ use tensor_formats::ElementType;
 
 use super::engine_layout::{EngineLayout, StepTensors, padded_rows};
 use super::layout::ALIGNMENT;
-use super::machine::{Machine, Rounds};
+use super::machine::Machine;
 use super::memory_map::{MemoryMap, Region, RegionKind};
 use super::plan::{LaunchPlan, Step};
 use super::step_plan::{EngineRegions, StepPlan, advancing_plan, loop_end_plan, step_plan};
@@ -370,26 +370,32 @@ fn kernels_of_known_models_can_be_emitted() {
 }
 
 #[test]
-fn many_rows_are_multiplied_as_halves() {
-    let rows = |change: fn(&mut EngineOptions)| engine_with(8, change).layout.many_rows;
+fn long_prompts_are_multiplied_as_halves() {
+    let rows = |change: fn(&mut EngineOptions)| {
+        engine_with(8, change).layout.prompt_rows.map(|rows| (rows.above, rows.most))
+    };
     // Of 128 positions; of as many as the options have.
-    assert_eq!(rows(|_| ()), Some(128));
-    assert_eq!(rows(|options| options.prompt_rows = 40), Some(40));
-    assert_eq!(rows(|options| (options.prompt_rows, options.max_rows) = (40, 60)), Some(60));
+    assert_eq!(rows(|_| ()), Some((20, 128)));
+    assert_eq!(rows(|options| options.prompt_rows = 40), Some((20, 40)));
+    assert_eq!(rows(|options| options.max_rows = 60), Some((60, 128)));
     // Where others are asked for, or cannot be.
-    assert_eq!(rows(|options| (options.prompt_rows, options.max_rows) = (8, 60)), None);
+    assert_eq!(rows(|options| options.prompt_rows = 20), None);
+    assert_eq!(rows(|options| options.max_rows = 128), None);
     assert_eq!(rows(|options| options.activations = Activations::F32), None);
-    let of = |quant| engine_of(&synthesize(Preset::Tiny, quant, 1).unwrap(), 8, |_| ()).layout.many_rows;
-    assert_eq!((of(Quant::F16), of(Quant::F32)), (Some(128), None));
+    let halves = synthesize(Preset::Tiny, Quant::F16, 1).unwrap();
+    let rows = engine_of(&halves, 8, |_| ()).layout.prompt_rows;
+    assert_eq!(rows.map(|rows| (rows.above, rows.most)), Some((20, 128)));
+    let floats = synthesize(Preset::Tiny, Quant::F32, 1).unwrap();
+    assert_eq!(engine_of(&floats, 8, |_| ()).layout.prompt_rows, None);
     let other = Machine { target: Target::SM_90, ..Machine::H200 };
     let Engine { config, options, .. } = engine_with(8, |_| ());
-    assert_eq!(EngineLayout::new(&config, &options, other).unwrap().many_rows, None);
+    assert_eq!(EngineLayout::new(&config, &options, other).unwrap().prompt_rows, None);
 }
 
 #[test]
 fn kernels_for_prompts_are_made_for_few_numbers_of_rows() {
-    let rows = [9, 16, 17, 64, 65, 512].map(padded_rows);
-    assert_eq!(rows, [16, 16, 32, 64, 128, 512]);
+    let rows = [21, 32, 33, 64, 65, 512].map(padded_rows);
+    assert_eq!(rows, [32, 32, 64, 64, 128, 512]);
 }
 
 /// Each of four products of a layer is a launch that makes halves of its rows and one that multiplies them, attention one.
@@ -408,4 +414,42 @@ fn a_prompts_layer_is_nine_launches() {
     assert_eq!(count("prompt_attention") + count("attention_f16"), layers, "{names:?}");
     // Beside them the embedding, and the head of the last row.
     assert_eq!(names.len(), 9 * layers + 2, "{names:?}");
+}
+
+/// With activations of F16 the steps of sequences that decode together are such launches, too, and so is their head.
+#[test]
+fn steps_of_halves_have_nine_launches_a_layer() {
+    let halves = |options: &mut EngineOptions| {
+        (options.kv, options.activations, options.n_sequences) = (ElementType::F16, Activations::F16, 32);
+    };
+    for rows in [1, 8, 9, 32] {
+        let engine = engine_with(32, halves);
+        let plan = engine.plan(rows, Output::AllArgmax).plan;
+        let names: Vec<String> = plan.launches().map(|launch| launch.kernel.name()).collect();
+        let count = |what: &str| names.iter().filter(|name| name.starts_with(what)).count();
+        let layers = engine.config.n_layers;
+        assert_eq!((count("half_rows"), count("gemm")), (4 * layers + 1, 4 * layers + 1), "{names:?}");
+        assert_eq!(
+            (count("attention_f16"), count("gemm_head"), count("argmax")),
+            (layers, 1, 1),
+            "{names:?}"
+        );
+        assert_eq!(names.len(), 9 * layers + 4, "{names:?}");
+    }
+}
+
+#[test]
+fn activations_of_f16_are_refused_where_nothing_multiplies_them() {
+    let Engine { config, options, .. } = engine_with(8, |options| options.activations = Activations::F16);
+    let machine = Machine::H200.for_activations(Activations::F16);
+    let other = Machine { target: Target::SM_90, ..machine };
+    assert!(EngineLayout::new(&config, &options, machine).is_ok());
+    let refused = EngineLayout::new(&config, &options, other).unwrap_err().chain();
+    assert!(refused.contains("compute capability 9.0"), "{refused}");
+    let floats = synthesize(Preset::Tiny, Quant::F32, 1).unwrap();
+    let refused = EngineLayout::new(floats.config(), &options, machine).unwrap_err().chain();
+    assert!(refused.contains("not F32"), "{refused}");
+    let many = EngineOptions { max_rows: EngineOptions::HALVES_ROWS + 1, ..options };
+    let refused = many.check(&config).unwrap_err().to_string();
+    assert!(refused.contains("max_rows is 129, the limit is 128"), "{refused}");
 }

@@ -38,10 +38,7 @@ const WARPGROUP: u32 = 4;
 /// Activation rows up to which sixteen warps have registers enough.
 const ROWS_OF_SIXTEEN: u32 = 32;
 
-/// Rows up to which parts share columns. More have work for all processors as they are.
-const FEW_ROWS: u32 = 64;
-
-/// The rows for which it is decided how many parts that are.
+/// The rows for which it is decided how many parts share columns, if they are one block's.
 const USUAL_ROWS: u32 = 32;
 
 /// Parts that share columns at most.
@@ -98,9 +95,8 @@ impl Way {
 
     fn all() -> impl Iterator<Item = Self> {
         let parts = [1, 2, 4].into_iter().flat_map(|parts| [1, 2, 4].map(|cluster| (parts, cluster)));
-        let ways = parts.flat_map(|(parts, cluster)| {
-            [4, 8, 12, 16].map(|warps| Self { warps, parts, cluster })
-        });
+        let ways =
+            parts.flat_map(|(parts, cluster)| [4, 8, 12, 16].map(|warps| Self { warps, parts, cluster }));
         ways.filter(|way| way.warps.is_multiple_of(way.parts * WARPGROUP) && way.sharers() <= MOST_SHARERS)
     }
 
@@ -189,10 +185,11 @@ impl Gemm {
             let ways = Way::all().filter(|way| sharers.contains(&way.sharers()));
             ways.filter_map(|way| kernel.with(way).ok()).min_by_key(Self::cycles)
         };
-        // How a row is summed depends on the weights alone, among few rows and among many.
-        let sharers = match padded(batch) <= FEW_ROWS {
-            true => fastest(&Self { batch: USUAL_ROWS, ..kernel.clone() }, 1..=MOST_SHARERS),
-            false => None,
+        // How a row is summed depends on the weights alone, and on whether its block is the only one of its kind: more rows have
+        // work for all processors as they are.
+        let sharers = match kernel.row_blocks() {
+            1 => fastest(&Self { batch: USUAL_ROWS, ..kernel.clone() }, 1..=MOST_SHARERS),
+            _ => None,
         };
         let sharers = sharers.map_or(1, |kernel| kernel.way.sharers());
         fastest(&kernel, sharers..=sharers).ok_or_else(|| refuse(family, "no room in shared memory".into()))
@@ -288,7 +285,8 @@ impl Gemm {
 
     /// Turns that are in shared memory at a time.
     fn stages(&self) -> u32 {
-        let room = shared_memory(Self::TARGET).saturating_sub(self.rooms_bytes() + self.way.parts * Turns::bytes(MOST_STAGES));
+        let room = shared_memory(Self::TARGET)
+            .saturating_sub(self.rooms_bytes() + self.way.parts * Turns::bytes(MOST_STAGES));
         (room / self.stage_bytes()).clamp(2, MOST_STAGES)
     }
 
@@ -437,12 +435,7 @@ impl Gemm {
     }
 
     /// The first turn of a part and the end of its turns: equal shares, or one more for the first parts.
-    fn own_turns(
-        &self,
-        k: &mut KernelBuilder,
-        segment: &Segment,
-        sharer: Reg<U32>,
-    ) -> (Reg<U32>, Reg<U32>) {
+    fn own_turns(&self, k: &mut KernelBuilder, segment: &Segment, sharer: Reg<U32>) -> (Reg<U32>, Reg<U32>) {
         let (turns, sharers) = (self.turns(segment), self.way.sharers());
         if sharers == 1 {
             return (k.imm(0), k.imm(turns));
@@ -633,5 +626,29 @@ impl Kernel for Gemm {
             let blocks: Vec<_> = self.blocks().iter().map(|blocks| blocks * cluster).collect();
             deal(k, &blocks, &|k, index, first| self.segment(k, (index, first), shared, &pointer));
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn how_a_row_is_summed_depends_on_the_weights_alone_and_on_whether_rows_are_one_block() {
+        let (q4, q6) = (ElementType::Q4_K, ElementType::Q6_K);
+        let sharers = |kernel: Result<Gemm, KernelError>| kernel.expect("a kernel").way.sharers();
+        for (element, shape) in
+            [(q4, (4096, 4096)), (q6, (4096, 14_336)), (q4, (2048, 2048)), (q6, (1536, 8960))]
+        {
+            let of = |batch| sharers(Gemm::residual_projection(element, shape, batch, false));
+            assert_eq!(of(32), 4, "{shape:?}");
+            assert!((1..=128).step_by(7).all(|batch| of(batch) == of(32)), "{shape:?}");
+            assert_eq!((of(129), of(512)), (1, 1));
+        }
+        // Tiles enough for all processors.
+        assert_eq!(sharers(Gemm::gated_projection(q4, (14_336, 4096), 32)), 1);
+        assert_eq!(sharers(Gemm::head(q6, (128_256, 4096), 1)), 1);
+        // Fewer turns than parts.
+        assert!(sharers(Gemm::residual_projection(q4, (64, 512), 16, false)) <= 2);
     }
 }

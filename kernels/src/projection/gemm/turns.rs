@@ -47,12 +47,7 @@ impl Turns {
     }
 
     /// Emits the objects of all parts, for `warps` warps each. They are there after a barrier.
-    pub(super) fn init(
-        k: &mut KernelBuilder,
-        (stages, parts): (u32, u32),
-        objects: Reg<U32>,
-        warps: u32,
-    ) {
+    pub(super) fn init(k: &mut KernelBuilder, (stages, parts): (u32, u32), objects: Reg<U32>, warps: u32) {
         let tid = k.tid_x();
         let is_object = k.lt(tid, 2 * stages * parts);
         k.if_(is_object, |k| {
