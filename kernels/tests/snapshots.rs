@@ -35,7 +35,7 @@ const NAMES: [&str; 54] = [
     "gemm_gated_projection_bf16_64x512_b160_w4",
     "gemm_gated_projection_q6_k_64x512_b160_w4",
     "gemm_residual_projection_q4_k_144x512_bias_b24_w4_c2",
-    "half_rows_n4096_eps3727c5ac_b16",
+    "half_rows_n4096_eps3727c5ac_b32",
     "kv_scatter_bf16_s2_kv2_m16_d33_b2",
     "kv_scatter_e4m3_s2_kv2_m16_d64_b2",
     "kv_scatter_f16_s2_kv2_m16_d64_b2",

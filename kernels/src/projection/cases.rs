@@ -106,13 +106,13 @@ pub(crate) fn catalogue() -> Vec<Box<dyn Kernel>> {
     for (style, bias) in [(RopeStyle::Interleaved, false), (RopeStyle::NeoX, true)] {
         kernels.push(boxed(Gemm::attention_input(small_attention(style, bias, 16))));
     }
+    kernels.push(boxed(Gemm::head(Q6, (128_256, 4096), 32)));
     for batch in [1, 32, 512] {
         let model = model(32, 8, 128, RopeStyle::Interleaved, false);
         kernels.push(boxed(Gemm::attention_input(AttentionInputShape { batch, ..model })));
         kernels.push(boxed(Gemm::residual_projection(Q4, (4096, 4096), batch, false)));
         kernels.push(boxed(Gemm::residual_projection(Q6, (4096, 14336), batch, false)));
         kernels.push(boxed(Gemm::gated_projection(Q4, (14336, 4096), batch)));
-        kernels.push(boxed(Gemm::head(Q6, (128_256, 4096), batch)));
         kernels.push(boxed(HalfRows::new(batch, 4096, Some(EPS))));
         kernels.push(boxed(HalfRows::new(batch, 14336, None)));
         kernels.push(boxed(Gemm::gated_projection(ElementType::F16, (8192, 2048), batch)));
