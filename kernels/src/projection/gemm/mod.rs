@@ -1,12 +1,13 @@
 //! Projections of many activation rows, on the tensor cores of Hopper.
 //!
 //! Activations are halves ([`HalfRows`](super::HalfRows)), and so are weights once they are multiplied, or both are bfloat16: a
-//! warp makes them of the quants of a tile of sixteen rows, in registers, and `wgmma` multiplies four warps' tiles with the activations of up to
-//! 128 rows in shared memory, with sums in f32. A block has two such warpgroups, which meet the same activations. While they
-//! multiply the columns of one turn, weights and activations of the next ones are on their way.
+//! warp makes them of the quants of a tile of sixteen rows, in registers, and `wgmma` multiplies four warps' tiles with the
+//! activations of up to 128 rows in shared memory, with sums in f32. While the columns of one turn are multiplied, weights and
+//! activations of the next ones are on their way. Where tiles are too few for all processors, parts of a block and blocks of a
+//! cluster share the columns of the same tiles and add their sums in the end ([`Way`]).
 //!
 //! The columns of a row are added in an order of their own, so results are not those of the kernels for few rows to the bit;
-//! but neither do they depend on what other rows there are.
+//! but neither do they depend on what other rows there are, as long as all are one block's, 128 at most, or more than that.
 
 mod turns;
 
@@ -29,7 +30,7 @@ use crate::kernel::shared_memory;
 use crate::support::{ALL_LANES, WARP, dim, dim_up_to, extent, f32_param, refuse};
 use crate::{Access, Cost, Kernel, KernelError, LaunchGeometry, Param};
 
-/// Activation rows of a block at most.
+/// Activation rows of a block at most: among so many, results do not depend on how many there are.
 const BLOCK_ROWS: u32 = 128;
 
 /// Warps that multiply together, each with a tile of weights.
