@@ -17,7 +17,7 @@ pub enum Activations {
     #[default]
     Q8,
     /// CUDA, compute capability 9.0: rounded to halves, and so are the weights that they meet, in every step, as Q8 has it in
-    /// long prompts. Ten sequences or more that decode together are faster so, up to
+    /// long prompts. Nine sequences or more that decode together are faster so, up to
     /// [`HALVES_ROWS`](EngineOptions::HALVES_ROWS); fewer are slower.
     F16,
     /// Always f32: slower, and the yardstick for the other.

@@ -46,7 +46,7 @@ pub struct EngineArguments {
 enum ActivationsArgument {
     /// Quantised to 8 bits for quantised weights, on CUDA rounded to 16 bits for those of 16 bits.
     Q8,
-    /// Rounded to halves, with the weights: ten or more sequences together are faster so. Needs CUDA, compute capability 9.0.
+    /// Rounded to halves, with the weights: nine or more sequences together are faster so. Needs CUDA, compute capability 9.0.
     F16,
     /// Always f32: slower and more exact.
     F32,
