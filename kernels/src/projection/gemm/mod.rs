@@ -291,11 +291,14 @@ impl Gemm {
         (room / self.stage_bytes()).clamp(2, MOST_STAGES)
     }
 
-    fn shared_bytes(&self) -> u32 {
-        let turns = self.way.parts * Turns::bytes(self.stages());
-        let staged = self.stages() * self.stage_bytes() + self.rooms_bytes() + turns;
-        // When all is multiplied, the results are there.
+    /// Bytes of all turns that are in shared memory and of what they need; when all are multiplied, the results are there.
+    fn staged_bytes(&self) -> u32 {
+        let staged = self.stages() * self.stage_bytes() + self.rooms_bytes();
         staged.max(self.way.warps * self.results_bytes())
+    }
+
+    fn shared_bytes(&self) -> u32 {
+        self.staged_bytes() + self.way.parts * Turns::bytes(self.stages())
     }
 
     /// Of a warp: its tile's, of all activation rows of the block.
@@ -617,7 +620,7 @@ impl Kernel for Gemm {
             let Way { warps, parts, cluster } = self.way;
             let slots = k.add(rows, self.stages() * parts * self.rows_bytes());
             let rooms = k.add(slots, self.stages() * warps * self.slot_bytes());
-            let turns = k.add(rooms, self.rooms_bytes());
+            let turns = k.add(rows, self.staged_bytes());
             let shared = Shared { rows, slots, rooms, turns };
             Turns::init(k, (self.stages(), parts), turns, self.way.part_warps());
             k.barrier();
