@@ -7,7 +7,8 @@ use runtime::cuda::CudaDecoder;
 use runtime::decoder::{Decoder as _, Output, Row};
 use runtime::error::{Error, StepError};
 use runtime::generate::{GenerateOptions, Generator, Stop};
-use runtime::{EngineOptions, Model};
+use runtime::{Activations, EngineOptions, Model};
+use tensor_formats::ElementType;
 use tests::{data, gpu, sim};
 
 const MAX_SEQ: usize = 40;
@@ -83,6 +84,31 @@ fn queued_steps_give_the_tokens_of_single_ones() {
             });
         }
     }
+}
+
+/// Activations in F16 are multiplied by other kernels, whose steps of any number of rows give a sequence the same tokens.
+#[test]
+fn queued_steps_with_activations_in_halves_give_the_tokens_of_single_ones() {
+    let model = model();
+    let options = |ahead| {
+        let options = options(&model, false, ahead);
+        EngineOptions { activations: Activations::F16, kv: ElementType::F16, ..options }
+    };
+    let tokens = |sequences: u32, depth: usize, sanitize: Sanitize| {
+        let driver = sim::driver(0, sanitize);
+        sim::on_decoder(&driver, &model, &options(depth), |decoder| {
+            let mut rows = begin(decoder, sequences);
+            let next = |step| match depth {
+                0 => one_by_one(decoder, &mut rows),
+                _ => ahead(decoder, &mut rows, STEPS - 1 - step),
+            };
+            (0..STEPS).map(next).collect::<Vec<_>>()
+        })
+    };
+    let expected = tokens(3, 0, Sanitize::NONE);
+    assert_eq!(tokens(3, 4, Sanitize::ALL), expected);
+    let alone: Vec<_> = expected.iter().map(|of_step| vec![of_step[0]]).collect();
+    assert_eq!(tokens(1, 4, Sanitize::NONE), alone);
 }
 
 /// The same steps twice, and then the logits that follow. The last argument of `next` says how many steps follow.
