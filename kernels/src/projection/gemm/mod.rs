@@ -529,8 +529,8 @@ impl Gemm {
                             });
                         }
                     }
-                    let total = totals.into_iter().reduce(|total, part| k.add::<F32>(total, part));
-                    total.map_or(factor, |total| k.mul::<F32>(total, factor))
+                    let total = totals[1..].iter().fold(totals[0], |total, &part| k.add(total, part));
+                    k.mul::<F32>(total, factor)
                 });
                 finisher.finish(k, unit, totals, &fetched, stores);
             }
