@@ -261,11 +261,11 @@ impl<'a> Header<'a> {
         Some(Self { version, version_word, version_line, target, line })
     }
 
-    /// The architecture's number; 0 if there is none.
+    /// The architecture's number, or `u32::MAX` if it is larger; 0 if there is none.
     fn capability(&self) -> u32 {
-        let digits = self.target.strip_prefix("sm_").unwrap_or_default();
-        let end = digits.find(|c: char| !c.is_ascii_digit()).unwrap_or(digits.len());
-        digits[..end].parse().unwrap_or(0)
+        let number = self.target.strip_prefix("sm_").unwrap_or_default();
+        let digits = number.chars().map_while(|c| c.to_digit(10));
+        digits.fold(0, |number: u32, digit| number.saturating_mul(10).saturating_add(digit))
     }
 
     /// The text for the next known architecture, where its own is an old one or is specific to a family: that has
@@ -440,6 +440,17 @@ mod tests {
             Header::read("").is_none()
                 && Header::read("no PTX").is_none()
                 && Header::read(".version x").is_none()
+        );
+    }
+
+    #[test]
+    fn architectures_of_any_number_are_newer_than_none() {
+        let capability =
+            |target: &str| Header::read(&format!(".version 8.8 .target {target}")).unwrap().capability();
+        assert_eq!(["sm_90a", "sm_5", "sm_", "ptx"].map(capability), [90, 5, 0, 0]);
+        assert_eq!(
+            ["sm_4294967295", "sm_4294967296", "sm_99999999999999999999a"].map(capability),
+            [u32::MAX; 3]
         );
     }
 

@@ -422,6 +422,7 @@ const MISTAKES: &[Mistake] = &[
                 d.bytes(&a.input)?.as_chunks().0.iter().map(|&b| f32::from_le_bytes(b)).collect::<Vec<_>>();
             let last = |row: &[f32]| {
                 let best = row.iter().copied().filter(|v| !v.is_nan()).fold(f32::NEG_INFINITY, f32::max);
+                // Of NaNs alone it is the first, as it should be: the mistake is about others.
                 row.iter().rposition(|&v| v == best).unwrap_or(0) as u32
             };
             let indices: Vec<u32> = input.chunks(n).map(last).collect();

@@ -4,18 +4,17 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use kernels::projection::MAX_BATCH;
 use runtime::backend::Backend;
 use runtime::bench::{BenchOptions, Measurement, measure};
 use runtime::compare::{check, compare};
 use runtime::error::{BackendError, CompareError, OptionError};
 use runtime::probe::probe;
-use runtime::{Activations, EngineOptions, Error, Model};
+use runtime::{EngineOptions, Error, Model};
 use serde_json::{Value, json};
 
 use super::engine::{EngineArguments, ModelArguments, open};
 use super::profile::ProfileArguments;
-use super::{Failure, bytes, explain, read_text, say};
+use super::{Failure, bytes, explain, read_text};
 
 #[derive(Debug, Args)]
 pub struct BenchArguments {
@@ -73,13 +72,6 @@ pub fn run(arguments: &BenchArguments, stdout: &mut impl Write) -> Result<(), Fa
     options.n_sequences = bench.batch;
     options.max_rows = options.max_rows.max(bench.batch).min(options.max_seq.saturating_mul(bench.batch));
     let choice = arguments.engine.choose(&model, &mut options)?;
-    let halves = MAX_BATCH + 1..=EngineOptions::HALVES_ROWS;
-    if choice.backend == Backend::Cuda
-        && options.activations == Activations::Q8
-        && halves.contains(&bench.batch)
-    {
-        say("so many sequences are faster with --activations f16, on GPUs of compute capability 9.0");
-    }
     if arguments.profile.wanted() && choice.backend == Backend::Cpu {
         return Err(OptionError::NeedsCuda { option: "--profile" }.into());
     }

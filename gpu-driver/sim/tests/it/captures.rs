@@ -52,6 +52,7 @@ impl Captured {
 
     /// `add` where there is a number, else `triple`.
     fn launch(&self, stream: usize, add: Option<u32>) -> CUresult {
+        // `triple` has only the first parameter: what comes second is not read.
         let (data, n) = (self.data, add.unwrap_or(0));
         let mut params =
             [(&raw const data).cast_mut().cast::<c_void>(), (&raw const n).cast_mut().cast::<c_void>()];

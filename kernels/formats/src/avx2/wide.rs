@@ -213,6 +213,7 @@ macro_rules! kernels {
         #[target_feature(enable = $features)]
         #[inline]
         fn mix<const A: usize>(rows: &[f32], cols: usize, weights: &[&[f32]], out: &mut [f32]) {
+            // A chunk has at least one.
             let common = weights.iter().map(|weights| weights.len()).min().unwrap_or(0);
             let mut equal: [&[f32]; A] = [&[]; A];
             for (equal, weights) in equal.iter_mut().zip(weights) {
